@@ -1,0 +1,296 @@
+//! Everything that can end an exchange before its time, and ONE table that says what follows:
+//! status, `Proxy-Status` error type (RFC 9209 section 2.3), log flag, sentence for the client.
+
+/// Who is at fault, as a direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client.
+    Downstream,
+    /// The server behind us.
+    Upstream,
+    /// Ourselves: routes, limits, shutdown.
+    Proxy,
+}
+
+/// Why an exchange failed. Side, status and words are in [`Kind::row`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    // === the client's request head ===
+    BareLineFeed,
+    RequestLine,
+    Method,
+    Target,
+    Version,
+    Field,
+    Host,
+    ContentLength,
+    LengthAndChunked,
+    TransferEncoding,
+    TransferCoding,
+    ConnectionOption,
+    Expectation,
+    MethodRefused,
+    TargetTooLong,
+    HeadTooLarge,
+    HeadTimeout,
+    ProxyProtocol,
+    // === the client's request body ===
+    Chunk,
+    Trailer,
+    BodyTooLarge,
+    BodyTimeout,
+    BodyCutShort,
+    // === the client's connection ===
+    ClientGone,
+    ClientTooSlow,
+    // === our own decisions ===
+    NoHost,
+    NoRoute,
+    MethodNotRouted,
+    Loop,
+    NoEndpoint,
+    NoAddress,
+    TooManyConnections,
+    Internal,
+    // === the upstream ===
+    ConnectRefused,
+    ConnectTimeout,
+    ConnectFailed,
+    LocalPorts,
+    UpstreamGone,
+    UpstreamHead,
+    UpstreamHeadTooLarge,
+    UpstreamInterim,
+    UpstreamUpgrade,
+    FirstByteTimeout,
+    UpstreamWriteTimeout,
+    UpstreamBodyTimeout,
+    UpstreamBodyCutShort,
+    UpstreamChunk,
+    TotalTimeout,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Who is at fault.
+    pub side: Side,
+    /// Status of the answer, if one can still be given.
+    pub status: u16,
+    /// RFC 9209 error type; empty where the fault is a plain routing decision.
+    pub proxy_status: &'static str,
+    /// The word in the access log.
+    pub flag: &'static str,
+    /// One sentence for the client. Names nothing internal.
+    pub sentence: &'static str,
+}
+
+/// What the codec and the I/O return: small and `Copy`.
+pub type Result<T> = std::result::Result<T, Kind>;
+
+const fn client(status: u16, flag: &'static str, sentence: &'static str) -> Row {
+    Row { side: Side::Downstream, status, proxy_status: "http_request_error", flag, sentence }
+}
+
+const fn ours(status: u16, error: &'static str, flag: &'static str, sentence: &'static str) -> Row {
+    Row { side: Side::Proxy, status, proxy_status: error, flag, sentence }
+}
+
+const fn server(status: u16, error: &'static str, flag: &'static str, what: &'static str) -> Row {
+    Row { side: Side::Upstream, status, proxy_status: error, flag, sentence: what }
+}
+
+impl Kind {
+    /// The table.
+    #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one honest match")]
+    pub const fn row(self) -> Row {
+        match self {
+            Self::BareLineFeed => {
+                client(400, "bare_line_feed", "A line of the request head does not end in CRLF.")
+            }
+            Self::RequestLine => client(400, "request_line", "The request line is malformed."),
+            Self::Method => client(400, "method", "The request method is malformed."),
+            Self::Target => client(400, "target", "The request target is malformed."),
+            Self::Version => client(505, "version", "Only HTTP/1.0 and HTTP/1.1 are spoken here."),
+            Self::Field => client(400, "field", "A header field is malformed."),
+            Self::Host => client(400, "host", "The Host field is missing, repeated or malformed."),
+            Self::ContentLength => client(400, "content_length", "Content-Length is malformed."),
+            Self::LengthAndChunked => client(
+                400,
+                "length_and_chunked",
+                "A request cannot have both Content-Length and Transfer-Encoding.",
+            ),
+            Self::TransferEncoding => {
+                client(400, "transfer_encoding", "Transfer-Encoding is malformed.")
+            }
+            Self::TransferCoding => {
+                client(501, "transfer_coding", "The only transfer coding spoken here is chunked.")
+            }
+            Self::ConnectionOption => client(
+                400,
+                "connection_option",
+                "The Connection field names a field that is not hop-by-hop.",
+            ),
+            Self::Expectation => client(417, "expectation", "The only expectation is 100-continue."),
+            Self::MethodRefused => client(405, "method_refused", "This method is not served here."),
+            Self::TargetTooLong => client(414, "target_too_long", "The request target is too long."),
+            Self::HeadTooLarge => {
+                client(431, "head_too_large", "The request's header fields are too large.")
+            }
+            Self::HeadTimeout => client(408, "head_timeout", "The request head took too long."),
+            Self::ProxyProtocol => {
+                client(400, "proxy_protocol", "The PROXY protocol header is missing or malformed.")
+            }
+            Self::Chunk => client(400, "chunk", "The chunked request body is malformed."),
+            Self::Trailer => client(400, "trailer", "The request's trailer section is malformed."),
+            Self::BodyTooLarge => client(413, "body_too_large", "The request body is too large."),
+            Self::BodyTimeout => client(408, "body_timeout", "The request body came too slowly."),
+            Self::BodyCutShort => client(400, "body_cut_short", "The request body ended early."),
+            Self::ClientGone => client(499, "client_gone", "The client closed the connection."),
+            Self::ClientTooSlow => client(499, "client_too_slow", "The client read too slowly."),
+            Self::NoHost => {
+                ours(421, "destination_not_found", "no_host", "No site with this name is served here.")
+            }
+            Self::NoRoute => {
+                ours(404, "destination_not_found", "no_route", "No route matches this path.")
+            }
+            Self::MethodNotRouted => ours(
+                405,
+                "destination_not_found",
+                "method_not_routed",
+                "A route matches this path, but not with this method.",
+            ),
+            Self::Loop => {
+                ours(508, "proxy_loop_detected", "loop", "The request came back to the proxy.")
+            }
+            Self::NoEndpoint => {
+                ours(503, "destination_unavailable", "no_endpoint", "No server is available.")
+            }
+            Self::NoAddress => {
+                ours(503, "dns_error", "no_address", "The server's name has no address.")
+            }
+            Self::TooManyConnections => ours(
+                503,
+                "connection_limit_reached",
+                "too_many_connections",
+                "Too many connections. Try again later.",
+            ),
+            Self::Internal => {
+                ours(500, "proxy_internal_error", "internal", "The proxy made a mistake.")
+            }
+            Self::ConnectRefused => {
+                server(502, "connection_refused", "connect_refused", "The server refuses connections.")
+            }
+            Self::ConnectTimeout => {
+                server(504, "connection_timeout", "connect_timeout", "The server could not be reached.")
+            }
+            Self::ConnectFailed => server(
+                502,
+                "destination_ip_unroutable",
+                "connect_failed",
+                "The server could not be reached.",
+            ),
+            Self::LocalPorts => server(
+                503,
+                "connection_limit_reached",
+                "local_ports",
+                "No more connections to the server can be opened.",
+            ),
+            Self::UpstreamGone => server(
+                502,
+                "connection_terminated",
+                "upstream_gone",
+                "The server closed the connection before it answered.",
+            ),
+            Self::UpstreamHead => {
+                server(502, "http_protocol_error", "upstream_head", "The server's answer is malformed.")
+            }
+            Self::UpstreamHeadTooLarge => server(
+                502,
+                "http_response_header_section_size",
+                "upstream_head_too_large",
+                "The server's answer is malformed.",
+            ),
+            Self::UpstreamInterim => server(
+                502,
+                "http_protocol_error",
+                "upstream_interim",
+                "The server sent too many interim answers.",
+            ),
+            Self::UpstreamUpgrade => server(
+                502,
+                "http_upgrade_failed",
+                "upstream_upgrade",
+                "The server switched protocols without being asked.",
+            ),
+            Self::FirstByteTimeout => {
+                server(504, "http_response_timeout", "first_byte_timeout", "The server did not answer.")
+            }
+            Self::UpstreamWriteTimeout => server(
+                504,
+                "connection_write_timeout",
+                "upstream_write_timeout",
+                "The server did not take the request.",
+            ),
+            Self::UpstreamBodyTimeout => server(
+                504,
+                "connection_read_timeout",
+                "upstream_body_timeout",
+                "The server's answer stopped.",
+            ),
+            Self::UpstreamBodyCutShort => server(
+                502,
+                "http_response_incomplete",
+                "upstream_body_cut_short",
+                "The server's answer ended early.",
+            ),
+            Self::UpstreamChunk => server(
+                502,
+                "http_response_transfer_coding",
+                "upstream_chunk",
+                "The server's answer is malformed.",
+            ),
+            Self::TotalTimeout => server(
+                504,
+                "http_response_timeout",
+                "total_timeout",
+                "The exchange took longer than it may.",
+            ),
+        }
+    }
+
+    /// The status that a client sees.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        self.row().status
+    }
+
+    /// Nothing of the request can have been executed: another endpoint may be tried for any method
+    /// (RFC 9110 section 9.2.2).
+    #[must_use]
+    pub const fn is_before_request(self) -> bool {
+        matches!(self, Self::ConnectRefused | Self::ConnectTimeout | Self::ConnectFailed)
+    }
+
+    /// The client's own doing on the wire: after the answer nothing on this connection can be
+    /// believed, so it closes.
+    #[must_use]
+    pub const fn is_clients(self) -> bool {
+        matches!(self.row().side, Side::Downstream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_errors_and_flags_are_words() {
+        for kind in [Kind::Version, Kind::NoHost, Kind::Loop, Kind::TotalTimeout, Kind::ClientGone] {
+            let row = kind.row();
+            assert!((400..=599).contains(&row.status));
+            assert!(row.flag.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+        }
+    }
+}

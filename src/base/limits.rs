@@ -1,0 +1,148 @@
+//! Every hard bound of the program, with assertions between them. What a user may set lives in
+//! `config::model`; its upper ends come from here.
+
+use std::time::Duration;
+
+/// Small pooled buffer: request heads, most response heads, most bodies.
+pub const BUFFER_SMALL: usize = 16 * 1024;
+/// Medium pooled buffer: long heads, bodies that keep filling the small one.
+pub const BUFFER_MEDIUM: usize = 64 * 1024;
+/// Large pooled buffer: bulk bodies. Reads grow up to here (PERFORMANCE section 2.5).
+pub const BUFFER_LARGE: usize = 256 * 1024;
+/// Bytes kept free in front of a body's bytes, for a chunk-size line.
+pub const BUFFER_HEADROOM: usize = 24;
+/// Bytes kept free behind a body's bytes, for the end of a chunk and the last chunk.
+pub const BUFFER_TAILROOM: usize = 16;
+/// Idle buffers a shard keeps of each size.
+pub const BUFFERS_KEPT: [usize; 3] = [1024, 64, 16];
+
+/// Highest value of `limits.head`: a head and what we add to it must fit in a medium buffer.
+pub const HEAD_MAX: usize = 48 * 1024;
+/// Room for the fields that we add to a forwarded head.
+pub const HEAD_ADDED_MAX: usize = 8 * 1024;
+/// Highest value of `limits.fields`.
+pub const FIELDS_MAX: usize = 256;
+/// A method longer than this is refused.
+pub const METHOD_MAX: usize = 32;
+/// Longest authority (RFC 1035 section 2.3.4 allows 255 octets for a name; a port on top).
+pub const AUTHORITY_MAX: usize = 262;
+/// Response heads may be longer than request heads; the bound is ours, not the user's.
+pub const RESPONSE_HEAD_MAX: usize = 48 * 1024;
+/// Fields of a response head.
+pub const RESPONSE_FIELDS_MAX: usize = 256;
+
+/// Interim (1xx) responses before the final one (RELIABILITY B15).
+pub const INTERIM_MAX: u32 = 32;
+/// Bytes of chunk extensions in one body (RELIABILITY A31).
+pub const CHUNK_EXTENSIONS_MAX: usize = 4 * 1024;
+/// Bytes of a trailer section.
+pub const TRAILERS_MAX: usize = 8 * 1024;
+/// Fields of a trailer section.
+pub const TRAILER_FIELDS_MAX: usize = 64;
+/// Entries of a Via field before we call it a loop (RELIABILITY C09).
+pub const VIA_HOPS_MAX: usize = 20;
+/// Addresses looked at in X-Forwarded-For, from the right.
+pub const FORWARDED_HOPS_MAX: usize = 64;
+
+/// Connections accepted in one go before other tasks run.
+pub const ACCEPT_BATCH: usize = 64;
+/// Listen backlog.
+pub const BACKLOG: i32 = 4096;
+/// How long accepting pauses after EMFILE and its kin.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often a shard looks at its deadlines.
+pub const SWEEP_EVERY: Duration = Duration::from_millis(100);
+/// Buckets of the deadline wheel: one a sweep. Later deadlines wait in the last one.
+pub const WHEEL_BUCKETS: usize = 1024;
+
+/// How long a closed connection's unread input is read and thrown away (RFC 9112 section 9.6).
+pub const LINGER: Duration = Duration::from_secs(2);
+/// How many bytes of it.
+pub const LINGER_BYTES: u64 = 1024 * 1024;
+
+/// Tries at an upstream for one exchange, the first included.
+pub const ATTEMPTS_MAX: usize = 4;
+/// How long an endpoint that refused a connection is passed over.
+pub const ENDPOINT_REST: Duration = Duration::from_secs(1);
+/// Addresses kept for a host name.
+pub const ADDRESSES_MAX: usize = 64;
+
+/// Commands waiting for a shard.
+pub const MAILBOX: usize = 1024;
+/// Batches of access log waiting for the writer; more are dropped and counted.
+pub const LOG_BATCHES: usize = 256;
+/// Bytes after which a batch of access log is handed over before its sweep.
+pub const LOG_BATCH_BYTES: usize = 64 * 1024;
+/// Bytes of one text (target, referrer, user agent) kept for the access log.
+pub const LOG_TEXT_MAX: usize = 2 * 1024;
+/// Workspaces (parsed heads) a shard keeps for reuse.
+pub const WORKSPACES_KEPT: usize = 1024;
+
+/// Largest configuration file.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// Longest regular expression of a route.
+pub const REGEX_MAX: usize = 1024;
+/// Compiled size of one.
+pub const REGEX_COMPILED_MAX: usize = 1024 * 1024;
+
+/// Ring entries and completion entries (RUNTIME section 10, rule 1).
+pub const RING_ENTRIES: u32 = 1024;
+/// Completion entries.
+pub const RING_COMPLETIONS: u32 = 8192;
+
+const _: () = assert!(HEAD_MAX + HEAD_ADDED_MAX + BUFFER_HEADROOM <= BUFFER_MEDIUM);
+const _: () = assert!(RESPONSE_HEAD_MAX + HEAD_ADDED_MAX + BUFFER_HEADROOM <= BUFFER_MEDIUM);
+const _: () = assert!(BUFFER_SMALL < BUFFER_MEDIUM && BUFFER_MEDIUM < BUFFER_LARGE);
+const _: () = assert!(TRAILERS_MAX < BUFFER_SMALL);
+const _: () = assert!(RING_COMPLETIONS >= 4 * RING_ENTRIES);
+
+/// What a request head may be, as set by the user for a listener. Passed by value to the codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes of the whole head, its empty line included.
+    pub head: usize,
+    /// Number of fields.
+    pub fields: usize,
+    /// Bytes of one field line.
+    pub field: usize,
+    /// Bytes of the request-target.
+    pub target: usize,
+    /// What becomes of field names with an underscore.
+    pub underscores: Underscores,
+}
+
+/// What becomes of a field whose name has an underscore: many servers fold `_` and `-` into one
+/// name, so `Content_Length` could pass for `Content-Length` behind us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Underscores {
+    /// The field does not reach the upstream.
+    Drop,
+    /// The request is refused.
+    Reject,
+    /// The field is forwarded.
+    Allow,
+}
+
+impl HeadLimits {
+    /// Limits for what an upstream answers: not the user's to set.
+    pub const RESPONSE: Self = Self {
+        head: RESPONSE_HEAD_MAX,
+        fields: RESPONSE_FIELDS_MAX,
+        field: RESPONSE_HEAD_MAX,
+        target: 0,
+        underscores: Underscores::Allow,
+    };
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self {
+            head: 32 * 1024,
+            fields: 100,
+            field: 8 * 1024,
+            target: 8 * 1024,
+            underscores: Underscores::Drop,
+        }
+    }
+}

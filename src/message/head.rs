@@ -1,0 +1,235 @@
+//! Start line and fields of a request and of a response: the one canonical message. The codec
+//! fills it in; nothing of the wire's own bytes can be reached through it.
+
+use crate::base::limits;
+use crate::message::fields::{Fields, Span};
+use crate::message::framing::Framing;
+
+/// A request method (RFC 9110 section 9). Case matters: `get` is not `GET`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    #[default]
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Options,
+    Patch,
+    Trace,
+    Connect,
+    /// Any other token; its bytes are in the head.
+    Other,
+}
+
+impl Method {
+    /// Recognises a method.
+    #[must_use]
+    pub fn of(token: &[u8]) -> Self {
+        match token {
+            b"GET" => Self::Get,
+            b"HEAD" => Self::Head,
+            b"POST" => Self::Post,
+            b"PUT" => Self::Put,
+            b"DELETE" => Self::Delete,
+            b"OPTIONS" => Self::Options,
+            b"PATCH" => Self::Patch,
+            b"TRACE" => Self::Trace,
+            b"CONNECT" => Self::Connect,
+            _ => Self::Other,
+        }
+    }
+
+    /// Doing it twice is the same as doing it once (RFC 9110 section 9.2.2).
+    #[must_use]
+    pub const fn is_idempotent(self) -> bool {
+        matches!(
+            self,
+            Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace
+        )
+    }
+}
+
+/// The version a peer speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    #[default]
+    Http11,
+}
+
+/// What the Connection field said, apart from naming fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `close`
+    pub close: bool,
+    /// `keep-alive`
+    pub keep_alive: bool,
+    /// `upgrade`
+    pub upgrade: bool,
+}
+
+/// A request's start line and fields. The framing fields and the hop-by-hop fields are not among
+/// the fields: they became `framing`, `options` and `upgrade`.
+#[derive(Clone, Debug, Default)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// What the client speaks.
+    pub version: Version,
+    /// How the body ends.
+    pub framing: Framing,
+    /// What the Connection field said.
+    pub options: Options,
+    /// `Expect: 100-continue` was sent.
+    pub expects_continue: bool,
+    /// Every field that is passed on.
+    pub fields: Fields,
+    method_text: Span,
+    path: Span,
+    query: Option<Span>,
+    authority: Span,
+    name_len: usize,
+    upgrade: Span,
+    original: (Span, Option<Span>),
+}
+
+impl RequestHead {
+    /// Forgets everything but the memory.
+    pub fn clear(&mut self) {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear(limits::BUFFER_SMALL);
+        *self = Self { fields, ..Self::default() };
+    }
+
+    /// The method as it was written.
+    #[must_use]
+    pub fn method_text(&self) -> &[u8] {
+        self.fields.text(self.method_text)
+    }
+
+    /// The path in its one normal form, or `*`. What is routed is what is forwarded.
+    #[must_use]
+    pub fn path(&self) -> &[u8] {
+        self.fields.text(self.path)
+    }
+
+    /// The query without its `?`.
+    #[must_use]
+    pub fn query(&self) -> Option<&[u8]> {
+        self.query.map(|span| self.fields.text(span))
+    }
+
+    /// Host name and port, from the absolute form or from Host. Empty for HTTP/1.0 without Host.
+    #[must_use]
+    pub fn authority(&self) -> &[u8] {
+        self.fields.text(self.authority)
+    }
+
+    /// The authority without its port.
+    #[must_use]
+    pub fn host(&self) -> &[u8] {
+        &self.authority()[..self.name_len]
+    }
+
+    /// The protocol that the client asks to switch to; empty if none.
+    #[must_use]
+    pub fn upgrade(&self) -> &[u8] {
+        self.fields.text(self.upgrade)
+    }
+
+    /// The path and query as the client asked for them, before any rewrite.
+    #[must_use]
+    pub fn original(&self) -> (&[u8], Option<&[u8]>) {
+        (self.fields.text(self.original.0), self.original.1.map(|span| self.fields.text(span)))
+    }
+
+    /// For the codec: the method.
+    pub fn set_method(&mut self, token: &[u8]) {
+        self.method = Method::of(token);
+        self.method_text = self.fields.store(token);
+    }
+
+    /// For the codec: path and query, normalised.
+    pub fn set_target(&mut self, path: &[u8], query: Option<&[u8]>) {
+        self.path = self.fields.store(path);
+        self.query = query.map(|query| self.fields.store(query));
+        self.original = (self.path, self.query);
+    }
+
+    /// For rewriting: another path, the query as it was.
+    pub fn set_path(&mut self, path: &[u8]) {
+        self.path = self.fields.store(path);
+    }
+
+    /// For the codec and the host policy: the authority, of which `name_len` octets are the name.
+    pub fn set_authority(&mut self, authority: &[u8], name_len: usize) {
+        self.authority = self.fields.store(authority);
+        self.name_len = name_len;
+    }
+
+    /// For the codec: the protocol of an Upgrade field that a Connection field vouched for.
+    pub fn set_upgrade(&mut self, protocol: &[u8]) {
+        self.upgrade = self.fields.store(protocol);
+    }
+}
+
+/// A response's status line and fields, without framing and hop-by-hop fields.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseHead {
+    /// 100 to 999.
+    pub status: u16,
+    /// What the upstream speaks.
+    pub version: Version,
+    /// How the body ends.
+    pub framing: Framing,
+    /// What the Connection field said.
+    pub options: Options,
+    /// The connection must not carry another exchange, whatever else it says.
+    pub tainted: bool,
+    /// Content-Length of an answer without a body (to HEAD, or 304): passed on, never waited for.
+    pub length_told: Option<u64>,
+    /// Every field that is passed on.
+    pub fields: Fields,
+    reason: Span,
+    upgrade: Span,
+}
+
+impl ResponseHead {
+    /// Forgets everything but the memory.
+    pub fn clear(&mut self) {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear(limits::BUFFER_SMALL);
+        *self = Self { fields, ..Self::default() };
+    }
+
+    /// The reason phrase; may be empty.
+    #[must_use]
+    pub fn reason(&self) -> &[u8] {
+        self.fields.text(self.reason)
+    }
+
+    /// For the codec.
+    pub fn set_reason(&mut self, reason: &[u8]) {
+        self.reason = self.fields.store(reason);
+    }
+
+    /// The protocol that the upstream switches to; empty if none.
+    #[must_use]
+    pub fn upgrade(&self) -> &[u8] {
+        self.fields.text(self.upgrade)
+    }
+
+    /// For the codec.
+    pub fn set_upgrade(&mut self, protocol: &[u8]) {
+        self.upgrade = self.fields.store(protocol);
+    }
+
+    /// An interim response (RFC 9110 section 15.2).
+    #[must_use]
+    pub const fn is_interim(&self) -> bool {
+        self.status < 200
+    }
+}

@@ -1,0 +1,362 @@
+//! What must not pass from one connection to the next, and what a proxy adds: hop-by-hop fields,
+//! Via, X-Forwarded-*, Forwarded, X-Request-Id. Strip, then add (RELIABILITY section 4, rule 8).
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use crate::base::error::{Kind, Result};
+use crate::base::limits;
+use crate::message::fields::{Fields, Name, list};
+use crate::message::head::{Options, RequestHead, ResponseHead};
+
+/// Fields that end at this connection (RFC 9110 section 7.6.1), and `Proxy`, which CGI programs
+/// take for a setting (CVE-2016-5385).
+const HOP_BY_HOP: &[Name] = &[
+    Name::Connection,
+    Name::KeepAlive,
+    Name::ProxyConnection,
+    Name::ProxyAuthenticate,
+    Name::ProxyAuthorization,
+    Name::Te,
+    Name::Trailer,
+    Name::Upgrade,
+    Name::Http2Settings,
+    Name::Proxy,
+];
+
+/// Fields that claim to know what the client is. Believed from trusted proxies only.
+const FORWARDING: &[Name] = &[
+    Name::Forwarded,
+    Name::XForwardedFor,
+    Name::XForwardedProto,
+    Name::XForwardedHost,
+    Name::XForwardedPort,
+    Name::XForwardedOther,
+    Name::XRealIp,
+    Name::XRequestId,
+];
+
+/// Fields that a Connection field of a request must not name: taking them out would change who is
+/// asking or what for (RELIABILITY C01).
+const PROTECTED: &[&[u8]] = &[
+    b"host",
+    b"content-length",
+    b"transfer-encoding",
+    b"authorization",
+    b"cookie",
+    b"content-type",
+    b"content-encoding",
+    b"range",
+    b"expect",
+];
+
+/// Reads the Connection field, remembers a requested upgrade, and takes out what is hop-by-hop.
+///
+/// # Errors
+/// `ConnectionOption` if Connection names a field that belongs to the whole path.
+pub fn strip_request(head: &mut RequestHead) -> Result<()> {
+    if head.fields.has(Name::Connection) {
+        head.options = options(&head.fields);
+        let named = nominated(&head.fields);
+        for name in &named {
+            if PROTECTED.iter().any(|protected| name.eq_ignore_ascii_case(protected)) {
+                return Err(Kind::ConnectionOption);
+            }
+        }
+        named.iter().for_each(|name| head.fields.remove_named(name));
+    }
+    if head.options.upgrade
+        && let Some(protocol) = head.fields.only(Name::Upgrade)
+    {
+        let protocol = protocol.to_vec();
+        head.set_upgrade(&protocol);
+    }
+    head.fields.remove_all(HOP_BY_HOP);
+    Ok(())
+}
+
+/// The same for a response, and takes out what only we may say (RELIABILITY C11).
+pub fn strip_response(head: &mut ResponseHead) {
+    if head.fields.has(Name::Connection) {
+        head.options = options(&head.fields);
+        nominated(&head.fields).iter().for_each(|name| head.fields.remove_named(name));
+    }
+    if head.options.upgrade
+        && let Some(protocol) = head.fields.only(Name::Upgrade)
+    {
+        let protocol = protocol.to_vec();
+        head.set_upgrade(&protocol);
+    }
+    head.fields.remove_all(HOP_BY_HOP);
+    head.fields.remove_all(FORWARDING);
+}
+
+fn options(fields: &Fields) -> Options {
+    let mut options = Options::default();
+    for option in list(fields.values(Name::Connection)) {
+        options.close |= option.eq_ignore_ascii_case(b"close");
+        options.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        options.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+    }
+    options
+}
+
+/// The fields that Connection names. Allocates only if it names any, which is rare.
+fn nominated(fields: &Fields) -> Vec<Vec<u8>> {
+    let is_option = |member: &[u8]| {
+        [&b"close"[..], b"keep-alive", b"upgrade"]
+            .iter()
+            .any(|option| member.eq_ignore_ascii_case(option))
+    };
+    list(fields.values(Name::Connection))
+        .filter(|member| !is_option(member))
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
+/// Who sent a request, as far as we believe it.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The peer of the connection (or what a trusted PROXY header said).
+    pub peer: IpAddr,
+    /// The peer's forwarding fields are believed.
+    pub is_trusted: bool,
+    /// The client's side of the connection is encrypted.
+    pub is_secure: bool,
+}
+
+/// The first address from the right of X-Forwarded-For that is not a trusted proxy
+/// (RELIABILITY C06); the peer if it is not trusted itself or the field ends in junk.
+pub fn client_address(
+    head: &RequestHead,
+    client: Client,
+    is_trusted: impl Fn(IpAddr) -> bool,
+) -> IpAddr {
+    let mut address = client.peer;
+    if !client.is_trusted || !head.fields.has(Name::XForwardedFor) {
+        return address;
+    }
+    let mut values: [&[u8]; 8] = [b""; 8];
+    let mut count = 0;
+    for (slot, value) in values.iter_mut().zip(head.fields.values(Name::XForwardedFor)) {
+        *slot = value;
+        count += 1;
+    }
+    let hops = values[..count].iter().rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
+    for hop in hops.take(limits::FORWARDED_HOPS_MAX) {
+        let parsed = std::str::from_utf8(hop.trim_ascii()).ok().and_then(|text| text.parse().ok());
+        let Some(parsed) = parsed else { break };
+        address = parsed;
+        if !is_trusted(parsed) {
+            break;
+        }
+    }
+    address
+}
+
+/// What we add to a request; all of it plain values, so that adding is a pure function.
+#[derive(Clone, Copy, Debug)]
+pub struct Added<'a> {
+    /// Who asked.
+    pub client: Client,
+    /// Our name in Via.
+    pub via: &'a [u8],
+    /// A fresh request id, for a request that has none we believe.
+    pub request_id: &'a [u8],
+}
+
+/// Takes out forwarding fields that we do not believe and adds ours.
+///
+/// # Errors
+/// `Loop` if Via says that the request was here before, or was in too many places.
+pub fn forward_request(head: &mut RequestHead, added: &Added<'_>) -> Result<()> {
+    check_loop(&head.fields, added.via)?;
+    if !added.client.is_trusted {
+        head.fields.remove_all(FORWARDING);
+    }
+    let mut text = [0_u8; 48];
+    let address = write_address(added.client.peer, &mut text);
+    let mut authority = [0_u8; limits::AUTHORITY_MAX];
+    let authority = copy(head.authority(), &mut authority);
+    let proto: &[u8] = if added.client.is_secure { b"https" } else { b"http" };
+
+    let fields = &mut head.fields;
+    append(fields, Name::XForwardedFor, b"X-Forwarded-For", &[address]);
+    if !fields.has(Name::XForwardedProto) {
+        fields.push_known(Name::XForwardedProto, b"X-Forwarded-Proto", proto);
+    }
+    if !fields.has(Name::XForwardedHost) && !authority.is_empty() {
+        fields.push_known(Name::XForwardedHost, b"X-Forwarded-Host", authority);
+    }
+    // RFC 7239 section 4: an IPv6 address is quoted and bracketed, and so is a host with a port.
+    let (open, shut): (&[u8], &[u8]) =
+        if added.client.peer.is_ipv6() { (b"\"[", b"]\"") } else { (b"", b"") };
+    let node = [b"for=", open, address, shut, b";host=\"", authority, b"\";proto=", proto];
+    append(fields, Name::Forwarded, b"Forwarded", &node);
+    if !fields.has(Name::XRequestId) {
+        fields.push_known(Name::XRequestId, b"X-Request-Id", added.request_id);
+    }
+    append(fields, Name::Via, b"Via", &[b"1.1 ", added.via]);
+    Ok(())
+}
+
+/// RFC 9110 section 7.6.3: Via lists everybody the request went through.
+fn check_loop(fields: &Fields, via: &[u8]) -> Result<()> {
+    if !fields.has(Name::Via) {
+        return Ok(());
+    }
+    let mut hops = 0;
+    for hop in list(fields.values(Name::Via)) {
+        hops += 1;
+        let received_by = hop.split(|byte| matches!(byte, b' ' | b'\t')).nth(1).unwrap_or_default();
+        if received_by.eq_ignore_ascii_case(via) || hops >= limits::VIA_HOPS_MAX {
+            return Err(Kind::Loop);
+        }
+    }
+    Ok(())
+}
+
+/// Adds a member to a list field, as a line of its own: the same thing (RFC 9110 section 5.3),
+/// and nothing is rewritten. X-Forwarded-For is not always read like that, so it is joined.
+fn append(fields: &mut Fields, known: Name, name: &[u8], parts: &[&[u8]]) {
+    if known != Name::XForwardedFor || !fields.has(known) {
+        return fields.push_parts(known, name, parts);
+    }
+    let mut joined = Vec::new();
+    for value in fields.values(known) {
+        joined.extend_from_slice(value);
+        joined.extend_from_slice(b", ");
+    }
+    parts.iter().for_each(|part| joined.extend_from_slice(part));
+    fields.remove(known);
+    fields.push_known(known, name, &joined);
+}
+
+fn write_address(address: IpAddr, out: &mut [u8]) -> &[u8] {
+    let len = out.len();
+    let mut rest = &mut out[..];
+    // An IPv6 address takes at most 45 octets.
+    let _ = write!(rest, "{address}");
+    let written = len - rest.len();
+    &out[..written]
+}
+
+fn copy<'a>(from: &[u8], to: &'a mut [u8]) -> &'a [u8] {
+    let len = from.len().min(to.len());
+    to[..len].copy_from_slice(&from[..len]);
+    &to[..len]
+}
+
+/// Whether a trailer field may be passed on: nothing that frames, routes or names somebody
+/// (RFC 9110 section 6.5.1).
+#[must_use]
+pub fn is_trailer_allowed(name: &[u8]) -> bool {
+    let refused: &[&[u8]] = &[
+        b"cache-control",
+        b"content-encoding",
+        b"content-range",
+        b"content-type",
+        b"age",
+        b"expires",
+        b"location",
+        b"retry-after",
+        b"vary",
+        b"www-authenticate",
+        b"range",
+        b"max-forwards",
+    ];
+    Name::of(name) == Name::Other
+        && !name.contains(&b'_')
+        && !refused.iter().any(|refused| name.eq_ignore_ascii_case(refused))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(lines: &[(&str, &str)]) -> RequestHead {
+        let mut head = RequestHead::default();
+        head.set_authority(b"a.example:80", 9);
+        for (name, value) in lines {
+            head.fields.push(name.as_bytes(), value.as_bytes());
+        }
+        head
+    }
+
+    fn client(peer: &str, is_trusted: bool) -> Client {
+        Client { peer: peer.parse().unwrap(), is_trusted, is_secure: false }
+    }
+
+    fn value<'a>(head: &'a RequestHead, name: &'a str) -> Vec<&'a str> {
+        let values = head.fields.values_named(name.as_bytes());
+        values.map(|value| std::str::from_utf8(value).unwrap()).collect()
+    }
+
+    #[test]
+    fn connection_names_what_to_strip() {
+        let mut head = head(&[("Connection", "close, X-Foo"), ("X-Foo", "1"), ("X-Bar", "2")]);
+        strip_request(&mut head).unwrap();
+        assert!(head.options.close);
+        assert_eq!(head.fields.len(), 1);
+    }
+
+    #[test]
+    fn connection_cannot_name_what_is_protected() {
+        for name in ["Host", "content-LENGTH", "Transfer-Encoding", "Authorization", "Cookie"] {
+            let mut head = head(&[("Connection", name)]);
+            assert_eq!(strip_request(&mut head), Err(Kind::ConnectionOption), "{name}");
+        }
+    }
+
+    #[test]
+    fn forged_forwarding_fields_are_replaced() {
+        let mut head = head(&[("X-Forwarded-For", "1.2.3.4"), ("X-Real-IP", "1.2.3.4")]);
+        let client = client("9.9.9.9", false);
+        forward_request(&mut head, &Added { client, via: b"m", request_id: b"id" }).unwrap();
+        assert_eq!(value(&head, "x-forwarded-for"), ["9.9.9.9"]);
+        assert!(value(&head, "x-real-ip").is_empty());
+        assert_eq!(value(&head, "forwarded"), ["for=9.9.9.9;host=\"a.example:80\";proto=http"]);
+        assert_eq!(value(&head, "via"), ["1.1 m"]);
+        assert_eq!(value(&head, "x-request-id"), ["id"]);
+    }
+
+    #[test]
+    fn a_trusted_peer_is_appended_to() {
+        let mut head = head(&[("X-Forwarded-For", "1.2.3.4"), ("X-Request-Id", "theirs")]);
+        let client = client("::1", true);
+        forward_request(&mut head, &Added { client, via: b"m", request_id: b"id" }).unwrap();
+        assert_eq!(value(&head, "x-forwarded-for"), ["1.2.3.4, ::1"]);
+        assert_eq!(value(&head, "x-request-id"), ["theirs"]);
+        assert_eq!(value(&head, "forwarded"), ["for=\"[::1]\";host=\"a.example:80\";proto=http"]);
+    }
+
+    #[test]
+    fn the_client_is_the_first_untrusted_from_the_right() {
+        let trusted = |address: IpAddr| address.is_loopback();
+        let find = |field: &str, peer: &str, is_trusted| {
+            let head = head(&[("X-Forwarded-For", field)]);
+            client_address(&head, client(peer, is_trusted), trusted).to_string()
+        };
+        assert_eq!(find("6.6.6.6, 1.2.3.4, 127.0.0.2", "127.0.0.1", true), "1.2.3.4");
+        assert_eq!(find("junk, 127.0.0.2", "127.0.0.1", true), "127.0.0.2");
+        assert_eq!(find("1.2.3.4", "8.8.8.8", false), "8.8.8.8");
+        assert_eq!(find("2001:db8::1", "127.0.0.1", true), "2001:db8::1");
+    }
+
+    #[test]
+    fn loops_are_seen_in_via() {
+        let mut there = head(&[("Via", "1.0 fred, 1.1 ME (comment)")]);
+        let added = Added { client: client("::1", false), via: b"me", request_id: b"" };
+        assert_eq!(forward_request(&mut there, &added), Err(Kind::Loop));
+        let mut far = head(&[("Via", &"1.1 x,".repeat(20))]);
+        assert_eq!(forward_request(&mut far, &added), Err(Kind::Loop));
+    }
+
+    #[test]
+    fn trailers_cannot_carry_what_belongs_in_a_head() {
+        assert!(is_trailer_allowed(b"grpc-status") && is_trailer_allowed(b"Server-Timing"));
+        for name in ["Host", "Content-Length", "Set-Cookie", "Authorization", "X-Forwarded-For"] {
+            assert!(!is_trailer_allowed(name.as_bytes()), "{name}");
+        }
+    }
+}

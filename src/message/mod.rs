@@ -1,0 +1,8 @@
+//! Floor 1: what an HTTP message *is*, for any version. No I/O, no wire syntax.
+
+pub mod canned;
+pub mod fields;
+pub mod framing;
+pub mod head;
+pub mod hop;
+pub mod target;

@@ -1,0 +1,9 @@
+//! HTTP/1.0 and 1.1 (RFC 9112), strict: what two parsers could read differently is refused.
+
+pub mod chunked;
+pub mod framing;
+pub mod parse;
+pub mod reuse;
+pub mod scan;
+pub mod upgrade;
+pub mod write;

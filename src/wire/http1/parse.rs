@@ -1,0 +1,307 @@
+//! A complete head's octets to a `RequestHead` or a `ResponseHead`. httparse finds the tokens;
+//! everything it lets through that two servers could read differently is refused here.
+
+use std::mem::MaybeUninit;
+
+use httparse::{Header, Status};
+
+use super::framing::{self, Facts};
+use crate::base::error::{Kind, Result};
+use crate::base::limits::{FIELDS_MAX, HeadLimits, METHOD_MAX, RESPONSE_FIELDS_MAX, Underscores};
+use crate::message::fields::{Fields, Name};
+use crate::message::head::{Method, RequestHead, ResponseHead, Version};
+use crate::message::hop;
+use crate::message::target::{self, Target};
+
+/// Fills `head` from the octets that a scan found. `head` must be clear.
+///
+/// # Errors
+/// The rule that was broken.
+pub fn request(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Result<()> {
+    let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(bytes, &mut slots) {
+        Ok(Status::Complete(len)) if len == bytes.len() => {}
+        Ok(_) => return Err(Kind::RequestLine),
+        Err(httparse::Error::Token | httparse::Error::NewLine) => return Err(Kind::RequestLine),
+        Err(httparse::Error::Version) => return Err(version_fault(bytes)),
+        Err(httparse::Error::TooManyHeaders) => return Err(Kind::HeadTooLarge),
+        Err(_) => return Err(Kind::Field),
+    }
+    head.version = version(parsed.version);
+    let method = parsed.method.unwrap_or_default().as_bytes();
+    if method.len() > METHOD_MAX {
+        return Err(Kind::Method);
+    }
+    head.set_method(method);
+    // CONNECT would be a tunnel, TRACE an echo (RFC 9110 sections 9.3.6 and 9.3.8); TRACK is
+    // TRACE under another name.
+    if matches!(head.method, Method::Connect | Method::Trace) || method == b"TRACK" {
+        return Err(Kind::MethodRefused);
+    }
+    let path = parsed.path.unwrap_or_default().as_bytes();
+    if path.len() > limits.target {
+        return Err(Kind::TargetTooLong);
+    }
+    let target = target::parse(path, head.method == Method::Options)?;
+
+    let facts = take_fields(parsed.headers, limits, &mut head.fields)?;
+    head.framing = framing::request(head.version, &facts)?;
+    take_authority(head, &target)?;
+    take_target(head, &target)?;
+    take_expectation(head)?;
+    hop::strip_request(head)
+}
+
+/// Fills `head` from the octets that a scan found. `asked` is the method that is being answered.
+///
+/// # Errors
+/// `UpstreamHead` or `UpstreamHeadTooLarge`.
+pub fn response(bytes: &[u8], asked: Method, head: &mut ResponseHead) -> Result<()> {
+    let mut slots = [const { MaybeUninit::uninit() }; RESPONSE_FIELDS_MAX];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut slots) {
+        Ok(Status::Complete(len)) if len == bytes.len() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(Kind::UpstreamHeadTooLarge),
+        _ => return Err(Kind::UpstreamHead),
+    }
+    head.version = version(parsed.version);
+    head.status = parsed.code.unwrap_or_default();
+    if head.status < 100 {
+        return Err(Kind::UpstreamHead);
+    }
+    head.set_reason(parsed.reason.unwrap_or_default().as_bytes());
+    let facts = take_fields(parsed.headers, &HeadLimits::RESPONSE, &mut head.fields)
+        .map_err(|_| Kind::UpstreamHead)?;
+    let derived = framing::response(asked, head.version, head.status, &facts)?;
+    head.framing = derived.framing;
+    head.tainted = derived.tainted;
+    head.length_told = derived.length_told;
+    hop::strip_response(head);
+    Ok(())
+}
+
+fn version(minor: Option<u8>) -> Version {
+    if minor == Some(0) { Version::Http10 } else { Version::Http11 }
+}
+
+/// `HTTP/` and a digit, a dot and a digit is a version, if not one of ours; else it is noise.
+fn version_fault(bytes: &[u8]) -> Kind {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Kind::Version
+        }
+        _ => Kind::RequestLine,
+    }
+}
+
+/// Copies the fields, all but the two that frame the body: those become facts and nothing else.
+fn take_fields<'a>(
+    headers: &[Header<'a>],
+    limits: &HeadLimits,
+    fields: &mut Fields,
+) -> Result<Facts<'a>> {
+    if headers.len() > limits.fields {
+        return Err(Kind::HeadTooLarge);
+    }
+    let mut facts = Facts::default();
+    for header in headers {
+        let name = header.name.as_bytes();
+        match Name::of(name) {
+            Name::ContentLength => facts.add_length(header.value),
+            Name::TransferEncoding => facts.add_coding(header.value),
+            known => {
+                if limits.underscores != Underscores::Allow && memchr::memchr(b'_', name).is_some()
+                {
+                    if limits.underscores == Underscores::Reject {
+                        return Err(Kind::Field);
+                    }
+                    continue;
+                }
+                fields.push_known(known, name, header.value);
+            }
+        }
+    }
+    Ok(facts)
+}
+
+/// RFC 9112 sections 3.2 and 3.2.2: exactly one Host in 1.1; an absolute target overrides it. From
+/// here on there is one authority.
+fn take_authority(head: &mut RequestHead, target: &Target<'_>) -> Result<()> {
+    let count = head.fields.values(Name::Host).count();
+    if count > 1 || (count == 0 && head.version == Version::Http11) {
+        return Err(Kind::Host);
+    }
+    let mut buffer = [0; crate::base::limits::AUTHORITY_MAX];
+    let host = match head.fields.only(Name::Host) {
+        Some(host) => {
+            target::check_authority(host)?;
+            let copy = &mut buffer[..host.len()];
+            copy.copy_from_slice(host);
+            Some(&*copy)
+        }
+        None => None,
+    };
+    if let Some(authority) = target.authority.or(host) {
+        let name_len = target::check_authority(authority)?;
+        head.set_authority(authority, name_len);
+    }
+    head.fields.remove(Name::Host);
+    Ok(())
+}
+
+fn take_target(head: &mut RequestHead, target: &Target<'_>) -> Result<()> {
+    if target.path == b"*" || target::is_normal(target.path) {
+        head.set_target(target.path, target.query);
+        return Ok(());
+    }
+    let mut normal = Vec::with_capacity(target.path.len());
+    target::normalise(target.path, &mut normal)?;
+    head.set_target(&normal, target.query);
+    Ok(())
+}
+
+/// RFC 9110 section 10.1.1. From HTTP/1.0 the field is ignored.
+fn take_expectation(head: &mut RequestHead) -> Result<()> {
+    if !head.fields.has(Name::Expect) {
+        return Ok(());
+    }
+    let is_continue = head
+        .fields
+        .only(Name::Expect)
+        .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+    if !is_continue {
+        return Err(Kind::Expectation);
+    }
+    head.expects_continue = head.version == Version::Http11 && !head.framing.is_empty();
+    head.fields.remove(Name::Expect);
+    Ok(())
+}
+
+/// Parses a trailer section, its empty line included.
+///
+/// # Errors
+/// `Trailer` for anything that is not lines of fields.
+pub fn trailers(bytes: &[u8]) -> Result<Fields> {
+    let mut slots = [httparse::EMPTY_HEADER; crate::base::limits::TRAILER_FIELDS_MAX];
+    let Ok(Status::Complete((len, headers))) = httparse::parse_headers(bytes, &mut slots) else {
+        return Err(Kind::Trailer);
+    };
+    if len != bytes.len() {
+        return Err(Kind::Trailer);
+    }
+    let mut fields = Fields::default();
+    for header in headers.iter().filter(|header| hop::is_trailer_allowed(header.name.as_bytes())) {
+        fields.push_known(Name::Other, header.name.as_bytes(), header.value);
+    }
+    Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::framing::Framing;
+
+    fn parse(text: &str) -> Result<RequestHead> {
+        let mut head = RequestHead::default();
+        request(text.as_bytes(), &HeadLimits::default(), &mut head).map(|()| head)
+    }
+
+    #[test]
+    fn a_request_becomes_a_head_without_its_framing_fields() {
+        let head = parse(
+            "POST /a/../b?c=d HTTP/1.1\r\nHost: a.example:80\r\nContent-Length: 3\r\n\
+             Connection: close\r\nX-Y:  z \r\nA_B: c\r\n\r\n",
+        )
+        .unwrap();
+        assert_eq!(head.path(), b"/b");
+        assert_eq!(head.query(), Some(&b"c=d"[..]));
+        assert_eq!(head.host(), b"a.example");
+        assert_eq!(head.framing, Framing::Length(3));
+        assert!(head.options.close);
+        let fields: Vec<_> = head.fields.iter().map(|field| (field.name, field.value)).collect();
+        assert_eq!(fields, [(&b"X-Y"[..], &b"z"[..])]);
+    }
+
+    #[test]
+    fn faults_have_their_kind() {
+        let long_method = format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "M".repeat(1024));
+        for (text, kind) in [
+            ("GET / HTTP/1.1\r\n\r\n", Kind::Host),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Kind::Host),
+            ("GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", Kind::Host),
+            ("GET / HTTP/1.1\r\nHost:\r\n\r\n", Kind::Host),
+            ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", Kind::Version),
+            ("GET / HTTP/1.32\r\nHost: a\r\n\r\n", Kind::RequestLine),
+            ("GET / http/1.1\r\nHost: a\r\n\r\n", Kind::RequestLine),
+            ("GET /\r\nHost: a\r\n\r\n", Kind::RequestLine),
+            ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", Kind::RequestLine),
+            ("GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n", Kind::RequestLine),
+            ("GET / HTTP/1.1 \r\nHost: a\r\n\r\n", Kind::RequestLine),
+            ("GET /#a HTTP/1.1\r\nHost: a\r\n\r\n", Kind::Target),
+            ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", Kind::Target),
+            ("CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", Kind::MethodRefused),
+            ("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", Kind::MethodRefused),
+            ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", Kind::Field),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", Kind::Field),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", Kind::Field),
+            ("GET / HTTP/1.1\r\nHost: a\r\nnocolon\r\n\r\n", Kind::Field),
+            ("GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", Kind::Expectation),
+            (&long_method, Kind::Method),
+        ] {
+            assert_eq!(parse(text).map(|_| ()), Err(kind), "{}", text.escape_debug());
+        }
+    }
+
+    #[test]
+    fn control_characters_never_pass_in_values() {
+        for byte in (0..=0x1f_u8).filter(|byte| *byte != b'\t').chain([0x7f]) {
+            let mut text = b"GET / HTTP/1.1\r\nHost: a\r\nX: a".to_vec();
+            text.push(byte);
+            text.extend_from_slice(b"b\r\n\r\n");
+            let mut head = RequestHead::default();
+            assert!(request(&text, &HeadLimits::default(), &mut head).is_err(), "{byte:#x}");
+        }
+    }
+
+    #[test]
+    fn an_absolute_target_names_the_authority() {
+        let head = parse("GET http://b.example/x HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!((head.authority(), head.path()), (&b"b.example"[..], &b"/x"[..]));
+    }
+
+    #[test]
+    fn responses_are_read_strictly() {
+        let parse = |text: &str| {
+            let mut head = ResponseHead::default();
+            response(text.as_bytes(), Method::Get, &mut head).map(|()| head)
+        };
+        let head = parse("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Forwarded-For: a\r\n\r\n");
+        let head = head.unwrap();
+        assert_eq!((head.status, head.framing), (200, Framing::Length(2)));
+        assert!(head.fields.is_empty());
+        for bad in [
+            "HTTP/2.0 200 OK\r\n\r\n",
+            "HTTP/1.1 99 X\r\n\r\n",
+            "HTTP/1.1 2000 X\r\n\r\n",
+            "HTTP/1.1 abc\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\rSet-Cookie: x\r\n\r\n",
+        ] {
+            assert!(parse(bad).is_err(), "{}", bad.escape_debug());
+        }
+    }
+
+    #[test]
+    fn trailers_keep_only_what_is_allowed() {
+        let fields = trailers(b"X-Sum: 1\r\nHost: evil\r\nContent-Length: 3\r\n\r\n").unwrap();
+        assert_eq!(fields.len(), 1);
+        assert!(trailers(b"nocolon\r\n\r\n").is_err());
+    }
+}

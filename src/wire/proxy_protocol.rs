@@ -1,0 +1,184 @@
+//! The PROXY protocol, versions 1 and 2 (haproxy.org, proxy-protocol.txt): who really connected,
+//! told before the first byte.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::base::error::{Kind, Result};
+use crate::message::target::parse_port;
+
+/// Which version to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    V1,
+    V2,
+}
+
+/// A header that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Octets of the header.
+    pub len: usize,
+    /// Who connected; `None` for `UNKNOWN` and `LOCAL`: then the peer itself counts.
+    pub source: Option<SocketAddr>,
+}
+
+const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+const V1_MAX: usize = 107;
+/// Longest version 2 header that we read: addresses and 1 KiB of TLVs.
+const V2_MAX: usize = 16 + 216 + 1024;
+
+/// Reads a header from the beginning of a connection; `None` if more bytes are needed.
+///
+/// # Errors
+/// `ProxyProtocol` if these bytes can be no header.
+pub fn parse(bytes: &[u8]) -> Result<Option<Header>> {
+    let known = bytes.len().min(SIGNATURE.len());
+    if bytes[..known] == SIGNATURE[..known] {
+        return if known < SIGNATURE.len() { Ok(None) } else { parse_v2(bytes) };
+    }
+    let known = bytes.len().min(6);
+    if bytes[..known] != b"PROXY "[..known] {
+        return Err(Kind::ProxyProtocol);
+    }
+    let window = &bytes[..bytes.len().min(V1_MAX)];
+    match window.windows(2).position(|pair| pair == b"\r\n") {
+        Some(end) => parse_v1(&window[6..end], end + 2).map(Some),
+        None if bytes.len() >= V1_MAX => Err(Kind::ProxyProtocol),
+        None => Ok(None),
+    }
+}
+
+fn parse_v1(line: &[u8], len: usize) -> Result<Header> {
+    let text = std::str::from_utf8(line).map_err(|_| Kind::ProxyProtocol)?;
+    let parts: Vec<&str> = text.split(' ').collect();
+    let source = match parts.as_slice() {
+        ["UNKNOWN", ..] => None,
+        ["TCP4", source, target, from, to] => {
+            target.parse::<Ipv4Addr>().map_err(|_| Kind::ProxyProtocol)?;
+            let ip: Ipv4Addr = source.parse().map_err(|_| Kind::ProxyProtocol)?;
+            Some(SocketAddr::new(IpAddr::V4(ip), check_ports(from, to)?))
+        }
+        ["TCP6", source, target, from, to] => {
+            target.parse::<Ipv6Addr>().map_err(|_| Kind::ProxyProtocol)?;
+            let ip: Ipv6Addr = source.parse().map_err(|_| Kind::ProxyProtocol)?;
+            Some(SocketAddr::new(IpAddr::V6(ip), check_ports(from, to)?))
+        }
+        _ => return Err(Kind::ProxyProtocol),
+    };
+    Ok(Header { len, source })
+}
+
+fn check_ports(from: &str, to: &str) -> Result<u16> {
+    parse_port(to.as_bytes()).ok_or(Kind::ProxyProtocol)?;
+    parse_port(from.as_bytes()).ok_or(Kind::ProxyProtocol)
+}
+
+fn parse_v2(bytes: &[u8]) -> Result<Option<Header>> {
+    let Some(fixed) = bytes.get(12..16) else { return Ok(None) };
+    let len = 16 + usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
+    if fixed[0] >> 4 != 2 || len > V2_MAX {
+        return Err(Kind::ProxyProtocol);
+    }
+    let Some(body) = bytes.get(16..len) else { return Ok(None) };
+    let source = match (fixed[0] & 15, fixed[1]) {
+        (0, _) => None, // LOCAL: a health check of the sender's own
+        (1, 0x11) => Some(address_v4(body)?),
+        (1, 0x21) => Some(address_v6(body)?),
+        (1, 0x00 | 0x12 | 0x22 | 0x31 | 0x32) => None,
+        _ => return Err(Kind::ProxyProtocol),
+    };
+    Ok(Some(Header { len, source }))
+}
+
+fn address_v4(body: &[u8]) -> Result<SocketAddr> {
+    let address = body.get(..12).ok_or(Kind::ProxyProtocol)?;
+    let ip = Ipv4Addr::new(address[0], address[1], address[2], address[3]);
+    Ok(SocketAddr::new(IpAddr::V4(ip), u16::from_be_bytes([address[8], address[9]])))
+}
+
+fn address_v6(body: &[u8]) -> Result<SocketAddr> {
+    let address = body.get(..36).ok_or(Kind::ProxyProtocol)?;
+    let octets: [u8; 16] = address[..16].try_into().map_err(|_| Kind::ProxyProtocol)?;
+    let port = u16::from_be_bytes([address[32], address[33]]);
+    Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::from(octets)), port))
+}
+
+/// Writes a header: `source` connected, `target` is where we connect to.
+#[must_use]
+pub fn write(version: Version, source: SocketAddr, target: SocketAddr) -> Vec<u8> {
+    // Both addresses must be of one family: an IPv4 address becomes its IPv6 form if need be.
+    let is_v4 = source.is_ipv4() && target.is_ipv4();
+    let mut out = Vec::with_capacity(64);
+    match version {
+        Version::V1 => {
+            let family = if is_v4 { "TCP4" } else { "TCP6" };
+            let (from, to) = (unified(source.ip(), is_v4), unified(target.ip(), is_v4));
+            let ports = (source.port(), target.port());
+            let _ = write!(out, "PROXY {family} {from} {to} {} {}\r\n", ports.0, ports.1);
+        }
+        Version::V2 => {
+            out.extend_from_slice(SIGNATURE);
+            out.extend_from_slice(if is_v4 { &[0x21, 0x11, 0, 12] } else { &[0x21, 0x21, 0, 36] });
+            for address in [source, target] {
+                match unified(address.ip(), is_v4) {
+                    IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
+                    IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
+                }
+            }
+            out.extend_from_slice(&source.port().to_be_bytes());
+            out.extend_from_slice(&target.port().to_be_bytes());
+        }
+    }
+    out
+}
+
+fn unified(ip: IpAddr, is_v4: bool) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) if !is_v4 => IpAddr::V6(ip.to_ipv6_mapped()),
+        ip => ip,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for (source, target) in
+            [("1.2.3.4:5", "6.7.8.9:10"), ("[::1]:5", "[::2]:6"), ("1.2.3.4:5", "[::2]:6")]
+        {
+            let (source, target): (SocketAddr, SocketAddr) =
+                (source.parse().unwrap(), target.parse().unwrap());
+            for version in [Version::V1, Version::V2] {
+                let bytes = write(version, source, target);
+                for len in 0..bytes.len() {
+                    assert_eq!(parse(&bytes[..len]), Ok(None), "cut at {len}");
+                }
+                let found = parse(&bytes).unwrap().unwrap();
+                assert_eq!(found.len, bytes.len());
+                let found = found.source.unwrap();
+                assert_eq!(found.port(), source.port());
+                assert_eq!(found.ip().to_canonical(), source.ip());
+            }
+        }
+    }
+
+    #[test]
+    fn noise_is_refused() {
+        let oversize = [&SIGNATURE[..], &[0x21, 0x11, 0xff, 0xff]].concat();
+        let long = [&b"PROXY TCP4 "[..], &[b'1'; 120]].concat();
+        for bytes in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            b"PROXY TCP4 1.2.3.4 5.6.7.8 1\r\n",
+            b"PROXY TCP4 1.2.3.4 5.6.7.8 +1 2\r\n",
+            b"PROXY TCP4 ::1 5.6.7.8 1 2\r\n",
+            b"PROXY TCP5 1.2.3.4 5.6.7.8 1 2\r\n",
+            &oversize,
+            &long,
+        ] {
+            assert_eq!(parse(bytes), Err(Kind::ProxyProtocol), "{}", bytes.escape_ascii());
+        }
+    }
+}
