@@ -2,4 +2,8 @@
 
 pub mod base; // floor 0
 pub mod message; // floor 1
+pub mod config; // floor 2
 pub mod wire; // floor 2
+pub mod balance; // floor 3
+pub mod limit; // floor 3
+pub mod route; // floor 3

@@ -274,6 +274,29 @@ pub fn list<'a>(values: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = 
         .filter(|member| !member.is_empty())
 }
 
+/// RFC 9110 section 5.6.2, tchar.
+#[must_use]
+pub const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "heads are bounded by limits::HEAD_MAX")]
 fn span(at: usize, len: usize) -> Span {
     debug_assert!(u32::try_from(at + len).is_ok(), "a head is far below 4 GiB");

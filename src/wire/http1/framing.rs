@@ -2,6 +2,7 @@
 //! Request smuggling lives and dies here (RFC 9112 sections 6.1 to 6.3).
 
 use crate::base::error::{Kind, Result};
+use crate::message::fields::is_token_byte;
 use crate::message::framing::Framing;
 use crate::message::head::{Method, Version};
 use crate::message::target::parse_digits;
@@ -63,7 +64,7 @@ fn check_coding(facts: &Facts<'_>) -> Result<()> {
         return Ok(());
     }
     // A single well-formed token that is not chunked is a coding we do not know; the rest is noise.
-    let is_token = !value.is_empty() && value.iter().all(|byte| super::scan::is_token_byte(*byte));
+    let is_token = !value.is_empty() && value.iter().all(|byte| is_token_byte(*byte));
     if facts.codings == 1 && is_token && !value.eq_ignore_ascii_case(b"identity") {
         Err(Kind::TransferCoding)
     } else {

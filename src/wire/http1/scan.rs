@@ -3,6 +3,7 @@
 
 use crate::base::error::{Kind, Result};
 use crate::base::limits::{HeadLimits, METHOD_MAX};
+use crate::message::fields::is_token_byte;
 
 /// Where the scan of one head stands. A new head needs a new scan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,29 +114,6 @@ impl Scan {
         }
         Ok(())
     }
-}
-
-/// RFC 9110 section 5.6.2, tchar.
-#[must_use]
-pub const fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
 }
 
 #[cfg(test)]

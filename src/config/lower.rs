@@ -1,0 +1,302 @@
+//! Text to plan. Reports every problem at once; what it returns needs no second check.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::de::DeTable;
+
+use super::model::{
+    AccessLog, Address, Config, Driver, Limits, Listener, LogFormat, Ring, Server, Timeouts,
+};
+use super::problem::Problems;
+use super::raw::{Located, Table};
+use super::{lower_cluster, lower_route, units};
+use crate::base::id::ListenerId;
+use crate::base::limits::{FIELDS_MAX, HEAD_MAX, HeadLimits, Underscores};
+
+/// Reads a configuration. The plan is there if no problem is an error.
+#[must_use]
+pub fn lower(text: &str) -> (Option<Config>, Problems) {
+    let (table, syntax) = DeTable::parse_recoverable(text);
+    let problems = RefCell::new(Problems::default());
+    for fault in &syntax {
+        let span = fault.span().unwrap_or(0..0);
+        problems.borrow_mut().error(span, format!("not TOML: {}", fault.message()));
+    }
+    let config = read(Table::root(&table, &problems), text);
+    let problems = problems.into_inner();
+    (config.filter(|_| !problems.has_errors()), problems)
+}
+
+fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
+    let server = read_server(root.table("server"));
+    let (limits, head) = read_limits(root.table("limits"));
+    let timeouts = read_all_timeouts(root.table("timeouts"));
+    let mut listeners = Vec::new();
+    let mut listener_places = Vec::new();
+    for table in root.tables("listener") {
+        listener_places.push(table.span.clone());
+        listeners.push(read_listener(table, head, &timeouts));
+    }
+    let cluster_tables = root.tables("cluster");
+    let clusters = lower_cluster::read(cluster_tables, &timeouts.exchange, &listeners);
+    let names = lower_route::Names {
+        listeners: index(listeners.iter().flatten().map(|listener| listener.name.as_str())),
+        clusters: &clusters,
+        timeouts: timeouts.exchange,
+        body: limits.body,
+        text,
+    };
+    let routes = lower_route::read(root.tables("route"), &names);
+    let access_log = read_access_log(root.table("access_log"));
+    let dns_servers = read_dns(root.table("dns"));
+
+    check_listeners(&root, &listeners, &listener_places);
+    if listeners.is_empty() {
+        root.error(0..0, "no [[listener]]: nothing would be served");
+    }
+    if routes.is_empty() && !listeners.is_empty() {
+        root.error(0..0, "no [[route]]: every request would be refused");
+    }
+    root.finish();
+    Some(Config {
+        server,
+        listeners: listeners.into_iter().collect::<Option<_>>()?,
+        clusters: clusters.into_iter().map(|cluster| cluster.model).collect::<Option<_>>()?,
+        routes: routes.into_iter().collect::<Option<_>>()?,
+        limits,
+        access_log,
+        dns_servers,
+    })
+}
+
+fn index<'a>(names: impl Iterator<Item = &'a str>) -> HashMap<String, ListenerId> {
+    let numbered = names.enumerate();
+    numbered
+        .filter_map(|(at, name)| Some((name.to_owned(), ListenerId(u16::try_from(at).ok()?))))
+        .collect()
+}
+
+fn read_server(mut table: Table<'_>) -> Server {
+    let defaults = Server::default();
+    let name = table.parsed("name", |name| {
+        let is_token = name.bytes().all(crate::message::fields::is_token_byte);
+        if is_token && name.len() <= 64 {
+            Ok(name.to_owned())
+        } else {
+            Err("a name for Via has at most 64 letters, digits, \"-\", \".\" or \"_\"".to_owned())
+        }
+    });
+    let cores = table.number_or_string("cores").and_then(|text| {
+        units::cores(&text.value).map_err(|message| table.error(text.span, message)).ok()
+    });
+    let drivers = [("auto", Driver::Auto), ("io_uring", Driver::IoUring), ("epoll", Driver::Epoll)];
+    let driver = table.word("driver", &drivers);
+    let ring = table.word("ring", &[("coop", Ring::Coop), ("defer", Ring::Defer)]);
+    let drain = duration(&mut table, "drain", true);
+    table.finish();
+    Server {
+        name: name.unwrap_or(defaults.name),
+        cores: cores.unwrap_or(defaults.cores),
+        driver: driver.unwrap_or(defaults.driver),
+        ring: ring.unwrap_or(defaults.ring),
+        drain: drain.unwrap_or(defaults.drain),
+    }
+}
+
+fn read_limits(mut table: Table<'_>) -> (Limits, HeadLimits) {
+    let (defaults, head) = (Limits::default(), HeadLimits::default());
+    let words = [
+        ("drop", Underscores::Drop),
+        ("reject", Underscores::Reject),
+        ("allow", Underscores::Allow),
+    ];
+    let head_size = size(&mut table, "head", 1024..=HEAD_MAX as u64);
+    let head_limits = HeadLimits {
+        head: head_size.unwrap_or(head.head),
+        field: size(&mut table, "field", 256..=HEAD_MAX as u64).unwrap_or(head.field),
+        target: size(&mut table, "target", 64..=HEAD_MAX as u64).unwrap_or(head.target),
+        fields: count(&mut table, "fields", FIELDS_MAX).unwrap_or(head.fields),
+        underscores: table.word("underscores", &words).unwrap_or(head.underscores),
+    };
+    let many = 1 << 30;
+    let limits = Limits {
+        body: body_limit(&mut table).unwrap_or(defaults.body),
+        body_rate: table.parsed("body_rate", units::size).unwrap_or(defaults.body_rate),
+        connections: count(&mut table, "connections", many).unwrap_or(defaults.connections),
+        connections_per_client: count(&mut table, "connections_per_client", many)
+            .unwrap_or(defaults.connections_per_client),
+        requests_per_connection: table
+            .number("requests_per_connection", 1..u64::MAX)
+            .unwrap_or(defaults.requests_per_connection),
+        connection_age: duration(&mut table, "connection_age", false)
+            .unwrap_or(defaults.connection_age),
+    };
+    table.finish();
+    (limits, head_limits)
+}
+
+/// `body = "10MiB"` or `"none"`.
+pub(super) fn body_limit(table: &mut Table<'_>) -> Option<Option<u64>> {
+    table.parsed("body", |text| match text {
+        "none" => Ok(None),
+        _ => units::size(text).map(Some),
+    })
+}
+
+fn size(table: &mut Table<'_>, key: &'static str, range: std::ops::RangeInclusive<u64>) -> Option<usize> {
+    table.parsed(key, |text| {
+        let bytes = units::size(text)?;
+        if range.contains(&bytes) {
+            usize::try_from(bytes).map_err(|_| "too large".to_owned())
+        } else {
+            Err(format!("must be from {}B to {}B", range.start(), range.end()))
+        }
+    })
+}
+
+fn count(table: &mut Table<'_>, key: &'static str, most: usize) -> Option<usize> {
+    table.number(key, 1..most as u64 + 1).and_then(|number| usize::try_from(number).ok())
+}
+
+/// A duration; zero makes no sense for most.
+pub(super) fn duration(
+    table: &mut Table<'_>,
+    key: &'static str,
+    zero_is_fine: bool,
+) -> Option<Duration> {
+    table.parsed(key, |text| match units::duration(text)? {
+        Duration::ZERO if !zero_is_fine => {
+            Err("zero would end everything before it began; leave the key out for the default".into())
+        }
+        duration => Ok(duration),
+    })
+}
+
+/// What `[timeouts]` sets: two for connections of clients, the rest for exchanges.
+struct AllTimeouts {
+    head: Duration,
+    keepalive: Duration,
+    exchange: Timeouts,
+}
+
+fn read_all_timeouts(mut table: Table<'_>) -> AllTimeouts {
+    let head = duration(&mut table, "head", false).unwrap_or(Duration::from_secs(10));
+    let keepalive = duration(&mut table, "keepalive", false).unwrap_or(Duration::from_secs(60));
+    let exchange = read_timeouts(&mut table, &Timeouts::default());
+    table.finish();
+    AllTimeouts { head, keepalive, exchange }
+}
+
+/// The timeouts of an exchange, which clusters and routes may set too.
+pub(super) fn read_timeouts(table: &mut Table<'_>, defaults: &Timeouts) -> Timeouts {
+    let total = table.parsed("total", |text| match text {
+        "none" => Ok(Duration::MAX),
+        _ => units::duration(text),
+    });
+    Timeouts {
+        connect: duration(table, "connect", false).unwrap_or(defaults.connect),
+        first_byte: duration(table, "first_byte", false).unwrap_or(defaults.first_byte),
+        body_idle: duration(table, "body_idle", false).unwrap_or(defaults.body_idle),
+        total: total.filter(|total| !total.is_zero()).unwrap_or(defaults.total),
+    }
+}
+
+fn read_listener(mut table: Table<'_>, head: HeadLimits, timeouts: &AllTimeouts) -> Option<Listener> {
+    let address = table.parsed("address", units::listen);
+    if address.is_none() && !table.has("address") {
+        table.error(table.span.clone(), "a [[listener]] needs an \"address\"");
+    }
+    let name = table.string("name").map_or_else(
+        || address.map(|address| address.to_string()).unwrap_or_default(),
+        |name| name.value,
+    );
+    let trusted = table
+        .strings("trusted_proxies")
+        .into_iter()
+        .filter_map(|block| read_block(&table, &block))
+        .collect::<Vec<_>>();
+    let proxy_protocol = table.boolean("proxy_protocol").unwrap_or(false);
+    if proxy_protocol && trusted.is_empty() {
+        let message = "proxy_protocol needs trusted_proxies: a PROXY header is believed from those only";
+        table.error(table.place_of("proxy_protocol"), message);
+    }
+    table.finish();
+    Some(Listener {
+        name,
+        address: address?,
+        trusted,
+        proxy_protocol,
+        head,
+        head_timeout: timeouts.head,
+        keepalive: timeouts.keepalive,
+    })
+}
+
+/// A block in CIDR notation, or one address.
+fn read_block(table: &Table<'_>, text: &Located<String>) -> Option<IpNet> {
+    let block = text.value.parse::<IpNet>().ok();
+    let block = block.or_else(|| text.value.parse::<IpAddr>().ok().map(IpNet::from));
+    if block.is_none() {
+        let message = format!("\"{}\" is no block of addresses; write \"10.0.0.0/8\"", text.value);
+        table.error(text.span.clone(), message);
+    }
+    block.map(|block| block.trunc())
+}
+
+fn check_listeners(
+    root: &Table<'_>,
+    listeners: &[Option<Listener>],
+    places: &[std::ops::Range<usize>],
+) {
+    for (at, listener) in listeners.iter().enumerate() {
+        let Some(listener) = listener else { continue };
+        for earlier in listeners[..at].iter().flatten() {
+            if earlier.name == listener.name {
+                let message = format!("two listeners are called \"{}\"", listener.name);
+                root.error(places[at].clone(), message);
+            }
+            if listener.address.port() != 0 && earlier.address == listener.address {
+                let message = format!("two listeners on {}", listener.address);
+                root.error(places[at].clone(), message);
+            }
+        }
+    }
+}
+
+/// Whether connecting to `address` reaches one of our own listeners: a request would go round for
+/// ever (RELIABILITY O04).
+pub(super) fn reaches(listener: SocketAddr, address: &Address) -> bool {
+    let Address::Socket(address) = address else { return false };
+    let is_here = listener.ip() == address.ip()
+        || (listener.ip().is_unspecified() && address.ip().is_loopback());
+    listener.port() == address.port() && is_here
+}
+
+fn read_access_log(mut table: Table<'_>) -> Option<AccessLog> {
+    let path = table.string("path").map_or_else(|| "off".to_owned(), |path| path.value);
+    let formats = [("json", LogFormat::Json), ("combined", LogFormat::Combined)];
+    let format = table.word("format", &formats).unwrap_or(LogFormat::Json);
+    table.finish();
+    (path != "off").then(|| AccessLog { path: path.into(), format })
+}
+
+fn read_dns(mut table: Table<'_>) -> Vec<SocketAddr> {
+    let servers = table.strings("servers");
+    let parsed = servers.into_iter().filter_map(|text| {
+        let address = text.value.parse::<SocketAddr>().ok();
+        let address =
+            address.or_else(|| text.value.parse().ok().map(|ip| SocketAddr::new(ip, 53)));
+        if address.is_none() {
+            let message = format!("\"{}\" is no address of a DNS server", text.value);
+            table.error(text.span, message);
+        }
+        address
+    });
+    let servers = parsed.collect();
+    table.finish();
+    servers
+}

@@ -1,0 +1,108 @@
+//! `[[cluster]]` to plan.
+
+use super::lower::{duration, reaches, read_timeouts};
+use super::model::{
+    Balance, Cluster, Endpoint, HostPolicy, Listener, Pool, ProxyHeader, Timeouts,
+};
+use super::raw::Table;
+use super::units;
+use crate::message::target;
+
+/// A cluster as far as it could be read. The name is known even if the rest is wrong, so that a
+/// route that uses it does not complain as well.
+pub(super) struct Lowered {
+    pub(super) name: String,
+    pub(super) model: Option<Cluster>,
+}
+
+pub(super) fn read(
+    tables: Vec<Table<'_>>,
+    timeouts: &Timeouts,
+    listeners: &[Option<Listener>],
+) -> Vec<Lowered> {
+    let mut clusters: Vec<Lowered> = Vec::new();
+    for table in tables {
+        let span = table.span.clone();
+        let (lowered, table) = read_one(table, timeouts, listeners);
+        if clusters.iter().any(|earlier| earlier.name == lowered.name) {
+            table.error(span, format!("two clusters are called \"{}\"", lowered.name));
+        }
+        table.finish();
+        clusters.push(lowered);
+    }
+    clusters
+}
+
+fn read_one<'a>(
+    mut table: Table<'a>,
+    timeouts: &Timeouts,
+    listeners: &[Option<Listener>],
+) -> (Lowered, Table<'a>) {
+    let name = table.string("name").map(|name| name.value).unwrap_or_default();
+    if name.is_empty() {
+        table.error(table.span.clone(), "a [[cluster]] needs a \"name\" for routes to call it by");
+    }
+    let balance = table.word("balance", &Balance::NAMES).unwrap_or(Balance::RoundRobin);
+    let host = table.parsed("host", |text| match text {
+        "preserve" => Ok(HostPolicy::Preserve),
+        "endpoint" => Ok(HostPolicy::Endpoint),
+        fixed => target::check_authority(fixed.as_bytes())
+            .map(|_| HostPolicy::Fixed(fixed.to_owned()))
+            .map_err(|_| "write \"preserve\", \"endpoint\" or a host name".to_owned()),
+    });
+    let versions = [("off", None), ("v1", Some(ProxyHeader::V1)), ("v2", Some(ProxyHeader::V2))];
+    let proxy_protocol = table.word("proxy_protocol", &versions).flatten();
+    let pool = read_pool(table.table("pool"));
+    let mut timeout_table = table.table("timeouts");
+    let timeouts = read_timeouts(&mut timeout_table, timeouts);
+    timeout_table.finish();
+    let endpoint_tables = table.tables("endpoint");
+    let count = endpoint_tables.len();
+    if count == 0 {
+        let message = format!("cluster \"{name}\" has no [[cluster.endpoint]]");
+        table.error(table.span.clone(), message);
+    }
+    let endpoints: Vec<Endpoint> =
+        endpoint_tables.into_iter().filter_map(|one| read_endpoint(one, listeners)).collect();
+    let model = (endpoints.len() == count && count > 0).then(|| Cluster {
+        name: name.clone(),
+        balance,
+        endpoints,
+        host: host.unwrap_or(HostPolicy::Preserve),
+        proxy_protocol,
+        pool,
+        timeouts,
+    });
+    (Lowered { name, model }, table)
+}
+
+fn read_pool(mut table: Table<'_>) -> Pool {
+    let defaults = Pool::default();
+    let size = table.number("size", 0..65_536).and_then(|size| usize::try_from(size).ok());
+    let pool = Pool {
+        size: size.unwrap_or(defaults.size),
+        idle: duration(&mut table, "idle", false).unwrap_or(defaults.idle),
+        age: duration(&mut table, "age", false).unwrap_or(defaults.age),
+    };
+    table.finish();
+    pool
+}
+
+fn read_endpoint(mut table: Table<'_>, listeners: &[Option<Listener>]) -> Option<Endpoint> {
+    let address = table.parsed("address", units::address);
+    if !table.has("address") {
+        table.error(table.span.clone(), "a [[cluster.endpoint]] needs an \"address\"");
+    }
+    let weight = table.number("weight", 1..1001).and_then(|weight| u32::try_from(weight).ok());
+    if let Some(address) = &address
+        && let Some(own) = listeners.iter().flatten().find(|own| reaches(own.address, address))
+    {
+        let message = format!(
+            "endpoint {address} is listener \"{}\" of this very proxy: requests would go round",
+            own.name
+        );
+        table.error(table.place_of("address"), message);
+    }
+    table.finish();
+    Some(Endpoint { address: address?, weight: weight.unwrap_or(1) })
+}

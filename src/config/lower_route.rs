@@ -1,0 +1,320 @@
+//! `[[route]]` to plan.
+
+use std::collections::HashMap;
+
+use super::lower::{body_limit, read_timeouts};
+use super::lower_cluster::Lowered;
+use super::model::{
+    Action, HeaderRules, HostMatch, PathMatch, Redirect, Respond, Rewrite, Route, Timeouts,
+    ValueMatch,
+};
+use super::problem;
+use super::raw::{Located, Table};
+use crate::base::id::{ClusterId, ListenerId};
+use crate::base::limits::{REGEX_COMPILED_MAX, REGEX_MAX};
+use crate::message::fields::{Name, is_token_byte};
+use crate::message::target;
+
+/// What a route may refer to.
+pub(super) struct Names<'a> {
+    pub(super) listeners: HashMap<String, ListenerId>,
+    pub(super) clusters: &'a [Lowered],
+    pub(super) timeouts: Timeouts,
+    pub(super) body: Option<u64>,
+    pub(super) text: &'a str,
+}
+
+pub(super) fn read(tables: Vec<Table<'_>>, names: &Names<'_>) -> Vec<Option<Route>> {
+    tables.into_iter().map(|table| read_one(table, names)).collect()
+}
+
+fn read_one(mut table: Table<'_>, names: &Names<'_>) -> Option<Route> {
+    let line = problem::place(names.text, table.span.start).0;
+    let listener = read_listener(&mut table, names);
+    let host = table.parsed("host", host).unwrap_or(HostMatch::Any);
+    let path = table.parsed("path", path).unwrap_or_else(|| PathMatch::Prefix("/".to_owned()));
+    let methods = read_methods(&mut table);
+    let headers = read_matches(&mut table, "headers", true);
+    let query = read_matches(&mut table, "query", false);
+    let action = read_action(&mut table, names);
+    let rewrite = read_rewrite(table.table("rewrite"));
+    let request_headers = read_rules(table.table("request_headers"));
+    let response_headers = read_rules(table.table("response_headers"));
+    let inherited = match &action {
+        Some(Action::Forward(ClusterId(at))) => names.clusters[usize::from(*at)]
+            .model
+            .as_ref()
+            .map_or(names.timeouts, |cluster| cluster.timeouts),
+        _ => names.timeouts,
+    };
+    let mut timeout_table = table.table("timeouts");
+    let timeouts = read_timeouts(&mut timeout_table, &inherited);
+    timeout_table.finish();
+    let mut limit_table = table.table("limits");
+    let body = body_limit(&mut limit_table).unwrap_or(names.body);
+    limit_table.finish();
+    let upgrade = if table.has("upgrade") {
+        table.strings("upgrade").into_iter().map(|one| one.value.into_boxed_str()).collect()
+    } else {
+        vec![Box::from("websocket")]
+    };
+    table.finish();
+    Some(Route {
+        line,
+        listener,
+        host,
+        path,
+        methods,
+        headers,
+        query,
+        action: action?,
+        rewrite,
+        request_headers,
+        response_headers,
+        timeouts,
+        body,
+        upgrade,
+    })
+}
+
+fn read_listener(table: &mut Table<'_>, names: &Names<'_>) -> Option<ListenerId> {
+    let name = table.string("listener")?;
+    if let Some(id) = names.listeners.get(&name.value) {
+        return Some(*id);
+    }
+    let known: Vec<&str> = names.listeners.keys().map(String::as_str).collect();
+    let message = format!("no listener is called \"{}\"", name.value);
+    table.error_near(name.span, message, &name.value, &known);
+    None
+}
+
+fn host(text: &str) -> Result<HostMatch, String> {
+    if text == "*" {
+        return Ok(HostMatch::Any);
+    }
+    let (suffix, name) = match text.strip_prefix("*.") {
+        Some(name) => (true, name),
+        None => (false, text),
+    };
+    let lower = name.trim_end_matches('.').to_ascii_lowercase();
+    match target::check_authority(lower.as_bytes()) {
+        Ok(len) if len == lower.len() => {}
+        Ok(_) => return Err(format!("\"{text}\" has a port; routes match the host name alone")),
+        Err(_) => {
+            return Err(format!(
+                "\"{text}\" is no host; write \"www.example.com\", \"*.example.com\" or \"*\""
+            ));
+        }
+    }
+    Ok(if suffix { HostMatch::Suffix(format!(".{lower}")) } else { HostMatch::Exact(lower) })
+}
+
+fn path(text: &str) -> Result<PathMatch, String> {
+    if let Some(pattern) = text.strip_prefix('~') {
+        return regex(pattern).map(|()| PathMatch::Regex(pattern.to_owned()));
+    }
+    let (exact, path) = match text.strip_prefix('=') {
+        Some(path) => (true, path),
+        None => (false, text),
+    };
+    if path == "*" && exact {
+        return Ok(PathMatch::Exact("*".to_owned()));
+    }
+    if !path.starts_with('/') {
+        return Err(format!(
+            "\"{text}\" must begin with \"/\" (a prefix), \"=/\" (exact) or \"~\" (a regular \
+             expression)"
+        ));
+    }
+    check_normal(path)?;
+    let path = path.to_owned();
+    Ok(if exact { PathMatch::Exact(path) } else { PathMatch::Prefix(path) })
+}
+
+/// A path that no request's normal form can have would never match.
+fn check_normal(path: &str) -> Result<(), String> {
+    let mut normal = Vec::new();
+    let is_legal = target::parse(path.as_bytes(), false).is_ok_and(|found| found.query.is_none());
+    match target::normalise(path.as_bytes(), &mut normal) {
+        Ok(()) if is_legal && normal == path.as_bytes() => Ok(()),
+        Ok(()) if is_legal => Err(format!(
+            "\"{path}\" is not in normal form and would never match; write \"{}\"",
+            String::from_utf8_lossy(&normal)
+        )),
+        _ => Err(format!("\"{path}\" is no path of a URI")),
+    }
+}
+
+fn regex(pattern: &str) -> Result<(), String> {
+    if pattern.len() > REGEX_MAX {
+        return Err(format!("a regular expression has at most {REGEX_MAX} octets"));
+    }
+    let built = regex::bytes::RegexBuilder::new(pattern).size_limit(REGEX_COMPILED_MAX).build();
+    built.map(|_| ()).map_err(|fault| format!("no regular expression: {fault}"))
+}
+
+fn read_methods(table: &mut Table<'_>) -> Vec<String> {
+    let mut methods = Vec::new();
+    for method in table.strings("methods") {
+        let is_token = !method.value.is_empty() && method.value.bytes().all(is_token_byte);
+        if !is_token || method.value.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            let message = format!("\"{}\" is no method; methods are upper case", method.value);
+            table.error(method.span, message);
+        } else if matches!(method.value.as_str(), "CONNECT" | "TRACE" | "TRACK") {
+            let message = format!("{} is never routed: millrace refuses it", method.value);
+            table.error(method.span, message);
+        } else {
+            methods.push(method.value);
+        }
+    }
+    methods.sort_unstable();
+    methods.dedup();
+    methods
+}
+
+fn read_matches(
+    table: &mut Table<'_>,
+    key: &'static str,
+    are_fields: bool,
+) -> Vec<(String, ValueMatch)> {
+    let mut found = Vec::new();
+    for (name, value) in table.pairs(key) {
+        if are_fields && !is_field_name(&name.value) {
+            table.error(name.span, format!("\"{}\" is no field name", name.value));
+            continue;
+        }
+        let wanted = match value.value.as_str() {
+            "*" => ValueMatch::Present,
+            text => match text.strip_prefix('~') {
+                None => ValueMatch::Exact(text.to_owned()),
+                Some(pattern) => {
+                    if let Err(message) = regex(pattern) {
+                        table.error(value.span, message);
+                    }
+                    ValueMatch::Regex(pattern.to_owned())
+                }
+            },
+        };
+        let name = if are_fields { name.value.to_ascii_lowercase() } else { name.value };
+        found.push((name, wanted));
+    }
+    found
+}
+
+fn read_action(table: &mut Table<'_>, names: &Names<'_>) -> Option<Action> {
+    let has = ["cluster", "redirect", "respond"].map(|key| table.has(key));
+    if has.iter().filter(|one| **one).count() != 1 {
+        let message = "a [[route]] needs exactly one of \"cluster\", \"redirect\" and \"respond\"";
+        table.error(table.span.clone(), message);
+    }
+    if has[1] {
+        return read_redirect(table.table("redirect")).map(Action::Redirect);
+    }
+    if has[2] {
+        return read_respond(table.table("respond")).map(Action::Respond);
+    }
+    let name = table.string("cluster")?;
+    let at = names.clusters.iter().position(|cluster| cluster.name == name.value);
+    if at.is_none() {
+        let known: Vec<&str> = names.clusters.iter().map(|one| one.name.as_str()).collect();
+        let message = format!("no cluster is called \"{}\"", name.value);
+        table.error_near(name.span, message, &name.value, &known);
+    }
+    at.and_then(|at| u16::try_from(at).ok()).map(|at| Action::Forward(ClusterId(at)))
+}
+
+fn read_redirect(mut table: Table<'_>) -> Option<Redirect> {
+    let status = table.number("status", 301..309).unwrap_or(308);
+    if matches!(status, 304..=306) {
+        let message = format!("{status} is no redirect; use 301, 302, 303, 307 or 308");
+        table.error(table.place_of("status"), message);
+    }
+    let scheme = table.word("scheme", &[("http", "http"), ("https", "https")]);
+    let host = table.parsed("host", |host| match target::check_authority(host.as_bytes()) {
+        Ok(_) => Ok(host.to_owned()),
+        Err(_) => Err(format!("\"{host}\" is no host")),
+    });
+    let path = table.parsed("path", |path| check_normal(path).map(|()| path.to_owned()));
+    if scheme.is_none() && host.is_none() && path.is_none() {
+        let message = "a redirect must change \"scheme\", \"host\" or \"path\", or it goes round";
+        table.error(table.span.clone(), message);
+    }
+    table.finish();
+    let scheme = scheme.map(str::to_owned);
+    Some(Redirect { status: u16::try_from(status).ok()?, scheme, host, path })
+}
+
+fn read_respond(mut table: Table<'_>) -> Option<Respond> {
+    let status = table.number("status", 200..600).unwrap_or(200);
+    let body = table.string("body").map(|body| body.value).unwrap_or_default();
+    if matches!(status, 204 | 304) && !body.is_empty() {
+        let message = format!("an answer with status {status} has no body");
+        table.error(table.place_of("body"), message);
+    }
+    let headers = read_fields(&mut table, "headers");
+    table.finish();
+    Some(Respond { status: u16::try_from(status).ok()?, body, headers })
+}
+
+fn read_rewrite(mut table: Table<'_>) -> Rewrite {
+    let prefix = |text: &str| match text {
+        "" => Ok(String::new()),
+        _ => check_normal(text).map(|()| text.trim_end_matches('/').to_owned()),
+    };
+    let rewrite = Rewrite {
+        strip_prefix: table.parsed("strip_prefix", prefix).unwrap_or_default(),
+        add_prefix: table.parsed("add_prefix", prefix).unwrap_or_default(),
+    };
+    table.finish();
+    rewrite
+}
+
+fn read_rules(mut table: Table<'_>) -> HeaderRules {
+    let set = read_fields(&mut table, "set");
+    let add = read_fields(&mut table, "add");
+    let mut remove = Vec::new();
+    for name in table.strings("remove") {
+        if check_field(&table, &name) {
+            remove.push(name.value);
+        }
+    }
+    table.finish();
+    HeaderRules { set, add, remove }
+}
+
+fn read_fields(table: &mut Table<'_>, key: &'static str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (name, value) in table.pairs(key) {
+        if value.value.bytes().any(|byte| byte != b'\t' && !(b' '..=b'~').contains(&byte)) {
+            table.error(value.span, "a field's value is one line of printable ASCII");
+        } else if check_field(table, &name) {
+            found.push((name.value, value.value));
+        }
+    }
+    found
+}
+
+/// Framing, Host and Connection are the proxy's own business.
+fn check_field(table: &Table<'_>, name: &Located<String>) -> bool {
+    let fault = if !is_field_name(&name.value) {
+        Some(format!("\"{}\" is no field name", name.value))
+    } else {
+        let own = match Name::of(name.value.as_bytes()) {
+            Name::ContentLength | Name::TransferEncoding => Some("it frames the message"),
+            Name::Host => Some("set \"host\" on the cluster instead"),
+            Name::Connection | Name::KeepAlive | Name::Te | Name::Upgrade | Name::Trailer => {
+                Some("it belongs to one connection")
+            }
+            _ => None,
+        };
+        own.map(|why| format!("\"{}\" cannot be changed: {why}", name.value))
+    };
+    if let Some(message) = &fault {
+        table.error(name.span.clone(), message.clone());
+    }
+    fault.is_none()
+}
+
+fn is_field_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 256 && name.bytes().all(is_token_byte)
+}

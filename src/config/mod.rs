@@ -1,0 +1,10 @@
+//! Floor 2: the file that a person wrote to the plan that a shard runs. Takes text, opens nothing.
+
+pub mod lower;
+pub mod model;
+pub mod problem;
+pub mod raw;
+pub mod units;
+
+mod lower_cluster;
+mod lower_route;

@@ -1,0 +1,337 @@
+//! The validated plan: what the rest of the program sees of the configuration. Past this point
+//! nothing is checked again.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::base::id::{ClusterId, ListenerId};
+use crate::base::limits::HeadLimits;
+
+/// One immutable version of everything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub server: Server,
+    pub listeners: Vec<Listener>,
+    pub clusters: Vec<Cluster>,
+    pub routes: Vec<Route>,
+    pub limits: Limits,
+    pub access_log: Option<AccessLog>,
+    /// DNS servers instead of the system's.
+    pub dns_servers: Vec<SocketAddr>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Our name in Via; empty for one made up at start, which differs from process to process.
+    pub name: String,
+    pub cores: Cores,
+    pub driver: Driver,
+    pub ring: Ring,
+    /// How long exchanges may go on after SIGTERM.
+    pub drain: Duration,
+}
+
+/// Which cores to run on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cores {
+    All,
+    First(usize),
+    These(Vec<usize>),
+}
+
+/// What waits for I/O.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring if the real ring can be built, else epoll with a warning.
+    Auto,
+    IoUring,
+    Epoll,
+}
+
+/// How the ring runs its completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ring {
+    Coop,
+    Defer,
+}
+
+/// `[[listener]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    pub name: String,
+    pub address: SocketAddr,
+    /// Whose forwarding fields and PROXY headers are believed.
+    pub trusted: Vec<IpNet>,
+    pub proxy_protocol: bool,
+    pub head: HeadLimits,
+    /// A whole request head must have come by then.
+    pub head_timeout: Duration,
+    /// How long a connection may idle between requests.
+    pub keepalive: Duration,
+}
+
+impl Listener {
+    /// Whether this peer is one of the trusted proxies.
+    #[must_use]
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted.iter().any(|block| block.contains(&peer.to_canonical()))
+    }
+}
+
+/// `[limits]`, but for those of the head, which are the listener's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Octets of a request body.
+    pub body: Option<u64>,
+    /// Octets a second, below which a body in either direction is cut. Zero for none.
+    pub body_rate: u64,
+    /// Client connections of the whole process.
+    pub connections: usize,
+    /// Client connections from one address.
+    pub connections_per_client: usize,
+    /// Requests on one connection.
+    pub requests_per_connection: u64,
+    /// Age of a connection after which it is asked to end.
+    pub connection_age: Duration,
+}
+
+/// The deadlines of an exchange; absolute and monotonic, none restarts on a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until a connection to an endpoint stands.
+    pub connect: Duration,
+    /// From the request's end to the head of the answer.
+    pub first_byte: Duration,
+    /// Without a byte of a body, in either direction.
+    pub body_idle: Duration,
+    /// The whole exchange; `Duration::MAX` for none.
+    pub total: Duration,
+}
+
+/// `[[cluster]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    pub name: String,
+    pub balance: Balance,
+    pub endpoints: Vec<Endpoint>,
+    pub host: HostPolicy,
+    pub proxy_protocol: Option<ProxyHeader>,
+    pub pool: Pool,
+    pub timeouts: Timeouts,
+}
+
+/// `balance = "…"`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    RoundRobin,
+    Random,
+}
+
+impl Balance {
+    /// Names in the configuration.
+    pub const NAMES: [(&'static str, Self); 2] =
+        [("round_robin", Self::RoundRobin), ("random", Self::Random)];
+}
+
+/// `[[cluster.endpoint]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub address: Address,
+    pub weight: u32,
+}
+
+/// Where an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    Socket(SocketAddr),
+    Name { host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Version of the PROXY protocol that an upstream gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    V1,
+    V2,
+}
+
+/// What the upstream sees in Host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPolicy {
+    /// What the client sent.
+    Preserve,
+    /// The endpoint's address as it is configured.
+    Endpoint,
+    /// Always this.
+    Fixed(String),
+}
+
+/// Bounds of idle upstream connections, for each endpoint and core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    pub size: usize,
+    pub idle: Duration,
+    pub age: Duration,
+}
+
+/// `[[route]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// For messages: line of the route in its file.
+    pub line: usize,
+    /// `None` for all listeners.
+    pub listener: Option<ListenerId>,
+    pub host: HostMatch,
+    pub path: PathMatch,
+    /// Empty for any.
+    pub methods: Vec<String>,
+    pub headers: Vec<(String, ValueMatch)>,
+    pub query: Vec<(String, ValueMatch)>,
+    pub action: Action,
+    pub rewrite: Rewrite,
+    pub request_headers: HeaderRules,
+    pub response_headers: HeaderRules,
+    pub timeouts: Timeouts,
+    /// Octets of a request body.
+    pub body: Option<u64>,
+    /// Protocols that may be upgraded to.
+    pub upgrade: Vec<Box<str>>,
+}
+
+/// `host = "…"`
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostMatch {
+    Any,
+    /// In lower case, without the dot at the end.
+    Exact(String),
+    /// What follows the `*`, dot included.
+    Suffix(String),
+}
+
+/// `path = "…"`
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PathMatch {
+    /// On segment boundaries.
+    Prefix(String),
+    Exact(String),
+    Regex(String),
+}
+
+/// A header's or a query parameter's value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ValueMatch {
+    Present,
+    Exact(String),
+    Regex(String),
+}
+
+/// What a route does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Forward(ClusterId),
+    Redirect(Redirect),
+    Respond(Respond),
+}
+
+/// `redirect = { … }`: the request's own URI with these parts replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    pub status: u16,
+    pub scheme: Option<String>,
+    pub host: Option<String>,
+    pub path: Option<String>,
+}
+
+/// `respond = { … }`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Respond {
+    pub status: u16,
+    pub body: String,
+    pub headers: Vec<(String, String)>,
+}
+
+/// `rewrite = { … }`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    pub strip_prefix: String,
+    pub add_prefix: String,
+}
+
+/// `request_headers` and `response_headers`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderRules {
+    pub set: Vec<(String, String)>,
+    pub add: Vec<(String, String)>,
+    pub remove: Vec<String>,
+}
+
+/// `[access_log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// `-` for standard output.
+    pub path: PathBuf,
+    pub format: LogFormat,
+}
+
+/// How a line of the access log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Combined,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            first_byte: Duration::from_secs(30),
+            body_idle: Duration::from_secs(30),
+            total: Duration::MAX,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: None,
+            body_rate: 240,
+            connections: 16_384,
+            connections_per_client: 16_384,
+            requests_per_connection: 1_000_000,
+            connection_age: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { size: 128, idle: Duration::from_secs(50), age: Duration::from_secs(3600) }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            cores: Cores::All,
+            driver: Driver::Auto,
+            ring: Ring::Coop,
+            drain: Duration::from_secs(30),
+        }
+    }
+}

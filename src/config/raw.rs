@@ -1,0 +1,269 @@
+//! Reads TOML by hand, key by key, with the place of each: serde would stop at the first problem,
+//! and the reader of a configuration wants them all.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::Problems;
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub struct Located<T> {
+    pub value: T,
+    pub span: Range<usize>,
+}
+
+/// One table of the file. Remembers which keys were asked for: whatever is left over in the end
+/// is unknown.
+pub struct Table<'a> {
+    /// As in `cluster.endpoint`, for messages.
+    path: String,
+    table: Option<&'a DeTable<'a>>,
+    /// Where the table itself stands.
+    pub span: Range<usize>,
+    asked: BTreeSet<&'static str>,
+    problems: &'a RefCell<Problems>,
+}
+
+impl<'a> Table<'a> {
+    /// The whole file.
+    pub fn root(table: &'a Spanned<DeTable<'a>>, problems: &'a RefCell<Problems>) -> Self {
+        Self::new(String::new(), Some(table.get_ref()), 0..0, problems)
+    }
+
+    fn new(
+        path: String,
+        table: Option<&'a DeTable<'a>>,
+        span: Range<usize>,
+        problems: &'a RefCell<Problems>,
+    ) -> Self {
+        Self { path, table, span, asked: BTreeSet::new(), problems }
+    }
+
+    /// Notes an error at a place.
+    pub fn error(&self, span: Range<usize>, message: impl Into<String>) {
+        self.problems.borrow_mut().error(span, message);
+    }
+
+    /// Notes a warning at a place.
+    pub fn warning(&self, span: Range<usize>, message: impl Into<String>) {
+        self.problems.borrow_mut().warning(span, message);
+    }
+
+    /// Full name of a key, for messages.
+    #[must_use]
+    pub fn key(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// Whether a key is there.
+    pub fn has(&mut self, key: &'static str) -> bool {
+        self.take(key).is_some()
+    }
+
+    /// Where a key's value stands; the table if it is missing.
+    #[must_use]
+    pub fn place_of(&self, key: &str) -> Range<usize> {
+        self.table.and_then(|table| table.get(key)).map_or(self.span.clone(), Spanned::span)
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.asked.insert(key);
+        self.table?.get(key)
+    }
+
+    fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
+        let found = value.get_ref().type_str();
+        self.error(value.span(), format!("\"{}\" must be {wanted}, not {found}", self.key(key)));
+    }
+
+    /// A string.
+    pub fn string(&mut self, key: &'static str) -> Option<Located<String>> {
+        let value = self.take(key)?;
+        match value.get_ref() {
+            DeValue::String(text) => {
+                Some(Located { value: text.clone().into_owned(), span: value.span() })
+            }
+            _ => {
+                self.wrong_type(key, value, "a string");
+                None
+            }
+        }
+    }
+
+    /// A string that must mean something.
+    pub fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.string(key)?;
+        match parse(&text.value) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.error(text.span, format!("\"{}\": {message}", self.key(key)));
+                None
+            }
+        }
+    }
+
+    /// One of several words.
+    pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.string(key)?;
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.value) {
+            return Some(*value);
+        }
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let message = format!("\"{}\" cannot be \"{}\"", self.key(key), text.value);
+        self.error_near(text.span, message, &text.value, &names);
+        None
+    }
+
+    /// True or false.
+    pub fn boolean(&mut self, key: &'static str) -> Option<bool> {
+        let value = self.take(key)?;
+        let DeValue::Boolean(found) = value.get_ref() else {
+            self.wrong_type(key, value, "true or false");
+            return None;
+        };
+        Some(*found)
+    }
+
+    /// A whole number in a range.
+    pub fn number(&mut self, key: &'static str, range: Range<u64>) -> Option<u64> {
+        let value = self.take(key)?;
+        let DeValue::Integer(found) = value.get_ref() else {
+            self.wrong_type(key, value, "a whole number");
+            return None;
+        };
+        let number = u64::from_str_radix(found.as_str(), found.radix()).ok();
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            let (low, high) = (range.start, range.end - 1);
+            let message = format!("\"{}\" must be from {low} to {high}", self.key(key));
+            self.error(value.span(), message);
+        }
+        number
+    }
+
+    /// A number or a string, as text.
+    pub fn number_or_string(&mut self, key: &'static str) -> Option<Located<String>> {
+        let value = self.take(key)?;
+        match value.get_ref() {
+            DeValue::Integer(number) => {
+                Some(Located { value: number.to_string(), span: value.span() })
+            }
+            _ => self.string(key),
+        }
+    }
+
+    /// A list of strings.
+    pub fn strings(&mut self, key: &'static str) -> Vec<Located<String>> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            self.wrong_type(key, value, "a list of strings");
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for item in items.iter() {
+            match item.get_ref() {
+                DeValue::String(text) => {
+                    found.push(Located { value: text.clone().into_owned(), span: item.span() });
+                }
+                _ => self.wrong_type(key, item, "a list of strings"),
+            }
+        }
+        found
+    }
+
+    /// A table of names and strings, in the order of the names.
+    pub fn pairs(&mut self, key: &'static str) -> Vec<(Located<String>, Located<String>)> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let DeValue::Table(table) = value.get_ref() else {
+            self.wrong_type(key, value, "a table of names and strings");
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for (name, value) in table.iter() {
+            match value.get_ref() {
+                DeValue::String(text) => found.push((
+                    Located { value: name.get_ref().clone().into_owned(), span: name.span() },
+                    Located { value: text.clone().into_owned(), span: value.span() },
+                )),
+                _ => self.wrong_type(key, value, "a table of names and strings"),
+            }
+        }
+        found
+    }
+
+    /// A table, empty if it is missing.
+    pub fn table(&mut self, key: &'static str) -> Self {
+        let path = self.key(key);
+        let Some(value) = self.take(key) else {
+            return Self::new(path, None, self.span.clone(), self.problems);
+        };
+        match value.get_ref() {
+            DeValue::Table(table) => Self::new(path, Some(table), value.span(), self.problems),
+            _ => {
+                self.wrong_type(key, value, "a table");
+                Self::new(path, None, value.span(), self.problems)
+            }
+        }
+    }
+
+    /// A list of tables.
+    pub fn tables(&mut self, key: &'static str) -> Vec<Self> {
+        let path = self.key(key);
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            self.wrong_type(key, value, &format!("a list of tables: write [[{path}]]"));
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for item in items.iter() {
+            match item.get_ref() {
+                DeValue::Table(table) => {
+                    found.push(Self::new(path.clone(), Some(table), item.span(), self.problems));
+                }
+                _ => self.wrong_type(key, item, "a table"),
+            }
+        }
+        found
+    }
+
+    /// Complains about every key that nobody asked for.
+    pub fn finish(self) {
+        let Some(table) = self.table else { return };
+        let known: Vec<&str> = self.asked.iter().copied().collect();
+        for (name, _) in table.iter() {
+            if !self.asked.contains(name.get_ref().as_ref()) {
+                let place = if self.path.is_empty() {
+                    "at the top of the file".to_owned()
+                } else {
+                    format!("in \"{}\"", self.path)
+                };
+                let message = format!("unknown key \"{}\" {place}", name.get_ref());
+                self.error_near(name.span(), message, name.get_ref(), &known);
+            }
+        }
+    }
+
+    /// Notes an error about a word, with the nearest known word, or all of them.
+    pub fn error_near(&self, span: Range<usize>, message: String, word: &str, known: &[&str]) {
+        let near = known
+            .iter()
+            .map(|one| (strsim::damerau_levenshtein(one, word), one))
+            .filter(|(distance, one)| *distance <= 1 + one.len() / 4)
+            .min();
+        let help = match near {
+            Some((_, one)) => format!("did you mean \"{one}\"?"),
+            None if known.is_empty() => String::new(),
+            None => format!("known here: {}", known.join(", ")),
+        };
+        self.problems.borrow_mut().error_with_help(span, message, help);
+    }
+}

@@ -1,0 +1,3 @@
+//! Floor 3: who may come in. Pure counting; the shell accepts and closes.
+
+pub mod gate;

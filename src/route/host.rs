@@ -1,0 +1,67 @@
+//! Host names to what is kept for them: exact names, then the longest `*.` suffix, then `*`.
+
+use crate::base::hash::ConfigMap;
+use crate::config::model::HostMatch;
+
+/// Longest name that is looked up; longer ones were refused by the codec.
+const NAME_MAX: usize = 256;
+
+/// One value for each host that the configuration names.
+#[derive(Debug)]
+pub struct Hosts<T> {
+    exact: ConfigMap<Box<[u8]>, T>,
+    /// Keys begin with the dot.
+    suffix: ConfigMap<Box<[u8]>, T>,
+    any: Option<T>,
+}
+
+impl<T> Default for Hosts<T> {
+    fn default() -> Self {
+        Self { exact: ConfigMap::default(), suffix: ConfigMap::default(), any: None }
+    }
+}
+
+impl<T: Default> Hosts<T> {
+    /// The value of a host, made if it is new.
+    pub fn entry(&mut self, host: &HostMatch) -> &mut T {
+        match host {
+            HostMatch::Any => self.any.get_or_insert_default(),
+            HostMatch::Exact(name) => self.exact.entry(name.as_bytes().into()).or_default(),
+            HostMatch::Suffix(name) => self.suffix.entry(name.as_bytes().into()).or_default(),
+        }
+    }
+}
+
+impl<T> Hosts<T> {
+    /// Changes every value.
+    pub fn each(&mut self, mut change: impl FnMut(&mut T)) {
+        self.exact.values_mut().for_each(&mut change);
+        self.suffix.values_mut().for_each(&mut change);
+        self.any.iter_mut().for_each(change);
+    }
+
+    /// The values that match a host name, the most specific first. Case and a dot at the end do
+    /// not count.
+    pub fn find(&self, host: &[u8]) -> impl Iterator<Item = &T> {
+        let mut lower = [0; NAME_MAX];
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        let has_names = !self.exact.is_empty() || !self.suffix.is_empty();
+        let name: &[u8] = match lower.get_mut(..host.len()) {
+            Some(place) if has_names => {
+                place.copy_from_slice(host);
+                place.make_ascii_lowercase();
+                place
+            }
+            _ => &[],
+        };
+        let exact = self.exact.get(name);
+        // At most one value for each level of the name, from the longest suffix on.
+        let mut suffixes: [Option<&T>; 8] = [None; 8];
+        if !self.suffix.is_empty() {
+            let dots = memchr::memchr_iter(b'.', name);
+            let found = dots.filter_map(|dot| self.suffix.get(&name[dot..]));
+            suffixes.iter_mut().zip(found).for_each(|(slot, value)| *slot = Some(value));
+        }
+        exact.into_iter().chain(suffixes.into_iter().flatten()).chain(self.any.as_ref())
+    }
+}

@@ -1,0 +1,113 @@
+//! What a route asks for besides host and path: method, header fields, query parameters.
+
+use regex::bytes::Regex;
+
+use crate::config::model::{Route, ValueMatch};
+use crate::message::head::RequestHead;
+
+/// The demands of one route.
+#[derive(Debug)]
+pub struct Rule {
+    methods: Vec<Box<[u8]>>,
+    headers: Vec<(Box<[u8]>, Wanted)>,
+    query: Vec<(Box<[u8]>, Wanted)>,
+    text: String,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    Present,
+    Exact(Box<[u8]>),
+    Regex(Regex),
+}
+
+/// How a request meets a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Matches,
+    /// All but the method.
+    WrongMethod,
+    /// It does not.
+    Differs,
+}
+
+impl Rule {
+    /// The demands of a route.
+    #[must_use]
+    pub fn new(route: &Route) -> Self {
+        let lower = |pairs: &[(String, ValueMatch)]| {
+            pairs.iter().map(|(name, value)| (name.as_bytes().into(), Wanted::new(value))).collect()
+        };
+        Self {
+            methods: route.methods.iter().map(|method| method.as_bytes().into()).collect(),
+            headers: lower(&route.headers),
+            query: lower(&route.query),
+            text: format!("{:?} {:?} {:?}", route.methods, route.headers, route.query),
+        }
+    }
+
+    /// More demands rank higher; a listener of its own is no demand here. The text makes the order
+    /// total.
+    #[must_use]
+    pub fn rank(&self) -> (usize, String) {
+        let methods = usize::from(!self.methods.is_empty());
+        (methods + self.headers.len() + self.query.len(), self.text.clone())
+    }
+
+    /// Everything that meets `other` meets this one too, as far as that is easy to see.
+    #[must_use]
+    pub fn is_wider_or_same(&self, other: &Self) -> bool {
+        self.text == other.text
+            || (self.methods.is_empty() && self.headers.is_empty() && self.query.is_empty())
+    }
+
+    /// Does this request meet the demands?
+    #[must_use]
+    pub fn check(&self, head: &RequestHead) -> Verdict {
+        let headers = self.headers.iter().all(|(name, wanted)| {
+            head.fields.values_named(name).any(|value| wanted.accepts(value))
+        });
+        let query = self.query.iter().all(|(name, wanted)| {
+            parameters(head.query().unwrap_or_default())
+                .any(|(key, value)| key == &**name && wanted.accepts(value))
+        });
+        if !headers || !query {
+            return Verdict::Differs;
+        }
+        let method = head.method_text();
+        if self.methods.is_empty() || self.methods.iter().any(|one| &**one == method) {
+            Verdict::Matches
+        } else {
+            Verdict::WrongMethod
+        }
+    }
+}
+
+/// Names and values of a query, as they are written.
+fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    query.split(|byte| *byte == b'&').map(|pair| match memchr::memchr(b'=', pair) {
+        Some(at) => (&pair[..at], &pair[at + 1..]),
+        None => (pair, &[][..]),
+    })
+}
+
+impl Wanted {
+    fn new(value: &ValueMatch) -> Self {
+        match value {
+            ValueMatch::Present => Self::Present,
+            ValueMatch::Exact(text) => Self::Exact(text.as_bytes().into()),
+            ValueMatch::Regex(text) => {
+                Self::Regex(Regex::new(text).expect("config::lower compiled it already"))
+            }
+        }
+    }
+
+    fn accepts(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Exact(exact) => value == &**exact,
+            Self::Regex(regex) => regex.is_match(value),
+        }
+    }
+}
