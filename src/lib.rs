@@ -7,3 +7,5 @@ pub mod wire; // floor 2
 pub mod balance; // floor 3
 pub mod limit; // floor 3
 pub mod route; // floor 3
+pub mod observe; // floor 3
+pub mod net; // floor 4

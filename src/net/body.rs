@@ -1,0 +1,356 @@
+//! HTTP/1 bodies between a stream and its user: decoded on the way in, encoded on the way out,
+//! both in the buffer that the kernel filled. Nothing is copied but what is read past a body's
+//! end.
+
+use std::time::Duration;
+
+use super::buffer::{Buffer, Buffers, Size};
+use super::deadline::Due;
+use super::inbound::Inbound;
+use super::stream::Stream;
+use crate::base::clock::Moment;
+use crate::base::error::{Kind, Result};
+use crate::message::fields::Fields;
+use crate::message::framing::Framing;
+use crate::wire::http1::chunked::{self, Decoder};
+use crate::wire::http1::parse;
+use crate::wire::http1::write::{self, Writer};
+
+/// Which faults a body's reader or writer reports.
+#[derive(Clone, Copy, Debug)]
+pub struct Faults {
+    pub cut_short: Kind,
+    pub timeout: Kind,
+    pub chunk: Kind,
+    pub trailer: Kind,
+}
+
+/// Faults of a request's body.
+pub const REQUEST: Faults = Faults {
+    cut_short: Kind::BodyCutShort,
+    timeout: Kind::BodyTimeout,
+    chunk: Kind::Chunk,
+    trailer: Kind::Trailer,
+};
+
+/// Faults of a response's body.
+pub const RESPONSE: Faults = Faults {
+    cut_short: Kind::UpstreamBodyCutShort,
+    timeout: Kind::UpstreamBodyTimeout,
+    chunk: Kind::UpstreamChunk,
+    trailer: Kind::UpstreamChunk,
+};
+
+/// How long a body may take. Absolute: a byte now and then does not buy time for ever.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Without a byte.
+    pub idle: Duration,
+    /// The exchange's own end.
+    pub total_by: Moment,
+    /// Octets a second on average, after `idle` for a start; zero for no minimum.
+    pub rate: u64,
+}
+
+/// Where a body's end is.
+#[derive(Debug)]
+enum Coding {
+    Length(u64),
+    Chunked(Decoder),
+    UntilClose,
+    Done,
+}
+
+/// Reads one body.
+#[derive(Debug)]
+pub struct BodyReader<'a> {
+    stream: &'a Stream,
+    inbound: &'a mut Inbound,
+    buffers: &'a Buffers,
+    coding: Coding,
+    trailers: Option<Fields>,
+    size: Size,
+    faults: Faults,
+    pace: Pace,
+    began: Moment,
+    /// Octets of data read so far.
+    pub received: u64,
+    /// More than this is too large.
+    pub most: u64,
+}
+
+impl<'a> BodyReader<'a> {
+    /// A body that begins with what waits in `inbound`.
+    pub fn new(
+        stream: &'a Stream,
+        inbound: &'a mut Inbound,
+        buffers: &'a Buffers,
+        framing: Framing,
+        faults: Faults,
+        pace: Pace,
+        now: Moment,
+    ) -> Self {
+        let coding = match framing {
+            Framing::None | Framing::Length(0) => Coding::Done,
+            Framing::Length(length) => Coding::Length(length),
+            Framing::Chunked => Coding::Chunked(Decoder::default()),
+            Framing::UntilClose => Coding::UntilClose,
+        };
+        let size = Size::Small;
+        Self {
+            stream,
+            inbound,
+            buffers,
+            coding,
+            trailers: None,
+            size,
+            faults,
+            pace,
+            began: now,
+            received: 0,
+            most: u64::MAX,
+        }
+    }
+
+    /// The whole body was read, by its framing.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self.coding, Coding::Done)
+    }
+
+    /// The body's trailers, once it is done.
+    pub fn take_trailers(&mut self) -> Option<Fields> {
+        self.trailers.take()
+    }
+
+    /// Whether the body came with trailers.
+    #[must_use]
+    pub fn has_trailers(&self) -> bool {
+        self.trailers.is_some()
+    }
+
+    /// Nothing waits behind the body.
+    #[must_use]
+    pub fn nothing_left(&self) -> bool {
+        self.inbound.is_empty()
+    }
+
+    /// The next data; `None` when the body is done.
+    ///
+    /// # Errors
+    /// A body that is broken, cut short, too large or too slow.
+    pub async fn next(&mut self, now: impl Fn() -> Moment) -> Result<Option<Buffer>> {
+        loop {
+            if let Some(data) = self.ready()? {
+                return Ok(Some(data));
+            }
+            if self.is_done() {
+                return Ok(None);
+            }
+            self.stream.read_by(self.deadline(now()));
+            let result = self.inbound.fill(self.stream, self.buffers, self.size).await;
+            self.stream.read_by(Moment::NEVER);
+            match result {
+                Ok(0) => self.end_of_stream()?,
+                Ok(_) => {}
+                Err(_) => return Err(self.fault()),
+            }
+        }
+    }
+
+    /// The data that can be had without waiting.
+    ///
+    /// # Errors
+    /// As `next`.
+    pub fn ready(&mut self) -> Result<Option<Buffer>> {
+        if self.is_done() {
+            return Ok(None);
+        }
+        let Some(mut buffer) = self.inbound.take() else { return Ok(None) };
+        // Reads grow with the flow: whoever fills a buffer gets a larger one.
+        if buffer.space() == 0 {
+            self.size = self.size.larger();
+        }
+        let data = match &mut self.coding {
+            Coding::Length(left) => {
+                let len = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
+                *left -= len as u64;
+                let is_done = *left == 0;
+                self.split(&mut buffer, len);
+                if is_done {
+                    self.coding = Coding::Done;
+                }
+                0..len
+            }
+            Coding::Chunked(decoder) => {
+                let step = decoder.decode(buffer.data_mut()).map_err(|kind| match kind {
+                    Kind::Trailer => self.faults.trailer,
+                    _ => self.faults.chunk,
+                })?;
+                if decoder.is_done() {
+                    self.finish_chunked()?;
+                }
+                self.split(&mut buffer, step.consumed);
+                step.data
+            }
+            Coding::UntilClose => 0..buffer.len(),
+            Coding::Done => 0..0,
+        };
+        self.received += data.len() as u64;
+        if self.received > self.most {
+            self.buffers.give(buffer);
+            return Err(Kind::BodyTooLarge);
+        }
+        if data.is_empty() {
+            self.buffers.give(buffer);
+            return Ok(None);
+        }
+        buffer.narrow(data);
+        Ok(Some(buffer))
+    }
+
+    /// Keeps what stands behind the body for whoever reads next.
+    fn split(&mut self, buffer: &mut Buffer, len: usize) {
+        if buffer.len() > len {
+            let rest = &buffer.data()[len..];
+            let mut kept = self.buffers.take(Size::fitting(rest.len()));
+            kept.append(rest);
+            self.inbound.put(kept);
+        }
+    }
+
+    fn finish_chunked(&mut self) -> Result<()> {
+        if let Coding::Chunked(decoder) = &self.coding
+            && !decoder.trailers().is_empty()
+        {
+            let fields = parse::trailers(decoder.trailers()).map_err(|_| self.faults.trailer)?;
+            self.trailers = Some(fields).filter(|fields| !fields.is_empty());
+        }
+        self.coding = Coding::Done;
+        Ok(())
+    }
+
+    /// Completeness is told by the framing alone; only a body that ends with its connection ends
+    /// well here, and only if it was the peer who ended it.
+    fn end_of_stream(&mut self) -> Result<()> {
+        if matches!(self.coding, Coding::UntilClose) && self.stream.expired().is_none() {
+            self.coding = Coding::Done;
+            return Ok(());
+        }
+        Err(self.fault())
+    }
+
+    fn fault(&self) -> Kind {
+        if self.stream.expired().is_some() { self.faults.timeout } else { self.faults.cut_short }
+    }
+
+    fn deadline(&self, now: Moment) -> Moment {
+        let idle = now.after(self.pace.idle).min(self.pace.total_by);
+        if self.pace.rate == 0 {
+            return idle;
+        }
+        let earned = Duration::from_millis(self.received.saturating_mul(1000) / self.pace.rate);
+        idle.min(self.began.after(self.pace.idle.saturating_add(earned)))
+    }
+}
+
+/// Writes one body.
+#[derive(Debug)]
+pub struct BodyWriter<'a> {
+    stream: &'a Stream,
+    buffers: &'a Buffers,
+    is_chunked: bool,
+    gone: Kind,
+    slow: Kind,
+    period: Duration,
+    /// Octets of data written so far.
+    pub sent: u64,
+}
+
+impl<'a> BodyWriter<'a> {
+    /// A body for a client.
+    pub fn downstream(
+        stream: &'a Stream,
+        buffers: &'a Buffers,
+        framing: Framing,
+        idle: Duration,
+    ) -> Self {
+        Self::new(stream, buffers, framing, idle, (Kind::ClientGone, Kind::ClientTooSlow))
+    }
+
+    /// A body for an upstream.
+    pub fn upstream(
+        stream: &'a Stream,
+        buffers: &'a Buffers,
+        framing: Framing,
+        idle: Duration,
+    ) -> Self {
+        Self::new(stream, buffers, framing, idle, (Kind::UpstreamGone, Kind::UpstreamWriteTimeout))
+    }
+
+    fn new(
+        stream: &'a Stream,
+        buffers: &'a Buffers,
+        framing: Framing,
+        idle: Duration,
+        (gone, slow): (Kind, Kind),
+    ) -> Self {
+        let is_chunked = framing == Framing::Chunked;
+        // The sweep gives a write two periods at the least.
+        Self { stream, buffers, is_chunked, gone, slow, period: idle / 2, sent: 0 }
+    }
+
+    /// Writes bytes as they are: a head, with or without the beginning of a body behind it.
+    ///
+    /// # Errors
+    /// The peer is gone or does not read.
+    pub async fn raw(&mut self, buffer: Buffer, now: Moment) -> Result<()> {
+        let (result, buffer) = self.stream.send(buffer, now, self.period).await;
+        self.buffers.give(buffer);
+        result.map_err(|_| if self.stream.expired() == Some(Due::Write) { self.slow } else { self.gone })
+    }
+
+    /// Puts a chunk's frame around the data, and the last chunk behind it.
+    pub fn frame(&mut self, buffer: &mut Buffer, is_last: bool) {
+        self.sent += buffer.len() as u64;
+        if !self.is_chunked {
+            return;
+        }
+        let mut line = [0; 18];
+        let at = chunked::size_line(buffer.len(), &mut line);
+        buffer.prepend(&line[at..]);
+        buffer.append(b"\r\n");
+        if is_last {
+            buffer.append(chunked::LAST);
+        }
+    }
+
+    /// Writes data; `is_last` ends the body with it.
+    ///
+    /// # Errors
+    /// The peer is gone or does not read.
+    pub async fn data(&mut self, mut buffer: Buffer, is_last: bool, now: Moment) -> Result<()> {
+        debug_assert!(!buffer.is_empty(), "an empty chunk would be the last");
+        self.frame(&mut buffer, is_last);
+        self.raw(buffer, now).await
+    }
+
+    /// Ends the body. Only a complete body may come here (RELIABILITY section 4, rule 5).
+    ///
+    /// # Errors
+    /// The peer is gone or does not read.
+    pub async fn end(&mut self, trailers: Option<&Fields>, now: Moment) -> Result<()> {
+        if !self.is_chunked {
+            return Ok(());
+        }
+        let mut buffer = self.buffers.take(Size::Small);
+        let none = Fields::default();
+        let mut out = Writer::new(buffer.spare());
+        write::last_chunk(trailers.unwrap_or(&none), &mut out);
+        // A trailer section that does not fit is left out; its bound is below a small buffer.
+        let len = out.finish().unwrap_or(0);
+        debug_assert!(len > 0, "limits::TRAILERS_MAX fits in a small buffer");
+        buffer.filled(len);
+        self.raw(buffer, now).await
+    }
+}

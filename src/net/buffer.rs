@@ -1,0 +1,248 @@
+//! Buffers that the ring may own for a while, and the shard's pool of them. A connection holds
+//! one only while bytes are on their way.
+
+#![expect(unsafe_code, reason = "monoio's buffer traits speak in pointers")]
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use monoio::buf::{IoBuf, IoBufMut};
+
+use crate::base::limits::{
+    BUFFER_HEADROOM, BUFFER_LARGE, BUFFER_MEDIUM, BUFFER_SMALL, BUFFER_TAILROOM, BUFFERS_KEPT,
+};
+
+/// Bytes with room in front and behind: `data` lies at `start..end`. Reading appends at `end`;
+/// what is written out is `data`.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    fn new(size: usize) -> Self {
+        let bytes = vec![0; size].into_boxed_slice();
+        Self { bytes, start: BUFFER_HEADROOM, end: BUFFER_HEADROOM }
+    }
+
+    /// What is in it.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// What is in it, to decode in place.
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+
+    /// Octets in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// How much a read may append.
+    #[must_use]
+    pub fn space(&self) -> usize {
+        self.bytes.len() - BUFFER_TAILROOM - self.end
+    }
+
+    /// The place behind the data, to write a head into; `filled` says how much was written.
+    pub fn spare(&mut self) -> &mut [u8] {
+        let end = self.bytes.len() - BUFFER_TAILROOM;
+        &mut self.bytes[self.end..end]
+    }
+
+    /// So much of `spare` is data now.
+    pub fn filled(&mut self, len: usize) {
+        assert!(len <= self.space(), "what was written fits");
+        self.end += len;
+    }
+
+    /// Drops octets at the front.
+    pub fn consume(&mut self, len: usize) {
+        assert!(len <= self.len(), "only what is there is consumed");
+        self.start += len;
+    }
+
+    /// Keeps only a part of the data.
+    pub fn narrow(&mut self, part: Range<usize>) {
+        assert!(part.start <= part.end && part.end <= self.len(), "a part of the data");
+        self.end = self.start + part.end;
+        self.start += part.start;
+    }
+
+    /// Puts a few octets in front of the data, into the headroom.
+    pub fn prepend(&mut self, bytes: &[u8]) {
+        self.start -= bytes.len();
+        self.bytes[self.start..self.start + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Puts octets behind the data. May use the tailroom.
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.bytes[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
+    fn clear(&mut self) {
+        (self.start, self.end) = (BUFFER_HEADROOM, BUFFER_HEADROOM);
+    }
+}
+
+// SAFETY: the data lies in a boxed slice, whose address does not change while the value moves;
+// `start <= end <= bytes.len()` holds after every method.
+unsafe impl IoBuf for Buffer {
+    fn read_ptr(&self) -> *const u8 {
+        self.data().as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.len()
+    }
+}
+
+// SAFETY: as above; every byte of the box is initialised from the beginning, and `bytes_total`
+// counts from `write_ptr` and never reaches the tailroom.
+unsafe impl IoBufMut for Buffer {
+    fn write_ptr(&mut self) -> *mut u8 {
+        self.bytes[self.end..].as_mut_ptr()
+    }
+
+    fn bytes_total(&mut self) -> usize {
+        self.space()
+    }
+
+    unsafe fn set_init(&mut self, len: usize) {
+        self.filled(len);
+    }
+}
+
+/// Sizes of buffers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Size {
+    #[default]
+    Small,
+    Medium,
+    Large,
+}
+
+impl Size {
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Small => BUFFER_SMALL,
+            Self::Medium => BUFFER_MEDIUM,
+            Self::Large => BUFFER_LARGE,
+        }
+    }
+
+    /// One step up.
+    #[must_use]
+    pub const fn larger(self) -> Self {
+        match self {
+            Self::Small => Self::Medium,
+            Self::Medium | Self::Large => Self::Large,
+        }
+    }
+
+    /// The smallest size with room for so much.
+    #[must_use]
+    pub const fn fitting(len: usize) -> Self {
+        let room = BUFFER_HEADROOM + BUFFER_TAILROOM;
+        if len + room <= BUFFER_SMALL {
+            Self::Small
+        } else if len + room <= BUFFER_MEDIUM {
+            Self::Medium
+        } else {
+            Self::Large
+        }
+    }
+}
+
+/// Idle buffers of one shard: last in, first out, so that the next one is warm.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    idle: [RefCell<Vec<Buffer>>; 3],
+}
+
+impl Buffers {
+    /// An empty buffer.
+    #[must_use]
+    pub fn take(&self, size: Size) -> Buffer {
+        let idle = self.idle[size as usize].borrow_mut().pop();
+        idle.unwrap_or_else(|| Buffer::new(size.bytes()))
+    }
+
+    /// Gives one back; keeps it if few enough are idle.
+    pub fn give(&self, mut buffer: Buffer) {
+        let at = match buffer.bytes.len() {
+            BUFFER_SMALL => Size::Small,
+            BUFFER_MEDIUM => Size::Medium,
+            _ => Size::Large,
+        } as usize;
+        let mut idle = self.idle[at].borrow_mut();
+        if idle.len() < BUFFERS_KEPT[at] {
+            buffer.clear();
+            idle.push(buffer);
+        }
+    }
+
+    /// Lets go of half of what is idle: called now and then, so that a rush is paid back.
+    pub fn trim(&self) {
+        for idle in &self.idle {
+            let mut idle = idle.borrow_mut();
+            let keep = idle.len() / 2;
+            idle.truncate(keep);
+            if idle.capacity() > 4 * keep + 16 {
+                idle.shrink_to(keep);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_moves_within_its_room() {
+        let buffers = Buffers::default();
+        let mut buffer = buffers.take(Size::Small);
+        buffer.append(b"hello world");
+        buffer.consume(6);
+        buffer.prepend(b"5\r\n");
+        assert_eq!(buffer.data(), b"5\r\nworld");
+        buffer.narrow(3..5);
+        assert_eq!(buffer.data(), b"wo");
+        buffers.give(buffer);
+        assert!(buffers.take(Size::Small).is_empty());
+    }
+
+    #[test]
+    fn a_full_buffer_still_takes_a_chunk_end() {
+        let mut buffer = Buffers::default().take(Size::Small);
+        let space = buffer.space();
+        buffer.filled(space);
+        buffer.prepend(&[b'f'; 18]);
+        buffer.append(b"\r\n0\r\n\r\n");
+        assert_eq!(buffer.len(), 18 + space + 7);
+    }
+
+    #[test]
+    fn reading_appends_behind_the_data() {
+        let mut buffer = Buffers::default().take(Size::Small);
+        buffer.append(b"ab");
+        let (at, room) = (buffer.write_ptr().cast_const(), buffer.bytes_total());
+        assert_eq!(at, buffer.data().as_ptr_range().end);
+        assert_eq!(room, BUFFER_SMALL - BUFFER_HEADROOM - BUFFER_TAILROOM - 2);
+        assert_eq!(buffer.bytes_init(), 2);
+    }
+}

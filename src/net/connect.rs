@@ -1,0 +1,56 @@
+//! Opens a connection to an endpoint. The socket is ours from the beginning, so that a deadline
+//! can shut it down while it connects.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use super::deadline::Class;
+use super::socket;
+use super::stream::Stream;
+use super::sweep::Sweep;
+use crate::base::clock::Moment;
+use crate::base::error::{Kind, Result};
+
+/// Where to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Socket(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Connects.
+///
+/// # Errors
+/// `ConnectRefused`, `ConnectTimeout`, `ConnectFailed`, or `LocalPorts` if it is we who cannot.
+pub async fn connect(peer: &Peer, sweep: &Rc<Sweep>, deadline: Moment) -> Result<Stream> {
+    let (socket, is_done) = match peer {
+        Peer::Socket(address) => socket::connect(*address),
+        Peer::Unix(path) => socket::connect_unix(path),
+    }
+    .map_err(|error| fault(&error))?;
+    let stream = Stream::new(socket, sweep, Class::Upstream).map_err(|_| Kind::LocalPorts)?;
+    if !is_done {
+        stream.read_by(deadline);
+        stream.writable().await;
+        stream.read_by(Moment::NEVER);
+        if stream.expired().is_some() {
+            return Err(Kind::ConnectTimeout);
+        }
+        stream.take_error().map_err(|error| fault(&error))?;
+    }
+    Ok(stream)
+}
+
+fn fault(error: &io::Error) -> Kind {
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED | libc::ENOENT) => Kind::ConnectRefused,
+        Some(libc::ETIMEDOUT) => Kind::ConnectTimeout,
+        // EAGAIN is a Unix socket whose backlog is full.
+        Some(
+            libc::EADDRNOTAVAIL | libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM,
+        ) => Kind::LocalPorts,
+        _ => Kind::ConnectFailed,
+    }
+}

@@ -1,0 +1,269 @@
+//! The deadlines of a shard's sockets in one coarse wheel. Setting one is a store; a slot is moved
+//! to another bucket only when its bucket comes up. Pure: the sweep does the shutting down.
+
+use std::os::fd::RawFd;
+
+use crate::base::clock::Moment;
+use crate::base::limits::{SWEEP_EVERY, WHEEL_BUCKETS};
+
+/// Which end of us a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Downstream,
+    Upstream,
+}
+
+/// What came due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    Read,
+    Write,
+}
+
+/// One socket's deadlines.
+#[derive(Debug)]
+pub struct Slot {
+    pub fd: RawFd,
+    pub class: Class,
+    /// Nothing may arrive after this.
+    pub read_by: Moment,
+    /// What is being written must have made progress by then.
+    pub write_by: Moment,
+    /// How much later the next look at a write in progress is.
+    pub write_period: u32,
+    /// Octets that were in the send queue at the last look; `None` before the first.
+    pub queued: Option<u32>,
+    /// What came due and was acted on.
+    pub expired: Option<Due>,
+    /// Since when a client's connection idles between requests; `NEVER` if it does not.
+    pub idle_since: Moment,
+    generation: u32,
+    scheduled: u64,
+}
+
+/// A slot, and which use of it is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotId {
+    at: u32,
+    generation: u32,
+}
+
+/// All slots and the buckets that will look at them.
+#[derive(Debug)]
+pub struct Wheel {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    buckets: Vec<Vec<SlotId>>,
+    tick: u64,
+}
+
+const TICK: u64 = SWEEP_EVERY.as_millis() as u64;
+const UNSCHEDULED: u64 = u64::MAX;
+
+impl Wheel {
+    /// An empty wheel at this moment.
+    #[must_use]
+    pub fn new(now: Moment) -> Self {
+        let buckets = std::iter::repeat_with(Vec::new).take(WHEEL_BUCKETS).collect();
+        Self { slots: Vec::new(), free: Vec::new(), buckets, tick: now.0 / TICK }
+    }
+
+    /// Watches a socket. It has no deadline yet.
+    pub fn insert(&mut self, fd: RawFd, class: Class) -> SlotId {
+        let slot = Slot {
+            fd,
+            class,
+            read_by: Moment::NEVER,
+            write_by: Moment::NEVER,
+            write_period: 0,
+            queued: None,
+            expired: None,
+            idle_since: Moment::NEVER,
+            generation: 0,
+            scheduled: UNSCHEDULED,
+        };
+        if let Some(at) = self.free.pop() {
+            let place = &mut self.slots[at as usize];
+            let generation = place.generation;
+            *place = Slot { generation, ..slot };
+            return SlotId { at, generation };
+        }
+        let at = u32::try_from(self.slots.len()).expect("fewer sockets than 2^32");
+        self.slots.push(slot);
+        SlotId { at, generation: 0 }
+    }
+
+    /// Forgets a socket; must happen before its descriptor is closed.
+    pub fn remove(&mut self, id: SlotId) {
+        if let Some(slot) = self.slot(id) {
+            slot.generation = slot.generation.wrapping_add(1);
+            slot.fd = -1;
+            slot.idle_since = Moment::NEVER;
+            self.free.push(id.at);
+        }
+    }
+
+    /// The slot, if this use of it is not over.
+    pub fn slot(&mut self, id: SlotId) -> Option<&mut Slot> {
+        self.slots.get_mut(id.at as usize).filter(|slot| slot.generation == id.generation)
+    }
+
+    /// Nothing may arrive after this.
+    #[inline]
+    pub fn read_by(&mut self, id: SlotId, deadline: Moment) {
+        if let Some(slot) = self.slot(id) {
+            slot.read_by = deadline;
+            self.schedule(id, deadline);
+        }
+    }
+
+    /// A write begins, or (`NEVER`) is over.
+    #[inline]
+    pub fn write_by(&mut self, id: SlotId, deadline: Moment, period: u32) {
+        if let Some(slot) = self.slot(id) {
+            slot.write_by = deadline;
+            slot.write_period = period;
+            slot.queued = None;
+            self.schedule(id, deadline);
+        }
+    }
+
+    /// Makes sure that a bucket looks at the slot no later than the deadline.
+    #[inline]
+    fn schedule(&mut self, id: SlotId, deadline: Moment) {
+        if deadline == Moment::NEVER {
+            return;
+        }
+        let slot = &mut self.slots[id.at as usize];
+        // Up to a tick late, never early: the clock that deadlines are counted from is a tick old.
+        let wanted = (deadline.0.div_ceil(TICK) + 1).max(self.tick + 1);
+        if wanted < slot.scheduled {
+            let tick = wanted.min(self.tick + WHEEL_BUCKETS as u64 - 1);
+            slot.scheduled = tick;
+            self.buckets[bucket(tick)].push(id);
+        }
+    }
+
+    /// Goes on to this moment and calls `expire` for every deadline that has passed. It may set a
+    /// new deadline in the slot it is given.
+    pub fn advance(&mut self, now: Moment, mut expire: impl FnMut(&mut Slot, Due)) {
+        while self.tick < now.0 / TICK {
+            self.tick += 1;
+            let tick = self.tick;
+            let mut ids = std::mem::take(&mut self.buckets[bucket(tick)]);
+            for id in ids.drain(..) {
+                let Some(slot) = self.slot(id).filter(|slot| slot.scheduled == tick) else {
+                    continue;
+                };
+                slot.scheduled = UNSCHEDULED;
+                if slot.read_by.0 < now.0 {
+                    slot.read_by = Moment::NEVER;
+                    expire(slot, Due::Read);
+                }
+                if slot.write_by.0 < now.0 {
+                    slot.write_by = Moment::NEVER;
+                    expire(slot, Due::Write);
+                }
+                let next = slot.read_by.min(slot.write_by);
+                self.schedule(id, next);
+            }
+            // Nothing is ever rescheduled into the bucket that is being emptied; it keeps its memory.
+            debug_assert!(self.buckets[bucket(tick)].is_empty(), "the next look is a tick away");
+            self.buckets[bucket(tick)] = ids;
+        }
+    }
+
+    /// The client connections that have idled longest, at most `most` of them.
+    pub fn longest_idle(&mut self, most: usize) -> Vec<&mut Slot> {
+        let mut idle: Vec<&mut Slot> = self
+            .slots
+            .iter_mut()
+            .filter(|slot| slot.idle_since != Moment::NEVER && slot.expired.is_none())
+            .collect();
+        idle.sort_by_key(|slot| slot.idle_since);
+        idle.truncate(most);
+        idle
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "below WHEEL_BUCKETS")]
+const fn bucket(tick: u64) -> usize {
+    (tick % WHEEL_BUCKETS as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::random::Random;
+    use std::time::Duration;
+
+    fn fired(wheel: &mut Wheel, now: u64) -> Vec<(RawFd, Due)> {
+        let mut found = Vec::new();
+        wheel.advance(Moment(now), |slot, due| found.push((slot.fd, due)));
+        found
+    }
+
+    #[test]
+    fn a_deadline_fires_once_and_not_early() {
+        let mut wheel = Wheel::new(Moment(0));
+        let id = wheel.insert(7, Class::Downstream);
+        wheel.read_by(id, Moment(1000));
+        assert!(fired(&mut wheel, 1000).is_empty());
+        assert_eq!(fired(&mut wheel, 1200), [(7, Due::Read)]);
+        assert!(fired(&mut wheel, 500_000).is_empty());
+    }
+
+    #[test]
+    fn moving_a_deadline_works_both_ways() {
+        let mut wheel = Wheel::new(Moment(0));
+        let id = wheel.insert(7, Class::Downstream);
+        wheel.read_by(id, Moment(60_000));
+        wheel.read_by(id, Moment(500));
+        wheel.read_by(id, Moment(2000));
+        assert!(fired(&mut wheel, 1500).is_empty());
+        wheel.write_by(id, Moment(1600), 100);
+        assert_eq!(fired(&mut wheel, 1900), [(7, Due::Write)]);
+        assert_eq!(fired(&mut wheel, 2300), [(7, Due::Read)]);
+    }
+
+    #[test]
+    fn deadlines_beyond_the_wheel_wait_their_turn() {
+        let mut wheel = Wheel::new(Moment(0));
+        let id = wheel.insert(7, Class::Upstream);
+        wheel.read_by(id, Moment(0).after(Duration::from_secs(3600)));
+        assert!(fired(&mut wheel, 3_599_000).is_empty());
+        assert_eq!(fired(&mut wheel, 3_601_000).len(), 1);
+    }
+
+    #[test]
+    fn a_slot_used_again_has_nothing_of_its_past() {
+        let mut wheel = Wheel::new(Moment(0));
+        let old = wheel.insert(7, Class::Downstream);
+        wheel.read_by(old, Moment(1000));
+        wheel.remove(old);
+        let new = wheel.insert(8, Class::Downstream);
+        wheel.read_by(old, Moment(100));
+        assert!(fired(&mut wheel, 5000).is_empty());
+        assert!(wheel.slot(old).is_none() && wheel.slot(new).is_some());
+    }
+
+    #[test]
+    fn every_deadline_fires_within_two_ticks_whatever_the_history() {
+        let mut random = Random::new(3);
+        for _ in 0..200 {
+            let mut wheel = Wheel::new(Moment(0));
+            let id = wheel.insert(1, Class::Downstream);
+            let (mut now, mut deadline) = (0, u64::MAX);
+            for _ in 0..50 {
+                now += random.next() % 3000;
+                let due = !fired(&mut wheel, now).is_empty();
+                assert_eq!(due, deadline.saturating_add(2 * TICK) <= now || due && deadline < now);
+                deadline = if due { u64::MAX } else { deadline };
+                if random.next() % 2 == 0 {
+                    deadline = now + random.next() % 200_000;
+                    wheel.read_by(id, Moment(deadline));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Listening sockets: opened once by the coordinator, one for each worker, and accepted from by
+//! one task for ever. An accept is never dropped: readiness is waited for, then `accept4` takes
+//! what there is (RUNTIME section 10, rule 3).
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use monoio::net::TcpStream;
+
+use super::socket::{self, How};
+use super::stream::into_monoio;
+use crate::base::limits::{ACCEPT_BATCH, ACCEPT_PAUSE, BACKLOG};
+
+/// The sockets of one listener: they share an address, one for each worker.
+///
+/// # Errors
+/// What the system says: the address is taken, not ours, or not allowed.
+pub fn open(address: SocketAddr, workers: usize) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
+    let first = socket::listen(address, BACKLOG)?;
+    let bound = socket::local_address(first.as_raw_fd())?;
+    let mut sockets = vec![first];
+    while sockets.len() < workers {
+        sockets.push(socket::listen(bound, BACKLOG)?);
+    }
+    Ok((sockets, bound))
+}
+
+/// A worker's end of a listening socket.
+#[derive(Debug)]
+pub struct Acceptor {
+    ready: TcpStream,
+}
+
+/// What one go at accepting brought.
+#[derive(Debug)]
+pub enum Accepted {
+    /// These came in.
+    Some(Vec<(OwnedFd, SocketAddr)>),
+    /// Descriptors or memory ran out: close something, or wait.
+    Exhausted(io::Error),
+    /// The listener was shut down.
+    Closed,
+}
+
+impl Acceptor {
+    /// Takes over a listening socket; must be called on the worker.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        into_monoio(socket).map(|ready| Self { ready })
+    }
+
+    /// Waits, then takes what there is, up to a bound.
+    pub async fn accept(&self) -> Accepted {
+        loop {
+            let _ = self.ready.readable(false).await;
+            let found = self.take();
+            match found {
+                Accepted::Some(some) if some.is_empty() => {}
+                found => return found,
+            }
+        }
+    }
+
+    /// Takes what there is without waiting.
+    #[must_use]
+    pub fn take(&self) -> Accepted {
+        let mut found = Vec::new();
+        while found.len() < ACCEPT_BATCH {
+            match socket::accept(self.ready.as_raw_fd()) {
+                Ok(one) => found.push(one),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => break,
+                    Some(libc::EINVAL | libc::EBADF | libc::ENOTSOCK) => return Accepted::Closed,
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+                        if found.is_empty() =>
+                    {
+                        return Accepted::Exhausted(error);
+                    }
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => break,
+                    // The client gave up meanwhile, or a network error that belongs to it.
+                    _ => {}
+                },
+            }
+        }
+        Accepted::Some(found)
+    }
+
+    /// Stops: a waiting `accept` returns `Closed`.
+    pub fn shutdown(&self) {
+        socket::shutdown(self.ready.as_raw_fd(), How::Both);
+    }
+}
+
+/// Waits out a shortage. A timer of its own is fine here: there is one accept task.
+pub async fn pause() {
+    monoio::time::sleep(ACCEPT_PAUSE).await;
+}

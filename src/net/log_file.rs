@@ -1,0 +1,62 @@
+//! The access log's own thread: takes batches from the shards, formats them, writes them. A full
+//! disk or a closed pipe loses lines, not requests (RELIABILITY P10).
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::notice;
+use crate::base::limits::LOG_BATCHES;
+use crate::config::model::{AccessLog, Config};
+use crate::observe::format;
+use crate::observe::record::Batch;
+
+/// Where shards hand their batches over.
+pub type LogSender = Sender<Batch>;
+
+/// Opens the log and starts its thread, which ends when every sender is gone.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn start(log: &AccessLog, config: Arc<Config>) -> io::Result<(LogSender, JoinHandle<()>)> {
+    let output = open(&log.path)?;
+    let format = log.format;
+    let (sender, receiver) = bounded(LOG_BATCHES);
+    let thread = std::thread::Builder::new()
+        .name("access-log".to_owned())
+        .spawn(move || run(&receiver, output, &config, format))?;
+    Ok((sender, thread))
+}
+
+fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
+    if path == Path::new("-") {
+        return Ok(Box::new(io::stdout()));
+    }
+    let file: File = OpenOptions::new().create(true).append(true).open(path)?;
+    Ok(Box::new(file))
+}
+
+fn run(
+    batches: &Receiver<Batch>,
+    mut output: Box<dyn Write + Send>,
+    config: &Config,
+    how: crate::config::model::LogFormat,
+) {
+    let mut text = Vec::new();
+    let mut is_failing = false;
+    for batch in batches {
+        text.clear();
+        format::lines(&batch, config, how, &mut text);
+        let result = output.write_all(&text).and_then(|()| output.flush());
+        if let Err(error) = &result
+            && !is_failing
+        {
+            notice::warn(format_args!("access log: {error}; lines are lost until it works again"));
+        }
+        is_failing = result.is_err();
+    }
+}

@@ -1,0 +1,50 @@
+//! Signals, as messages: a thread waits for them; nobody handles them asynchronously.
+
+#![expect(unsafe_code, reason = "sigmask and sigwait")]
+
+use std::mem::zeroed;
+
+use crossbeam_channel::Receiver;
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM or SIGINT: drain and exit.
+    Terminate,
+}
+
+/// Blocks the signals in this thread and all that it starts, and waits for them in one of its own.
+/// Must be called before any other thread is started.
+#[must_use]
+pub fn listen() -> Receiver<Signal> {
+    let (sender, receiver) = crossbeam_channel::bounded(16);
+    let set = block();
+    let waiter = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        loop {
+            let mut number = 0;
+            // SAFETY: both pointers are good; the set was made by sigemptyset and sigaddset.
+            let result = unsafe { libc::sigwait(&raw const set, &raw mut number) };
+            if result == 0 && sender.send(Signal::Terminate).is_err() {
+                return;
+            }
+        }
+    });
+    if waiter.is_err() {
+        super::notice::warn("no thread for signals: only SIGKILL will end this process");
+    }
+    receiver
+}
+
+fn block() -> libc::sigset_t {
+    // SAFETY: all zero is a valid place for sigemptyset to fill.
+    let mut set: libc::sigset_t = unsafe { zeroed() };
+    // SAFETY: the pointer is good.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        // SAFETY: the pointer is good.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    // SAFETY: the pointer is good; the old mask is not wanted.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    set
+}

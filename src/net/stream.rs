@@ -1,0 +1,178 @@
+//! A connected socket, TCP or Unix, as the rest of the program sees it: owned buffers go in and
+//! come back, deadlines are set on it, and nothing about it is ever dropped half-way.
+
+#![expect(unsafe_code, reason = "reading and writing at once through one monoio stream")]
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::io::{AsyncReadRent, AsyncWriteRent};
+use monoio::net::TcpStream;
+
+use super::buffer::Buffer;
+use super::deadline::{Class, Due};
+use super::socket::{self, How, Peek};
+use super::sweep::{Sweep, Watch};
+use crate::base::clock::Moment;
+
+/// A connection to a client or an endpoint.
+pub struct Stream {
+    // Dropped first: the sweep must forget the descriptor before it is closed.
+    watch: Watch,
+    fd: RawFd,
+    /// monoio sends and receives on any stream socket; its `TcpStream` is also our Unix stream.
+    inner: UnsafeCell<TcpStream>,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("fd", &self.fd).finish()
+    }
+}
+
+impl Stream {
+    /// Takes over a socket, which must not block.
+    ///
+    /// # Errors
+    /// What the driver says when it cannot register the socket.
+    pub fn new(socket: OwnedFd, sweep: &Rc<Sweep>, class: Class) -> io::Result<Self> {
+        let fd = socket.as_raw_fd();
+        let inner = into_monoio(socket)?;
+        Ok(Self { watch: sweep.watch(fd, class), fd, inner: UnsafeCell::new(inner) })
+    }
+
+    /// Waits until something can be read, or the peer has closed. Holds no buffer meanwhile.
+    pub async fn readable(&self) {
+        // An error shows again in the read that follows.
+        let _ = self.shared().readable(false).await;
+    }
+
+    /// Waits until something can be written, or a connect is through.
+    pub async fn writable(&self) {
+        let _ = self.shared().writable(false).await;
+    }
+
+    /// Reads behind what is in the buffer. `Ok(0)` is the end, or a deadline: see `expired`.
+    pub async fn recv(&self, buffer: Buffer) -> (io::Result<usize>, Buffer) {
+        debug_assert!(buffer.space() > 0, "a read needs room");
+        let (mut result, mut buffer) = self.exclusive().read(buffer).await;
+        while is_would_block(&result) {
+            self.readable().await;
+            (result, buffer) = self.exclusive().read(buffer).await;
+        }
+        (result, buffer)
+    }
+
+    /// Writes everything that is in the buffer and hands it back, empty if all went well. The peer
+    /// must take some of it every `period` or so.
+    pub async fn send(
+        &self,
+        mut buffer: Buffer,
+        now: Moment,
+        period: Duration,
+    ) -> (io::Result<()>, Buffer) {
+        self.watch.write_within(now, period);
+        let mut result = Ok(());
+        while !buffer.is_empty() {
+            let (sent, back) = self.exclusive().write(buffer).await;
+            buffer = back;
+            match sent {
+                Ok(0) => {
+                    result = Err(io::ErrorKind::WriteZero.into());
+                    break;
+                }
+                Ok(len) => buffer.consume(len),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await,
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        self.watch.write_done();
+        (result, buffer)
+    }
+
+    /// Nothing may arrive after this; `NEVER` for no deadline.
+    pub fn read_by(&self, deadline: Moment) {
+        self.watch.read_by(deadline);
+    }
+
+    /// The deadline that ended this connection, if one did.
+    #[must_use]
+    pub fn expired(&self) -> Option<Due> {
+        self.watch.expired()
+    }
+
+    /// Between requests since then; `NEVER` when a request has begun.
+    pub fn idle_since(&self, since: Moment) {
+        self.watch.idle_since(since);
+    }
+
+    /// Looks into an idle connection.
+    #[must_use]
+    pub fn peek(&self) -> Peek {
+        socket::peek(self.fd)
+    }
+
+    /// Says that nothing more will be written.
+    pub fn shutdown_write(&self) {
+        socket::shutdown(self.fd, How::Write);
+    }
+
+    /// Ends both directions; operations that wait return.
+    pub fn shutdown(&self) {
+        socket::shutdown(self.fd, How::Both);
+    }
+
+    /// Closing will reset the connection: the peer sees that something was lost.
+    pub fn reset_on_close(&self) {
+        socket::reset_on_close(self.fd);
+    }
+
+    /// The error that a finished connect left.
+    ///
+    /// # Errors
+    /// That error.
+    pub fn take_error(&self) -> io::Result<()> {
+        socket::take_error(self.fd)
+    }
+
+    /// Our address on this connection.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn local_address(&self) -> io::Result<std::net::SocketAddr> {
+        socket::local_address(self.fd)
+    }
+
+    fn shared(&self) -> &TcpStream {
+        // SAFETY: the value is neither moved nor replaced while `self` lives, and the only methods
+        // that take it exclusively hold no reference to its fields across an await (see below).
+        unsafe { &*self.inner.get() }
+    }
+
+    #[expect(clippy::mut_from_ref, reason = "see the safety comment")]
+    fn exclusive(&self) -> &mut TcpStream {
+        // SAFETY: monoio declares `TcpStream: Split`: reads and writes may run at once. Both copy
+        // the reference-counted descriptor into the operation when they are called and touch no
+        // field afterwards, so no two live references are used at the same time; and a Stream is
+        // neither Send nor Sync.
+        unsafe { &mut *self.inner.get() }
+    }
+}
+
+/// A monoio stream around a descriptor of ours, for its readiness or its transfers.
+pub(super) fn into_monoio(socket: OwnedFd) -> io::Result<TcpStream> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: the descriptor is open and ours; ownership goes to the new value.
+    let socket = unsafe { std::net::TcpStream::from_raw_fd(socket.into_raw_fd()) };
+    TcpStream::from_std(socket)
+}
+
+fn is_would_block<T>(result: &io::Result<T>) -> bool {
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}

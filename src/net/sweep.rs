@@ -1,0 +1,128 @@
+//! Ends what is overdue: ten times a second the shard looks at its wheel and shuts those sockets
+//! down, so that the operation which waits on them returns. No operation is ever dropped for a
+//! timeout, and none has a timer of its own (RUNTIME section 10, rule 4).
+
+use std::cell::RefCell;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::deadline::{Class, Due, Slot, SlotId, Wheel};
+use super::socket::{self, How};
+use crate::base::clock::Moment;
+
+/// A shard's watched sockets.
+#[derive(Debug)]
+pub struct Sweep {
+    wheel: RefCell<Wheel>,
+    /// Octets a second that a client must take; less is a slow-read attack.
+    rate: u64,
+}
+
+impl Sweep {
+    /// Watches nothing yet.
+    #[must_use]
+    pub fn new(now: Moment, rate: u64) -> Rc<Self> {
+        Rc::new(Self { wheel: RefCell::new(Wheel::new(now)), rate })
+    }
+
+    /// Watches a socket for as long as the guard lives, which must be shorter than the socket.
+    #[must_use]
+    pub fn watch(self: &Rc<Self>, fd: RawFd, class: Class) -> Watch {
+        let id = self.wheel.borrow_mut().insert(fd, class);
+        Watch { sweep: Rc::clone(self), id }
+    }
+
+    /// Ends what is overdue.
+    pub fn run(&self, now: Moment) {
+        let rate = self.rate;
+        self.wheel.borrow_mut().advance(now, |slot, due| match due {
+            Due::Read => end_read(slot),
+            Due::Write => look_at_write(slot, now, rate),
+        });
+    }
+
+    /// Ends the client connections that have idled longest: called when descriptors run out.
+    /// Returns how many (RELIABILITY F07).
+    pub fn end_idle(&self, most: usize) -> usize {
+        let mut wheel = self.wheel.borrow_mut();
+        let idle = wheel.longest_idle(most);
+        let count = idle.len();
+        idle.into_iter().for_each(end_read);
+        count
+    }
+}
+
+/// A client gets a last word, so only its direction is shut; with an upstream we are through.
+fn end_read(slot: &mut Slot) {
+    slot.expired = Some(Due::Read);
+    let how = if slot.class == Class::Downstream { How::Read } else { How::Both };
+    socket::shutdown(slot.fd, how);
+}
+
+/// A write waits for room in the send queue. If the queue drains fast enough the peer is slow but
+/// alive; the kernel knows, and is asked only when a write has waited a whole period.
+fn look_at_write(slot: &mut Slot, now: Moment, rate: u64) {
+    let queued = socket::send_queue(slot.fd).unwrap_or(0);
+    let wanted = match slot.class {
+        Class::Downstream => (rate * u64::from(slot.write_period) / 1000).max(1),
+        Class::Upstream => 1,
+    };
+    let is_alive = slot
+        .queued
+        .is_none_or(|before| u64::from(before.saturating_sub(queued)) >= wanted);
+    if is_alive {
+        slot.queued = Some(queued);
+        slot.write_by = now.after(Duration::from_millis(u64::from(slot.write_period)));
+    } else {
+        slot.expired = Some(Due::Write);
+        socket::shutdown(slot.fd, How::Both);
+    }
+}
+
+/// One watched socket.
+#[derive(Debug)]
+pub struct Watch {
+    sweep: Rc<Sweep>,
+    id: SlotId,
+}
+
+impl Watch {
+    /// Nothing may arrive after this; `NEVER` for no deadline.
+    #[inline]
+    pub fn read_by(&self, deadline: Moment) {
+        self.sweep.wheel.borrow_mut().read_by(self.id, deadline);
+    }
+
+    /// A write begins: it must progress within about two periods.
+    #[inline]
+    pub fn write_within(&self, now: Moment, period: Duration) {
+        let millis = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
+        self.sweep.wheel.borrow_mut().write_by(self.id, now.after(period), millis);
+    }
+
+    /// The write is over.
+    #[inline]
+    pub fn write_done(&self) {
+        self.sweep.wheel.borrow_mut().write_by(self.id, Moment::NEVER, 0);
+    }
+
+    /// What came due on this socket, if anything did.
+    #[must_use]
+    pub fn expired(&self) -> Option<Due> {
+        self.sweep.wheel.borrow_mut().slot(self.id).and_then(|slot| slot.expired)
+    }
+
+    /// Between requests since then; `NEVER` when a request has begun.
+    pub fn idle_since(&self, since: Moment) {
+        if let Some(slot) = self.sweep.wheel.borrow_mut().slot(self.id) {
+            slot.idle_since = since;
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.sweep.wheel.borrow_mut().remove(self.id);
+    }
+}

@@ -1,0 +1,39 @@
+//! Plain counters of one shard. No atomics: the shard owns them and reports a copy.
+
+/// What a shard counted since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Client connections let in.
+    pub connections: u64,
+    /// Client connections turned away by a limit.
+    pub refused: u64,
+    /// Exchanges that ended, in whatever way.
+    pub exchanges: u64,
+    /// Exchanges that ended in an error of ours or of the upstream.
+    pub failures: u64,
+    /// Connections to endpoints that were dialled.
+    pub dials: u64,
+    /// Exchanges on a pooled connection.
+    pub reuses: u64,
+    /// Connection tasks that panicked.
+    pub panics: u64,
+    /// Failed accepts, EMFILE and its kin.
+    pub accept_errors: u64,
+    /// Access log entries that were dropped because the writer was behind.
+    pub log_drops: u64,
+}
+
+impl Counters {
+    /// Adds another shard's.
+    pub fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.refused += other.refused;
+        self.exchanges += other.exchanges;
+        self.failures += other.failures;
+        self.dials += other.dials;
+        self.reuses += other.reuses;
+        self.panics += other.panics;
+        self.accept_errors += other.accept_errors;
+        self.log_drops += other.log_drops;
+    }
+}

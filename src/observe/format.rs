@@ -1,0 +1,158 @@
+//! Access log lines: JSON, or the combined format that every log reader knows.
+
+use std::io::Write;
+
+use crate::base::id::{ClusterId, EndpointId};
+use crate::config::model::{Config, LogFormat};
+use crate::message::head::Version;
+use crate::observe::record::{Batch, Entry};
+
+/// Appends one line for each entry.
+pub fn lines(batch: &Batch, config: &Config, format: LogFormat, out: &mut Vec<u8>) {
+    for entry in &batch.entries {
+        match format {
+            LogFormat::Json => json(batch, entry, config, out),
+            LogFormat::Combined => combined(batch, entry, out),
+        }
+        out.push(b'\n');
+    }
+}
+
+fn json(batch: &Batch, entry: &Entry, config: &Config, out: &mut Vec<u8>) {
+    let record = &entry.record;
+    let text = |piece| String::from_utf8_lossy(batch.text(piece)).into_owned();
+    let optional = |piece| Some(text(piece)).filter(|text| !text.is_empty());
+    let (cluster, endpoint) = upstream(config, record.cluster, record.endpoint);
+    let took = record.took.as_micros();
+    let line = serde_json::json!({
+        "time": timestamp(record.wall, "%Y-%m-%dT%H:%M:%S%.3fZ"),
+        "client": record.client,
+        "method": text(entry.method),
+        "host": text(entry.host),
+        "target": text(entry.target),
+        "version": version(entry.version),
+        "status": record.status,
+        "flag": record.fault.map(|kind| kind.row().flag),
+        "bytes_in": record.bytes_in,
+        "bytes_out": record.bytes_out,
+        "duration_us": u64::try_from(took).unwrap_or(u64::MAX),
+        "route": record.route_line,
+        "cluster": cluster,
+        "endpoint": endpoint,
+        "attempts": record.attempts,
+        "reused": record.reused,
+        "request_id": optional(entry.request_id),
+        "referer": optional(entry.referer),
+        "user_agent": optional(entry.user_agent),
+    });
+    // Writing to memory cannot fail.
+    let _ = serde_json::to_writer(out, &line);
+}
+
+fn upstream(
+    config: &Config,
+    cluster: Option<ClusterId>,
+    endpoint: Option<EndpointId>,
+) -> (Option<&str>, Option<String>) {
+    let Some(cluster) = cluster.and_then(|id| config.clusters.get(usize::from(id.0))) else {
+        return (None, None);
+    };
+    let endpoint = endpoint.and_then(|id| cluster.endpoints.get(usize::from(id.0)));
+    (Some(&cluster.name), endpoint.map(|endpoint| endpoint.address.to_string()))
+}
+
+/// `host ident user [time] "request" status bytes "referer" "agent"`.
+fn combined(batch: &Batch, entry: &Entry, out: &mut Vec<u8>) {
+    let record = &entry.record;
+    let time = timestamp(record.wall, "%d/%b/%Y:%H:%M:%S +0000");
+    let _ = write!(out, "{} - - [{time}] \"", record.client);
+    escape(batch.text(entry.method), out);
+    out.push(b' ');
+    escape(batch.text(entry.target), out);
+    let _ = write!(out, " {}\" {} {} \"", version(entry.version), record.status, record.bytes_out);
+    or_dash(batch.text(entry.referer), out);
+    out.extend_from_slice(b"\" \"");
+    or_dash(batch.text(entry.user_agent), out);
+    out.push(b'"');
+}
+
+fn or_dash(text: &[u8], out: &mut Vec<u8>) {
+    escape(if text.is_empty() { b"-" } else { text }, out);
+}
+
+/// Nothing from a request may end a line or a quoted string (RELIABILITY C13).
+fn escape(text: &[u8], out: &mut Vec<u8>) {
+    for byte in text {
+        match byte {
+            b' '..=b'!' | b'#'..=b'[' | b']'..=b'~' => out.push(*byte),
+            _ => {
+                let _ = write!(out, "\\x{byte:02X}");
+            }
+        }
+    }
+}
+
+const fn version(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+    }
+}
+
+fn timestamp(wall: u64, format: &str) -> String {
+    let millis = i64::try_from(wall).unwrap_or(0);
+    jiff::Timestamp::from_millisecond(millis)
+        .map(|time| time.strftime(format).to_string())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::error::Kind;
+    use crate::config::lower::lower;
+    use crate::message::head::RequestHead;
+    use crate::observe::record::Record;
+    use std::time::Duration;
+
+    fn batch() -> Batch {
+        let mut head = RequestHead::default();
+        head.set_method(b"GET");
+        head.set_target(b"/a\"b", Some(b"c"));
+        head.set_authority(b"h:80", 1);
+        head.fields.push(b"User-Agent", b"x\"\xff\\");
+        let mut record = Record::open("127.0.0.1".parse().unwrap(), Duration::ZERO);
+        record.status = 503;
+        record.fault = Some(Kind::NoEndpoint);
+        record.wall = 784_111_777_000;
+        let mut batch = Batch::default();
+        batch.push(record, &head);
+        batch
+    }
+
+    fn shown(format: LogFormat) -> String {
+        let text = "[[listener]]\naddress=\"127.0.0.1:0\"\n[[route]]\nrespond={}\n";
+        let config = lower(text).0.unwrap();
+        let mut out = Vec::new();
+        lines(&batch(), &config, format, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn json_lines_are_json() {
+        let line: serde_json::Value = serde_json::from_str(&shown(LogFormat::Json)).unwrap();
+        assert_eq!(line["status"], 503);
+        assert_eq!(line["flag"], "no_endpoint");
+        assert_eq!(line["target"], "/a\"b?c");
+        assert_eq!(line["time"], "1994-11-06T08:49:37.000Z");
+    }
+
+    #[test]
+    fn combined_lines_cannot_be_broken_out_of() {
+        assert_eq!(
+            shown(LogFormat::Combined),
+            "127.0.0.1 - - [06/Nov/1994:08:49:37 +0000] \"GET /a\\x22b?c HTTP/1.1\" 503 0 \"-\" \
+             \"x\\x22\\xFF\\x5C\"\n"
+        );
+    }
+}

@@ -1,0 +1,135 @@
+//! One exchange's facts. Filled in along the way by plain stores; turned into text elsewhere, by
+//! the log's own thread.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::base::error::Kind;
+use crate::base::id::{ClusterId, EndpointId};
+use crate::base::limits::LOG_TEXT_MAX;
+use crate::message::fields::Name;
+use crate::message::head::{RequestHead, Version};
+
+/// What happened in one exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// The status that the client was given; 0 if none.
+    pub status: u16,
+    /// What went wrong, if anything did.
+    pub fault: Option<Kind>,
+    /// Line of the route in the configuration.
+    pub route_line: Option<usize>,
+    pub cluster: Option<ClusterId>,
+    pub endpoint: Option<EndpointId>,
+    /// Tries at upstreams.
+    pub attempts: u8,
+    /// The last try used a pooled connection.
+    pub reused: bool,
+    /// Octets of the request's body.
+    pub bytes_in: u64,
+    /// Octets of the response's body.
+    pub bytes_out: u64,
+    /// Who asked.
+    pub client: IpAddr,
+    /// When it began, if somebody wants to know.
+    pub started: Duration,
+    /// How long it took.
+    pub took: Duration,
+    /// When it ended, on the wall clock.
+    pub wall: u64,
+}
+
+impl Record {
+    /// Begins.
+    #[must_use]
+    pub fn open(client: IpAddr, started: Duration) -> Self {
+        Self {
+            status: 0,
+            fault: None,
+            route_line: None,
+            cluster: None,
+            endpoint: None,
+            attempts: 0,
+            reused: false,
+            bytes_in: 0,
+            bytes_out: 0,
+            client,
+            started,
+            took: Duration::ZERO,
+            wall: 0,
+        }
+    }
+}
+
+/// A piece of a batch's text.
+pub type Piece = (u32, u32);
+
+/// A record and the texts that go with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    pub record: Record,
+    pub version: Version,
+    pub method: Piece,
+    pub host: Piece,
+    pub target: Piece,
+    pub request_id: Piece,
+    pub referer: Piece,
+    pub user_agent: Piece,
+}
+
+/// Entries on their way to the writer. Making one formats nothing.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub entries: Vec<Entry>,
+    text: Vec<u8>,
+}
+
+impl Batch {
+    /// Adds an exchange.
+    pub fn push(&mut self, record: Record, head: &RequestHead) {
+        let (path, query) = head.original();
+        let target = self.keep(&[path, if query.is_some() { b"?" } else { b"" }, query.unwrap_or_default()]);
+        let field = |name| head.fields.values(name).next().unwrap_or_default();
+        let entry = Entry {
+            record,
+            version: head.version,
+            method: self.keep(&[head.method_text()]),
+            host: self.keep(&[head.authority()]),
+            target,
+            request_id: self.keep(&[field(Name::XRequestId)]),
+            referer: self.keep(&[field(Name::Referer)]),
+            user_agent: self.keep(&[field(Name::UserAgent)]),
+        };
+        self.entries.push(entry);
+    }
+
+    /// Octets of text that wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The text of a piece.
+    #[must_use]
+    pub fn text(&self, piece: Piece) -> &[u8] {
+        &self.text[piece.0 as usize..piece.1 as usize]
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a batch is handed over at 64 KiB")]
+    fn keep(&mut self, parts: &[&[u8]]) -> Piece {
+        let from = self.text.len();
+        let mut room = LOG_TEXT_MAX;
+        for part in parts {
+            let len = part.len().min(room);
+            self.text.extend_from_slice(&part[..len]);
+            room -= len;
+        }
+        (from as u32, self.text.len() as u32)
+    }
+}
