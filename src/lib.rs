@@ -9,3 +9,5 @@ pub mod limit; // floor 3
 pub mod route; // floor 3
 pub mod observe; // floor 3
 pub mod net; // floor 4
+pub mod upstream; // floor 5
+pub mod shard; // floor 6

@@ -202,6 +202,7 @@ pub(super) fn read_timeouts(table: &mut Table<'_>, defaults: &Timeouts) -> Timeo
         first_byte: duration(table, "first_byte", false).unwrap_or(defaults.first_byte),
         body_idle: duration(table, "body_idle", false).unwrap_or(defaults.body_idle),
         total: total.filter(|total| !total.is_zero()).unwrap_or(defaults.total),
+        tunnel_idle: duration(table, "tunnel_idle", false).unwrap_or(defaults.tunnel_idle),
     }
 }
 

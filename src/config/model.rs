@@ -110,6 +110,8 @@ pub struct Timeouts {
     pub body_idle: Duration,
     /// The whole exchange; `Duration::MAX` for none.
     pub total: Duration,
+    /// Without a byte in either direction of an upgraded connection.
+    pub tunnel_idle: Duration,
 }
 
 /// `[[cluster]]`
@@ -301,6 +303,7 @@ impl Default for Timeouts {
             first_byte: Duration::from_secs(30),
             body_idle: Duration::from_secs(30),
             total: Duration::MAX,
+            tunnel_idle: Duration::from_secs(3600),
         }
     }
 }

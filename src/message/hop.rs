@@ -154,6 +154,25 @@ pub fn client_address(
     address
 }
 
+/// Takes out what an untrusted client says about itself. Before routing, so that no rule can be
+/// fooled by it.
+pub fn distrust(head: &mut RequestHead) {
+    head.fields.remove_all(FORWARDING);
+}
+
+/// Max-Forwards (RFC 9110 section 7.6.2), which counts for OPTIONS here: `true` if the request
+/// must be answered and not forwarded; otherwise it is counted down.
+pub fn ends_here(head: &mut RequestHead) -> bool {
+    if head.method != crate::message::head::Method::Options || !head.fields.has(Name::MaxForwards) {
+        return false;
+    }
+    let left = head.fields.only(Name::MaxForwards).and_then(crate::message::target::parse_digits);
+    if let Some(left) = left.filter(|left| *left > 0) {
+        head.fields.set(b"Max-Forwards", (left - 1).to_string().as_bytes());
+    }
+    left == Some(0)
+}
+
 /// What we add to a request; all of it plain values, so that adding is a pure function.
 #[derive(Clone, Copy, Debug)]
 pub struct Added<'a> {
@@ -165,15 +184,12 @@ pub struct Added<'a> {
     pub request_id: &'a [u8],
 }
 
-/// Takes out forwarding fields that we do not believe and adds ours.
+/// Adds what a proxy adds; what an untrusted client forged was taken out by `distrust`.
 ///
 /// # Errors
 /// `Loop` if Via says that the request was here before, or was in too many places.
 pub fn forward_request(head: &mut RequestHead, added: &Added<'_>) -> Result<()> {
     check_loop(&head.fields, added.via)?;
-    if !added.client.is_trusted {
-        head.fields.remove_all(FORWARDING);
-    }
     let mut text = [0_u8; 48];
     let address = write_address(added.client.peer, &mut text);
     let mut authority = [0_u8; limits::AUTHORITY_MAX];
@@ -312,6 +328,7 @@ mod tests {
     fn forged_forwarding_fields_are_replaced() {
         let mut head = head(&[("X-Forwarded-For", "1.2.3.4"), ("X-Real-IP", "1.2.3.4")]);
         let client = client("9.9.9.9", false);
+        distrust(&mut head);
         forward_request(&mut head, &Added { client, via: b"m", request_id: b"id" }).unwrap();
         assert_eq!(value(&head, "x-forwarded-for"), ["9.9.9.9"]);
         assert!(value(&head, "x-real-ip").is_empty());

@@ -1,0 +1,27 @@
+//! What crosses the mailboxes: orders down, news up.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::base::id::{ClusterId, EndpointId, ShardId};
+use crate::observe::counters::Counters;
+
+/// The coordinator's orders.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A name resolves to these addresses now.
+    Resolved { cluster: ClusterId, endpoint: EndpointId, addresses: Arc<[SocketAddr]> },
+    /// Stop accepting, finish what is in flight, end.
+    Drain,
+}
+
+/// The shards' news.
+#[derive(Debug)]
+pub enum Report {
+    /// The shard serves, on this driver; with `Auto`, why it is not io_uring.
+    Started { shard: ShardId, driver: &'static str, fallback: Option<std::io::Error> },
+    /// The shard cannot serve.
+    Failed { shard: ShardId, error: std::io::Error },
+    /// The shard has drained, with so many connections cut off.
+    Drained { shard: ShardId, counters: Counters, cut: usize },
+}

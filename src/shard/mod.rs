@@ -1,0 +1,280 @@
+//! Floor 6: everything that one core owns, and what the coordinator may tell it. Fields are small
+//! cells with methods that borrow, act and release; no borrow is ever held across an await.
+
+pub mod command;
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::base::clock::{self, Moment};
+use crate::base::error::Result;
+use crate::base::id::{ClusterId, ListenerId, RouteId, ShardId};
+use crate::base::limits;
+use crate::base::random::Random;
+use crate::config::model::{Config, Listener, Route};
+use crate::limit::gate::{Gate, Refusal};
+use crate::message::head::{RequestHead, ResponseHead};
+use crate::net::buffer::Buffers;
+use crate::net::log_file::LogSender;
+use crate::net::sweep::Sweep;
+use crate::observe::counters::Counters;
+use crate::observe::record::{Batch, Record};
+use crate::route::Router;
+use crate::upstream::Cluster;
+
+/// What all shards share, unchanging.
+#[derive(Debug)]
+pub struct Plan {
+    pub config: Arc<Config>,
+    /// One for each listener.
+    pub routers: Vec<Router>,
+    /// Our name in Via and Proxy-Status.
+    pub name: Box<str>,
+    /// How many shards there are.
+    pub shards: usize,
+    /// A request can ask for a panic, to test what follows. Debug builds only.
+    pub may_panic: bool,
+}
+
+/// What one core owns.
+pub struct Shard {
+    pub id: ShardId,
+    pub plan: Arc<Plan>,
+    pub clusters: Vec<Cluster>,
+    pub sweep: Rc<Sweep>,
+    pub buffers: Buffers,
+    pub random: RefCell<Random>,
+    /// No new connections; those there are end after their next answer.
+    pub is_draining: Cell<bool>,
+    counters: Cell<Counters>,
+    gate: RefCell<Gate>,
+    workspaces: RefCell<Vec<Box<Workspace>>>,
+    now: Cell<Moment>,
+    wall: Cell<u64>,
+    date: RefCell<String>,
+    ticks: Cell<u32>,
+    log: Option<LogSender>,
+    batch: RefCell<Batch>,
+}
+
+/// The heads of one exchange, with memory that outlives it.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    pub request: RequestHead,
+    pub response: ResponseHead,
+}
+
+impl Shard {
+    /// A shard with nothing in it.
+    #[must_use]
+    pub fn new(id: ShardId, plan: Arc<Plan>, log: Option<LogSender>, seed: u64) -> Rc<Self> {
+        let now = clock::monotonic();
+        let mut random = Random::new(seed ^ u64::from(id.0));
+        let config = Arc::clone(&plan.config);
+        let clusters = config.clusters.iter().map(|cluster| {
+            // Shards begin at different endpoints, but each at one of its own.
+            Cluster::new(cluster, u64::from(id.0))
+        });
+        let clusters = clusters.collect();
+        let bounds = config.limits;
+        let gate =
+            Gate::new(bounds.connections, bounds.connections_per_client, plan.shards, random.next());
+        let shard = Self {
+            id,
+            clusters,
+            sweep: Sweep::new(now, bounds.body_rate),
+            buffers: Buffers::default(),
+            random: RefCell::new(random),
+            is_draining: Cell::new(false),
+            counters: Cell::default(),
+            gate: RefCell::new(gate),
+            workspaces: RefCell::default(),
+            now: Cell::new(now),
+            wall: Cell::new(0),
+            date: RefCell::default(),
+            ticks: Cell::new(0),
+            log,
+            batch: RefCell::default(),
+            plan,
+        };
+        shard.read_clocks();
+        Rc::new(shard)
+    }
+
+    // === time ===
+
+    /// The monotonic clock as it was at the last tick: at most a tick old, and free.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.now.get()
+    }
+
+    /// The wall clock as it was at the last tick, in milliseconds since 1970.
+    #[must_use]
+    pub fn wall(&self) -> u64 {
+        self.wall.get()
+    }
+
+    /// Copies the HTTP date of this second.
+    pub fn date(&self, out: &mut [u8; 29]) -> usize {
+        let date = self.date.borrow();
+        let len = date.len().min(out.len());
+        out[..len].copy_from_slice(&date.as_bytes()[..len]);
+        len
+    }
+
+    fn read_clocks(&self) {
+        self.now.set(clock::monotonic());
+        let wall = clock::wall();
+        if wall / 1000 != self.wall.replace(wall) / 1000 {
+            self.date.replace(clock::http_date(wall));
+        }
+    }
+
+    /// Ten times a second: reads the clocks, ends what is overdue, hands the log over; now and
+    /// then it also prunes pools and buffers.
+    pub fn tick(&self) {
+        self.read_clocks();
+        self.sweep.run(self.now());
+        self.hand_over_log(1);
+        let ticks = self.ticks.get().wrapping_add(1);
+        self.ticks.set(ticks);
+        if ticks.is_multiple_of(10) {
+            self.clusters.iter().for_each(|cluster| cluster.prune(self.now()));
+        }
+        if ticks.is_multiple_of(50) {
+            self.buffers.trim();
+            let mut idle = self.workspaces.borrow_mut();
+            let keep = idle.len() / 2;
+            idle.truncate(keep);
+        }
+    }
+
+    // === who is served, and how ===
+
+    /// A listener of the plan.
+    #[must_use]
+    pub fn listener(&self, id: ListenerId) -> &Listener {
+        &self.plan.config.listeners[usize::from(id.0)]
+    }
+
+    /// The route for a request.
+    ///
+    /// # Errors
+    /// `NoHost`, `NoRoute`, `MethodNotRouted`.
+    pub fn find_route(&self, listener: ListenerId, head: &RequestHead) -> Result<&Route> {
+        let RouteId(at) = self.plan.routers[usize::from(listener.0)].find(head)?;
+        Ok(&self.plan.config.routes[usize::from(at)])
+    }
+
+    /// A cluster of the plan.
+    #[must_use]
+    pub fn cluster(&self, id: ClusterId) -> &Cluster {
+        &self.clusters[usize::from(id.0)]
+    }
+
+    /// What a name resolves to.
+    pub fn resolved(&self, cluster: ClusterId, endpoint: crate::base::id::EndpointId, to: &[SocketAddr]) {
+        self.cluster(cluster).endpoint(endpoint).resolved(to);
+    }
+
+    /// Lets a client's connection in.
+    ///
+    /// # Errors
+    /// The limit that was met.
+    pub fn enter(self: &Rc<Self>, client: IpAddr) -> std::result::Result<Pass, Refusal> {
+        let entered = self.gate.borrow_mut().enter(client);
+        self.count(|counters| match entered {
+            Ok(()) => counters.connections += 1,
+            Err(_) => counters.refused += 1,
+        });
+        entered.map(|()| Pass { shard: Rc::clone(self), client })
+    }
+
+    /// Client connections that are open.
+    #[must_use]
+    pub fn inside(&self) -> usize {
+        self.gate.borrow().inside()
+    }
+
+    // === memory ===
+
+    /// A clear workspace.
+    #[must_use]
+    pub fn workspace(&self) -> Box<Workspace> {
+        self.workspaces.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives a workspace back.
+    pub fn give(&self, mut workspace: Box<Workspace>) {
+        let mut idle = self.workspaces.borrow_mut();
+        if idle.len() < limits::WORKSPACES_KEPT {
+            workspace.request.clear();
+            workspace.response.clear();
+            idle.push(workspace);
+        }
+    }
+
+    // === what happened ===
+
+    /// Changes the counters.
+    pub fn count(&self, change: impl FnOnce(&mut Counters)) {
+        let mut counters = self.counters.get();
+        change(&mut counters);
+        self.counters.set(counters);
+    }
+
+    /// A copy of the counters.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters.get()
+    }
+
+    /// Whether anybody reads the access log. Only then are precise clocks read.
+    #[must_use]
+    pub fn is_logging(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// An exchange ended.
+    pub fn observe(&self, mut record: Record, head: &RequestHead) {
+        self.count(|counters| {
+            counters.exchanges += 1;
+            counters.failures += u64::from(record.fault.is_some_and(|kind| !kind.is_clients()));
+        });
+        if self.log.is_some() {
+            record.took = clock::precise().saturating_sub(record.started);
+            record.wall = clock::wall();
+            self.batch.borrow_mut().push(record, head);
+            self.hand_over_log(limits::LOG_BATCH_BYTES);
+        }
+    }
+
+    /// Hands the batch to the writer if it holds at least so much text.
+    pub fn hand_over_log(&self, least: usize) {
+        let Some(log) = &self.log else { return };
+        let mut batch = self.batch.borrow_mut();
+        if batch.is_empty() || batch.len() < least {
+            return;
+        }
+        let full = std::mem::take(&mut *batch);
+        let lost = full.entries.len() as u64;
+        if log.try_send(full).is_err() {
+            self.count(|counters| counters.log_drops += lost);
+        }
+    }
+}
+
+/// A client's connection that was let in; leaving is dropping it.
+pub struct Pass {
+    shard: Rc<Shard>,
+    client: IpAddr,
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.shard.gate.borrow_mut().leave(self.client);
+    }
+}

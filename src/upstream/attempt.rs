@@ -1,0 +1,95 @@
+//! One try at an endpoint: a connection from the pool, or a new one.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+
+use super::Cluster;
+use super::endpoint::Endpoint;
+use super::http1::Connection;
+use crate::base::clock::Moment;
+use crate::base::error::{Kind, Result};
+use crate::base::id::EndpointId;
+use crate::config::model::{self, ProxyHeader};
+use crate::net::connect::{Peer, connect};
+use crate::net::inbound::Inbound;
+use crate::net::stream::Stream;
+use crate::net::sweep::Sweep;
+use crate::wire::proxy_protocol;
+
+/// Addresses of one name that are tried, one after the other.
+const ADDRESSES_TRIED: usize = 3;
+
+/// A connection to send a request on.
+#[derive(Debug)]
+pub struct Attempt {
+    pub connection: Connection,
+    /// It served others before.
+    pub was_pooled: bool,
+}
+
+/// What a try needs to know.
+#[derive(Clone, Copy)]
+pub struct Needs<'a> {
+    pub sweep: &'a Rc<Sweep>,
+    pub now: Moment,
+    pub timeouts: &'a model::Timeouts,
+    /// Who asks: told to the endpoint if the cluster says so.
+    pub client: SocketAddr,
+    /// A pooled connection has just failed; only a new one will do.
+    pub fresh: bool,
+}
+
+/// Gets a connection.
+///
+/// # Errors
+/// Why none could be opened.
+pub async fn open(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Result<Attempt> {
+    let endpoint = cluster.endpoint(id);
+    let identity = cluster.model.proxy_protocol.map(|_| needs.client);
+    if !needs.fresh
+        && let Some(connection) = endpoint.pool.take(identity, needs.now, &cluster.model.pool)
+    {
+        return Ok(Attempt { connection, was_pooled: true });
+    }
+    let (stream, peer) = dial(endpoint, needs).await?;
+    endpoint.wake();
+    let preface = match cluster.model.proxy_protocol {
+        Some(version) => preface(version, needs.client, &peer),
+        None => Vec::new(),
+    };
+    let born = needs.now;
+    let connection = Connection { stream, inbound: Inbound::default(), born, identity, preface };
+    Ok(Attempt { connection, was_pooled: false })
+}
+
+/// Tries the addresses of a name until one takes the connection.
+async fn dial(endpoint: &Endpoint, needs: Needs<'_>) -> Result<(Stream, Peer)> {
+    let (peers, first) = endpoint.peers();
+    let mut fault = Kind::NoAddress;
+    for at in 0..peers.len().min(ADDRESSES_TRIED) {
+        let at = (first + at) % peers.len();
+        let deadline = needs.now.after(needs.timeouts.connect);
+        match connect(&peers[at], needs.sweep, deadline).await {
+            Ok(stream) => {
+                endpoint.prefer(at);
+                return Ok((stream, peers[at].clone()));
+            }
+            // Our own shortage will not get better at another address.
+            Err(Kind::LocalPorts) => return Err(Kind::LocalPorts),
+            Err(kind) => fault = kind,
+        }
+    }
+    Err(fault)
+}
+
+fn preface(version: ProxyHeader, client: SocketAddr, peer: &Peer) -> Vec<u8> {
+    let target = match peer {
+        Peer::Socket(address) => *address,
+        Peer::Unix(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+    };
+    let version = match version {
+        ProxyHeader::V1 => proxy_protocol::Version::V1,
+        ProxyHeader::V2 => proxy_protocol::Version::V2,
+    };
+    proxy_protocol::write(version, client, target)
+}

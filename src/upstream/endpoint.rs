@@ -1,0 +1,84 @@
+//! One address of a cluster as one shard sees it.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::pool::Pool;
+use crate::base::clock::Moment;
+use crate::base::limits::{ADDRESSES_MAX, ENDPOINT_REST};
+use crate::config::model::{self, Address};
+use crate::net::connect::Peer;
+
+/// Where it is, whether it rests, and its idle connections.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub weight: u32,
+    /// For Host, under the policy `endpoint`.
+    pub authority: Box<str>,
+    pub pool: Pool,
+    peers: RefCell<Rc<[Peer]>>,
+    /// Which of several addresses comes first.
+    first: Cell<usize>,
+    resting_until: Cell<Moment>,
+}
+
+impl Endpoint {
+    /// An endpoint; a name has no addresses yet.
+    #[must_use]
+    pub fn new(model: &model::Endpoint) -> Self {
+        let (peers, authority): (Rc<[Peer]>, String) = match &model.address {
+            Address::Socket(address) => (Rc::new([Peer::Socket(*address)]), address.to_string()),
+            Address::Unix(path) => (Rc::new([Peer::Unix(path.clone())]), "localhost".to_owned()),
+            Address::Name { host, port: 80 } => (Rc::new([]), host.clone()),
+            Address::Name { host, port } => (Rc::new([]), format!("{host}:{port}")),
+        };
+        Self {
+            weight: model.weight,
+            authority: authority.into_boxed_str(),
+            pool: Pool::default(),
+            peers: RefCell::new(peers),
+            first: Cell::new(0),
+            resting_until: Cell::new(Moment(0)),
+        }
+    }
+
+    /// There is an address to connect to.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        !self.peers.borrow().is_empty()
+    }
+
+    /// It refused a connection a moment ago.
+    #[must_use]
+    pub fn is_resting(&self, now: Moment) -> bool {
+        self.resting_until.get() > now
+    }
+
+    /// It could not be connected to: others come first for a while.
+    pub fn rest(&self, now: Moment) {
+        self.resting_until.set(now.after(ENDPOINT_REST));
+    }
+
+    /// It took a connection.
+    pub fn wake(&self) {
+        self.resting_until.set(Moment(0));
+    }
+
+    /// What its name resolves to now.
+    pub fn resolved(&self, addresses: &[SocketAddr]) {
+        let peers = addresses.iter().take(ADDRESSES_MAX).map(|address| Peer::Socket(*address));
+        self.peers.replace(peers.collect());
+    }
+
+    /// Its addresses, and the one to begin with.
+    #[must_use]
+    pub fn peers(&self) -> (Rc<[Peer]>, usize) {
+        (Rc::clone(&self.peers.borrow()), self.first.get())
+    }
+
+    /// Begin with this address from now on.
+    pub fn prefer(&self, first: usize) {
+        self.first.set(first);
+    }
+}

@@ -1,0 +1,88 @@
+//! An HTTP/1 connection to an endpoint: heads out, heads in. Bodies are `net::body`'s.
+
+use std::net::SocketAddr;
+
+use crate::base::clock::Moment;
+use crate::base::error::{Kind, Result};
+use crate::base::limits::HeadLimits;
+use crate::message::head::{Method, RequestHead, ResponseHead};
+use crate::net::buffer::{Buffer, Buffers, Size};
+use crate::net::inbound::Inbound;
+use crate::net::stream::Stream;
+use crate::wire::http1::parse;
+use crate::wire::http1::scan::Scan;
+use crate::wire::http1::write::{self, RequestConnection, Writer};
+
+/// A connection and what was read from it too early.
+#[derive(Debug)]
+pub struct Connection {
+    pub stream: Stream,
+    pub inbound: Inbound,
+    /// When it was opened.
+    pub born: Moment,
+    /// The client that a PROXY header named on it: it must serve nobody else (RELIABILITY D09).
+    pub identity: Option<SocketAddr>,
+    /// Goes out before the first request.
+    pub preface: Vec<u8>,
+}
+
+impl Connection {
+    /// The bytes of a request's head, in a buffer with room behind them if there is any.
+    ///
+    /// # Errors
+    /// `Internal` if the head has outgrown every bound.
+    pub fn head_bytes(
+        &mut self,
+        head: &RequestHead,
+        authority: &[u8],
+        connection: RequestConnection,
+        buffers: &Buffers,
+    ) -> Result<Buffer> {
+        let preface = std::mem::take(&mut self.preface);
+        // Start line, Host, framing and Connection come on top of the fields.
+        let bound = head.fields.wire_len() + authority.len() + preface.len() + 256;
+        let mut buffer = buffers.take(Size::fitting(bound));
+        let mut out = Writer::new(buffer.spare());
+        out.put(&preface);
+        write::request(head, authority, connection, &mut out);
+        let Some(len) = out.finish() else {
+            buffers.give(buffer);
+            return Err(Kind::Internal);
+        };
+        buffer.filled(len);
+        Ok(buffer)
+    }
+}
+
+/// Reads one response head, interim or final.
+///
+/// # Errors
+/// `UpstreamGone` if the connection ended first, `FirstByteTimeout`, or what is wrong with the
+/// head.
+pub async fn read_head(
+    stream: &Stream,
+    inbound: &mut Inbound,
+    buffers: &Buffers,
+    asked: Method,
+    head: &mut ResponseHead,
+) -> Result<()> {
+    let mut scan = Scan::default();
+    loop {
+        match scan.response(inbound.data(), &HeadLimits::RESPONSE) {
+            Ok(Some(found)) => {
+                head.clear();
+                parse::response(&inbound.data()[..found.end], asked, head)?;
+                inbound.consume(found.end, buffers);
+                return Ok(());
+            }
+            Ok(None) => {}
+            Err(Kind::HeadTooLarge | Kind::TargetTooLong) => return Err(Kind::UpstreamHeadTooLarge),
+            Err(_) => return Err(Kind::UpstreamHead),
+        }
+        match inbound.fill(stream, buffers, Size::Small).await {
+            Ok(0) | Err(_) if stream.expired().is_some() => return Err(Kind::FirstByteTimeout),
+            Ok(0) | Err(_) => return Err(Kind::UpstreamGone),
+            Ok(_) => {}
+        }
+    }
+}
