@@ -11,3 +11,5 @@ pub mod observe; // floor 3
 pub mod net; // floor 4
 pub mod upstream; // floor 5
 pub mod shard; // floor 6
+pub mod exchange; // floor 7
+pub mod downstream; // floor 8

@@ -1,0 +1,203 @@
+//! A client's HTTP/1 connection: one request after the other, in order. Between requests it holds
+//! no buffer and no workspace.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::base::clock::Moment;
+use crate::base::error::{Kind, Result};
+use crate::base::id::ListenerId;
+use crate::base::limits::{LINGER, LINGER_BYTES};
+use crate::exchange::side::{Answer, Downstream, Next};
+use crate::exchange::{refuse, serve as serve_exchange};
+use crate::message::hop::Client;
+use crate::net::buffer::Size;
+use crate::net::inbound::Inbound;
+use crate::net::stream::Stream;
+use crate::shard::{Shard, Workspace};
+use crate::wire::http1::parse;
+use crate::wire::http1::scan::{Found, Scan};
+use crate::wire::proxy_protocol;
+
+/// Serves a connection until it ends.
+pub async fn serve(shard: &Rc<Shard>, stream: Stream, address: SocketAddr, listener: ListenerId) {
+    let mut connection = Connection {
+        shard,
+        stream,
+        inbound: Inbound::default(),
+        address,
+        is_trusted: shard.listener(listener).trusts(address.ip()),
+        listener,
+        born: shard.now(),
+        served: 0,
+    };
+    if shard.listener(listener).proxy_protocol
+        && connection.is_trusted
+        && !connection.read_proxy_header().await
+    {
+        return;
+    }
+    loop {
+        match connection.next_exchange().await {
+            Some(Next::Keep) => connection.served += 1,
+            Some(Next::Linger) => return connection.linger().await,
+            Some(Next::Close) | None => return,
+        }
+    }
+}
+
+struct Connection<'a> {
+    shard: &'a Rc<Shard>,
+    stream: Stream,
+    inbound: Inbound,
+    address: SocketAddr,
+    is_trusted: bool,
+    listener: ListenerId,
+    born: Moment,
+    served: u64,
+}
+
+/// What came instead of a head.
+enum NoHead {
+    /// The client left between requests, or idled for too long: nothing to say.
+    Quiet,
+    /// A fault that deserves an answer.
+    Fault(Kind),
+}
+
+impl Connection<'_> {
+    /// Waits for a request and serves it. `None` if there is none any more.
+    async fn next_exchange(&mut self) -> Option<Next> {
+        if self.inbound.is_empty() && !self.first_bytes().await {
+            return None;
+        }
+        let head = self.read_head().await;
+        let mut work = self.shard.workspace();
+        let parsed = match head {
+            Ok(found) => self.parse(found, &mut work),
+            Err(NoHead::Fault(kind)) => Err(kind),
+            Err(NoHead::Quiet) => {
+                self.shard.give(work);
+                return None;
+            }
+        };
+        let limits = &self.shard.plan.config.limits;
+        let age = self.shard.now().since(self.born);
+        let may_keep =
+            self.served + 1 < limits.requests_per_connection && age < limits.connection_age;
+        let mut down = Downstream {
+            stream: &self.stream,
+            inbound: &mut self.inbound,
+            listener: self.listener,
+            client: Client {
+                peer: self.address.ip(),
+                is_trusted: self.is_trusted,
+                is_secure: false,
+            },
+            address: self.address,
+            may_keep,
+            answer: Answer::default(),
+        };
+        let next = match parsed {
+            Ok(()) => serve_exchange(self.shard, &mut work, &mut down).await,
+            Err(kind) => refuse(self.shard, &mut work, &mut down, kind).await,
+        };
+        self.shard.give(work);
+        Some(next)
+    }
+
+    /// Waits for the first bytes of a request, holding nothing.
+    async fn first_bytes(&mut self) -> bool {
+        let listener = self.shard.listener(self.listener);
+        let now = self.shard.now();
+        // Who connects and says nothing has as long as a head may take.
+        let wait = if self.served == 0 { listener.head_timeout } else { listener.keepalive };
+        self.stream.read_by(now.after(wait));
+        self.stream.idle_since(now);
+        let read = self.inbound.fill(&self.stream, &self.shard.buffers, Size::Small).await;
+        self.stream.idle_since(Moment::NEVER);
+        self.stream.read_by(Moment::NEVER);
+        matches!(read, Ok(1..))
+    }
+
+    /// Reads up to the end of a head. The deadline is absolute: a byte now and then does not buy
+    /// time (RELIABILITY F02).
+    async fn read_head(&mut self) -> std::result::Result<Found, NoHead> {
+        let listener = self.shard.listener(self.listener);
+        let start = if self.served == 0 { self.born } else { self.shard.now() };
+        let mut scan = Scan::default();
+        let mut is_waiting = false;
+        loop {
+            match scan.request(self.inbound.data(), &listener.head) {
+                Ok(Some(found)) => {
+                    if is_waiting {
+                        self.stream.read_by(Moment::NEVER);
+                    }
+                    return Ok(found);
+                }
+                Ok(None) => {}
+                Err(kind) => return Err(NoHead::Fault(kind)),
+            }
+            if !is_waiting {
+                self.stream.read_by(start.after(listener.head_timeout));
+                is_waiting = true;
+            }
+            match self.inbound.fill(&self.stream, &self.shard.buffers, Size::Small).await {
+                Ok(0) | Err(_) if self.stream.expired().is_some() => {
+                    return Err(NoHead::Fault(Kind::HeadTimeout));
+                }
+                Ok(0) | Err(_) => return Err(NoHead::Quiet),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn parse(&mut self, found: Found, work: &mut Workspace) -> Result<()> {
+        let limits = &self.shard.listener(self.listener).head;
+        let bytes = &self.inbound.data()[found.start..found.end];
+        let parsed = parse::request(bytes, limits, &mut work.request);
+        self.inbound.consume(found.end, &self.shard.buffers);
+        parsed
+    }
+
+    /// Reads the PROXY header that a trusted peer begins with. Without one, or with a broken one,
+    /// the connection is closed: nobody knows who is there.
+    async fn read_proxy_header(&mut self) -> bool {
+        let deadline = self.born.after(self.shard.listener(self.listener).head_timeout);
+        self.stream.read_by(deadline);
+        let header = loop {
+            match proxy_protocol::parse(self.inbound.data()) {
+                Ok(Some(header)) => break header,
+                Ok(None) => {}
+                Err(_) => return false,
+            }
+            match self.inbound.fill(&self.stream, &self.shard.buffers, Size::Small).await {
+                Ok(1..) => {}
+                _ => return false,
+            }
+        };
+        self.stream.read_by(Moment::NEVER);
+        self.inbound.consume(header.len, &self.shard.buffers);
+        if let Some(source) = header.source {
+            self.address = source;
+            // The peer was trusted to say who connected; that one is a stranger again.
+            self.is_trusted = self.shard.listener(self.listener).trusts(source.ip());
+        }
+        true
+    }
+
+    /// Says that we are through, and reads what the client still sends, within bounds.
+    async fn linger(mut self) {
+        self.stream.shutdown_write();
+        self.stream.read_by(self.shard.now().after(LINGER));
+        let mut read = 0;
+        while read < LINGER_BYTES {
+            self.inbound.release(&self.shard.buffers);
+            match self.inbound.fill(&self.stream, &self.shard.buffers, Size::Small).await {
+                Ok(len @ 1..) => read += len as u64,
+                _ => break,
+            }
+        }
+        self.inbound.release(&self.shard.buffers);
+    }
+}

@@ -1,0 +1,60 @@
+//! Floor 8: the front door: accepted connections into exchanges.
+
+pub mod http1;
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use crate::base::id::ListenerId;
+use crate::net::deadline::Class;
+use crate::net::guard::Caught;
+use crate::net::listener::{Accepted, Acceptor, pause};
+use crate::net::notice;
+use crate::net::runtime::spawn;
+use crate::net::stream::Stream;
+use crate::shard::Shard;
+
+/// Idle connections that are ended to make room when descriptors run out.
+const MAKE_ROOM: usize = 16;
+
+/// Accepts until the listener is shut down.
+pub async fn accept(shard: Rc<Shard>, acceptor: Rc<Acceptor>, listener: ListenerId) {
+    let mut last_warning = None;
+    loop {
+        match acceptor.accept().await {
+            Accepted::Some(sockets) => {
+                for (socket, address) in sockets {
+                    admit(&shard, socket, address, listener);
+                }
+            }
+            Accepted::Exhausted(error) => {
+                shard.count(|counters| counters.accept_errors += 1);
+                let ended = shard.sweep.end_idle(MAKE_ROOM);
+                let second = shard.now().0 / 1000;
+                if last_warning.replace(second) != Some(second) {
+                    notice::warn(format_args!(
+                        "accepting pauses: {error}; {ended} idle connections were ended. \
+                         Raise the limit on open files (ulimit -n) or lower limits.connections"
+                    ));
+                }
+                pause().await;
+            }
+            Accepted::Closed => return,
+        }
+    }
+}
+
+/// Starts a task for a connection, if it may come in.
+pub fn admit(shard: &Rc<Shard>, socket: OwnedFd, address: SocketAddr, listener: ListenerId) {
+    let Ok(pass) = shard.enter(address.ip()) else { return };
+    let Ok(stream) = Stream::new(socket, &shard.sweep, Class::Downstream) else { return };
+    let shard = Rc::clone(shard);
+    spawn(async move {
+        let served = Caught(http1::serve(&shard, stream, address, listener)).await;
+        if served.is_err() {
+            shard.count(|counters| counters.panics += 1);
+        }
+        drop(pass);
+    });
+}

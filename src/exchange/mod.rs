@@ -1,0 +1,112 @@
+//! Floor 7: the life of one request. Read `serve`, then `run`.
+
+pub mod forward;
+pub mod relay;
+pub mod respond;
+pub mod side;
+pub mod tunnel;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::base::clock;
+use crate::base::error::{Kind, Result};
+use crate::config::model::Action;
+use crate::message::fields::Name;
+use crate::message::framing::Framing;
+use crate::message::hop;
+use crate::observe::record::Record;
+use crate::shard::{Shard, Workspace};
+use side::{Downstream, Next};
+
+/// Serves one request, whatever happens, and says what becomes of the client's connection.
+pub async fn serve(shard: &Rc<Shard>, work: &mut Workspace, down: &mut Downstream<'_>) -> Next {
+    let mut record = open(shard, down);
+    down.answer.body_done.set(work.request.framing.is_empty());
+    let result = run(shard, work, down, &mut record).await;
+    close(shard, work, down, record, result).await
+}
+
+/// Refuses what could not even be parsed. `work` holds as much of it as was understood.
+pub async fn refuse(
+    shard: &Rc<Shard>,
+    work: &mut Workspace,
+    down: &mut Downstream<'_>,
+    kind: Kind,
+) -> Next {
+    let record = open(shard, down);
+    close(shard, work, down, record, Err(kind)).await
+}
+
+async fn run(
+    shard: &Rc<Shard>,
+    work: &mut Workspace,
+    down: &mut Downstream<'_>,
+    record: &mut Record,
+) -> Result<()> {
+    if shard.plan.may_panic {
+        test_hook(work);
+    }
+    let listener = shard.listener(down.listener);
+    if !down.client.is_trusted {
+        hop::distrust(&mut work.request);
+    }
+    record.client = hop::client_address(&work.request, down.client, |ip| listener.trusts(ip));
+    let route = shard.find_route(down.listener, &work.request)?;
+    record.route_line = Some(route.line);
+    if let (Framing::Length(length), Some(most)) = (work.request.framing, route.body)
+        && length > most
+    {
+        return Err(Kind::BodyTooLarge);
+    }
+    if hop::ends_here(&mut work.request) {
+        return respond::options(shard, work, down).await;
+    }
+    match &route.action {
+        Action::Forward(cluster) => {
+            record.cluster = Some(*cluster);
+            forward::run(shard, route, *cluster, work, down, record).await
+        }
+        Action::Redirect(redirect) => respond::redirect(shard, redirect, route, work, down).await,
+        Action::Respond(canned) => respond::canned(shard, canned, route, work, down).await,
+    }
+}
+
+fn open(shard: &Shard, down: &Downstream<'_>) -> Record {
+    let started = if shard.is_logging() { clock::precise() } else { Duration::ZERO };
+    Record::open(down.client.peer, started)
+}
+
+/// The one place where a fault becomes an answer, or, too late for that, an end that nobody can
+/// take for a complete one.
+async fn close(
+    shard: &Rc<Shard>,
+    work: &mut Workspace,
+    down: &mut Downstream<'_>,
+    mut record: Record,
+    mut result: Result<()>,
+) -> Next {
+    if let Err(kind) = result {
+        record.fault = Some(kind);
+        if !down.answer.begun.get() {
+            if kind.is_clients() {
+                down.may_keep = false;
+            }
+            result = respond::error(shard, kind, work, down).await;
+        }
+    }
+    record.status = down.answer.status.get();
+    record.bytes_in = down.answer.received.get();
+    record.bytes_out = down.answer.sent.get();
+    shard.observe(record, &work.request);
+    down.next(result.is_ok())
+}
+
+/// A debug build under `MILLRACE_TEST=panic` panics on request (RELIABILITY P02).
+#[expect(clippy::panic, reason = "that is what it is for")]
+fn test_hook(work: &Workspace) {
+    let asks = |field: &crate::message::fields::Field<'_>| {
+        field.known == Name::Other && field.name.eq_ignore_ascii_case(b"x-millrace-panic")
+    };
+    assert!(!work.request.fields.iter().any(|field| asks(&field)), "asked to panic");
+}

@@ -1,0 +1,269 @@
+//! Moves a request's body up and a response down. Data stays in the buffer that the kernel filled.
+
+use std::rc::Rc;
+
+use super::respond::connection_field;
+use super::side::Answer;
+use crate::base::clock::Moment;
+use crate::base::error::{Kind, Result};
+use crate::base::limits::INTERIM_MAX;
+use crate::config::model::Route;
+use crate::message::framing::Framing;
+use crate::message::head::{RequestHead, ResponseHead, Version};
+use crate::net::body::{self, BodyReader, BodyWriter, Pace};
+use crate::net::buffer::{Buffer, Size};
+use crate::net::inbound::Inbound;
+use crate::net::stream::Stream;
+use crate::route::rewrite;
+use crate::shard::Shard;
+use crate::upstream::http1;
+use crate::wire::http1::reuse::peer_keeps;
+use crate::wire::http1::upgrade;
+use crate::wire::http1::write::{self, Writer};
+
+/// What both directions of one try need to know.
+pub struct Hop<'a> {
+    pub shard: &'a Rc<Shard>,
+    pub route: &'a Route,
+    /// The client's connection.
+    pub stream: &'a Stream,
+    pub answer: &'a Answer,
+    pub may_keep: bool,
+    pub request: &'a RequestHead,
+    /// The protocol that we asked the upstream to switch to.
+    pub upgrade: Option<&'a [u8]>,
+    pub total_by: Moment,
+}
+
+/// How a response ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By its framing, all of it written to the client.
+    Whole,
+    /// With a 101 that was asked for.
+    Switched,
+}
+
+impl Hop<'_> {
+    /// When the head of the answer must have come, counted from now.
+    #[must_use]
+    pub fn first_byte_by(&self) -> Moment {
+        self.shard.now().after(self.route.timeouts.first_byte).min(self.total_by)
+    }
+}
+
+/// Writes the request's head with as much of its body as has come already, in one go if it fits.
+///
+/// # Errors
+/// What is wrong with the body, or that the upstream does not take it.
+pub async fn begin(
+    hop: &Hop<'_>,
+    mut head: Buffer,
+    body: &mut BodyReader<'_>,
+    up: &mut BodyWriter<'_>,
+) -> Result<()> {
+    let shard = hop.shard;
+    let mut is_ended = hop.request.framing.is_empty();
+    let mut rest = None;
+    match body.ready() {
+        Ok(Some(mut data)) => {
+            is_ended = body.is_done() && !body.has_trailers();
+            up.frame(&mut data, is_ended);
+            if data.len() <= head.space() {
+                head.append(data.data());
+                shard.buffers.give(data);
+            } else {
+                rest = Some(data);
+            }
+        }
+        Ok(None) => {}
+        Err(kind) => {
+            shard.buffers.give(head);
+            return Err(kind);
+        }
+    }
+    up.raw(head, shard.now()).await?;
+    if let Some(rest) = rest {
+        up.raw(rest, shard.now()).await?;
+    }
+    if body.is_done() && !is_ended {
+        let trailers = body.take_trailers();
+        up.end(trailers.as_ref(), shard.now()).await?;
+    }
+    Ok(())
+}
+
+/// Moves the rest of the request's body. Its last octet starts the wait for an answer.
+///
+/// # Errors
+/// What is wrong with the body, or that the upstream does not take it.
+pub async fn request(
+    hop: &Hop<'_>,
+    upstream: &Stream,
+    body: &mut BodyReader<'_>,
+    up: &mut BodyWriter<'_>,
+) -> Result<()> {
+    let shard = hop.shard;
+    let mut is_ended = false;
+    while let Some(data) = body.next(|| shard.now()).await? {
+        is_ended = body.is_done() && !body.has_trailers();
+        up.data(data, is_ended, shard.now()).await?;
+        hop.answer.received.set(body.received);
+    }
+    if !is_ended {
+        let trailers = body.take_trailers();
+        up.end(trailers.as_ref(), shard.now()).await?;
+    }
+    hop.answer.body_done.set(true);
+    if !hop.answer.begun.get() {
+        upstream.read_by(hop.first_byte_by());
+    }
+    Ok(())
+}
+
+/// Relays interim responses, the final head and the body.
+///
+/// # Errors
+/// Why there was no answer, or no whole one; or that the client is gone.
+pub async fn response(
+    hop: &Hop<'_>,
+    upstream: &Stream,
+    inbound: &mut Inbound,
+    response: &mut ResponseHead,
+) -> Result<Ended> {
+    if final_head(hop, upstream, inbound, response).await? == Ended::Switched {
+        return Ok(Ended::Switched);
+    }
+    rewrite::fields(&mut response.fields, &hop.route.response_headers);
+    let shard = hop.shard;
+    let idle = hop.route.timeouts.body_idle;
+    let framing = framing_for(hop.request.version, response.framing);
+    let pace = Pace { idle, total_by: hop.total_by, rate: 0 };
+    let mut body = BodyReader::new(
+        upstream,
+        inbound,
+        &shard.buffers,
+        response.framing,
+        body::RESPONSE,
+        pace,
+        shard.now(),
+    );
+    // What came with the head goes out with the head. A fault in it is found before anything has
+    // been said, so that the client gets a proper error.
+    let first = body.ready()?;
+    let mut writer = BodyWriter::downstream(hop.stream, &shard.buffers, framing, idle);
+    let mut is_ended = send_head(hop, response, framing, first, &body, &mut writer).await?;
+    while let Some(data) = body.next(|| shard.now()).await? {
+        is_ended = body.is_done() && !body.has_trailers();
+        writer.data(data, is_ended, shard.now()).await?;
+        hop.answer.sent.set(writer.sent);
+    }
+    if !is_ended && !response.framing.is_empty() {
+        let trailers = body.take_trailers();
+        writer.end(trailers.as_ref(), shard.now()).await?;
+    }
+    Ok(Ended::Whole)
+}
+
+/// How the body ends for this client: nothing needs the connection's end but HTTP/1.0.
+fn framing_for(client: Version, upstream: Framing) -> Framing {
+    match (upstream, client) {
+        (Framing::Chunked | Framing::UntilClose, Version::Http11) => Framing::Chunked,
+        (Framing::Chunked | Framing::UntilClose, Version::Http10) => Framing::UntilClose,
+        (known, _) => known,
+    }
+}
+
+/// Writes the final head and the data that came with it. Returns whether that was all.
+async fn send_head(
+    hop: &Hop<'_>,
+    response: &ResponseHead,
+    framing: Framing,
+    first: Option<Buffer>,
+    body: &BodyReader<'_>,
+    writer: &mut BodyWriter<'_>,
+) -> Result<bool> {
+    let (shard, answer) = (hop.shard, hop.answer);
+    let keeps = hop.may_keep
+        && framing != Framing::UntilClose
+        // The rest of the request would stand between this answer and the next request.
+        && answer.body_done.get()
+        && peer_keeps(hop.request.version, hop.request.options)
+        && !shard.is_draining.get();
+    let mut date = [0; 29];
+    let date_len = shard.date(&mut date);
+    let field = connection_field(keeps, hop.request.version);
+    let mut out = shard.buffers.take(Size::fitting(response.fields.wire_len() + 320));
+    let mut head = Writer::new(out.spare());
+    write::response(response, framing, &date[..date_len], field, &mut head);
+    let len = head.finish().ok_or(Kind::UpstreamHeadTooLarge)?;
+    out.filled(len);
+
+    answer.begun.set(true);
+    answer.keeps.set(keeps);
+    answer.status.set(response.status);
+    answer.ends_by_close.set(framing == Framing::UntilClose);
+    let Some(mut data) = first else {
+        writer.raw(out, shard.now()).await?;
+        return Ok(false);
+    };
+    let is_last = body.is_done() && !body.has_trailers();
+    writer.frame(&mut data, is_last);
+    answer.sent.set(writer.sent);
+    if data.len() <= out.space() {
+        out.append(data.data());
+        shard.buffers.give(data);
+        writer.raw(out, shard.now()).await?;
+    } else {
+        writer.raw(out, shard.now()).await?;
+        writer.raw(data, shard.now()).await?;
+    }
+    Ok(is_last)
+}
+
+/// Reads heads until the final one, passing interim ones on.
+async fn final_head(
+    hop: &Hop<'_>,
+    upstream: &Stream,
+    inbound: &mut Inbound,
+    response: &mut ResponseHead,
+) -> Result<Ended> {
+    let (shard, asked) = (hop.shard, hop.request.method);
+    let mut interim = 0;
+    loop {
+        let read = http1::read_head(upstream, inbound, &shard.buffers, asked, response).await;
+        if read == Err(Kind::FirstByteTimeout) && shard.now() >= hop.total_by {
+            return Err(Kind::TotalTimeout);
+        }
+        read?;
+        if !response.is_interim() {
+            upstream.read_by(Moment::NEVER);
+            return Ok(Ended::Whole);
+        }
+        if response.status == 101 {
+            // RFC 9110 section 7.8: only a protocol that was asked for.
+            let is_granted = hop.upgrade.is_some_and(|asked| upgrade::is_granted(asked, response));
+            return if is_granted { Ok(Ended::Switched) } else { Err(Kind::UpstreamUpgrade) };
+        }
+        interim += 1;
+        if interim > INTERIM_MAX {
+            return Err(Kind::UpstreamInterim);
+        }
+        // RFC 9110 section 15.2: HTTP/1.0 does not know them.
+        if hop.request.version == Version::Http11 {
+            send_interim(hop, response).await?;
+        }
+    }
+}
+
+async fn send_interim(hop: &Hop<'_>, response: &ResponseHead) -> Result<()> {
+    let shard = hop.shard;
+    let mut buffer = shard.buffers.take(Size::fitting(response.fields.wire_len() + 64));
+    let mut out = Writer::new(buffer.spare());
+    write::interim(response, &mut out);
+    let len = out.finish().ok_or(Kind::UpstreamHeadTooLarge)?;
+    buffer.filled(len);
+    let idle = hop.route.timeouts.body_idle;
+    let mut writer = BodyWriter::downstream(hop.stream, &shard.buffers, Framing::None, idle);
+    writer.raw(buffer, shard.now()).await
+}

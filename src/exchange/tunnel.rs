@@ -1,0 +1,114 @@
+//! After a 101 that was asked for: bytes in both directions until both have ended. What was read
+//! before stays in order in front of them.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use super::relay::Hop;
+use crate::base::error::{Kind, Result};
+use crate::message::framing::Framing;
+use crate::message::head::ResponseHead;
+use crate::net::body::BodyWriter;
+use crate::net::buffer::Size;
+use crate::net::inbound::Inbound;
+use crate::net::stream::Stream;
+use crate::upstream::http1::Connection;
+use crate::wire::http1::write::{self, ResponseConnection, Writer};
+
+/// The client's end.
+pub struct Ends<'a> {
+    pub stream: &'a Stream,
+    pub inbound: &'a mut Inbound,
+}
+
+/// Passes the 101 on and moves bytes until both directions have ended.
+///
+/// # Errors
+/// An end that was not orderly: somebody reset, or was silent for too long.
+pub async fn run(
+    hop: &Hop<'_>,
+    response: &ResponseHead,
+    down: Ends<'_>,
+    mut connection: Connection,
+) -> Result<()> {
+    let shard = hop.shard;
+    let mut buffer = shard.buffers.take(Size::fitting(response.fields.wire_len() + 256));
+    let mut out = Writer::new(buffer.spare());
+    let connection_field = ResponseConnection::Upgrade;
+    write::response(response, Framing::None, b"", connection_field, &mut out);
+    let len = out.finish().ok_or(Kind::UpstreamHeadTooLarge)?;
+    buffer.filled(len);
+    hop.answer.begun.set(true);
+    hop.answer.status.set(101);
+    hop.answer.was_tunnel.set(true);
+    let idle = hop.route.timeouts.body_idle;
+    let raw = Framing::UntilClose;
+    BodyWriter::downstream(down.stream, &shard.buffers, raw, idle).raw(buffer, shard.now()).await?;
+
+    let Connection { stream: up, inbound: up_inbound, .. } = &mut connection;
+    let to_up = BodyWriter::upstream(up, &shard.buffers, raw, idle);
+    let to_down = BodyWriter::downstream(down.stream, &shard.buffers, raw, idle);
+    let upward = pump(hop, (down.stream, down.inbound), (up, to_up), Kind::ClientGone);
+    let downward = pump(hop, (up, up_inbound), (down.stream, to_down), Kind::UpstreamGone);
+    let (sent_up, sent_down) = both(upward, downward).await?;
+    hop.answer.received.set(sent_up);
+    hop.answer.sent.set(sent_down);
+    Ok(())
+}
+
+/// Moves bytes one way until that way ends, and passes the end on.
+async fn pump(
+    hop: &Hop<'_>,
+    (from, inbound): (&Stream, &mut Inbound),
+    (to, mut writer): (&Stream, BodyWriter<'_>),
+    gone: Kind,
+) -> Result<u64> {
+    let shard = hop.shard;
+    loop {
+        // Bytes in either direction keep both alive.
+        let deadline = shard.now().after(hop.route.timeouts.tunnel_idle);
+        from.read_by(deadline);
+        to.read_by(deadline);
+        if inbound.is_empty() {
+            let read = inbound.fill(from, &shard.buffers, Size::Small).await;
+            if from.expired().is_some() {
+                return Err(gone);
+            }
+            if read.map_err(|_| gone)? == 0 {
+                to.shutdown_write();
+                return Ok(writer.sent);
+            }
+        }
+        if let Some(mut data) = inbound.take() {
+            writer.frame(&mut data, false);
+            writer.raw(data, shard.now()).await?;
+        }
+    }
+}
+
+/// Both ways at once. The first fault ends both; an orderly end leaves the other way open.
+async fn both(
+    one: impl Future<Output = Result<u64>>,
+    other: impl Future<Output = Result<u64>>,
+) -> Result<(u64, u64)> {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    let (mut first, mut second) = (None, None);
+    poll_fn(|context| {
+        if first.is_none()
+            && let Poll::Ready(result) = one.as_mut().poll(context)
+        {
+            first = Some(result?);
+        }
+        if second.is_none()
+            && let Poll::Ready(result) = other.as_mut().poll(context)
+        {
+            second = Some(result?);
+        }
+        match (first, second) {
+            (Some(first), Some(second)) => Poll::Ready(Ok((first, second))),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
