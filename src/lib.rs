@@ -13,3 +13,7 @@ pub mod upstream; // floor 5
 pub mod shard; // floor 6
 pub mod exchange; // floor 7
 pub mod downstream; // floor 8
+pub mod worker; // floor 9
+pub mod control; // floor 10
+pub mod demo; // floor 10
+pub mod cli; // floor 11

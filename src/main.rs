@@ -1,1 +1,98 @@
-fn main() {}
+//! Arguments to configuration to `control::run`; no logic.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use millrace::cli::{Cli, Command, Demo, How, Proxy};
+use millrace::control::{self, load};
+use millrace::demo;
+use millrace::net::notice;
+
+/// The reference manual, embedded.
+const EXAMPLE: &str = include_str!("../config.example.toml");
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Demo(arguments) => run_demo(&arguments),
+        Command::Proxy(arguments) => run_proxy(&arguments),
+        Command::Run(arguments) => match load::file(&arguments.config) {
+            Ok(verdict) => run(verdict, &arguments.how, ""),
+            Err(message) => refuse(&message),
+        },
+        Command::Check { file } => check(&file),
+        Command::Example => {
+            print(EXAMPLE);
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn run(verdict: load::Verdict, how: &How, hint: &str) -> ExitCode {
+    let _ = write!(std::io::stderr(), "{}", verdict.report);
+    let Some(mut config) = verdict.config else {
+        return refuse("the configuration is refused");
+    };
+    how.apply(&mut config);
+    let hint = hint.to_owned();
+    control::run(config, move |ready| {
+        notice::note(ready);
+        print(&hint);
+    })
+}
+
+fn run_proxy(arguments: &Proxy) -> ExitCode {
+    let text = arguments.configuration();
+    if arguments.print_config {
+        print(&text);
+        return ExitCode::SUCCESS;
+    }
+    run(load::check("(command line)", &text), &arguments.how, "")
+}
+
+fn run_demo(arguments: &Demo) -> ExitCode {
+    let origins = match demo::start() {
+        Ok(origins) => origins,
+        Err(error) => return refuse(&format!("the demo's servers cannot start: {error}")),
+    };
+    let text = demo::configuration(&arguments.listen, &origins);
+    let url = format!("http://{}", arguments.listen);
+    let hint = format!(
+        "\nTry this in another terminal:\n\
+         \x20 curl {url}/                             # asked three times, three servers answer\n\
+         \x20 curl -i -d hello {url}/echo             # what you send comes back\n\
+         \x20 curl -N '{url}/sse?n=5&ms=500'          # events, as they happen\n\
+         Also: /slow?ms=  /bytes?n=  /chunked  /status/404  /ws\n\n\
+         This is what runs (save it, edit it, `millrace run --config FILE`):\n\n{text}\n\
+         Ctrl-C ends it.\n"
+    );
+    run(load::check("(demo)", &text), &arguments.how, &hint)
+}
+
+fn check(file: &Path) -> ExitCode {
+    let verdict = match load::file(file) {
+        Ok(verdict) => verdict,
+        Err(message) => return refuse(&message),
+    };
+    print(&verdict.report);
+    let (shown, count) = (file.display(), verdict.problems);
+    let plural = if count == 1 { "" } else { "s" };
+    match (&verdict.config, count) {
+        (None, _) => print(&format!("{shown}: refused, {count} problem{plural}\n")),
+        (Some(_), 0) => print(&format!("{shown}: good\n")),
+        (Some(_), _) => print(&format!("{shown}: good, with {count} warning{plural}\n")),
+    }
+    if verdict.config.is_some() { ExitCode::SUCCESS } else { ExitCode::from(2) }
+}
+
+fn refuse(message: &str) -> ExitCode {
+    notice::note(format_args!("error: {message}"));
+    ExitCode::from(2)
+}
+
+/// A closed standard output is nobody's problem.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

@@ -47,6 +47,13 @@ pub fn wall() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// How long it is until then; zero if it is over.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one reader of OS time")]
+pub fn until(end: Instant) -> Duration {
+    end.saturating_duration_since(Instant::now())
+}
+
 /// An HTTP date of a wall time (RFC 9110 section 5.6.7, IMF-fixdate), 29 octets.
 #[must_use]
 pub fn http_date(wall: u64) -> String {

@@ -69,6 +69,7 @@ impl Endpoint {
     pub fn resolved(&self, addresses: &[SocketAddr]) {
         let peers = addresses.iter().take(ADDRESSES_MAX).map(|address| Peer::Socket(*address));
         self.peers.replace(peers.collect());
+        self.first.set(0);
     }
 
     /// Its addresses, and the one to begin with.

@@ -1,0 +1,257 @@
+//! Floor 11: the command line. `proxy` becomes the configuration that it stands for, so that there
+//! is one way into the program.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::model::{Balance, Config, Cores, Driver};
+use crate::config::units;
+
+/// A reverse proxy for Linux: one thread per core, io_uring underneath.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  millrace demo                                        see it work, with nothing to set up
+  millrace proxy --to 127.0.0.1:3000                   put it in front of a server
+  millrace example > millrace.toml                     a configuration to begin with
+  millrace check millrace.toml                         is it right?
+  millrace run --config millrace.toml                  run it";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start three small servers and a proxy in front of them
+    #[command(after_help = "Examples:
+  millrace demo
+  millrace demo --listen 127.0.0.1:9000 --cores 1")]
+    Demo(Demo),
+    /// Proxy to servers without a configuration file
+    #[command(after_help = "Examples:
+  millrace proxy --to 127.0.0.1:3001 --to 127.0.0.1:3002
+  millrace proxy --listen 0.0.0.0:80 --to app.internal:3000,weight=3 --to [::1]:3001
+  millrace proxy --to unix:/run/app.sock --access-log - --cores 2
+  millrace proxy --to 127.0.0.1:3001 --print-config > millrace.toml")]
+    Proxy(Proxy),
+    /// Run a configuration file
+    #[command(after_help = "Examples:
+  millrace run --config millrace.toml
+  millrace run --config millrace.toml --cores 0,2-5 --driver epoll")]
+    Run(Run),
+    /// Say everything that is wrong with a configuration file (exit code 0: good, 2: bad)
+    #[command(after_help = "Example:\n  millrace check millrace.toml")]
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Print a configuration with every key explained
+    #[command(after_help = "Example:\n  millrace example > millrace.toml")]
+    Example,
+}
+
+/// How to run.
+#[derive(Clone, Debug, Args)]
+pub struct How {
+    /// Cores to run on: all, a number of them, or a list such as 0,2-5
+    #[arg(long, value_name = "N|LIST|all", value_parser = parse_cores)]
+    pub cores: Option<CoresArg>,
+    /// What waits for I/O
+    #[arg(long, value_enum)]
+    pub driver: Option<DriverArg>,
+}
+
+/// `--cores` as it was written, known to be right.
+#[derive(Clone, Debug)]
+pub struct CoresArg(pub String, pub Cores);
+
+/// `--driver`
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum DriverArg {
+    /// io_uring if it is there, else epoll
+    Auto,
+    #[value(name = "io_uring")]
+    IoUring,
+    Epoll,
+}
+
+/// `millrace demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Where the proxy listens
+    #[arg(long, default_value = "127.0.0.1:8080", value_parser = parse_listen)]
+    pub listen: String,
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// `millrace proxy`
+#[derive(Debug, Args)]
+pub struct Proxy {
+    /// Address to listen on; may be repeated
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080", value_parser = parse_listen)]
+    pub listen: Vec<String>,
+    /// Server to forward to: host:port, [v6]:port or unix:PATH; may be repeated
+    #[arg(long, value_name = "ADDRESS[,weight=N]", required = true, value_parser = parse_to)]
+    pub to: Vec<To>,
+    /// How a server is chosen
+    #[arg(long, value_name = "NAME", default_value = "round_robin", value_parser = parse_balance)]
+    pub balance: String,
+    #[command(flatten)]
+    pub how: How,
+    /// Where the access log goes: a path, - for standard output, or off
+    #[arg(long, value_name = "PATH|-|off", default_value = "off")]
+    pub access_log: String,
+    /// Print the equivalent configuration file and end
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// `millrace run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The configuration file
+    #[arg(long, short, value_name = "FILE")]
+    pub config: PathBuf,
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// `--to`
+#[derive(Clone, Debug)]
+pub struct To {
+    address: String,
+    weight: u32,
+}
+
+impl How {
+    /// What the command line says goes before what the file says.
+    pub fn apply(&self, config: &mut Config) {
+        if let Some(CoresArg(_, cores)) = &self.cores {
+            config.server.cores = cores.clone();
+        }
+        if let Some(driver) = self.driver {
+            config.server.driver = match driver {
+                DriverArg::Auto => Driver::Auto,
+                DriverArg::IoUring => Driver::IoUring,
+                DriverArg::Epoll => Driver::Epoll,
+            };
+        }
+    }
+
+    fn write(&self, text: &mut String) {
+        let cores = self.cores.as_ref().map_or("all", |cores| cores.0.as_str());
+        let driver = match self.driver {
+            None | Some(DriverArg::Auto) => "auto",
+            Some(DriverArg::IoUring) => "io_uring",
+            Some(DriverArg::Epoll) => "epoll",
+        };
+        let _ = writeln!(text, "[server]\ncores = \"{cores}\"\ndriver = \"{driver}\"");
+    }
+}
+
+impl Proxy {
+    /// The configuration file that these arguments stand for.
+    #[must_use]
+    pub fn configuration(&self) -> String {
+        let mut text = String::new();
+        self.how.write(&mut text);
+        for (at, listen) in self.listen.iter().enumerate() {
+            let number = if at == 0 { String::new() } else { format!("-{}", at + 1) };
+            let _ = writeln!(text, "\n[[listener]]\nname = \"web{number}\"\naddress = \"{listen}\"");
+        }
+        let _ = writeln!(text, "\n[[cluster]]\nname = \"app\"\nbalance = \"{}\"", self.balance);
+        for to in &self.to {
+            let _ = writeln!(text, "[[cluster.endpoint]]\naddress = {}", quoted(&to.address));
+            if to.weight != 1 {
+                let _ = writeln!(text, "weight = {}", to.weight);
+            }
+        }
+        let _ = writeln!(text, "\n[[route]]\nhost = \"*\"\npath = \"/\"\ncluster = \"app\"");
+        if self.access_log != "off" {
+            let path = quoted(&self.access_log);
+            let _ = writeln!(text, "\n[access_log]\npath = {path}\nformat = \"json\"");
+        }
+        text
+    }
+}
+
+/// A TOML basic string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => out.extend(['\\', char]),
+            char if char.is_control() => {
+                let _ = write!(out, "\\u{:04X}", u32::from(char));
+            }
+            char => out.push(char),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn parse_cores(text: &str) -> Result<CoresArg, String> {
+    units::cores(text).map(|cores| CoresArg(text.to_owned(), cores))
+}
+
+fn parse_listen(text: &str) -> Result<String, String> {
+    units::listen(text).map(|address| address.to_string())
+}
+
+fn parse_balance(text: &str) -> Result<String, String> {
+    let names = Balance::NAMES.map(|(name, _)| name);
+    if names.contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("there are: {}", names.join(", ")))
+    }
+}
+
+fn parse_to(text: &str) -> Result<To, String> {
+    let (address, weight) = match text.rsplit_once(",weight=") {
+        Some((address, weight)) => {
+            let number = weight.parse::<u32>().ok().filter(|weight| (1..=1000).contains(weight));
+            (address, number.ok_or_else(|| format!("weight \"{weight}\" is not from 1 to 1000"))?)
+        }
+        None => (text, 1),
+    };
+    units::address(address)?;
+    Ok(To { address: address.to_owned(), weight })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::lower::lower;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn proxy_is_the_configuration_that_it_prints() {
+        let arguments = [
+            "millrace", "proxy", "--listen", "127.0.0.1:1", "--listen", "[::1]:2", "--to",
+            "127.0.0.1:3,weight=5", "--to", "unix:/a \"b\"", "--cores", "0,1", "--balance", "random",
+            "--access-log", "-",
+        ];
+        let Command::Proxy(proxy) = Cli::parse_from(arguments).command else { panic!("no proxy") };
+        let text = proxy.configuration();
+        let (config, problems) = lower(&text);
+        let config = config.unwrap_or_else(|| panic!("{}", problems.render("printed", &text)));
+        assert_eq!(config.listeners.len(), 2);
+        assert_eq!(config.clusters[0].endpoints[0].weight, 5);
+        assert_eq!(config.clusters[0].endpoints[1].address.to_string(), "unix:/a \"b\"");
+        assert_eq!(config.server.cores, Cores::These(vec![0, 1]));
+        assert!(config.access_log.is_some());
+    }
+}

@@ -1,0 +1,127 @@
+//! Floor 10: the coordinator: one thread that opens listeners, starts workers, resolves names,
+//! and waits for signals. The data plane does not know that it exists.
+
+pub mod load;
+pub mod resolve;
+pub mod start;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, select};
+
+use crate::config::model::Config;
+use crate::net::notice;
+use crate::net::signal::{self, Signal};
+use crate::observe::counters::Counters;
+use crate::shard::command::{Command, Report};
+use resolve::Resolution;
+use start::Workers;
+
+/// How often dead workers are looked for.
+const WATCH: Duration = Duration::from_millis(250);
+
+/// Serves a configuration until a signal ends it. `ready` is called with the bound addresses when
+/// every worker serves.
+#[must_use]
+pub fn run(config: Config, ready: impl FnOnce(&start::Ready)) -> ExitCode {
+    let signals = signal::listen();
+    let workers = match start::workers(Arc::new(config)) {
+        Ok(workers) => workers,
+        Err(message) => {
+            notice::note(format_args!("error: {message}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match serve(workers, &signals, ready) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            notice::note(format_args!("error: {message}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(
+    mut workers: Workers,
+    signals: &Receiver<Signal>,
+    ready: impl FnOnce(&start::Ready),
+) -> Result<(), String> {
+    let config = workers.config();
+    let resolutions = resolve::start(&config);
+    resolve::first(&resolutions, &config, |found| obey(&mut workers, found));
+    let started = workers.wait()?;
+    ready(&started);
+    loop {
+        select! {
+            recv(signals) -> _ => break,
+            recv(resolutions) -> found => if let Ok(found) = found { obey(&mut workers, found) },
+            recv(workers.reports()) -> report => if let Ok(report) = report { note(&report) },
+            default(WATCH) => workers.revive(),
+        }
+    }
+    drain(workers, signals)
+}
+
+fn obey(workers: &mut Workers, found: Resolution) {
+    let Resolution { cluster, endpoint, addresses } = found;
+    workers.broadcast(&Command::Resolved { cluster, endpoint, addresses });
+}
+
+fn note(report: &Report) {
+    match report {
+        Report::Failed { shard, error } => {
+            notice::warn(format_args!("worker {} failed: {error}", shard.0));
+        }
+        Report::Started { shard, driver, .. } => {
+            notice::note(format_args!("worker {} is back on {driver}", shard.0));
+        }
+        Report::Drained { .. } => {}
+    }
+}
+
+/// Tells every shard to finish, and waits for them; a second signal ends the wait.
+fn drain(mut workers: Workers, signals: &Receiver<Signal>) -> Result<(), String> {
+    let limit = workers.config().server.drain;
+    notice::note(format_args!("draining for at most {} s", limit.as_secs()));
+    workers.broadcast(&Command::Drain);
+    let (mut left, mut counters, mut cut) = (workers.count(), Counters::default(), 0);
+    // The shards keep the limit themselves; this is for a shard that cannot.
+    let patience = crossbeam_channel::after(limit + Duration::from_secs(2));
+    while left > 0 {
+        select! {
+            recv(workers.reports()) -> report => match report {
+                Ok(Report::Drained { counters: of, cut: one, .. }) => {
+                    left -= 1;
+                    counters.add(&of);
+                    cut += one;
+                }
+                Ok(Report::Failed { .. }) | Err(_) => left -= 1,
+                Ok(Report::Started { .. }) => {}
+            },
+            recv(signals) -> _ => return Err("ended by a second signal while draining".to_owned()),
+            recv(patience) -> _ => return Err(format!("{left} workers did not drain in time")),
+        }
+    }
+    workers.close_log();
+    summary(&counters, cut);
+    Ok(())
+}
+
+fn summary(counters: &Counters, cut: usize) {
+    let Counters { connections, exchanges, failures, dials, reuses, .. } = counters;
+    notice::note(format_args!(
+        "served {exchanges} requests on {connections} connections, {failures} failed; upstream: \
+         {dials} connections opened, {reuses} reused; {cut} cut off at the end"
+    ));
+    if counters.panics > 0 {
+        notice::warn(format_args!("{} connections panicked", counters.panics));
+    }
+    if counters.refused > 0 {
+        notice::note(format_args!("{} connections refused by limits", counters.refused));
+    }
+    if counters.log_drops > 0 {
+        notice::warn(format_args!("{} access log lines were dropped", counters.log_drops));
+    }
+}

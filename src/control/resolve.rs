@@ -1,0 +1,199 @@
+//! Resolves the names of endpoints on a thread of its own and again when their TTL is over.
+//! Workers only ever see addresses. A name that stops resolving keeps its last addresses; one that
+//! never did leaves its endpoint down, and nothing else.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+
+use crate::base::clock;
+use crate::base::id::{ClusterId, EndpointId};
+use crate::base::limits::ADDRESSES_MAX;
+use crate::config::model::{Address, Config};
+use crate::net::notice;
+
+/// A TTL is believed within these bounds.
+const TTL_LEAST: Duration = Duration::from_secs(1);
+const TTL_MOST: Duration = Duration::from_secs(300);
+/// The system's resolver does not tell a TTL.
+const TTL_UNKNOWN: Duration = Duration::from_secs(30);
+/// Wait after a failure, doubled each time up to the second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How long the start waits for names, so that the first request finds addresses.
+const FIRST: Duration = Duration::from_secs(2);
+
+/// What a name resolves to.
+#[derive(Clone, Debug)]
+pub struct Resolution {
+    pub cluster: ClusterId,
+    pub endpoint: EndpointId,
+    /// Never empty, but for the first failure of all.
+    pub addresses: Arc<[SocketAddr]>,
+}
+
+#[derive(Clone, Debug)]
+struct Name {
+    cluster: ClusterId,
+    endpoint: EndpointId,
+    host: String,
+    port: u16,
+}
+
+fn names(config: &Config) -> Vec<Name> {
+    let mut found = Vec::new();
+    for (cluster, model) in (0_u16..).zip(&config.clusters) {
+        for (endpoint, model) in (0_u16..).zip(&model.endpoints) {
+            if let Address::Name { host, port } = &model.address {
+                let (cluster, endpoint) = (ClusterId(cluster), EndpointId(endpoint));
+                found.push(Name { cluster, endpoint, host: host.clone(), port: *port });
+            }
+        }
+    }
+    found
+}
+
+/// Starts resolving. Without names there is no thread.
+#[must_use]
+pub fn start(config: &Config) -> Receiver<Resolution> {
+    let (sender, receiver) = crossbeam_channel::unbounded();
+    let names = names(config);
+    if names.is_empty() {
+        return crossbeam_channel::never();
+    }
+    let servers = config.dns_servers.clone();
+    let thread = std::thread::Builder::new()
+        .name("resolver".to_owned())
+        .spawn(move || run(names, &servers, &sender));
+    if let Err(error) = thread {
+        notice::warn(format_args!("no thread to resolve names: {error}"));
+    }
+    receiver
+}
+
+/// Waits until every name was tried once, or the time is up.
+pub fn first(
+    resolutions: &Receiver<Resolution>,
+    config: &Config,
+    mut tell: impl FnMut(Resolution),
+) {
+    let end = crossbeam_channel::after(FIRST);
+    for _ in 0..names(config).len() {
+        crossbeam_channel::select! {
+            recv(resolutions) -> found => if let Ok(found) = found { tell(found) },
+            recv(end) -> _ => return,
+        }
+    }
+}
+
+fn run(names: Vec<Name>, servers: &[SocketAddr], sender: &Sender<Resolution>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return notice::warn(format_args!("names cannot be resolved: {error}")),
+    };
+    runtime.block_on(async {
+        let resolver = resolver(servers).map(Arc::new);
+        let tasks: Vec<_> = names
+            .into_iter()
+            .map(|name| tokio::spawn(keep_resolving(name, resolver.clone(), sender.clone())))
+            .collect();
+        for task in tasks {
+            let _ = task.await;
+        }
+    });
+}
+
+/// `None` if there is no DNS to be had: then the system's own resolver is asked.
+fn resolver(servers: &[SocketAddr]) -> Option<TokioResolver> {
+    let built = if servers.is_empty() {
+        TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build)
+    } else {
+        let servers = servers.iter().map(|server| {
+            let mut one = NameServerConfig::udp_and_tcp(server.ip());
+            one.connections.iter_mut().for_each(|connection| connection.port = server.port());
+            one
+        });
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build()
+    };
+    built.ok()
+}
+
+async fn keep_resolving(
+    name: Name,
+    resolver: Option<Arc<TokioResolver>>,
+    sender: Sender<Resolution>,
+) {
+    let mut told: Option<Arc<[SocketAddr]>> = None;
+    let mut retry = RETRY.0;
+    let mut is_failing = false;
+    loop {
+        let found = lookup(&name, resolver.as_deref()).await;
+        let wait = match found {
+            Ok((mut addresses, ttl)) => {
+                addresses.sort_unstable();
+                addresses.dedup();
+                addresses.truncate(ADDRESSES_MAX);
+                if is_failing {
+                    notice::note(format_args!("name {} resolves again", name.host));
+                }
+                (is_failing, retry) = (false, RETRY.0);
+                tell(&name, &mut told, addresses.into(), &sender);
+                ttl.clamp(TTL_LEAST, TTL_MOST)
+            }
+            Err(message) => {
+                if !is_failing {
+                    let state = if told.is_some() { "its last addresses stay" } else { "it is down" };
+                    notice::warn(format_args!("name {}: {message}; {state}", name.host));
+                }
+                is_failing = true;
+                if told.is_none() {
+                    tell(&name, &mut None, Arc::new([]), &sender);
+                }
+                let wait = retry;
+                retry = (retry * 2).min(RETRY.1);
+                wait
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Tells the coordinator, if there is news.
+fn tell(
+    name: &Name,
+    told: &mut Option<Arc<[SocketAddr]>>,
+    addresses: Arc<[SocketAddr]>,
+    sender: &Sender<Resolution>,
+) {
+    if told.as_ref() == Some(&addresses) {
+        return;
+    }
+    *told = Some(Arc::clone(&addresses));
+    let Name { cluster, endpoint, .. } = *name;
+    // The coordinator ends with the process.
+    let _ = sender.send(Resolution { cluster, endpoint, addresses });
+}
+
+async fn lookup(
+    name: &Name,
+    resolver: Option<&TokioResolver>,
+) -> Result<(Vec<SocketAddr>, Duration), String> {
+    let Some(resolver) = resolver else {
+        // This thread serves nobody: blocking is fine here.
+        let found = (name.host.as_str(), name.port).to_socket_addrs();
+        return found.map(|found| (found.collect(), TTL_UNKNOWN)).map_err(|error| error.to_string());
+    };
+    let found = resolver.lookup_ip(name.host.as_str()).await.map_err(|error| error.to_string())?;
+    let addresses: Vec<SocketAddr> =
+        found.iter().map(|ip: IpAddr| SocketAddr::new(ip, name.port)).collect();
+    if addresses.is_empty() {
+        return Err("it has no address".to_owned());
+    }
+    Ok((addresses, clock::until(found.valid_until())))
+}

@@ -1,0 +1,270 @@
+//! Opens listeners and starts workers, and starts a worker again whose thread has died.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use core_affinity::CoreId;
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::base::id::{ListenerId, ShardId};
+use crate::base::random::Random;
+use crate::config::model::{Config, Cores};
+use crate::net::log_file::{self, LogSender};
+use crate::net::mailbox;
+use crate::net::{listener, notice};
+use crate::route::Router;
+use crate::shard::Plan;
+use crate::shard::command::{Command, Report};
+use crate::worker::{self, Setup};
+
+/// What a newcomer wants to know first.
+#[derive(Debug)]
+pub struct Ready {
+    /// Names and bound addresses of the listeners.
+    pub listeners: Vec<(String, SocketAddr)>,
+    pub workers: usize,
+    pub driver: &'static str,
+}
+
+impl fmt::Display for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let urls: Vec<String> =
+            self.listeners.iter().map(|(_, address)| format!("http://{address}")).collect();
+        let plural = if self.workers == 1 { "core" } else { "cores" };
+        write!(f, "listening on {} ({} {plural}, {})", urls.join(", "), self.workers, self.driver)
+    }
+}
+
+/// The workers and what connects us with them.
+pub struct Workers {
+    plan: Arc<Plan>,
+    bound: Vec<SocketAddr>,
+    /// By worker, then by listener: kept open here, so that a worker can be started again.
+    sockets: Vec<Vec<OwnedFd>>,
+    cores: Vec<CoreId>,
+    running: Vec<Running>,
+    reports: (Sender<Report>, Receiver<Report>),
+    log: Option<(LogSender, JoinHandle<()>)>,
+    /// The last word on every name, for a worker that is started again.
+    resolved: Vec<Command>,
+    seed: u64,
+}
+
+struct Running {
+    commands: mailbox::Sender<Command>,
+    thread: JoinHandle<()>,
+}
+
+/// Opens the log and the listeners and starts every worker.
+///
+/// # Errors
+/// A sentence that says what could not be had.
+pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
+    let log = match &config.access_log {
+        None => None,
+        Some(log) => Some(log_file::start(log, Arc::clone(&config)).map_err(|error| {
+            format!("access log {}: {error}", log.path.display())
+        })?),
+    };
+    let cores = choose_cores(&config.server.cores)?;
+    let (sockets, bound) = open_listeners(&config, cores.len())?;
+    let seed = Random::seed_from_os();
+    let name = if config.server.name.is_empty() {
+        format!("millrace-{:06x}", seed & 0xff_ffff)
+    } else {
+        config.server.name.clone()
+    };
+    let ids = (0..config.listeners.len()).filter_map(|at| u16::try_from(at).ok());
+    let plan = Plan {
+        routers: ids.map(|id| Router::new(&config, ListenerId(id))).collect(),
+        name: name.into_boxed_str(),
+        shards: cores.len(),
+        may_panic: cfg!(debug_assertions)
+            && std::env::var("MILLRACE_TEST").is_ok_and(|hooks| hooks == "panic"),
+        config,
+    };
+    let mut workers = Workers {
+        plan: Arc::new(plan),
+        bound,
+        sockets,
+        cores,
+        running: Vec::new(),
+        reports: crossbeam_channel::unbounded(),
+        log,
+        resolved: Vec::new(),
+        seed,
+    };
+    for at in 0..workers.cores.len() {
+        let running = workers.start(at)?;
+        workers.running.push(running);
+    }
+    Ok(workers)
+}
+
+/// The cores to run on. Fewer than asked for is a warning; a core that is not there an error.
+fn choose_cores(cores: &Cores) -> Result<Vec<CoreId>, String> {
+    let available = core_affinity::get_core_ids().unwrap_or_default();
+    if available.is_empty() {
+        return Err("the system does not say which cores this process may use".to_owned());
+    }
+    match cores {
+        Cores::All => Ok(available),
+        Cores::First(count) => {
+            if *count > available.len() {
+                let there = available.len();
+                notice::warn(format_args!("{count} cores asked for, {there} available: using {there}"));
+            }
+            Ok(available.into_iter().take(*count).collect())
+        }
+        Cores::These(wanted) => wanted
+            .iter()
+            .map(|id| {
+                available.iter().copied().find(|core| core.id == *id).ok_or_else(|| {
+                    let ids: Vec<String> = available.iter().map(|core| core.id.to_string()).collect();
+                    format!("core {id} is not available; these are: {}", ids.join(", "))
+                })
+            })
+            .collect(),
+    }
+}
+
+/// One socket for each listener and worker, by worker.
+fn open_listeners(
+    config: &Config,
+    workers: usize,
+) -> Result<(Vec<Vec<OwnedFd>>, Vec<SocketAddr>), String> {
+    let mut by_worker: Vec<Vec<OwnedFd>> = std::iter::repeat_with(Vec::new).take(workers).collect();
+    let mut bound = Vec::new();
+    for one in &config.listeners {
+        let (sockets, address) = listener::open(one.address, workers).map_err(|error| {
+            let hint = match error.kind() {
+                std::io::ErrorKind::AddrInUse => ": another program listens there",
+                std::io::ErrorKind::PermissionDenied => {
+                    ": ports below 1024 need root or CAP_NET_BIND_SERVICE"
+                }
+                std::io::ErrorKind::AddrNotAvailable => ": no interface has this address",
+                _ => "",
+            };
+            format!("listener \"{}\" on {}: {error}{hint}", one.name, one.address)
+        })?;
+        by_worker.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push(socket));
+        bound.push(address);
+    }
+    Ok((by_worker, bound))
+}
+
+impl Workers {
+    fn start(&self, at: usize) -> Result<Running, String> {
+        let fault = |error: std::io::Error| format!("worker {at}: {error}");
+        let (commands, receiver) = mailbox::channel().map_err(fault)?;
+        let mut listeners = Vec::new();
+        for (id, socket) in (0_u16..).zip(&self.sockets[at]) {
+            listeners.push((ListenerId(id), socket.try_clone().map_err(fault)?));
+        }
+        let setup = Setup {
+            id: ShardId(u16::try_from(at).map_err(|_| "too many workers".to_owned())?),
+            core: self.cores.get(at).copied(),
+            listeners,
+            plan: Arc::clone(&self.plan),
+            log: self.log.as_ref().map(|(sender, _)| sender.clone()),
+            commands: receiver,
+            reports: self.reports.0.clone(),
+            seed: self.seed,
+        };
+        let thread = worker::start(setup).map_err(fault)?;
+        Ok(Running { commands, thread })
+    }
+
+    /// Waits until every worker serves.
+    ///
+    /// # Errors
+    /// A worker could not start.
+    pub fn wait(&mut self) -> Result<Ready, String> {
+        let (mut driver, mut why) = ("", None);
+        for _ in 0..self.running.len() {
+            match self.reports.1.recv() {
+                Ok(Report::Started { driver: of, fallback, .. }) => {
+                    driver = of;
+                    why = why.or(fallback);
+                }
+                Ok(Report::Failed { shard, error }) => {
+                    return Err(format!("worker {} cannot start: {error}", shard.0));
+                }
+                _ => return Err("a worker ended before it began".to_owned()),
+            }
+        }
+        if let Some(error) = why {
+            notice::warn(format_args!("io_uring is not to be had ({error}): using epoll instead"));
+        }
+        let names = self.plan.config.listeners.iter().map(|listener| listener.name.clone());
+        let listeners = names.zip(self.bound.iter().copied()).collect();
+        Ok(Ready { listeners, workers: self.running.len(), driver })
+    }
+
+    /// Sends an order to every worker.
+    pub fn broadcast(&mut self, command: &Command) {
+        for worker in &self.running {
+            if worker.commands.send(command.clone()).is_err() {
+                notice::warn("a worker's mailbox is full: it missed an order");
+            }
+        }
+        if let Command::Resolved { cluster, endpoint, .. } = command {
+            self.resolved.retain(|old| {
+                !matches!(old, Command::Resolved { cluster: c, endpoint: e, .. }
+                    if (c, e) == (cluster, endpoint))
+            });
+            self.resolved.push(command.clone());
+        }
+    }
+
+    /// Starts workers again whose thread has ended. Until then their listeners only queue.
+    pub fn revive(&mut self) {
+        for at in 0..self.running.len() {
+            if !self.running[at].thread.is_finished() {
+                continue;
+            }
+            notice::warn(format_args!("worker {at} died; starting it again"));
+            match self.start(at) {
+                Ok(running) => {
+                    for command in &self.resolved {
+                        let _ = running.commands.send(command.clone());
+                    }
+                    self.running[at] = running;
+                }
+                Err(message) => notice::warn(message),
+            }
+        }
+    }
+
+    /// The plan's configuration.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.plan.config)
+    }
+
+    /// News from the workers.
+    #[must_use]
+    pub fn reports(&self) -> &Receiver<Report> {
+        &self.reports.1
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Waits until the access log has written everything.
+    pub fn close_log(self) {
+        for running in self.running {
+            let _ = running.thread.join();
+        }
+        if let Some((sender, thread)) = self.log {
+            drop(sender);
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! One origin: accepts, reads requests, hands them to `answer`.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use super::answer;
+
+/// A request as far as the demo cares.
+pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) query: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+}
+
+/// Longest body that `/echo` gives back.
+const BODY_MAX: u64 = 16 * 1024 * 1024;
+const LINE_MAX: u64 = 64 * 1024;
+
+pub(super) fn start(name: &'static str) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    std::thread::Builder::new().name(format!("origin-{name}")).spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // A connection that gets no thread is closed.
+            let _ = std::thread::Builder::new().spawn(move || serve(name, &stream));
+        }
+    })?;
+    Ok(address)
+}
+
+fn serve(name: &str, stream: &TcpStream) {
+    // Whatever goes wrong ends this connection, which is all an origin of a demo needs.
+    let _ = stream.set_nodelay(true);
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(120)));
+    let mut reader = BufReader::new(stream);
+    while let Ok(Some(request)) = read(&mut reader) {
+        match answer::answer(name, &request, stream) {
+            Ok(true) => {}
+            _ => return,
+        }
+    }
+}
+
+impl Request {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(one, _)| one.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// A number in the query.
+    pub(super) fn number(&self, name: &str, default: u64, most: u64) -> u64 {
+        let pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
+        let found = pairs.filter(|(key, _)| *key == name).find_map(|(_, value)| value.parse().ok());
+        found.unwrap_or(default).min(most)
+    }
+}
+
+fn read(reader: &mut BufReader<&TcpStream>) -> io::Result<Option<Request>> {
+    let start = line(reader)?;
+    if start.is_empty() {
+        return Ok(None);
+    }
+    let mut parts = start.split(' ');
+    let method = parts.next().unwrap_or_default().to_owned();
+    let target = parts.next().unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (path, query) = (path.to_owned(), query.to_owned());
+    let mut headers = Vec::new();
+    loop {
+        let field = line(reader)?;
+        match field.split_once(':') {
+            Some((name, value)) => headers.push((name.to_owned(), value.trim().to_owned())),
+            None => break,
+        }
+    }
+    let mut request = Request { method, path, query, headers, body: Vec::new() };
+    if let Some(length) = request.header("content-length") {
+        let length: u64 = length.parse().map_err(|_| io::ErrorKind::InvalidData)?;
+        reader.take(length.min(BODY_MAX)).read_to_end(&mut request.body)?;
+        io::copy(&mut reader.take(length.saturating_sub(BODY_MAX)), &mut io::sink())?;
+    } else if request.header("transfer-encoding").is_some() {
+        read_chunks(reader, &mut request.body)?;
+    }
+    Ok(Some(request))
+}
+
+fn read_chunks(reader: &mut BufReader<&TcpStream>, body: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        let size = line(reader)?;
+        let size = u64::from_str_radix(&size, 16).map_err(|_| io::ErrorKind::InvalidData)?;
+        if size == 0 {
+            while !line(reader)?.is_empty() {}
+            return Ok(());
+        }
+        if size > BODY_MAX - (body.len() as u64).min(BODY_MAX) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        reader.take(size).read_to_end(body)?;
+        line(reader)?;
+    }
+}
+
+/// A line without its end; empty at the end of the stream.
+fn line(reader: &mut BufReader<&TcpStream>) -> io::Result<String> {
+    let mut text = String::new();
+    reader.take(LINE_MAX).read_line(&mut text)?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -1,0 +1,129 @@
+//! Floor 9: a pinned thread with one runtime that runs one shard until it has drained.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use core_affinity::CoreId;
+use crossbeam_channel::Sender;
+
+use crate::base::clock;
+use crate::base::id::{ListenerId, ShardId};
+use crate::base::limits::SWEEP_EVERY;
+use crate::downstream;
+use crate::net::listener::{Accepted, Acceptor};
+use crate::net::log_file::LogSender;
+use crate::net::mailbox::{Mailbox, Receiver};
+use crate::net::runtime::{Loop, sleep, spawn};
+use crate::shard::command::{Command, Report};
+use crate::shard::{Plan, Shard};
+
+/// How long idle connections may still bring a request after the order to drain: a client that is
+/// about to send one would otherwise meet a closed connection.
+const IDLE_GRACE: Duration = Duration::from_secs(1);
+
+/// Everything a worker begins with.
+pub struct Setup {
+    pub id: ShardId,
+    /// `None` if there are more workers than cores.
+    pub core: Option<CoreId>,
+    pub listeners: Vec<(ListenerId, OwnedFd)>,
+    pub plan: Arc<Plan>,
+    pub log: Option<LogSender>,
+    pub commands: Receiver<Command>,
+    pub reports: Sender<Report>,
+    pub seed: u64,
+}
+
+/// Starts a worker.
+///
+/// # Errors
+/// There is no thread to be had.
+pub fn start(setup: Setup) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("worker-{}", setup.id.0)).spawn(|| run(setup))
+}
+
+fn run(setup: Setup) {
+    if let Some(core) = setup.core {
+        core_affinity::set_for_current(core);
+    }
+    let server = &setup.plan.config.server;
+    let (id, reports) = (setup.id, setup.reports.clone());
+    // A coordinator that is gone is no reason to stop; its messages have nowhere to go then.
+    let failed = |error| drop(reports.send(Report::Failed { shard: id, error }));
+    match Loop::build(server.driver, server.ring) {
+        Err(error) => failed(error),
+        Ok((built, fallback)) => {
+            let driver = built.name();
+            let started = Report::Started { shard: id, driver, fallback };
+            if let Err(error) = built.run(serve(setup, started)) {
+                failed(error);
+            }
+        }
+    }
+}
+
+async fn serve(setup: Setup, started: Report) -> io::Result<()> {
+    let Setup { id, listeners, plan, log, commands, reports, seed, .. } = setup;
+    let shard = Shard::new(id, plan, log, seed);
+    let mut acceptors = Vec::new();
+    for (listener, socket) in listeners {
+        acceptors.push((listener, Rc::new(Acceptor::new(socket)?)));
+    }
+    let mailbox = commands.open()?;
+    for (listener, acceptor) in &acceptors {
+        spawn(downstream::accept(Rc::clone(&shard), Rc::clone(acceptor), *listener));
+    }
+    spawn(tick(Rc::clone(&shard)));
+    let _ = reports.send(started);
+    obey(&shard, &mailbox).await;
+    let cut = drain(&shard, &acceptors).await;
+    shard.hand_over_log(1);
+    let _ = reports.send(Report::Drained { shard: id, counters: shard.counters(), cut });
+    Ok(())
+}
+
+async fn tick(shard: Rc<Shard>) {
+    loop {
+        sleep(SWEEP_EVERY).await;
+        shard.tick();
+    }
+}
+
+/// Carries out orders until the one to drain.
+async fn obey(shard: &Rc<Shard>, mailbox: &Mailbox<Command>) {
+    loop {
+        match mailbox.next().await {
+            Command::Resolved { cluster, endpoint, addresses } => {
+                shard.resolved(cluster, endpoint, &addresses);
+            }
+            Command::Drain => return,
+        }
+    }
+}
+
+/// Serves what has come in already, then lets go. Returns how many connections had to be cut.
+async fn drain(shard: &Rc<Shard>, acceptors: &[(ListenerId, Rc<Acceptor>)]) -> usize {
+    shard.is_draining.set(true);
+    for (listener, acceptor) in acceptors {
+        while let Accepted::Some(sockets) = acceptor.take() {
+            if sockets.is_empty() {
+                break;
+            }
+            sockets.into_iter().for_each(|(one, from)| downstream::admit(shard, one, from, *listener));
+        }
+        acceptor.shutdown();
+    }
+    let limit = shard.plan.config.server.drain;
+    let begun = clock::monotonic();
+    while shard.inside() > 0 && clock::monotonic().since(begun) < limit {
+        if clock::monotonic().since(begun) >= IDLE_GRACE.min(limit) {
+            shard.sweep.end_idle(usize::MAX);
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    shard.inside()
+}
