@@ -5,20 +5,24 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use crossbeam_channel::Receiver;
 use millrace::cli::{Cli, Command, Demo, How, Proxy};
 use millrace::control::{self, load};
 use millrace::demo;
 use millrace::net::notice;
+use millrace::net::signal::{self, Signal};
 
 /// The reference manual, embedded.
 const EXAMPLE: &str = include_str!("../config.example.toml");
 
 fn main() -> ExitCode {
+    // Before any thread is started: they all inherit that signals are not theirs.
+    let signals = signal::listen();
     match Cli::parse().command {
-        Command::Demo(arguments) => run_demo(&arguments),
-        Command::Proxy(arguments) => run_proxy(&arguments),
+        Command::Demo(arguments) => run_demo(&arguments, &signals),
+        Command::Proxy(arguments) => run_proxy(&arguments, &signals),
         Command::Run(arguments) => match load::file(&arguments.config) {
-            Ok(verdict) => run(verdict, &arguments.how, ""),
+            Ok(verdict) => run(verdict, &arguments.how, &signals, ""),
             Err(message) => refuse(&message),
         },
         Command::Check { file } => check(&file),
@@ -29,29 +33,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(verdict: load::Verdict, how: &How, hint: &str) -> ExitCode {
+fn run(verdict: load::Verdict, how: &How, signals: &Receiver<Signal>, hint: &str) -> ExitCode {
     let _ = write!(std::io::stderr(), "{}", verdict.report);
     let Some(mut config) = verdict.config else {
         return refuse("the configuration is refused");
     };
     how.apply(&mut config);
     let hint = hint.to_owned();
-    control::run(config, move |ready| {
+    control::run(config, signals, move |ready| {
         notice::note(ready);
         print(&hint);
     })
 }
 
-fn run_proxy(arguments: &Proxy) -> ExitCode {
+fn run_proxy(arguments: &Proxy, signals: &Receiver<Signal>) -> ExitCode {
     let text = arguments.configuration();
     if arguments.print_config {
         print(&text);
         return ExitCode::SUCCESS;
     }
-    run(load::check("(command line)", &text), &arguments.how, "")
+    run(load::check("(command line)", &text), &arguments.how, signals, "")
 }
 
-fn run_demo(arguments: &Demo) -> ExitCode {
+fn run_demo(arguments: &Demo, signals: &Receiver<Signal>) -> ExitCode {
     let origins = match demo::start() {
         Ok(origins) => origins,
         Err(error) => return refuse(&format!("the demo's servers cannot start: {error}")),
@@ -67,7 +71,7 @@ fn run_demo(arguments: &Demo) -> ExitCode {
          This is what runs (save it, edit it, `millrace run --config FILE`):\n\n{text}\n\
          Ctrl-C ends it.\n"
     );
-    run(load::check("(demo)", &text), &arguments.how, &hint)
+    run(load::check("(demo)", &text), &arguments.how, signals, &hint)
 }
 
 fn check(file: &Path) -> ExitCode {

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, select};
 
 use crate::config::model::Config;
 use crate::net::notice;
-use crate::net::signal::{self, Signal};
+use crate::net::signal::Signal;
 use crate::observe::counters::Counters;
 use crate::shard::command::{Command, Report};
 use resolve::Resolution;
@@ -25,8 +25,11 @@ const WATCH: Duration = Duration::from_millis(250);
 /// Serves a configuration until a signal ends it. `ready` is called with the bound addresses when
 /// every worker serves.
 #[must_use]
-pub fn run(config: Config, ready: impl FnOnce(&start::Ready)) -> ExitCode {
-    let signals = signal::listen();
+pub fn run(
+    config: Config,
+    signals: &Receiver<Signal>,
+    ready: impl FnOnce(&start::Ready),
+) -> ExitCode {
     let workers = match start::workers(Arc::new(config)) {
         Ok(workers) => workers,
         Err(message) => {
@@ -34,7 +37,7 @@ pub fn run(config: Config, ready: impl FnOnce(&start::Ready)) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match serve(workers, &signals, ready) {
+    match serve(workers, signals, ready) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             notice::note(format_args!("error: {message}"));
