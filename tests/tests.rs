@@ -1,1 +1,65 @@
-fn main(){}
+//! Behaviour over real sockets, on both drivers. A main of our own prints the exam's score.
+#![expect(clippy::disallowed_types, reason = "tests may lock")]
+#![expect(clippy::disallowed_methods, reason = "tests measure time")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(clippy::print_stdout, reason = "the score")]
+#![allow(unreachable_pub, reason = "nobody sees a test crate from outside")]
+
+mod behaviour;
+mod config_example;
+mod differential;
+mod exam;
+mod layers;
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use support::Driver;
+
+/// A test and its name; the names of exam rows begin with the row's id.
+pub type Row = (&'static str, fn(Driver));
+
+/// Group of an exam row: passed, of how many.
+static SCORE: Mutex<BTreeMap<char, (u32, u32)>> = Mutex::new(BTreeMap::new());
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // Most of these wait for sockets and deadlines.
+    arguments.test_threads = arguments.test_threads.or(Some(8));
+    let mut trials = vec![
+        Trial::test("layers_hold", || Ok(layers::check())),
+        Trial::test("config_example_is_the_defaults", || Ok(config_example::check())),
+        Trial::test("differential_against_another_parser", || Ok(differential::check())),
+    ];
+    for driver in [Driver::IoUring, Driver::Epoll] {
+        let exam = exam::rows().into_iter().map(|row| trial(row, driver, true));
+        trials.extend(exam);
+        trials.extend(behaviour::rows().into_iter().map(|row| trial(row, driver, false)));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let score = SCORE.lock().unwrap();
+    for (group, (passed, all)) in score.iter() {
+        println!("exam {} {passed}/{all} (rows on io_uring and on epoll)", group.to_ascii_uppercase());
+    }
+    conclusion.exit();
+}
+
+fn trial((name, run): Row, driver: Driver, is_exam: bool) -> Trial {
+    Trial::test(format!("{name}::{driver:?}"), move || {
+        let result = std::panic::catch_unwind(|| run(driver));
+        if is_exam {
+            let group = name.chars().next().unwrap_or('?');
+            let mut score = SCORE.lock().unwrap();
+            let entry = score.entry(group).or_default();
+            entry.0 += u32::from(result.is_ok());
+            entry.1 += 1;
+        }
+        result.map_err(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Failed::from(text.unwrap_or_else(|| "panicked".to_owned()))
+        })
+    })
+}

@@ -1,0 +1,19 @@
+//! The exam of RELIABILITY section 2: a test for each row, named after it.
+
+mod a_requests;
+mod b_responses;
+mod c_forwarding;
+mod d_pool;
+mod f_slow;
+
+use crate::Row;
+
+pub fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    rows.extend(a_requests::rows());
+    rows.extend(b_responses::rows());
+    rows.extend(c_forwarding::rows());
+    rows.extend(d_pool::rows());
+    rows.extend(f_slow::rows());
+    rows
+}

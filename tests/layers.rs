@@ -1,0 +1,85 @@
+//! The wall: a room imports only rooms on lower floors (DESIGN section 1).
+
+use std::path::{Path, PathBuf};
+
+const FLOORS: &[(&str, u32)] = &[
+    ("base", 0),
+    ("message", 1),
+    ("wire", 2),
+    ("config", 2),
+    ("route", 3),
+    ("balance", 3),
+    ("health", 3),
+    ("cache", 3),
+    ("limit", 3),
+    ("observe", 3),
+    ("net", 4),
+    ("upstream", 5),
+    ("shard", 6),
+    ("exchange", 7),
+    ("downstream", 8),
+    ("worker", 9),
+    ("control", 10),
+    ("demo", 10),
+    ("cli", 11),
+];
+
+/// Rooms that may hold sockets and `unsafe`. The demo's origins are no part of the proxy.
+const SOCKETS: &[&str] = &["net", "demo"];
+
+fn floor(room: &str) -> u32 {
+    let found = FLOORS.iter().find(|(name, _)| *name == room);
+    found.unwrap_or_else(|| panic!("room \"{room}\" has no floor in tests/layers.rs")).1
+}
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+pub fn check() {
+    let mut all = Vec::new();
+    files(Path::new("src"), &mut all);
+    assert!(all.len() > 40, "run from the repository's root");
+    let mut faults = Vec::new();
+    for path in &all {
+        let inside = path.strip_prefix("src").unwrap();
+        let room = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        if matches!(room, "lib" | "main") {
+            continue;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
+        if !text.starts_with("//!") {
+            faults.push(format!("{}: does not begin with its one sentence (//!)", path.display()));
+        }
+        // Code only: what stands under cfg(test) may look further.
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in code.lines().enumerate() {
+            let place = format!("{}:{}", path.display(), number + 1);
+            if line.trim_start().starts_with("//") {
+                continue;
+            }
+            for used in line.split("crate::").skip(1) {
+                let used: String = used.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+                if used != room && floor(&used) >= floor(room) {
+                    faults.push(format!("{place}: {room} (floor {}) uses {used} (floor {})", floor(room), floor(&used)));
+                }
+            }
+            let is_shell = SOCKETS.contains(&room);
+            if !is_shell && ["unsafe ", "libc::", "TcpStream", "TcpListener"].iter().any(|word| line.contains(word)) {
+                faults.push(format!("{place}: sockets and unsafe live in net: {}", line.trim()));
+            }
+            let is_pure = floor(room) <= 3;
+            if is_pure && room != "base" && ["async ", "Instant::now", "clock::monotonic", "clock::wall", "std::fs"].iter().any(|word| line.contains(word)) {
+                faults.push(format!("{place}: floors below 4 decide and do nothing: {}", line.trim()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
