@@ -263,7 +263,7 @@ impl Workers {
             let _ = running.thread.join();
         }
         if let Some((sender, thread)) = self.log {
-            drop(sender);
+            let _ = sender.send(None);
             let _ = thread.join();
         }
     }

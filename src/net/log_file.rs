@@ -15,10 +15,11 @@ use crate::config::model::{AccessLog, Config};
 use crate::observe::format;
 use crate::observe::record::Batch;
 
-/// Where shards hand their batches over.
-pub type LogSender = Sender<Batch>;
+/// Where shards hand their batches over. `None` ends the log: a shard's own sender may outlive it,
+/// because the runtime does not drop its tasks (RUNTIME section 2).
+pub type LogSender = Sender<Option<Batch>>;
 
-/// Opens the log and starts its thread, which ends when every sender is gone.
+/// Opens the log and starts its thread, which ends when it is told to.
 ///
 /// # Errors
 /// The file cannot be opened.
@@ -41,14 +42,14 @@ fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
 }
 
 fn run(
-    batches: &Receiver<Batch>,
+    batches: &Receiver<Option<Batch>>,
     mut output: Box<dyn Write + Send>,
     config: &Config,
     how: crate::config::model::LogFormat,
 ) {
     let mut text = Vec::new();
     let mut is_failing = false;
-    for batch in batches {
+    while let Ok(Some(batch)) = batches.recv() {
         text.clear();
         format::lines(&batch, config, how, &mut text);
         let result = output.write_all(&text).and_then(|()| output.flush());

@@ -261,7 +261,7 @@ impl Shard {
         }
         let full = std::mem::take(&mut *batch);
         let lost = full.entries.len() as u64;
-        if log.try_send(full).is_err() {
+        if log.try_send(Some(full)).is_err() {
             self.count(|counters| counters.log_drops += lost);
         }
     }

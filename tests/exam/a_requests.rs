@@ -578,11 +578,7 @@ fn a36(driver: Driver) {
     }
     assert!(!origin.requests().iter().any(|request| request.path() == "/smuggled"));
     // The connection that the 403 came on was not used again: its body never came.
-    let of = |path: &str| -> Vec<usize> {
-        origin.requests().iter().filter(|one| one.path().starts_with(path)).map(|one| one.connection).collect()
-    };
-    let faulty: Vec<usize> = origin.requests().iter().filter(|one| one.path() == "/").map(|one| one.connection).collect();
-    assert!(of("/mark/").iter().all(|connection| !faulty.contains(connection)));
+    crate::support::assert_last_on_its_connection(&origin, "/");
 }
 
 fn a37(driver: Driver) {

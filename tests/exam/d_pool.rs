@@ -143,10 +143,7 @@ fn d04(driver: Driver) {
         assert!(reply.closes());
         mark(&proxy);
     }
-    let faulty = |path: &str| -> Vec<usize> {
-        origin.requests().iter().filter(|one| one.path().starts_with(path)).map(|one| one.connection).collect()
-    };
-    assert!(faulty("/mark/").iter().all(|connection| !faulty("/up").contains(connection)));
+    crate::support::assert_last_on_its_connection(&origin, "/up");
 }
 
 fn d05(driver: Driver) {
@@ -181,18 +178,22 @@ fn d05(driver: Driver) {
 }
 
 fn d06(driver: Driver) {
-    let origin = Origin::raw(|link| {
-        while let Some(request) = link.request() {
-            let body = request.path();
-            link.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
-            std::thread::park_timeout(Duration::from_millis(10));
-            link.send("H");
-        }
+    let (sent, stirred) = std::sync::mpsc::channel();
+    let sent = std::sync::Mutex::new(sent);
+    let origin = Origin::scripted(move |_, link| {
+        link.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        std::thread::park_timeout(Duration::from_millis(10));
+        link.send("H");
+        sent.lock().unwrap().send(()).unwrap();
+        Does::Keep
     });
     let proxy = Proxy::before(driver, &origin);
-    for _ in 0..5 {
+    for round in 0..5 {
+        assert_eq!(proxy.get("/stir").body, b"ok");
+        // The byte is in the proxy's socket now, on a connection that idles in the pool.
+        stirred.recv_timeout(crate::support::PATIENCE).unwrap();
         mark(&proxy);
-        std::thread::park_timeout(Duration::from_millis(30));
+        assert_eq!(origin.connections(), 2 + round, "the stirred one was let go");
     }
 }
 

@@ -236,13 +236,25 @@ fn f08(driver: Driver) {
 fn f09(driver: Driver) {
     // Descriptors run out at the upstream's side: clients take them all.
     let origin = Origin::echo();
-    let proxy = Proxy::run(driver, &plain(&origin), &[], Some(64));
-    let mut clients: Vec<Client> = (0..100).map(|_| Client::connect(proxy.address)).collect();
-    clients.iter_mut().for_each(|client| client.send("GET / HTTP/1.1\r\n"));
-    until("accepting to pause", || proxy.log().contains("accepting pauses"));
+    let config = format!("{}[timeouts]\nhead = \"20s\"\n", plain(&origin));
+    let proxy = Proxy::run(driver, &config, &[], Some(64));
+    let mut clients: Vec<Client> = (0..150).map(|_| Client::connect(proxy.address)).collect();
+    clients.iter_mut().for_each(|client| drop(client.try_send("GET / HTTP/1.1\r\n")));
+    // Until nobody is left who could be ended: all have begun.
+    until("no idle one to be left", || proxy.log().contains(" 0 idle connections"));
     let ticks = proxy.cpu_ticks();
-    clients[0].send("Host: a.example\r\n\r\n");
-    let reply = clients[0].reply();
+    // Those that had not begun were ended to make room; the first that is still there goes on.
+    let reply = clients
+        .iter_mut()
+        .find_map(|client| {
+            if client.is_closed_within(Duration::from_millis(1)) {
+                return None;
+            }
+            client.stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+            let reply = client.try_send("Host: a.example\r\n\r\n").then(|| client.reply())?;
+            Some(reply).filter(|reply| reply.status != 0)
+        })
+        .expect("somebody was let in");
     assert_eq!(reply.status, 503, "{}", reply.text());
     assert!(reply.header("proxy-status").unwrap().contains("connection_limit_reached"));
     assert!(proxy.cpu_ticks() - ticks <= 20);

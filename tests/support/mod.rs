@@ -31,6 +31,18 @@ pub fn mark(proxy: &Proxy) {
     }
 }
 
+/// No request came after one with this path on the same connection.
+pub fn assert_last_on_its_connection(origin: &Origin, path: &str) {
+    let requests = origin.requests();
+    let mut found = 0;
+    for (at, faulty) in requests.iter().enumerate().filter(|(_, one)| one.path() == path) {
+        let later = requests[at + 1..].iter().find(|one| one.connection == faulty.connection);
+        assert!(later.is_none(), "{} came on a connection after {path}", later.unwrap().path());
+        found += 1;
+    }
+    assert!(found > 0, "no {path} reached the origin");
+}
+
 /// Waits for something that happens on another thread.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = std::time::Instant::now();
