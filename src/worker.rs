@@ -121,7 +121,7 @@ async fn drain(shard: &Rc<Shard>, acceptors: &[(ListenerId, Rc<Acceptor>)]) -> u
     let begun = clock::monotonic();
     while shard.inside() > 0 && clock::monotonic().since(begun) < limit {
         if clock::monotonic().since(begun) >= IDLE_GRACE.min(limit) {
-            shard.sweep.end_idle(usize::MAX);
+            shard.sweep.end_idle(shard.now(), usize::MAX);
         }
         sleep(Duration::from_millis(10)).await;
     }

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
@@ -56,6 +57,9 @@ struct Connection<'a> {
     born: Moment,
     served: u64,
 }
+
+/// How long a new connection without a byte does not count as idle.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// What came instead of a head.
 enum NoHead {
@@ -113,7 +117,8 @@ impl Connection<'_> {
         // Who connects and says nothing has as long as a head may take.
         let wait = if self.served == 0 { listener.head_timeout } else { listener.keepalive };
         self.stream.read_by(now.after(wait));
-        self.stream.idle_since(now);
+        // Who has just come in is not idle yet: it would be the first to go in a rush.
+        self.stream.idle_since(if self.served == 0 { now.after(FRESH) } else { now });
         let read = self.inbound.fill(&self.stream, &self.shard.buffers, Size::Small).await;
         self.stream.idle_since(Moment::NEVER);
         self.stream.read_by(Moment::NEVER);

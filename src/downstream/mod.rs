@@ -30,7 +30,7 @@ pub async fn accept(shard: Rc<Shard>, acceptor: Rc<Acceptor>, listener: Listener
             }
             Accepted::Exhausted(error) => {
                 shard.count(|counters| counters.accept_errors += 1);
-                let ended = shard.sweep.end_idle(MAKE_ROOM);
+                let ended = shard.sweep.end_idle(shard.now(), MAKE_ROOM);
                 let second = shard.now().0 / 1000;
                 if last_warning.replace(second) != Some(second) {
                     notice::warn(format_args!(

@@ -35,7 +35,7 @@ pub struct Slot {
     pub queued: Option<u32>,
     /// What came due and was acted on.
     pub expired: Option<Due>,
-    /// Since when a client's connection idles between requests; `NEVER` if it does not.
+    /// Since when a client's connection counts as idle; `NEVER` while it is busy.
     pub idle_since: Moment,
     generation: u32,
     scheduled: u64,
@@ -173,12 +173,12 @@ impl Wheel {
         }
     }
 
-    /// The client connections that have idled longest, at most `most` of them.
-    pub fn longest_idle(&mut self, most: usize) -> Vec<&mut Slot> {
+    /// The client connections that have idled longest by now, at most `most` of them.
+    pub fn longest_idle(&mut self, now: Moment, most: usize) -> Vec<&mut Slot> {
         let mut idle: Vec<&mut Slot> = self
             .slots
             .iter_mut()
-            .filter(|slot| slot.idle_since != Moment::NEVER && slot.expired.is_none())
+            .filter(|slot| slot.idle_since <= now && slot.expired.is_none())
             .collect();
         idle.sort_by_key(|slot| slot.idle_since);
         idle.truncate(most);

@@ -107,7 +107,7 @@ impl Stream {
         self.watch.expired()
     }
 
-    /// Between requests since then; `NEVER` when a request has begun.
+    /// Counts as idle since then, which may be later than now; `NEVER` when a request has begun.
     pub fn idle_since(&self, since: Moment) {
         self.watch.idle_since(since);
     }

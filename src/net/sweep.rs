@@ -44,9 +44,9 @@ impl Sweep {
 
     /// Ends the client connections that have idled longest: called when descriptors run out.
     /// Returns how many (RELIABILITY F07).
-    pub fn end_idle(&self, most: usize) -> usize {
+    pub fn end_idle(&self, now: Moment, most: usize) -> usize {
         let mut wheel = self.wheel.borrow_mut();
-        let idle = wheel.longest_idle(most);
+        let idle = wheel.longest_idle(now, most);
         let count = idle.len();
         idle.into_iter().for_each(end_read);
         count
@@ -113,7 +113,7 @@ impl Watch {
         self.sweep.wheel.borrow_mut().slot(self.id).and_then(|slot| slot.expired)
     }
 
-    /// Between requests since then; `NEVER` when a request has begun.
+    /// Counts as idle since then, which may be later than now; `NEVER` when a request has begun.
     pub fn idle_since(&self, since: Moment) {
         if let Some(slot) = self.sweep.wheel.borrow_mut().slot(self.id) {
             slot.idle_since = since;
