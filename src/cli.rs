@@ -163,7 +163,8 @@ impl Proxy {
         self.how.write(&mut text);
         for (at, listen) in self.listen.iter().enumerate() {
             let number = if at == 0 { String::new() } else { format!("-{}", at + 1) };
-            let _ = writeln!(text, "\n[[listener]]\nname = \"web{number}\"\naddress = \"{listen}\"");
+            let _ =
+                writeln!(text, "\n[[listener]]\nname = \"web{number}\"\naddress = \"{listen}\"");
         }
         let _ = writeln!(text, "\n[[cluster]]\nname = \"app\"\nbalance = \"{}\"", self.balance);
         for to in &self.to {
@@ -240,9 +241,22 @@ mod tests {
     #[test]
     fn proxy_is_the_configuration_that_it_prints() {
         let arguments = [
-            "millrace", "proxy", "--listen", "127.0.0.1:1", "--listen", "[::1]:2", "--to",
-            "127.0.0.1:3,weight=5", "--to", "unix:/a \"b\"", "--cores", "0,1", "--balance", "random",
-            "--access-log", "-",
+            "millrace",
+            "proxy",
+            "--listen",
+            "127.0.0.1:1",
+            "--listen",
+            "[::1]:2",
+            "--to",
+            "127.0.0.1:3,weight=5",
+            "--to",
+            "unix:/a \"b\"",
+            "--cores",
+            "0,1",
+            "--balance",
+            "random",
+            "--access-log",
+            "-",
         ];
         let Command::Proxy(proxy) = Cli::parse_from(arguments).command else { panic!("no proxy") };
         let text = proxy.configuration();

@@ -113,7 +113,9 @@ async fn drain(shard: &Rc<Shard>, acceptors: &[(ListenerId, Rc<Acceptor>)]) -> u
             if sockets.is_empty() {
                 break;
             }
-            sockets.into_iter().for_each(|(one, from)| downstream::admit(shard, one, from, *listener));
+            sockets
+                .into_iter()
+                .for_each(|(one, from)| downstream::admit(shard, one, from, *listener));
         }
         acceptor.shutdown();
     }

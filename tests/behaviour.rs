@@ -72,14 +72,20 @@ fn bodies(driver: Driver) {
     });
     let proxy = Proxy::before(driver, &origin);
     for size in [0, 1, 15_900, 16_300, 16_384, 16_400, 65_500, 65_536, 70_000, 300_000, 5_000_000] {
-        let pattern: Vec<u8> = (0..size).map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let pattern: Vec<u8> =
+            (0..size).map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         for path in ["/length", "/chunked"] {
             for is_chunked in [false, true] {
                 let mut client = proxy.connect();
                 let (sent, mut writer) = (pattern.clone(), client.stream.try_clone().unwrap());
-                let head = if is_chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {size}") };
+                let head = if is_chunked {
+                    "Transfer-Encoding: chunked".to_owned()
+                } else {
+                    format!("Content-Length: {size}")
+                };
                 let upload = std::thread::spawn(move || {
-                    let _ = write!(writer, "POST {path} HTTP/1.1\r\nHost: a.example\r\n{head}\r\n\r\n");
+                    let _ =
+                        write!(writer, "POST {path} HTTP/1.1\r\nHost: a.example\r\n{head}\r\n\r\n");
                     if is_chunked {
                         for piece in sent.chunks(9999) {
                             let _ = write!(writer, "{:X}\r\n", piece.len());
@@ -175,7 +181,11 @@ fn websocket(driver: Driver) {
 
 fn errors(driver: Driver) {
     let origin = Origin::echo();
-    let proxy = Proxy::with(driver, &origin, "[[route]]\nhost = \"a.example\"\npath = \"/app\"\ncluster = \"app\"\n");
+    let proxy = Proxy::with(
+        driver,
+        &origin,
+        "[[route]]\nhost = \"a.example\"\npath = \"/app\"\ncluster = \"app\"\n",
+    );
     for (accept, kind, has) in [
         ("text/html", "text/html; charset=utf-8", "<h1>404 Not Found</h1>"),
         ("application/json", "application/problem+json", "\"status\":404"),
@@ -187,7 +197,10 @@ fn errors(driver: Driver) {
         assert_eq!((reply.status, reply.header("content-type")), (404, Some(kind)));
         assert!(String::from_utf8_lossy(&reply.body).contains(has));
         let status = reply.header("proxy-status").unwrap();
-        assert!(status.starts_with("millrace-") && status.ends_with("; error=destination_not_found"), "{status}");
+        assert!(
+            status.starts_with("millrace-") && status.ends_with("; error=destination_not_found"),
+            "{status}"
+        );
         // A plain routing error does not cost the connection.
         assert!(!reply.closes());
         client.send("GET /app HTTP/1.1\r\nHost: a.example\r\n\r\n");
@@ -221,7 +234,8 @@ fn access_log(driver: Driver) {
     proxy.signal("TERM");
     assert_eq!(proxy.wait(), Some(0));
     let text = std::fs::read_to_string(&log).unwrap();
-    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), answers.len(), "{text}");
     for (line, (status, bytes)) in lines.iter().zip(answers) {
         assert_eq!(line["status"], status, "{line}");
@@ -254,15 +268,24 @@ response_headers = { set = { server = "m" }, remove = ["x-origin"] }
 "#;
     let proxy = Proxy::with(driver, &origin, routes);
     let reply = proxy.get("/teapot");
-    assert_eq!((reply.status, reply.body.as_slice(), reply.header("x-a")), (418, &b"short and stout"[..], Some("b")));
+    assert_eq!(
+        (reply.status, reply.body.as_slice(), reply.header("x-a")),
+        (418, &b"short and stout"[..], Some("b"))
+    );
     let reply = proxy.get("/moved?q=1");
-    assert_eq!((reply.status, reply.header("location")), (302, Some("http://new.example/here?q=1")));
+    assert_eq!(
+        (reply.status, reply.header("location")),
+        (302, Some("http://new.example/here?q=1"))
+    );
     let mut client = proxy.connect();
     client.send("GET /api/x?y HTTP/1.1\r\nHost: a.example\r\nX-Set: 0\r\nX-Remove: 1\r\n\r\n");
     let reply = client.reply();
     assert_eq!((reply.body.as_slice(), reply.header("server")), (&b"/v2/x?y"[..], Some("m")));
     let request = origin.last();
-    assert_eq!((request.header("x-set"), request.header("x-add"), request.header("x-remove")), (Some("1"), Some("2"), None));
+    assert_eq!(
+        (request.header("x-set"), request.header("x-add"), request.header("x-remove")),
+        (Some("1"), Some("2"), None)
+    );
 }
 
 fn spread(driver: Driver) {
@@ -278,7 +301,9 @@ fn spread(driver: Driver) {
     for number in 0..40 {
         let mut client = proxy.connect();
         // POST too: nothing was sent where nobody listens.
-        client.send(format!("POST /{number} HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\n\r\nab"));
+        client.send(format!(
+            "POST /{number} HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\n\r\nab"
+        ));
         assert_eq!(client.reply().status, 200, "request {number}");
     }
     let counts = origins.each_ref().map(|origin| origin.requests().len());
@@ -301,7 +326,8 @@ fn upstream_faults(driver: Driver) {
     let reply = proxy.get("/x");
     assert!(reply.status == 200 && !reply.is_complete, "{}", reply.text());
     let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let cluster = format!("[[cluster]]\nname = \"app\"\n[[cluster.endpoint]]\naddress = \"{dead}\"\n");
+    let cluster =
+        format!("[[cluster]]\nname = \"app\"\n[[cluster.endpoint]]\naddress = \"{dead}\"\n");
     let proxy = Proxy::with(driver, &stalls, &cluster);
     let reply = proxy.get("/x");
     assert_eq!(reply.status, 502);
@@ -310,7 +336,9 @@ fn upstream_faults(driver: Driver) {
     let full = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let filled: Vec<_> = fill_queue(&full);
     let address = full.local_addr().unwrap();
-    let cluster = format!("[timeouts]\nconnect = \"300ms\"\n[[cluster]]\nname = \"app\"\n[[cluster.endpoint]]\naddress = \"{address}\"\n");
+    let cluster = format!(
+        "[timeouts]\nconnect = \"300ms\"\n[[cluster]]\nname = \"app\"\n[[cluster.endpoint]]\naddress = \"{address}\"\n"
+    );
     let proxy = Proxy::with(driver, &stalls, &cluster);
     let start = Instant::now();
     assert_eq!(proxy.get("/x").status, 504);
@@ -373,7 +401,11 @@ fn names(driver: Driver) {
     assert_eq!(reply.status, 503);
     assert!(reply.header("proxy-status").unwrap().contains("dns_error"));
     // Beside one that works, nobody notices.
-    let both = format!("{}[[cluster.endpoint]]\naddress = \"{}\"\n[dns]\nservers = [\"127.0.0.1:9\"]\n", cluster("nowhere.invalid"), origin.address);
+    let both = format!(
+        "{}[[cluster.endpoint]]\naddress = \"{}\"\n[dns]\nservers = [\"127.0.0.1:9\"]\n",
+        cluster("nowhere.invalid"),
+        origin.address
+    );
     let proxy = Proxy::with(driver, &origin, &both);
     (0..10).for_each(|_| assert_eq!(proxy.get("/x").status, 200));
 }
@@ -413,7 +445,8 @@ fn panic_ends_one(driver: Driver) {
          address = \"{}\"\n[[route]]\ncluster = \"app\"\n",
         origin.address
     );
-    let mut proxy = Proxy::run(driver, &text, &[("MILLRACE_TEST", "panic"), ("RUST_BACKTRACE", "0")], None);
+    let mut proxy =
+        Proxy::run(driver, &text, &[("MILLRACE_TEST", "panic"), ("RUST_BACKTRACE", "0")], None);
     if !cfg!(debug_assertions) {
         return; // the hook is not in release builds
     }
@@ -470,17 +503,24 @@ fn total(driver: Driver) {
     let proxy = Proxy::with(driver, &origin, "[timeouts]\ntotal = \"500ms\"\n");
     let start = Instant::now();
     let reply = proxy.get("/drip");
-    assert!(!reply.is_complete && start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(
+        !reply.is_complete && start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
     mark(&proxy);
 }
 
 fn host_policies(driver: Driver) {
     let origin = Origin::echo();
-    for (policy, expected) in [("preserve", "a.example"), ("fixed.example", "fixed.example"), ("endpoint", "")] {
+    for (policy, expected) in
+        [("preserve", "a.example"), ("fixed.example", "fixed.example"), ("endpoint", "")]
+    {
         let cluster = "[[cluster]]\nname = \"app\"\nhost = \"POLICY\"\n[[cluster.endpoint]]\naddress = \"{origin}\"\n";
         let proxy = Proxy::with(driver, &origin, &cluster.replace("POLICY", policy));
         assert_eq!(proxy.get("/x").status, 200);
-        let expected = if expected.is_empty() { origin.address.to_string() } else { expected.to_owned() };
+        let expected =
+            if expected.is_empty() { origin.address.to_string() } else { expected.to_owned() };
         assert_eq!(origin.last().header("host"), Some(expected.as_str()));
         assert_eq!(origin.last().header("x-forwarded-host"), Some("a.example"));
     }
@@ -492,7 +532,8 @@ fn command_line(driver: Driver) {
     }
     let run = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_millrace")).args(arguments).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
         (output.status.code(), text)
     };
     let (code, example) = run(&["example"]);

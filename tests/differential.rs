@@ -99,9 +99,30 @@ const SEEDS: &[&str] = &[
 ];
 
 const PIECES: &[&str] = &[
-    "\r\n", "\n", "\r", " ", "\t", "0", "5", "0\r\n\r\n", "Content-Length: 5\r\n", "Content-Length: 0\r\n",
-    "Transfer-Encoding: chunked\r\n", "Transfer-Encoding: identity\r\n", ", chunked", "chunked", ":", ";", ";a=b",
-    "GET /s HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.0", "Connection: close\r\n", "+", "_", "\0", "x",
+    "\r\n",
+    "\n",
+    "\r",
+    " ",
+    "\t",
+    "0",
+    "5",
+    "0\r\n\r\n",
+    "Content-Length: 5\r\n",
+    "Content-Length: 0\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "Transfer-Encoding: identity\r\n",
+    ", chunked",
+    "chunked",
+    ":",
+    ";",
+    ";a=b",
+    "GET /s HTTP/1.1\r\nHost: a\r\n\r\n",
+    "HTTP/1.0",
+    "Connection: close\r\n",
+    "+",
+    "_",
+    "\0",
+    "x",
 ];
 
 fn mutate(random: &mut Random, seed: &str) -> Vec<u8> {

@@ -66,18 +66,35 @@ pub fn check() {
                 continue;
             }
             for used in line.split("crate::").skip(1) {
-                let used: String = used.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+                let used: String =
+                    used.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
                 if used != room && floor(&used) >= floor(room) {
-                    faults.push(format!("{place}: {room} (floor {}) uses {used} (floor {})", floor(room), floor(&used)));
+                    faults.push(format!(
+                        "{place}: {room} (floor {}) uses {used} (floor {})",
+                        floor(room),
+                        floor(&used)
+                    ));
                 }
             }
             let is_shell = SOCKETS.contains(&room);
-            if !is_shell && ["unsafe ", "libc::", "TcpStream", "TcpListener"].iter().any(|word| line.contains(word)) {
+            if !is_shell
+                && ["unsafe ", "libc::", "TcpStream", "TcpListener"]
+                    .iter()
+                    .any(|word| line.contains(word))
+            {
                 faults.push(format!("{place}: sockets and unsafe live in net: {}", line.trim()));
             }
             let is_pure = floor(room) <= 3;
-            if is_pure && room != "base" && ["async ", "Instant::now", "clock::monotonic", "clock::wall", "std::fs"].iter().any(|word| line.contains(word)) {
-                faults.push(format!("{place}: floors below 4 decide and do nothing: {}", line.trim()));
+            if is_pure
+                && room != "base"
+                && ["async ", "Instant::now", "clock::monotonic", "clock::wall", "std::fs"]
+                    .iter()
+                    .any(|word| line.contains(word))
+            {
+                faults.push(format!(
+                    "{place}: floors below 4 decide and do nothing: {}",
+                    line.trim()
+                ));
             }
         }
     }

@@ -58,7 +58,7 @@ mod tests {
             .map(|(at, weight)| Candidate { weight: *weight, is_eligible: Some(at) != closed })
             .collect();
         let picks = (0..rounds).filter_map(|_| balancer.pick(&candidates, &mut Random::new(0)));
-        picks.map(|id| char::from(b'a' + id.0 as u8)).collect()
+        picks.map(|id| char::from(b"abc"[usize::from(id.0)])).collect()
     }
 
     #[test]

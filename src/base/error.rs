@@ -132,9 +132,13 @@ impl Kind {
                 "connection_option",
                 "The Connection field names a field that is not hop-by-hop.",
             ),
-            Self::Expectation => client(417, "expectation", "The only expectation is 100-continue."),
+            Self::Expectation => {
+                client(417, "expectation", "The only expectation is 100-continue.")
+            }
             Self::MethodRefused => client(405, "method_refused", "This method is not served here."),
-            Self::TargetTooLong => client(414, "target_too_long", "The request target is too long."),
+            Self::TargetTooLong => {
+                client(414, "target_too_long", "The request target is too long.")
+            }
             Self::HeadTooLarge => {
                 client(431, "head_too_large", "The request's header fields are too large.")
             }
@@ -149,9 +153,12 @@ impl Kind {
             Self::BodyCutShort => client(400, "body_cut_short", "The request body ended early."),
             Self::ClientGone => client(499, "client_gone", "The client closed the connection."),
             Self::ClientTooSlow => client(499, "client_too_slow", "The client read too slowly."),
-            Self::NoHost => {
-                ours(421, "destination_not_found", "no_host", "No site with this name is served here.")
-            }
+            Self::NoHost => ours(
+                421,
+                "destination_not_found",
+                "no_host",
+                "No site with this name is served here.",
+            ),
             Self::NoRoute => {
                 ours(404, "destination_not_found", "no_route", "No route matches this path.")
             }
@@ -179,12 +186,18 @@ impl Kind {
             Self::Internal => {
                 ours(500, "proxy_internal_error", "internal", "The proxy made a mistake.")
             }
-            Self::ConnectRefused => {
-                server(502, "connection_refused", "connect_refused", "The server refuses connections.")
-            }
-            Self::ConnectTimeout => {
-                server(504, "connection_timeout", "connect_timeout", "The server could not be reached.")
-            }
+            Self::ConnectRefused => server(
+                502,
+                "connection_refused",
+                "connect_refused",
+                "The server refuses connections.",
+            ),
+            Self::ConnectTimeout => server(
+                504,
+                "connection_timeout",
+                "connect_timeout",
+                "The server could not be reached.",
+            ),
             Self::ConnectFailed => server(
                 502,
                 "destination_ip_unroutable",
@@ -203,9 +216,12 @@ impl Kind {
                 "upstream_gone",
                 "The server closed the connection before it answered.",
             ),
-            Self::UpstreamHead => {
-                server(502, "http_protocol_error", "upstream_head", "The server's answer is malformed.")
-            }
+            Self::UpstreamHead => server(
+                502,
+                "http_protocol_error",
+                "upstream_head",
+                "The server's answer is malformed.",
+            ),
             Self::UpstreamHeadTooLarge => server(
                 502,
                 "http_response_header_section_size",
@@ -224,9 +240,12 @@ impl Kind {
                 "upstream_upgrade",
                 "The server switched protocols without being asked.",
             ),
-            Self::FirstByteTimeout => {
-                server(504, "http_response_timeout", "first_byte_timeout", "The server did not answer.")
-            }
+            Self::FirstByteTimeout => server(
+                504,
+                "http_response_timeout",
+                "first_byte_timeout",
+                "The server did not answer.",
+            ),
             Self::UpstreamWriteTimeout => server(
                 504,
                 "connection_write_timeout",
@@ -287,7 +306,8 @@ mod tests {
 
     #[test]
     fn statuses_are_errors_and_flags_are_words() {
-        for kind in [Kind::Version, Kind::NoHost, Kind::Loop, Kind::TotalTimeout, Kind::ClientGone] {
+        for kind in [Kind::Version, Kind::NoHost, Kind::Loop, Kind::TotalTimeout, Kind::ClientGone]
+        {
             let row = kind.row();
             assert!((400..=599).contains(&row.status));
             assert!(row.flag.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));

@@ -19,7 +19,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,15 +29,15 @@ impl Random {
 
     /// A number below `bound` (0 if `bound` is 0). The bias is below 2^-32 for bounds we use.
     pub fn below(&mut self, bound: u32) -> u32 {
-        let wide = u64::from(bound) * (self.next() >> 32);
+        let wide = u64::from(bound) * (self.bits() >> 32);
         u32::try_from(wide >> 32).unwrap_or(0)
     }
 
     /// Ten random octets, as many as a UUID version 7 wants.
     pub fn ten_bytes(&mut self) -> [u8; 10] {
         let mut bytes = [0; 10];
-        bytes[..8].copy_from_slice(&self.next().to_be_bytes());
-        bytes[8..].copy_from_slice(&self.next().to_be_bytes()[..2]);
+        bytes[..8].copy_from_slice(&self.bits().to_be_bytes());
+        bytes[8..].copy_from_slice(&self.bits().to_be_bytes()[..2]);
         bytes
     }
 }
@@ -50,10 +50,10 @@ mod tests {
     fn same_seed_same_run_and_bounds_hold() {
         let (mut one, mut two) = (Random::new(7), Random::new(7));
         for _ in 0..1000 {
-            let bound = 1 + (one.next() % 50) as u32;
-            assert_eq!(two.next() % 50 + 1, u64::from(bound));
+            let bound = 1 + (one.bits() % 50) as u32;
+            assert_eq!(two.bits() % 50 + 1, u64::from(bound));
             assert!(one.below(bound) < bound);
-            two.next();
+            two.bits();
         }
         assert_eq!(one.below(0), 0);
     }

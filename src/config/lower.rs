@@ -147,7 +147,11 @@ pub(super) fn body_limit(table: &mut Table<'_>) -> Option<Option<u64>> {
     })
 }
 
-fn size(table: &mut Table<'_>, key: &'static str, range: std::ops::RangeInclusive<u64>) -> Option<usize> {
+fn size(
+    table: &mut Table<'_>,
+    key: &'static str,
+    range: std::ops::RangeInclusive<u64>,
+) -> Option<usize> {
     table.parsed(key, |text| {
         let bytes = units::size(text)?;
         if range.contains(&bytes) {
@@ -170,7 +174,8 @@ pub(super) fn duration(
 ) -> Option<Duration> {
     table.parsed(key, |text| match units::duration(text)? {
         Duration::ZERO if !zero_is_fine => {
-            Err("zero would end everything before it began; leave the key out for the default".into())
+            Err("zero would end everything before it began; leave the key out for the default"
+                .into())
         }
         duration => Ok(duration),
     })
@@ -206,7 +211,11 @@ pub(super) fn read_timeouts(table: &mut Table<'_>, defaults: &Timeouts) -> Timeo
     }
 }
 
-fn read_listener(mut table: Table<'_>, head: HeadLimits, timeouts: &AllTimeouts) -> Option<Listener> {
+fn read_listener(
+    mut table: Table<'_>,
+    head: HeadLimits,
+    timeouts: &AllTimeouts,
+) -> Option<Listener> {
     let address = table.parsed("address", units::listen);
     if address.is_none() && !table.has("address") {
         table.error(table.span.clone(), "a [[listener]] needs an \"address\"");
@@ -222,7 +231,8 @@ fn read_listener(mut table: Table<'_>, head: HeadLimits, timeouts: &AllTimeouts)
         .collect::<Vec<_>>();
     let proxy_protocol = table.boolean("proxy_protocol").unwrap_or(false);
     if proxy_protocol && trusted.is_empty() {
-        let message = "proxy_protocol needs trusted_proxies: a PROXY header is believed from those only";
+        let message =
+            "proxy_protocol needs trusted_proxies: a PROXY header is believed from those only";
         table.error(table.place_of("proxy_protocol"), message);
     }
     table.finish();
@@ -289,8 +299,7 @@ fn read_dns(mut table: Table<'_>) -> Vec<SocketAddr> {
     let servers = table.strings("servers");
     let parsed = servers.into_iter().filter_map(|text| {
         let address = text.value.parse::<SocketAddr>().ok();
-        let address =
-            address.or_else(|| text.value.parse().ok().map(|ip| SocketAddr::new(ip, 53)));
+        let address = address.or_else(|| text.value.parse().ok().map(|ip| SocketAddr::new(ip, 53)));
         if address.is_none() {
             let message = format!("\"{}\" is no address of a DNS server", text.value);
             table.error(text.span, message);

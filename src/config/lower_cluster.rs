@@ -1,9 +1,7 @@
 //! `[[cluster]]` to plan.
 
 use super::lower::{duration, reaches, read_timeouts};
-use super::model::{
-    Balance, Cluster, Endpoint, HostPolicy, Listener, Pool, ProxyHeader, Timeouts,
-};
+use super::model::{Balance, Cluster, Endpoint, HostPolicy, Listener, Pool, ProxyHeader, Timeouts};
 use super::raw::Table;
 use super::units;
 use crate::message::target;

@@ -94,9 +94,9 @@ fn render(problem: &Problem, file: &str, text: &str) -> String {
     let shown: String =
         content.chars().take(160).map(|char| if char.is_control() { ' ' } else { char }).collect();
     let left = shown.chars().count().saturating_sub(column - 1).max(1);
-    let wide = text.get(problem.span.clone()).map_or(1, |part| {
-        part.lines().next().unwrap_or_default().chars().count().clamp(1, left)
-    });
+    let wide = text
+        .get(problem.span.clone())
+        .map_or(1, |part| part.lines().next().unwrap_or_default().chars().count().clamp(1, left));
     let gutter = line.to_string().len();
     let mut out = String::new();
     let _ = writeln!(out, "{word}: {}", problem.message);

@@ -68,7 +68,7 @@ impl<'a> Table<'a> {
     /// Where a key's value stands; the table if it is missing.
     #[must_use]
     pub fn place_of(&self, key: &str) -> Range<usize> {
-        self.table.and_then(|table| table.get(key)).map_or(self.span.clone(), Spanned::span)
+        self.table.and_then(|table| table.get(key)).map_or_else(|| self.span.clone(), Spanned::span)
     }
 
     fn take(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {

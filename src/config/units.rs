@@ -84,8 +84,9 @@ pub fn address(text: &str) -> Result<Address, String> {
     if text.parse::<IpAddr>().is_ok() || !text.contains(':') {
         return Err(format!("\"{text}\" has no port; write host:port, [v6]:port or unix:PATH"));
     }
-    let name_len = target::check_authority(text.as_bytes())
-        .map_err(|_| format!("\"{text}\" is no address; write host:port, [v6]:port or unix:PATH"))?;
+    let name_len = target::check_authority(text.as_bytes()).map_err(|_| {
+        format!("\"{text}\" is no address; write host:port, [v6]:port or unix:PATH")
+    })?;
     let port = target::parse_port(&text.as_bytes()[name_len + 1..]).unwrap_or(0);
     Ok(Address::Name { host: text[..name_len].to_ascii_lowercase(), port })
 }
@@ -170,7 +171,9 @@ mod tests {
     fn addresses_come_in_three_kinds() {
         assert!(matches!(address("127.0.0.1:80"), Ok(Address::Socket(_))));
         assert!(matches!(address("[::1]:80"), Ok(Address::Socket(_))));
-        assert!(matches!(address("App.local:80"), Ok(Address::Name { host, .. }) if host == "app.local"));
+        assert!(
+            matches!(address("App.local:80"), Ok(Address::Name { host, .. }) if host == "app.local")
+        );
         assert!(matches!(address("unix:/run/app.sock"), Ok(Address::Unix(_))));
         for bad in ["", "a", "127.0.0.1", "::1", "a:", "a:0", "http://a:80", "unix:", "a b:80"] {
             assert!(address(bad).is_err(), "{bad}");

@@ -25,11 +25,14 @@ pub fn file(path: &Path) -> Result<Verdict, String> {
     let shown = path.display();
     let size = std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?.len();
     if size > CONFIG_BYTES_MAX {
-        return Err(format!("{shown}: {size} bytes; a configuration has at most {CONFIG_BYTES_MAX}"));
+        return Err(format!(
+            "{shown}: {size} bytes; a configuration has at most {CONFIG_BYTES_MAX}"
+        ));
     }
     let bytes = std::fs::read(path).map_err(|error| format!("{shown}: {error}"))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|error| format!("{shown}: not UTF-8 at byte {}", error.utf8_error().valid_up_to()))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        format!("{shown}: not UTF-8 at byte {}", error.utf8_error().valid_up_to())
+    })?;
     Ok(check(&shown.to_string(), &text))
 }
 
@@ -68,10 +71,24 @@ mod tests {
                     [timeouts]\nconnect = \"0s\"\nhead = 10\n";
         let report = check("a.toml", text).report;
         for expected in [
-            "a.toml:2:1", "did you mean \"cores\"?", "a.toml:4:11", "127.0.0.1:80",
-            "a.toml:7:11", "did you mean \"round_robin\"?", "a.toml:9:11", "no port",
-            "a.toml:11:11", "did you mean \"app\"?", "a.toml:12:8", "write \"/b\"",
-            "a.toml:13:12", "upper case", "a.toml:15:11", "zero", "a.toml:16:8", "must be a string",
+            "a.toml:2:1",
+            "did you mean \"cores\"?",
+            "a.toml:4:11",
+            "127.0.0.1:80",
+            "a.toml:7:11",
+            "did you mean \"round_robin\"?",
+            "a.toml:9:11",
+            "no port",
+            "a.toml:11:11",
+            "did you mean \"app\"?",
+            "a.toml:12:8",
+            "write \"/b\"",
+            "a.toml:13:12",
+            "upper case",
+            "a.toml:15:11",
+            "zero",
+            "a.toml:16:8",
+            "must be a string",
         ] {
             assert!(report.contains(expected), "no {expected:?} in\n{report}");
         }
@@ -95,7 +112,9 @@ mod tests {
 
     #[test]
     fn noise_is_refused_and_never_panics() {
-        for text in ["", "\u{feff}", "a", "[", "[[listener]]\n[[listener]]", "x = [[[[[[", "[a]\n[a]"] {
+        for text in
+            ["", "\u{feff}", "a", "[", "[[listener]]\n[[listener]]", "x = [[[[[[", "[a]\n[a]"]
+        {
             assert!(check("a.toml", text).config.is_none(), "{text:?}");
         }
     }

@@ -148,7 +148,8 @@ async fn keep_resolving(
             }
             Err(message) => {
                 if !is_failing {
-                    let state = if told.is_some() { "its last addresses stay" } else { "it is down" };
+                    let state =
+                        if told.is_some() { "its last addresses stay" } else { "it is down" };
                     notice::warn(format_args!("name {}: {message}; {state}", name.host));
                 }
                 is_failing = true;
@@ -187,7 +188,9 @@ async fn lookup(
     let Some(resolver) = resolver else {
         // This thread serves nobody: blocking is fine here.
         let found = (name.host.as_str(), name.port).to_socket_addrs();
-        return found.map(|found| (found.collect(), TTL_UNKNOWN)).map_err(|error| error.to_string());
+        return found
+            .map(|found| (found.collect(), TTL_UNKNOWN))
+            .map_err(|error| error.to_string());
     };
     let found = resolver.lookup_ip(name.host.as_str()).await.map_err(|error| error.to_string())?;
     let addresses: Vec<SocketAddr> =

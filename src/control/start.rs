@@ -65,9 +65,10 @@ struct Running {
 pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
     let log = match &config.access_log {
         None => None,
-        Some(log) => Some(log_file::start(log, Arc::clone(&config)).map_err(|error| {
-            format!("access log {}: {error}", log.path.display())
-        })?),
+        Some(log) => Some(
+            log_file::start(log, Arc::clone(&config))
+                .map_err(|error| format!("access log {}: {error}", log.path.display()))?,
+        ),
     };
     let cores = choose_cores(&config.server.cores)?;
     let (sockets, bound) = open_listeners(&config, cores.len())?;
@@ -115,7 +116,9 @@ fn choose_cores(cores: &Cores) -> Result<Vec<CoreId>, String> {
         Cores::First(count) => {
             if *count > available.len() {
                 let there = available.len();
-                notice::warn(format_args!("{count} cores asked for, {there} available: using {there}"));
+                notice::warn(format_args!(
+                    "{count} cores asked for, {there} available: using {there}"
+                ));
             }
             Ok(available.into_iter().take(*count).collect())
         }
@@ -123,7 +126,8 @@ fn choose_cores(cores: &Cores) -> Result<Vec<CoreId>, String> {
             .iter()
             .map(|id| {
                 available.iter().copied().find(|core| core.id == *id).ok_or_else(|| {
-                    let ids: Vec<String> = available.iter().map(|core| core.id.to_string()).collect();
+                    let ids: Vec<String> =
+                        available.iter().map(|core| core.id.to_string()).collect();
                     format!("core {id} is not available; these are: {}", ids.join(", "))
                 })
             })

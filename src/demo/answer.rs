@@ -45,7 +45,11 @@ pub(super) fn answer(name: &str, request: &Request, mut stream: &TcpStream) -> i
                 return Ok(true);
             }
             if is_head {
-                write!(stream, "HTTP/1.1 200 OK\r\n{origin}Content-Length: {}\r\n\r\n", body.len())?;
+                write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\n{origin}Content-Length: {}\r\n\r\n",
+                    body.len()
+                )?;
                 return Ok(true);
             }
             whole(stream, status.unwrap_or(200), &origin, "application/json", body.as_bytes())
@@ -116,7 +120,8 @@ fn chunked(mut stream: &TcpStream, origin: &str, name: &str) -> io::Result<bool>
 }
 
 fn events(mut stream: &TcpStream, origin: &str, request: &Request) -> io::Result<bool> {
-    let (count, pause) = (request.number("n", 10, EVENTS_MAX), request.number("ms", 1000, WAIT_MAX));
+    let (count, pause) =
+        (request.number("n", 10, EVENTS_MAX), request.number("ms", 1000, WAIT_MAX));
     write!(stream, "HTTP/1.1 200 OK\r\n{origin}Content-Type: text/event-stream\r\n\r\n")?;
     for number in 1..=count {
         write!(stream, "id: {number}\ndata: event {number} of {count}\n\n")?;

@@ -50,10 +50,9 @@ pub async fn run(
             return Err(Kind::TotalTimeout);
         }
         let fresh = again.is_some();
-        let picked = again.take().map_or_else(
-            || cluster.pick(&tries, shard.now(), &mut shard.random.borrow_mut()),
-            Ok,
-        );
+        let picked = again
+            .take()
+            .map_or_else(|| cluster.pick(&tries, shard.now(), &mut shard.random.borrow_mut()), Ok);
         let id = picked.map_err(|kind| last_fault.unwrap_or(kind))?;
         record.endpoint = Some(id);
         record.attempts = record.attempts.saturating_add(1);
@@ -115,11 +114,8 @@ fn prepare(
     let id = uuid::Builder::from_unix_timestamp_millis(shard.wall(), &random).into_uuid();
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     let id = id.hyphenated().encode_lower(&mut text);
-    let added = Added {
-        client: down.client,
-        via: shard.plan.name.as_bytes(),
-        request_id: id.as_bytes(),
-    };
+    let added =
+        Added { client: down.client, via: shard.plan.name.as_bytes(), request_id: id.as_bytes() };
     hop::forward_request(request, &added)?;
     rewrite::fields(&mut request.fields, &route.request_headers);
     Ok(())

@@ -103,7 +103,6 @@ async fn close(
 }
 
 /// A debug build under `MILLRACE_TEST=panic` panics on request (RELIABILITY P02).
-#[expect(clippy::panic, reason = "that is what it is for")]
 fn test_hook(work: &Workspace) {
     let asks = |field: &crate::message::fields::Field<'_>| {
         field.known == Name::Other && field.name.eq_ignore_ascii_case(b"x-millrace-panic")

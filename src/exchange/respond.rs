@@ -113,7 +113,7 @@ pub async fn options(
 async fn send(
     shard: &Rc<Shard>,
     work: &mut Workspace,
-    down: &mut Downstream<'_>,
+    down: &Downstream<'_>,
     body: &[u8],
 ) -> Result<()> {
     let (request, response) = (&work.request, &mut work.response);

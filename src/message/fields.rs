@@ -70,7 +70,9 @@ impl Name {
                 ("proxy-status", Self::ProxyStatus),
             ],
             13 => &[("authorization", Self::Authorization)],
-            14 => &[("content-length", Self::ContentLength), ("http2-settings", Self::Http2Settings)],
+            14 => {
+                &[("content-length", Self::ContentLength), ("http2-settings", Self::Http2Settings)]
+            }
             15 => &[("x-forwarded-for", Self::XForwardedFor)],
             16 => &[
                 ("x-forwarded-host", Self::XForwardedHost),

@@ -261,7 +261,9 @@ mod tests {
         assert_eq!(absolute.authority, Some(&b"h:1"[..]));
         assert_eq!((absolute.path, absolute.query), (&b"/"[..], Some(&b"q"[..])));
         assert!(parse(b"*", true).is_ok());
-        for bad in ["*", "", "a", "ftp://h/", "https://h/", "/a#b", "/a b", "/\u{e9}", "/a\\b", "/<"] {
+        for bad in
+            ["*", "", "a", "ftp://h/", "https://h/", "/a#b", "/a b", "/\u{e9}", "/a\\b", "/<"]
+        {
             assert_eq!(parse(bad.as_bytes(), false), Err(Kind::Target), "{bad}");
         }
     }

@@ -176,7 +176,7 @@ impl<'a> BodyReader<'a> {
                 let len = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
                 *left -= len as u64;
                 let is_done = *left == 0;
-                self.split(&mut buffer, len);
+                self.split(&buffer, len);
                 if is_done {
                     self.coding = Coding::Done;
                 }
@@ -190,7 +190,7 @@ impl<'a> BodyReader<'a> {
                 if decoder.is_done() {
                     self.finish_chunked()?;
                 }
-                self.split(&mut buffer, step.consumed);
+                self.split(&buffer, step.consumed);
                 step.data
             }
             Coding::UntilClose => 0..buffer.len(),
@@ -210,7 +210,7 @@ impl<'a> BodyReader<'a> {
     }
 
     /// Keeps what stands behind the body for whoever reads next.
-    fn split(&mut self, buffer: &mut Buffer, len: usize) {
+    fn split(&mut self, buffer: &Buffer, len: usize) {
         if buffer.len() > len {
             let rest = &buffer.data()[len..];
             let mut kept = self.buffers.take(Size::fitting(rest.len()));
@@ -307,7 +307,9 @@ impl<'a> BodyWriter<'a> {
     pub async fn raw(&mut self, buffer: Buffer, now: Moment) -> Result<()> {
         let (result, buffer) = self.stream.send(buffer, now, self.period).await;
         self.buffers.give(buffer);
-        result.map_err(|_| if self.stream.expired() == Some(Due::Write) { self.slow } else { self.gone })
+        result.map_err(|_| {
+            if self.stream.expired() == Some(Due::Write) { self.slow } else { self.gone }
+        })
     }
 
     /// Puts a chunk's frame around the data, and the last chunk behind it.

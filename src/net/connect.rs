@@ -48,9 +48,9 @@ fn fault(error: &io::Error) -> Kind {
         Some(libc::ECONNREFUSED | libc::ENOENT) => Kind::ConnectRefused,
         Some(libc::ETIMEDOUT) => Kind::ConnectTimeout,
         // EAGAIN is a Unix socket whose backlog is full.
-        Some(
-            libc::EADDRNOTAVAIL | libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM,
-        ) => Kind::LocalPorts,
+        Some(libc::EADDRNOTAVAIL | libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+            Kind::LocalPorts
+        }
         _ => Kind::ConnectFailed,
     }
 }

@@ -57,6 +57,7 @@ pub struct Wheel {
     tick: u64,
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "a tenth of a second")]
 const TICK: u64 = SWEEP_EVERY.as_millis() as u64;
 const UNSCHEDULED: u64 = u64::MAX;
 
@@ -255,12 +256,12 @@ mod tests {
             let id = wheel.insert(1, Class::Downstream);
             let (mut now, mut deadline) = (0, u64::MAX);
             for _ in 0..50 {
-                now += random.next() % 3000;
+                now += random.bits() % 3000;
                 let due = !fired(&mut wheel, now).is_empty();
                 assert_eq!(due, deadline.saturating_add(2 * TICK) <= now || due && deadline < now);
                 deadline = if due { u64::MAX } else { deadline };
-                if random.next() % 2 == 0 {
-                    deadline = now + random.next() % 200_000;
+                if random.bits().is_multiple_of(2) {
+                    deadline = now + random.bits() % 200_000;
                     wheel.read_by(id, Moment(deadline));
                 }
             }

@@ -68,9 +68,8 @@ fn look_at_write(slot: &mut Slot, now: Moment, rate: u64) {
         Class::Downstream => (rate * u64::from(slot.write_period) / 1000).max(1),
         Class::Upstream => 1,
     };
-    let is_alive = slot
-        .queued
-        .is_none_or(|before| u64::from(before.saturating_sub(queued)) >= wanted);
+    let is_alive =
+        slot.queued.is_none_or(|before| u64::from(before.saturating_sub(queued)) >= wanted);
     if is_alive {
         slot.queued = Some(queued);
         slot.write_by = now.after(Duration::from_millis(u64::from(slot.write_period)));

@@ -88,7 +88,8 @@ impl Batch {
     /// Adds an exchange.
     pub fn push(&mut self, record: Record, head: &RequestHead) {
         let (path, query) = head.original();
-        let target = self.keep(&[path, if query.is_some() { b"?" } else { b"" }, query.unwrap_or_default()]);
+        let target =
+            self.keep(&[path, if query.is_some() { b"?" } else { b"" }, query.unwrap_or_default()]);
         let field = |name| head.fields.values(name).next().unwrap_or_default();
         let entry = Entry {
             record,

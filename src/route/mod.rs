@@ -68,7 +68,10 @@ impl Router {
 }
 
 fn numbered(routes: &[Route]) -> impl Iterator<Item = (RouteId, &Route)> {
-    routes.iter().enumerate().filter_map(|(at, route)| Some((RouteId(u16::try_from(at).ok()?), route)))
+    routes
+        .iter()
+        .enumerate()
+        .filter_map(|(at, route)| Some((RouteId(u16::try_from(at).ok()?), route)))
 }
 
 /// A route that can never be chosen, and the one that is always chosen instead.
@@ -124,7 +127,12 @@ mod tests {
     }
 
     fn routes(specs: &[&str]) -> Config {
-        config(&specs.iter().map(|spec| format!("[[route]]\n{spec}\ncluster=\"c\"\n")).collect::<String>())
+        config(
+            &specs
+                .iter()
+                .map(|spec| format!("[[route]]\n{spec}\ncluster=\"c\"\n"))
+                .collect::<String>(),
+        )
     }
 
     fn find(config: &Config, method: &str, host: &str, path: &str) -> Result<u16> {

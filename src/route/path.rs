@@ -69,7 +69,9 @@ impl<T> Paths<T> {
     pub fn insert(&mut self, path: &PathMatch, value: T) {
         let matcher = match path {
             PathMatch::Exact(text) => Matcher::Exact(text.as_bytes().into()),
-            PathMatch::Prefix(text) => Matcher::Prefix(text.trim_end_matches('/').as_bytes().into()),
+            PathMatch::Prefix(text) => {
+                Matcher::Prefix(text.trim_end_matches('/').as_bytes().into())
+            }
             PathMatch::Regex(text) => {
                 Matcher::Regex(Regex::new(text).expect("config::lower compiled it already"))
             }

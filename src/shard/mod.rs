@@ -50,6 +50,7 @@ pub struct Shard {
     pub is_draining: Cell<bool>,
     counters: Cell<Counters>,
     gate: RefCell<Gate>,
+    #[expect(clippy::vec_box, reason = "a workspace is lent out by pointer, not moved")]
     workspaces: RefCell<Vec<Box<Workspace>>>,
     now: Cell<Moment>,
     wall: Cell<u64>,
@@ -79,8 +80,12 @@ impl Shard {
         });
         let clusters = clusters.collect();
         let bounds = config.limits;
-        let gate =
-            Gate::new(bounds.connections, bounds.connections_per_client, plan.shards, random.next());
+        let gate = Gate::new(
+            bounds.connections,
+            bounds.connections_per_client,
+            plan.shards,
+            random.bits(),
+        );
         let shard = Self {
             id,
             clusters,
@@ -176,7 +181,12 @@ impl Shard {
     }
 
     /// What a name resolves to.
-    pub fn resolved(&self, cluster: ClusterId, endpoint: crate::base::id::EndpointId, to: &[SocketAddr]) {
+    pub fn resolved(
+        &self,
+        cluster: ClusterId,
+        endpoint: crate::base::id::EndpointId,
+        to: &[SocketAddr],
+    ) {
         self.cluster(cluster).endpoint(endpoint).resolved(to);
     }
 

@@ -76,7 +76,9 @@ pub async fn read_head(
                 return Ok(());
             }
             Ok(None) => {}
-            Err(Kind::HeadTooLarge | Kind::TargetTooLong) => return Err(Kind::UpstreamHeadTooLarge),
+            Err(Kind::HeadTooLarge | Kind::TargetTooLong) => {
+                return Err(Kind::UpstreamHeadTooLarge);
+            }
             Err(_) => return Err(Kind::UpstreamHead),
         }
         match inbound.fill(stream, buffers, Size::Small).await {

@@ -36,8 +36,8 @@ impl Pool {
         loop {
             let at = idle.iter().rposition(|one| one.connection.identity == identity)?;
             let one = idle.remove(at);
-            let is_young = now.since(one.since) < bounds.idle
-                && now.since(one.connection.born) < bounds.age;
+            let is_young =
+                now.since(one.since) < bounds.idle && now.since(one.connection.born) < bounds.age;
             // A byte that nobody asked for, or an end: never to be used again (RELIABILITY D06).
             if is_young && one.connection.stream.peek() == Peek::Quiet {
                 return Some(one.connection);

@@ -38,7 +38,8 @@ impl Tries {
     /// executed twice is sent again, once, on a fresh connection (RFC 9112 section 9.3.1).
     #[must_use]
     pub fn may_refresh(&mut self, lost: Lost, method: Method) -> bool {
-        let is_safe = lost.was_pooled && !lost.has_answer && !lost.has_body && method.is_idempotent();
+        let is_safe =
+            lost.was_pooled && !lost.has_answer && !lost.has_body && method.is_idempotent();
         if !is_safe || self.was_stale {
             return false;
         }
@@ -85,7 +86,8 @@ mod tests {
     fn other_endpoints_are_tried_while_nothing_was_sent() {
         let mut tries = Tries::default();
         assert!(!tries.may_try_another(EndpointId(0), Kind::FirstByteTimeout));
-        let more = (0..9).take_while(|at| tries.may_try_another(EndpointId(*at), Kind::ConnectRefused));
+        let more =
+            (0..9).take_while(|at| tries.may_try_another(EndpointId(*at), Kind::ConnectRefused));
         assert_eq!(more.count() + 1, ATTEMPTS_MAX);
         assert!(tries.contains(0) && !tries.contains(8));
     }

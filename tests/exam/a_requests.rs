@@ -109,7 +109,10 @@ fn a02(driver: Driver) {
 fn a03(driver: Driver) {
     all_rejected(
         driver,
-        [post("Content-Length: 2\r\nContent-Length: 2") + "ab", post("Content-Length: 2, 2") + "ab"],
+        [
+            post("Content-Length: 2\r\nContent-Length: 2") + "ab",
+            post("Content-Length: 2, 2") + "ab",
+        ],
     );
 }
 
@@ -142,8 +145,19 @@ fn a06(driver: Driver) {
 
 fn a07(driver: Driver) {
     let codings = [
-        "xchunked", "identity", "gzip", "gzip, chunked", "chunked, gzip", "chunked, identity",
-        "chunked, chunked", ",chunked", "chunked,", "chunked;q=1", "\"chunked\"", "", "chunked chunked",
+        "xchunked",
+        "identity",
+        "gzip",
+        "gzip, chunked",
+        "chunked, gzip",
+        "chunked, identity",
+        "chunked, chunked",
+        ",chunked",
+        "chunked,",
+        "chunked;q=1",
+        "\"chunked\"",
+        "",
+        "chunked chunked",
     ];
     all_rejected(
         driver,
@@ -167,7 +181,8 @@ fn a08(driver: Driver) {
 }
 
 fn a09(driver: Driver) {
-    let pairs = [("chunked", "chunked"), ("chunked", "cow"), ("cow", "chunked"), ("identity", "chunked")];
+    let pairs =
+        [("chunked", "chunked"), ("chunked", "cow"), ("cow", "chunked"), ("identity", "chunked")];
     all_rejected(
         driver,
         pairs.map(|(one, two)| {
@@ -191,7 +206,9 @@ fn a11(driver: Driver) {
     let origin = Origin::echo();
     let proxy = Proxy::before(driver, &origin);
     let mut client = proxy.connect();
-    client.send(get("Content_Length: 5\r\nTransfer_Encoding: chunked\r\nX_Real_IP: 1.2.3.4\r\nX-Ok: 1"));
+    client.send(get(
+        "Content_Length: 5\r\nTransfer_Encoding: chunked\r\nX_Real_IP: 1.2.3.4\r\nX-Ok: 1",
+    ));
     assert_eq!(client.reply().status, 200);
     // The origin's own reader refuses names with an underscore; X-Ok shows that it looked.
     assert_eq!(origin.last().header("x-ok"), Some("1"));
@@ -202,10 +219,8 @@ fn a11(driver: Driver) {
 }
 
 fn a12(driver: Driver) {
-    let mut payloads: Vec<String> = ["X: a\r\n b", "X: a\r\n\tb", "Expect: 100-\r\n continue"]
-        .map(get)
-        .into_iter()
-        .collect();
+    let mut payloads: Vec<String> =
+        ["X: a\r\n b", "X: a\r\n\tb", "Expect: 100-\r\n continue"].map(get).into_iter().collect();
     payloads.push(post("Transfer-Encoding:\r\n chunked") + "0\r\n\r\n");
     payloads.push(post("Content-Length:\r\n 2") + "ab");
     payloads.push("GET / HTTP/1.1\r\nHost:\r\n a.example\r\n\r\n".to_owned());
@@ -254,9 +269,10 @@ fn a15(driver: Driver) {
 }
 
 fn a16(driver: Driver) {
-    let mut payloads: Vec<Vec<u8>> = [": a", "X Y: a", "X(: a", "X/: a", "X[: a", "no colon", "X\0: a", "X@: a"]
-        .map(|line| get(line).into_bytes())
-        .into();
+    let mut payloads: Vec<Vec<u8>> =
+        [": a", "X Y: a", "X(: a", "X/: a", "X[: a", "no colon", "X\0: a", "X@: a"]
+            .map(|line| get(line).into_bytes())
+            .into();
     payloads.push(b"GET / HTTP/1.1\r\nHost: a.example\r\nX\x80: a\r\n\r\n".to_vec());
     all_rejected(driver, payloads);
 }
@@ -278,8 +294,8 @@ fn a17(driver: Driver) {
 fn a18(driver: Driver) {
     let label = "a".repeat(300);
     let hosts = [
-        "u@a", "a/b", "a?b", "a b", "a:", "a:99999", "[::1", "a,b", "a\0", &label, "a..b", "a:80:80",
-        "a#b", "a\\b", "[::1]x", "a:+80", "%61",
+        "u@a", "a/b", "a?b", "a b", "a:", "a:99999", "[::1", "a,b", "a\0", &label, "a..b",
+        "a:80:80", "a#b", "a\\b", "[::1]x", "a:+80", "%61",
     ];
     all_rejected(driver, hosts.map(|host| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")));
 }
@@ -306,7 +322,11 @@ fn a20(driver: Driver) {
     for target in
         ["ftp://a.example/", "gopher://a.example/", "file:///etc/passwd", "https://a.example/"]
     {
-        rejected(&proxy, &origin, format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n").as_bytes());
+        rejected(
+            &proxy,
+            &origin,
+            format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n").as_bytes(),
+        );
     }
     for authority in ["unlisted.example", "169.254.169.254", address.as_str()] {
         let mut client = proxy.connect();
@@ -343,9 +363,11 @@ fn a22(driver: Driver) {
 
 fn a23(driver: Driver) {
     let long = "M".repeat(1024);
-    all_rejected(driver, ["G=\"<>", &long, "G(T", "G\0T"].map(|method| {
-        format!("{method} / HTTP/1.1\r\nHost: a.example\r\n\r\n")
-    }));
+    all_rejected(
+        driver,
+        ["G=\"<>", &long, "G(T", "G\0T"]
+            .map(|method| format!("{method} / HTTP/1.1\r\nHost: a.example\r\n\r\n")),
+    );
     let origin = Origin::echo();
     let proxy = Proxy::before(driver, &origin);
     let mut client = proxy.connect();
@@ -372,7 +394,17 @@ fn a24(driver: Driver) {
 }
 
 fn a25(driver: Driver) {
-    let versions = ["HTTP/0.9", "", "HTTP/1.32", "HTTP/01.1", "HTTP/2.0", "http/1.1", "HTTP/1.1 ", "HTTP/1", "HTTP/1.2"];
+    let versions = [
+        "HTTP/0.9",
+        "",
+        "HTTP/1.32",
+        "HTTP/01.1",
+        "HTTP/2.0",
+        "http/1.1",
+        "HTTP/1.1 ",
+        "HTTP/1",
+        "HTTP/1.2",
+    ];
     let origin = Origin::echo();
     let proxy = Proxy::before(driver, &origin);
     for version in versions {
@@ -387,8 +419,14 @@ fn a25(driver: Driver) {
 fn a26(driver: Driver) {
     all_rejected(
         driver,
-        ["GET\t/\tHTTP/1.1", "GET  / HTTP/1.1", "GET /  HTTP/1.1", " GET / HTTP/1.1", "GET /\tHTTP/1.1"]
-            .map(|line| format!("{line}\r\nHost: a.example\r\n\r\n")),
+        [
+            "GET\t/\tHTTP/1.1",
+            "GET  / HTTP/1.1",
+            "GET /  HTTP/1.1",
+            " GET / HTTP/1.1",
+            "GET /\tHTTP/1.1",
+        ]
+        .map(|line| format!("{line}\r\nHost: a.example\r\n\r\n")),
     );
 }
 
@@ -421,7 +459,8 @@ fn rejected_body(driver: Driver, bodies: impl IntoIterator<Item = impl AsRef<[u8
     for body in bodies {
         let body = body.as_ref();
         let shown = body[..body.len().min(80)].escape_ascii().to_string();
-        let whole = |origin: &Origin| origin.requests().iter().filter(|one| one.is_complete).count();
+        let whole =
+            |origin: &Origin| origin.requests().iter().filter(|one| one.is_complete).count();
         let before = whole(&origin);
         let mut client = proxy.connect();
         client.send(post("Transfer-Encoding: chunked"));
@@ -444,9 +483,17 @@ fn a29(driver: Driver) {
     rejected_body(
         driver,
         [
-            "0x2\r\nab\r\n", "+2\r\nab\r\n", "-0x0\r\n\r\n", "2_0\r\nab\r\n", "2junk\r\nab\r\n",
-            " 2\r\nab\r\n", "2 \r\nab\r\n", "\r\nab\r\n", "11111111111111111\r\n",
-            "10000000000000002\r\nab\r\n", "g\r\n",
+            "0x2\r\nab\r\n",
+            "+2\r\nab\r\n",
+            "-0x0\r\n\r\n",
+            "2_0\r\nab\r\n",
+            "2junk\r\nab\r\n",
+            " 2\r\nab\r\n",
+            "2 \r\nab\r\n",
+            "\r\nab\r\n",
+            "11111111111111111\r\n",
+            "10000000000000002\r\nab\r\n",
+            "g\r\n",
         ],
     );
 }
@@ -455,8 +502,15 @@ fn a30(driver: Driver) {
     rejected_body(
         driver,
         [
-            "2\nab\r\n0\r\n\r\n", "2;\nab\r\n0\r\n\r\n", "2\r;a\r\nab\r\n", "2;a\rb\r\nab\r\n",
-            "2\r\nab\n0\r\n\r\n", "2\r\nabXX0\r\n\r\n", "2\r\nab0\r\n\r\n", "0\n\n", "0\r\n\n",
+            "2\nab\r\n0\r\n\r\n",
+            "2;\nab\r\n0\r\n\r\n",
+            "2\r;a\r\nab\r\n",
+            "2;a\rb\r\nab\r\n",
+            "2\r\nab\n0\r\n\r\n",
+            "2\r\nabXX0\r\n\r\n",
+            "2\r\nab0\r\n\r\n",
+            "0\n\n",
+            "0\r\n\n",
         ],
     );
 }
@@ -473,7 +527,10 @@ fn a31(driver: Driver) {
     drop(proxy);
     let many = "1;".to_owned() + &"a".repeat(1 << 20) + "\r\n";
     let spread = format!("1;{}\r\na\r\n", "b".repeat(500)).repeat(2000);
-    rejected_body(driver, ["1;a=\0\r\na\r\n", "1;a=\"\r\nb\"\r\na\r\n", "1;a=\"\n\"\r\n", &many, &spread]);
+    rejected_body(
+        driver,
+        ["1;a=\0\r\na\r\n", "1;a=\"\r\nb\"\r\na\r\n", "1;a=\"\n\"\r\n", &many, &spread],
+    );
 }
 
 fn a32(driver: Driver) {
@@ -495,13 +552,18 @@ fn a32(driver: Driver) {
     assert_eq!(request.header("x-forwarded-for"), Some("127.0.0.1"));
     drop(proxy);
     let large = format!("0\r\nX: {}\r\n\r\n", "a".repeat(65536));
-    rejected_body(driver, ["0\r\nX: y\n\r\n", "0\r\nno colon\r\n\r\n", "0\r\nX y: z\r\n\r\n", &large]);
+    rejected_body(
+        driver,
+        ["0\r\nX: y\n\r\n", "0\r\nno colon\r\n\r\n", "0\r\nX y: z\r\n\r\n", &large],
+    );
 }
 
 fn a33(driver: Driver) {
     let origin = Origin::echo();
     let proxy = Proxy::before(driver, &origin);
-    for (body, framing) in [("ab", "Content-Length: 2"), ("2\r\nab\r\n0\r\n\r\n", "Transfer-Encoding: chunked")] {
+    for (body, framing) in
+        [("ab", "Content-Length: 2"), ("2\r\nab\r\n0\r\n\r\n", "Transfer-Encoding: chunked")]
+    {
         let mut client = proxy.connect();
         client.send(format!("{}{body}\x01garbage\r\n\r\n", post(framing)));
         assert_eq!(client.reply().status, 200);
@@ -542,10 +604,18 @@ fn a35(driver: Driver) {
         "Expect: 200-ok",
         "Expect:",
     ] {
-        let status = rejected(&proxy, &origin, (post(&format!("{lines}\r\nContent-Length: 2")) + "ab").as_bytes());
+        let status = rejected(
+            &proxy,
+            &origin,
+            (post(&format!("{lines}\r\nContent-Length: 2")) + "ab").as_bytes(),
+        );
         assert_eq!(status, 417, "{lines}");
     }
-    rejected(&proxy, &origin, (post("Expect: 100-\r\n continue\r\nContent-Length: 2") + "ab").as_bytes());
+    rejected(
+        &proxy,
+        &origin,
+        (post("Expect: 100-\r\n continue\r\nContent-Length: 2") + "ab").as_bytes(),
+    );
     mark(&proxy);
 }
 
@@ -555,7 +625,10 @@ fn a36(driver: Driver) {
             if request.path().starts_with("/mark/") {
                 link.body(&mut request);
                 let body = request.path();
-                link.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+                link.send(format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                ));
             } else {
                 // A final answer before any 100, and the connection is kept open.
                 link.send("HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno");
@@ -599,7 +672,9 @@ fn a37(driver: Driver) {
                 };
                 let mut client = proxy.connect();
                 client.asked_head = method == "HEAD";
-                client.send(format!("{method} {path} HTTP/1.1\r\nHost: a.example\r\n{framing}\r\n\r\n{body}"));
+                client.send(format!(
+                    "{method} {path} HTTP/1.1\r\nHost: a.example\r\n{framing}\r\n\r\n{body}"
+                ));
                 let reply = client.reply();
                 assert_ne!(reply.status, 0, "{method} {path}");
                 // Either the connection ends here, or the next request is a request of its own.

@@ -40,7 +40,8 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn new(driver: Driver, scripts: Vec<(Vec<u8>, Does)>) -> Self {
         let origin = Origin::scripted(move |request, link| {
-            let at: usize = request.path().rsplit('/').next().and_then(|at| at.parse().ok()).unwrap();
+            let at: usize =
+                request.path().rsplit('/').next().and_then(|at| at.parse().ok()).unwrap();
             let (bytes, does) = &scripts[at];
             link.send(bytes);
             *does
@@ -71,7 +72,11 @@ fn aborted(driver: Driver, scripts: &[(&str, Does)]) {
     let bench = Bench::new(driver, text(scripts));
     for (at, (script, _)) in scripts.iter().enumerate() {
         let (reply, _, end) = bench.ask(at, "GET", "HTTP/1.1");
-        assert!(!reply.is_complete || reply.status == 502, "{script:?} looked complete: {}", reply.text());
+        assert!(
+            !reply.is_complete || reply.status == 502,
+            "{script:?} looked complete: {}",
+            reply.text()
+        );
         assert_ne!(end, End::Open);
         mark(&bench.proxy);
     }
@@ -98,7 +103,8 @@ fn b02(driver: Driver) {
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let cases = ["5\r\nhello\r\n", "5\r\nhello\r\n0\r\n", "5\r\nhel", "5\r\nhello\r\n0"];
     let scripts: Vec<String> = cases.iter().map(|body| format!("{head}{body}")).collect();
-    let mut all: Vec<(&str, Does)> = scripts.iter().map(|one| (one.as_str(), Does::Close)).collect();
+    let mut all: Vec<(&str, Does)> =
+        scripts.iter().map(|one| (one.as_str(), Does::Close)).collect();
     all.push((&scripts[0], Does::Reset));
     aborted(driver, &all);
 }
@@ -133,8 +139,14 @@ fn b05(driver: Driver) {
 
 fn b06(driver: Driver) {
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let bodies = ["ZZ\r\nab\r\n0\r\n\r\n", "0x5\r\nhello\r\n0\r\n\r\n", "5\nhello\n0\n\n",
-                  "5\r\nhelloXX0\r\n\r\n", "5\r\nhello0\r\n\r\n", "5\r\nhello\r\n0\n\n"];
+    let bodies = [
+        "ZZ\r\nab\r\n0\r\n\r\n",
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        "5\nhello\n0\n\n",
+        "5\r\nhelloXX0\r\n\r\n",
+        "5\r\nhello0\r\n\r\n",
+        "5\r\nhello\r\n0\n\n",
+    ];
     let scripts: Vec<String> = bodies.iter().map(|body| format!("{head}{body}")).collect();
     let all: Vec<(&str, Does)> = scripts.iter().map(|one| (one.as_str(), Does::Keep)).collect();
     aborted(driver, &all);
@@ -172,16 +184,25 @@ fn b08(driver: Driver) {
 }
 
 fn b09(driver: Driver) {
-    let values = ["5\r\nContent-Length: 6", "+5", "abc", "18446744073709551621", "5, 5", "", "-1", "0x5"];
-    let scripts = values.map(|value| format!("HTTP/1.1 200 OK\r\nContent-Length: {value}\r\n\r\nhello"));
+    let values =
+        ["5\r\nContent-Length: 6", "+5", "abc", "18446744073709551621", "5, 5", "", "-1", "0x5"];
+    let scripts =
+        values.map(|value| format!("HTTP/1.1 200 OK\r\nContent-Length: {value}\r\n\r\nhello"));
     let all: Vec<(&str, Does)> = scripts.iter().map(|one| (one.as_str(), Does::Close)).collect();
     bad_gateway(driver, &all);
 }
 
 fn b10(driver: Driver) {
-    let values = ["gzip, chunked", "chunked, chunked", "chunked\r\nTransfer-Encoding: chunked", "identity", "xchunked"];
-    let scripts = values
-        .map(|value| format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {value}\r\n\r\n5\r\nhello\r\n0\r\n\r\n"));
+    let values = [
+        "gzip, chunked",
+        "chunked, chunked",
+        "chunked\r\nTransfer-Encoding: chunked",
+        "identity",
+        "xchunked",
+    ];
+    let scripts = values.map(|value| {
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {value}\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+    });
     let all: Vec<(&str, Does)> = scripts.iter().map(|one| (one.as_str(), Does::Close)).collect();
     bad_gateway(driver, &all);
 }
@@ -193,7 +214,8 @@ fn b11(driver: Driver) {
 
 fn b12(driver: Driver) {
     let lines = ["A: b\r\n c", "A: b\0c", "A: b\rSet-Cookie: x=y", "no colon", "A : b", ": x"];
-    let scripts = lines.map(|line| format!("HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: 2\r\n\r\nok"));
+    let scripts =
+        lines.map(|line| format!("HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: 2\r\n\r\nok"));
     let all: Vec<(&str, Does)> = scripts.iter().map(|one| (one.as_str(), Does::Keep)).collect();
     bad_gateway(driver, &all);
 }
@@ -237,7 +259,8 @@ fn b14(driver: Driver) {
 }
 
 fn b15(driver: Driver) {
-    let script = "HTTP/1.1 102 Processing\r\n\r\n".repeat(1000) + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let script = "HTTP/1.1 102 Processing\r\n\r\n".repeat(1000)
+        + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     let bench = Bench::new(driver, text(&[(&script, Does::Keep)]));
     let (reply, _, _) = bench.ask(0, "GET", "HTTP/1.1");
     assert_eq!(reply.status, 502);
@@ -263,7 +286,8 @@ fn b17(driver: Driver) {
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(1000));
     bad_gateway(driver, &[(&wide, Does::Keep), (&many, Does::Keep)]);
     // What is large but within bounds passes.
-    let fine = format!("HTTP/1.1 200 OK\r\nA: {}\r\nContent-Length: 2\r\n\r\nok", "b".repeat(40 * 1024));
+    let fine =
+        format!("HTTP/1.1 200 OK\r\nA: {}\r\nContent-Length: 2\r\n\r\nok", "b".repeat(40 * 1024));
     let bench = Bench::new(driver, text(&[(&fine, Does::Keep)]));
     let (reply, _, _) = bench.ask(0, "GET", "HTTP/1.1");
     assert_eq!((reply.status, reply.body.as_slice()), (200, &b"ok"[..]));
@@ -326,8 +350,14 @@ fn b21(driver: Driver) {
 fn b22(driver: Driver) {
     let scripts = [
         ("HTTP/1.1 205 Reset Content\r\nContent-Length: 2\r\n\r\nok", 205),
-        ("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 2\r\n\r\nok", 206),
-        ("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-1/x\r\nContent-Length: 2\r\n\r\nok", 206),
+        (
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 2\r\n\r\nok",
+            206,
+        ),
+        (
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-1/x\r\nContent-Length: 2\r\n\r\nok",
+            206,
+        ),
     ];
     let bench = Bench::new(driver, text(&scripts.map(|(script, _)| (script, Does::Keep))));
     for (at, (_, status)) in scripts.iter().enumerate() {

@@ -25,8 +25,7 @@ pub fn rows() -> Vec<Row> {
     ]
 }
 
-const TRUSTING: &str =
-    "[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n";
+const TRUSTING: &str = "[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n";
 
 /// What the origin gets of a GET with these lines.
 fn forwarded(proxy: &Proxy, origin: &Origin, lines: &str) -> Request {
@@ -40,7 +39,9 @@ fn forwarded(proxy: &Proxy, origin: &Origin, lines: &str) -> Request {
 fn c01(driver: Driver) {
     let origin = Origin::echo();
     let proxy = Proxy::before(driver, &origin);
-    for name in ["Content-Length", "Host", "Transfer-Encoding", "Authorization", "Cookie", "close, cookie"] {
+    for name in
+        ["Content-Length", "Host", "Transfer-Encoding", "Authorization", "Cookie", "close, cookie"]
+    {
         let mut client = proxy.connect();
         client.send(format!(
             "POST / HTTP/1.1\r\nHost: a.example\r\nCookie: a\r\nConnection: {name}\r\nContent-Length: 2\r\n\r\nab"
@@ -100,7 +101,8 @@ fn c04(driver: Driver) {
 fn c05(driver: Driver) {
     let origin = Origin::echo();
     let proxy = Proxy::before(driver, &origin);
-    let request = forwarded(&proxy, &origin, "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-For: 5.6.7.8");
+    let request =
+        forwarded(&proxy, &origin, "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-For: 5.6.7.8");
     assert_eq!(request.header("x-forwarded-for"), Some("127.0.0.1"));
     assert!(!request.head.contains("1.2.3.4") && !request.head.contains("5.6.7.8"));
 }
@@ -126,7 +128,9 @@ fn c06(driver: Driver) {
         let shown = &field[..field.len().min(40)];
         crate::support::until("the log", || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            text.lines().last().is_some_and(|line| line.contains(&format!("\"client\":\"{client}\"")))
+            text.lines()
+                .last()
+                .is_some_and(|line| line.contains(&format!("\"client\":\"{client}\"")))
         });
         assert!(!shown.is_empty());
     }
@@ -194,7 +198,14 @@ fn c09(driver: Driver) {
     let proxy = Proxy::before(driver, &origin);
     let via = forwarded(&proxy, &origin, "Via: 1.0 other").header("via").map(str::to_owned);
     assert_eq!(via.as_deref(), Some("1.0 other"));
-    let ours = origin.last().head.lines().filter(|line| line.starts_with("Via: 1.1 ")).map(|line| line[5..].to_owned()).next().unwrap();
+    let ours = origin
+        .last()
+        .head
+        .lines()
+        .filter(|line| line.starts_with("Via: 1.1 "))
+        .map(|line| line[5..].to_owned())
+        .next()
+        .unwrap();
     let twenty = "1.1 x, ".repeat(19) + "1.1 y";
     for value in [ours.as_str(), &format!("1.0 a, {ours}"), &twenty] {
         let before = origin.byte_count();
@@ -241,7 +252,8 @@ fn c11(driver: Driver) {
 
 fn c12(driver: Driver) {
     let origin = Origin::echo();
-    let routes = "[[route]]\npath = \"/secret\"\nrespond = { status = 418 }\n[[route]]\ncluster = \"app\"\n";
+    let routes =
+        "[[route]]\npath = \"/secret\"\nrespond = { status = 418 }\n[[route]]\ncluster = \"app\"\n";
     let proxy = Proxy::with(driver, &origin, routes);
     let request = forwarded(
         &proxy,

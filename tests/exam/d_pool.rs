@@ -74,10 +74,15 @@ fn d01(driver: Driver) {
         // A pooled connection first, so that the fault happens on one that was used before.
         assert_eq!(bench.proxy.get("/mark/before").body, b"/mark/before");
         let mut client = bench.proxy.connect();
-        client.send(format!("GET /fault/{at} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"));
+        client.send(format!(
+            "GET /fault/{at} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
+        ));
         let (bytes, _) = client.read_to_end();
         let text = String::from_utf8_lossy(&bytes);
-        assert!(!text.contains("fake") || text.matches("HTTP/1.1 200").count() == 0, "{at}: {text}");
+        assert!(
+            !text.contains("fake") || text.matches("HTTP/1.1 200").count() == 0,
+            "{at}: {text}"
+        );
         mark(&bench.proxy);
     }
 }
@@ -108,7 +113,9 @@ fn d03(driver: Driver) {
     for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
         let before = origin.requests().len();
         let mut client = proxy.connect();
-        client.send(format!("POST /up HTTP/1.1\r\nHost: a.example\r\n{framing}\r\n\r\n5\r\nhello\r\n"));
+        client.send(format!(
+            "POST /up HTTP/1.1\r\nHost: a.example\r\n{framing}\r\n\r\n5\r\nhello\r\n"
+        ));
         until("the origin to see the beginning", || {
             String::from_utf8_lossy(&origin.bytes().concat()).matches("/up").count() > 0
         });
@@ -125,7 +132,10 @@ fn d04(driver: Driver) {
             if request.path().starts_with("/mark/") {
                 link.body(&mut request);
                 let body = request.path();
-                link.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+                link.send(format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                ));
             } else {
                 link.send("HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig");
                 link.body(&mut request);
@@ -171,7 +181,9 @@ fn d05(driver: Driver) {
         let before = count(&origin, "POST /three");
         let mut client = proxy.connect();
         let length = body.len();
-        client.send(format!("POST /three HTTP/1.1\r\nHost: a.example\r\nContent-Length: {length}\r\n\r\n{body}"));
+        client.send(format!(
+            "POST /three HTTP/1.1\r\nHost: a.example\r\nContent-Length: {length}\r\n\r\n{body}"
+        ));
         assert_eq!(client.reply().status, 502, "a POST may have been executed");
         assert_eq!(count(&origin, "POST /three"), before + 1, "it is never sent twice");
     }
@@ -202,7 +214,7 @@ fn d07(driver: Driver) {
     let random = std::sync::Mutex::new(Random::new(7));
     let origin = Origin::raw(move |link| {
         while let Some(request) = link.request() {
-            let wait = 150 + random.lock().unwrap().next() % 300;
+            let wait = 150 + random.lock().unwrap().bits() % 300;
             std::thread::park_timeout(Duration::from_millis(wait));
             let body = request.path();
             link.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
@@ -221,7 +233,11 @@ fn d07(driver: Driver) {
                     let reply = client.reply();
                     match reply.status {
                         200 => {
-                            assert_eq!(reply.body, path.as_bytes(), "a late answer of another request");
+                            assert_eq!(
+                                reply.body,
+                                path.as_bytes(),
+                                "a late answer of another request"
+                            );
                             fine.fetch_add(1, Ordering::Relaxed);
                         }
                         504 => {
@@ -239,7 +255,10 @@ fn d07(driver: Driver) {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     let (late, fine) = (late.load(Ordering::Relaxed), fine.load(Ordering::Relaxed));
     assert_eq!(late + fine, 2000);
-    assert!(late > 50 && fine > 50, "the race was met from both sides: {late} late, {fine} in time");
+    assert!(
+        late > 50 && fine > 50,
+        "the race was met from both sides: {late} late, {fine} in time"
+    );
 }
 
 fn d08(driver: Driver) {
@@ -257,11 +276,20 @@ fn d08(driver: Driver) {
     });
     let routes = "[[route]]\npath = \"/here\"\nrespond = { body = \"here\" }\n[[route]]\npath = \"/\"\ncluster = \"app\"\nmethods = [\"GET\", \"HEAD\", \"POST\"]\n";
     let proxy = Proxy::with(driver, &origin, routes);
-    let kinds = ["GET /plain", "HEAD /plain", "GET /304", "GET /chunked", "GET /here", "POST /post", "PUT /no"];
+    let kinds = [
+        "GET /plain",
+        "HEAD /plain",
+        "GET /304",
+        "GET /chunked",
+        "GET /here",
+        "POST /post",
+        "PUT /no",
+    ];
     let mut all = String::new();
     for number in 0..50 {
         let kind = kinds[number % kinds.len()];
-        let (lines, body) = if kind.starts_with("POST") { ("Content-Length: 4\r\n", "body") } else { ("", "") };
+        let (lines, body) =
+            if kind.starts_with("POST") { ("Content-Length: 4\r\n", "body") } else { ("", "") };
         all.push_str(&format!("{kind}/{number} HTTP/1.1\r\nHost: a.example\r\n{lines}\r\n{body}"));
     }
     let mut client = proxy.connect();
@@ -313,8 +341,9 @@ fn d09(driver: Driver) {
              [[cluster]]\nname = \"app\"\nproxy_protocol = \"{version}\"\n[[cluster.endpoint]]\naddress = \"{{origin}}\"\n"
         );
         let proxy = Proxy::with(driver, &origin, &more);
-        let clients: Vec<SocketAddr> =
-            (1..=8).map(|number| format!("10.0.0.{number}:{}", 1000 + number).parse().unwrap()).collect();
+        let clients: Vec<SocketAddr> = (1..=8)
+            .map(|number| format!("10.0.0.{number}:{}", 1000 + number).parse().unwrap())
+            .collect();
         let mut open: Vec<_> = clients
             .iter()
             .map(|source| {

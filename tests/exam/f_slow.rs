@@ -95,7 +95,9 @@ fn f03(driver: Driver) {
         client.send(format!("POST /up HTTP/1.1\r\nHost: a.example\r\n{framing}\r\n\r\n"));
         let took = drip(&mut client, b"1\r\na\r\n", Duration::from_millis(50));
         assert!(took < Duration::from_secs(8), "cut by the minimum rate");
-        until("the origin to see it break off", || origin.requests().iter().any(|one| !one.is_complete));
+        until("the origin to see it break off", || {
+            origin.requests().iter().any(|one| !one.is_complete)
+        });
     }
     assert!(origin.requests().iter().all(|one| !one.is_complete));
     mark(&proxy);
@@ -239,7 +241,9 @@ fn f09(driver: Driver) {
     let config = format!("{}[timeouts]\nhead = \"20s\"\n", plain(&origin));
     let proxy = Proxy::run(driver, &config, &[], Some(64));
     let mut clients: Vec<Client> = (0..150).map(|_| Client::connect(proxy.address)).collect();
-    clients.iter_mut().for_each(|client| drop(client.try_send("GET / HTTP/1.1\r\n")));
+    for client in &mut clients {
+        client.try_send("GET / HTTP/1.1\r\n");
+    }
     // Until nobody is left who could be ended: all have begun.
     until("no idle one to be left", || proxy.log().contains(" 0 idle connections"));
     let ticks = proxy.cpu_ticks();
@@ -264,7 +268,9 @@ fn f09(driver: Driver) {
 
 fn f10(driver: Driver) {
     let origin = Origin::echo();
-    for (limit, is_per_client) in [("connections = 10", false), ("connections_per_client = 10", true)] {
+    for (limit, is_per_client) in
+        [("connections = 10", false), ("connections_per_client = 10", true)]
+    {
         let mut proxy = Proxy::with(driver, &origin, &format!("[limits]\n{limit}\n"));
         let mut inside: Vec<Client> = (0..10).map(|_| proxy.connect()).collect();
         for client in &mut inside {
@@ -293,7 +299,12 @@ fn f10(driver: Driver) {
 
 /// A connection from an address of our choice, by way of a bound socket.
 fn socket_from(source: &str, target: std::net::SocketAddr) -> std::net::TcpStream {
-    #[expect(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, reason = "bind before connect")]
+    #[expect(
+        unsafe_code,
+        clippy::undocumented_unsafe_blocks,
+        clippy::multiple_unsafe_ops_per_block,
+        reason = "bind before connect"
+    )]
     unsafe {
         use std::os::fd::FromRawFd;
         let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
@@ -319,13 +330,17 @@ fn f11(driver: Driver) {
         let before = proxy.cpu_ticks();
         let mut client = proxy.connect();
         for number in 0..3000 {
-            client.send(format!("GET /?{number} HTTP/1.1\r\nHost: a.example\r\n{}\r\n", lines(number)));
+            client.send(format!(
+                "GET /?{number} HTTP/1.1\r\nHost: a.example\r\n{}\r\n",
+                lines(number)
+            ));
             assert_eq!(client.reply().status, 200);
         }
         proxy.cpu_ticks() - before
     };
     let same = ticks_of(&|_| "X-A: 1\r\n".repeat(90));
-    let distinct = ticks_of(&|number| (0..90).map(|at| format!("X-{}: 1\r\n", number * 90 + at)).collect());
+    let distinct =
+        ticks_of(&|number| (0..90).map(|at| format!("X-{}: 1\r\n", number * 90 + at)).collect());
     assert!(distinct <= 2 * same + 10, "{distinct} ticks for distinct names, {same} for one name");
     // More than the cap is refused before it costs anything.
     let mut client = proxy.connect();
@@ -369,7 +384,8 @@ fn f13(driver: Driver) {
         if request.path().starts_with("/mark/") {
             link.body(&mut request);
             let body = request.path();
-            return link.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+            return link
+                .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
         }
         let mut read = link.rest.len();
         let mut block = vec![0; 1 << 16];
@@ -430,7 +446,10 @@ fn f15(driver: Driver) {
     let origin = Origin::echo();
     let proxy = Proxy::with(driver, &origin, "[limits]\nbody = \"1KiB\"\n");
     let mut client = proxy.connect();
-    client.send(format!("POST /ok HTTP/1.1\r\nHost: a.example\r\nContent-Length: 1024\r\n\r\n{}", "a".repeat(1024)));
+    client.send(format!(
+        "POST /ok HTTP/1.1\r\nHost: a.example\r\nContent-Length: 1024\r\n\r\n{}",
+        "a".repeat(1024)
+    ));
     assert_eq!(client.reply().status, 200);
     let before = origin.byte_count();
     let mut client = proxy.connect();

@@ -90,7 +90,9 @@ impl Client {
             match self.stream.read(&mut block) {
                 Ok(0) => return (std::mem::take(&mut self.rest), End::Fin),
                 Ok(len) => self.rest.extend_from_slice(&block[..len]),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
                     return (std::mem::take(&mut self.rest), End::Open);
                 }
                 Err(_) => return (std::mem::take(&mut self.rest), End::Reset),

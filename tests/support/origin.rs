@@ -72,8 +72,11 @@ impl Origin {
                     return;
                 }
                 let before = link.written();
-                let does =
-                    if request.path().starts_with("/mark/") { Does::Keep } else { script(&request, link) };
+                let does = if request.path().starts_with("/mark/") {
+                    Does::Keep
+                } else {
+                    script(&request, link)
+                };
                 if link.written() == before && does == Does::Keep {
                     let body = request.path();
                     let body = if request.head.starts_with("HEAD") { "" } else { body };
@@ -281,6 +284,10 @@ fn check_head(head: &str) {
     for line in lines[1..].iter().filter(|line| !line.is_empty()) {
         let (name, value) = line.split_once(':').expect("a colon");
         assert!(!name.is_empty() && !name.contains([' ', '\t', '_']), "{line:?}");
-        assert!(value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte) || byte >= 0x80));
+        assert!(
+            value
+                .bytes()
+                .all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte) || byte >= 0x80)
+        );
     }
 }

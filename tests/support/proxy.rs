@@ -71,8 +71,13 @@ impl Proxy {
                 shared.lock().unwrap().push_str(&format!("{line}\n"));
             }
         });
-        let mut proxy =
-            Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, file, may_panic: false };
+        let mut proxy = Self {
+            child,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            log,
+            file,
+            may_panic: false,
+        };
         until("the proxy to listen", || {
             assert!(proxy.child.try_wait().unwrap().is_none(), "it ended: {}", proxy.log());
             proxy.log().contains("listening on")
@@ -85,7 +90,10 @@ impl Proxy {
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let log = self.log();
         let line = log.lines().find(|line| line.contains("listening on")).unwrap_or_default();
-        line.split("http://").skip(1).filter_map(|rest| rest.split([',', ' ']).next()?.parse().ok()).collect()
+        line.split("http://")
+            .skip(1)
+            .filter_map(|rest| rest.split([',', ' ']).next()?.parse().ok())
+            .collect()
     }
 
     /// What it wrote to standard error.
@@ -110,7 +118,8 @@ impl Proxy {
 
     /// A signal.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        let sent =
+            Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(sent.unwrap().success());
     }
 
@@ -158,7 +167,11 @@ impl Drop for Proxy {
         if !std::thread::panicking() {
             let code = died.and_then(|status| status.code());
             assert!(died.is_none() || code == Some(0), "the proxy died: {}", self.log());
-            assert!(self.may_panic || !self.log().contains("panicked at"), "a task panicked: {}", self.log());
+            assert!(
+                self.may_panic || !self.log().contains("panicked at"),
+                "a task panicked: {}",
+                self.log()
+            );
         } else {
             println!("--- proxy said ---\n{}", self.log());
         }

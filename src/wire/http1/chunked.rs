@@ -217,10 +217,31 @@ mod tests {
         let extensions = format!("1;{}\r\n", "a".repeat(5000));
         let trailers = format!("0\r\nX: {}\r\n\r\n", "a".repeat(10_000));
         for input in [
-            "\r\n", "0x2\r\n", "+2\r\n", "-0\r\n", "2_0\r\n", "2junk\r\n", " 2\r\n", "2 \r\n", "2\n",
-            "2;\n", "2\r;", "2;a\rb", "2;a\0\r\n", "2\r\nabXX", "2\r\nab\n", "0\n\n", "0\r\n\n",
-            "0\r\n\rX", "0\r\nX: y\n\r\n", "0\r\n X: y\r\n\r\n", "11111111111111111\r\n", ";a\r\n",
-            "1\r\na\r\n\r\n", "0\r\nX\rY", "g\r\n",
+            "\r\n",
+            "0x2\r\n",
+            "+2\r\n",
+            "-0\r\n",
+            "2_0\r\n",
+            "2junk\r\n",
+            " 2\r\n",
+            "2 \r\n",
+            "2\n",
+            "2;\n",
+            "2\r;",
+            "2;a\rb",
+            "2;a\0\r\n",
+            "2\r\nabXX",
+            "2\r\nab\n",
+            "0\n\n",
+            "0\r\n\n",
+            "0\r\n\rX",
+            "0\r\nX: y\n\r\n",
+            "0\r\n X: y\r\n\r\n",
+            "11111111111111111\r\n",
+            ";a\r\n",
+            "1\r\na\r\n\r\n",
+            "0\r\nX\rY",
+            "g\r\n",
         ]
         .into_iter()
         .chain([extensions.as_str(), trailers.as_str()])

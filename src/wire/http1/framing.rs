@@ -140,12 +140,16 @@ mod tests {
         assert_eq!(request(v11, &facts(&["12"], &[])), Ok(Framing::Length(12)));
         assert_eq!(request(v11, &facts(&[], &["Chunked"])), Ok(Framing::Chunked));
         assert_eq!(request(v11, &facts(&["0"], &["chunked"])), Err(Kind::LengthAndChunked));
-        assert_eq!(request(Version::Http10, &facts(&[], &["chunked"])), Err(Kind::TransferEncoding));
+        assert_eq!(
+            request(Version::Http10, &facts(&[], &["chunked"])),
+            Err(Kind::TransferEncoding)
+        );
         assert_eq!(request(v11, &facts(&["2", "2"], &[])), Err(Kind::ContentLength));
         for length in ["+2", "-0", "0x2", "1_0", "\"2\"", "2;", "1 0", "", "2, 2", "0, 34"] {
             assert_eq!(request(v11, &facts(&[length], &[])), Err(Kind::ContentLength), "{length}");
         }
-        for coding in ["identity", "gzip, chunked", "chunked, chunked", ",chunked", "\"chunked\"", ""]
+        for coding in
+            ["identity", "gzip, chunked", "chunked, chunked", ",chunked", "\"chunked\"", ""]
         {
             let found = request(v11, &facts(&[], &[coding]));
             assert_eq!(found, Err(Kind::TransferEncoding), "{coding}");

@@ -189,7 +189,11 @@ fn status_line(head: &ResponseHead, out: &mut Writer<'_>) {
     out.put(b" ");
     // The upstream's own phrase may hold octets that some client misreads; ours cannot.
     let reason = canned::reason(head.status);
-    if reason.is_empty() { out.put(head.reason()) } else { out.put(reason.as_bytes()) }
+    if reason.is_empty() {
+        out.put(head.reason())
+    } else {
+        out.put(reason.as_bytes())
+    }
     out.put(b"\r\n");
 }
 
