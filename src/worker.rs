@@ -12,12 +12,12 @@ use crossbeam_channel::Sender;
 
 use crate::base::clock;
 use crate::base::id::{ListenerId, ShardId};
-use crate::base::limits::SWEEP_EVERY;
+use crate::base::limits::{ACCEPT_PAUSE, SWEEP_EVERY};
 use crate::downstream;
 use crate::net::listener::{Accepted, Acceptor};
 use crate::net::log_file::LogSender;
 use crate::net::mailbox::{Mailbox, Receiver};
-use crate::net::runtime::{Loop, sleep, spawn};
+use crate::net::runtime::{Loop, Ticker, sleep, spawn};
 use crate::shard::command::{Command, Report};
 use crate::shard::{Plan, Shard};
 
@@ -75,9 +75,10 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     }
     let mailbox = commands.open()?;
     for (listener, acceptor) in &acceptors {
-        spawn(downstream::accept(Rc::clone(&shard), Rc::clone(acceptor), *listener));
+        let pause = Ticker::new(ACCEPT_PAUSE)?;
+        spawn(downstream::accept(Rc::clone(&shard), Rc::clone(acceptor), *listener, pause));
     }
-    spawn(tick(Rc::clone(&shard)));
+    spawn(tick(Rc::clone(&shard), Ticker::new(SWEEP_EVERY)?));
     let _ = reports.send(started);
     obey(&shard, &mailbox).await;
     let cut = drain(&shard, &acceptors).await;
@@ -86,9 +87,9 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     Ok(())
 }
 
-async fn tick(shard: Rc<Shard>) {
+async fn tick(shard: Rc<Shard>, ticker: Ticker) {
     loop {
-        sleep(SWEEP_EVERY).await;
+        ticker.tick().await;
         shard.tick();
     }
 }

@@ -11,7 +11,7 @@ use crate::base::id::ListenerId;
 use crate::base::limits::{LINGER, LINGER_BYTES};
 use crate::exchange::side::{Answer, Downstream, Next};
 use crate::exchange::{refuse, serve as serve_exchange};
-use crate::message::hop::Client;
+use crate::message::hop::{AddressText, Client};
 use crate::net::buffer::Size;
 use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
@@ -27,13 +27,18 @@ pub async fn serve(shard: &Rc<Shard>, stream: Stream, address: SocketAddr, liste
         stream,
         inbound: Inbound::default(),
         address,
-        is_trusted: shard.listener(listener).trusts(address.ip()),
+        client: Client {
+            peer: address.ip(),
+            text: AddressText::new(address.ip()),
+            is_trusted: shard.listener(listener).trusts(address.ip()),
+            is_secure: false,
+        },
         listener,
         born: shard.now(),
         served: 0,
     };
     if shard.listener(listener).proxy_protocol
-        && connection.is_trusted
+        && connection.client.is_trusted
         && !connection.read_proxy_header().await
     {
         return;
@@ -52,7 +57,7 @@ struct Connection<'a> {
     stream: Stream,
     inbound: Inbound,
     address: SocketAddr,
-    is_trusted: bool,
+    client: Client,
     listener: ListenerId,
     born: Moment,
     served: u64,
@@ -75,10 +80,9 @@ impl Connection<'_> {
         if self.inbound.is_empty() && !self.first_bytes().await {
             return None;
         }
-        let head = self.read_head().await;
         let mut work = self.shard.workspace();
-        let parsed = match head {
-            Ok(found) => self.parse(found, &mut work),
+        let parsed = match self.read_head(&mut work).await {
+            Ok(()) => Ok(()),
             Err(NoHead::Fault(kind)) => Err(kind),
             Err(NoHead::Quiet) => {
                 self.shard.give(work);
@@ -93,11 +97,7 @@ impl Connection<'_> {
             stream: &self.stream,
             inbound: &mut self.inbound,
             listener: self.listener,
-            client: Client {
-                peer: self.address.ip(),
-                is_trusted: self.is_trusted,
-                is_secure: false,
-            },
+            client: self.client,
             address: self.address,
             may_keep,
             answer: Answer::default(),
@@ -125,9 +125,21 @@ impl Connection<'_> {
         matches!(read, Ok(1..))
     }
 
+    /// Reads a head and parses it. Nearly always it has come whole.
+    async fn read_head(&mut self, work: &mut Workspace) -> std::result::Result<(), NoHead> {
+        let limits = &self.shard.listener(self.listener).head;
+        let at_once = parse::request_at_once(self.inbound.data(), limits, &mut work.request);
+        if let Some(len) = at_once {
+            self.inbound.consume(len, &self.shard.buffers);
+            return Ok(());
+        }
+        let found = self.find_head().await?;
+        self.parse(found, work).map_err(NoHead::Fault)
+    }
+
     /// Reads up to the end of a head. The deadline is absolute: a byte now and then does not buy
     /// time (RELIABILITY F02).
-    async fn read_head(&mut self) -> std::result::Result<Found, NoHead> {
+    async fn find_head(&mut self) -> std::result::Result<Found, NoHead> {
         let listener = self.shard.listener(self.listener);
         let start = if self.served == 0 { self.born } else { self.shard.now() };
         let mut scan = Scan::default();
@@ -186,7 +198,9 @@ impl Connection<'_> {
         if let Some(source) = header.source {
             self.address = source;
             // The peer was trusted to say who connected; that one is a stranger again.
-            self.is_trusted = self.shard.listener(self.listener).trusts(source.ip());
+            self.client.is_trusted = self.shard.listener(self.listener).trusts(source.ip());
+            self.client.peer = source.ip();
+            self.client.text = AddressText::new(source.ip());
         }
         true
     }

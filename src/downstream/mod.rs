@@ -9,9 +9,9 @@ use std::rc::Rc;
 use crate::base::id::ListenerId;
 use crate::net::deadline::Class;
 use crate::net::guard::Caught;
-use crate::net::listener::{Accepted, Acceptor, pause};
+use crate::net::listener::{Accepted, Acceptor};
 use crate::net::notice;
-use crate::net::runtime::spawn;
+use crate::net::runtime::{Ticker, spawn};
 use crate::net::stream::Stream;
 use crate::shard::Shard;
 
@@ -19,7 +19,8 @@ use crate::shard::Shard;
 const MAKE_ROOM: usize = 16;
 
 /// Accepts until the listener is shut down.
-pub async fn accept(shard: Rc<Shard>, acceptor: Rc<Acceptor>, listener: ListenerId) {
+/// `pause` is the wait after a shortage; it must be there before descriptors run out.
+pub async fn accept(shard: Rc<Shard>, acceptor: Rc<Acceptor>, listener: ListenerId, pause: Ticker) {
     let mut last_warning = None;
     loop {
         match acceptor.accept().await {
@@ -38,7 +39,7 @@ pub async fn accept(shard: Rc<Shard>, acceptor: Rc<Acceptor>, listener: Listener
                          Raise the limit on open files (ulimit -n) or lower limits.connections"
                     ));
                 }
-                pause().await;
+                pause.pause().await;
             }
             Accepted::Closed => return,
         }

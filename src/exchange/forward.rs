@@ -114,8 +114,12 @@ fn prepare(
     let id = uuid::Builder::from_unix_timestamp_millis(shard.wall(), &random).into_uuid();
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     let id = id.hyphenated().encode_lower(&mut text);
-    let added =
-        Added { client: down.client, via: shard.plan.name.as_bytes(), request_id: id.as_bytes() };
+    let added = Added {
+        client: down.client,
+        via: shard.plan.name.as_bytes(),
+        via_line: &shard.plan.via,
+        request_id: id.as_bytes(),
+    };
     hop::forward_request(request, &added)?;
     rewrite::fields(&mut request.fields, &route.request_headers);
     Ok(())

@@ -41,57 +41,57 @@ pub enum Name {
 }
 
 impl Name {
-    /// Recognises a field name, whatever its case.
+    /// Recognises a field name, whatever its case. Length and first letter leave one candidate.
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
-        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        // By length first: most names differ there.
-        let candidates: &[(&str, Self)] = match name.len() {
-            2 => &[("te", Self::Te)],
-            3 => &[("via", Self::Via)],
-            4 => &[("host", Self::Host), ("date", Self::Date)],
-            5 => &[("proxy", Self::Proxy)],
-            6 => &[("accept", Self::Accept), ("cookie", Self::Cookie), ("expect", Self::Expect)],
-            7 => &[
-                ("referer", Self::Referer),
-                ("upgrade", Self::Upgrade),
-                ("trailer", Self::Trailer),
-            ],
-            9 => &[("forwarded", Self::Forwarded), ("x-real-ip", Self::XRealIp)],
-            10 => &[
-                ("connection", Self::Connection),
-                ("user-agent", Self::UserAgent),
-                ("set-cookie", Self::SetCookie),
-                ("keep-alive", Self::KeepAlive),
-            ],
-            12 => &[
-                ("x-request-id", Self::XRequestId),
-                ("max-forwards", Self::MaxForwards),
-                ("proxy-status", Self::ProxyStatus),
-            ],
-            13 => &[("authorization", Self::Authorization)],
-            14 => {
-                &[("content-length", Self::ContentLength), ("http2-settings", Self::Http2Settings)]
-            }
-            15 => &[("x-forwarded-for", Self::XForwardedFor)],
-            16 => &[
-                ("x-forwarded-host", Self::XForwardedHost),
-                ("x-forwarded-port", Self::XForwardedPort),
-                ("proxy-connection", Self::ProxyConnection),
-            ],
-            17 => &[
-                ("transfer-encoding", Self::TransferEncoding),
-                ("x-forwarded-proto", Self::XForwardedProto),
-            ],
-            18 => &[("proxy-authenticate", Self::ProxyAuthenticate)],
-            19 => &[("proxy-authorization", Self::ProxyAuthorization)],
-            _ => &[],
+        let Some(first) = name.first() else { return Self::Other };
+        let (known, found): (&str, Self) = match (name.len(), first | 0x20) {
+            (2, b't') => ("te", Self::Te),
+            (3, b'v') => ("via", Self::Via),
+            (4, b'h') => ("host", Self::Host),
+            (4, b'd') => ("date", Self::Date),
+            (5, b'p') => ("proxy", Self::Proxy),
+            (6, b'a') => ("accept", Self::Accept),
+            (6, b'c') => ("cookie", Self::Cookie),
+            (6, b'e') => ("expect", Self::Expect),
+            (7, b'r') => ("referer", Self::Referer),
+            (7, b'u') => ("upgrade", Self::Upgrade),
+            (7, b't') => ("trailer", Self::Trailer),
+            (9, b'f') => ("forwarded", Self::Forwarded),
+            (9, b'x') => ("x-real-ip", Self::XRealIp),
+            (10, b'c') => ("connection", Self::Connection),
+            (10, b'u') => ("user-agent", Self::UserAgent),
+            (10, b's') => ("set-cookie", Self::SetCookie),
+            (10, b'k') => ("keep-alive", Self::KeepAlive),
+            (12, b'x') => ("x-request-id", Self::XRequestId),
+            (12, b'm') => ("max-forwards", Self::MaxForwards),
+            (12, b'p') => ("proxy-status", Self::ProxyStatus),
+            (13, b'a') => ("authorization", Self::Authorization),
+            (14, b'c') => ("content-length", Self::ContentLength),
+            (14, b'h') => ("http2-settings", Self::Http2Settings),
+            (16, b'p') => ("proxy-connection", Self::ProxyConnection),
+            (17, b't') => ("transfer-encoding", Self::TransferEncoding),
+            (18, b'p') => ("proxy-authenticate", Self::ProxyAuthenticate),
+            (19, b'p') => ("proxy-authorization", Self::ProxyAuthorization),
+            (13.., b'x') => return Self::forwarded(name),
+            _ => return Self::Other,
         };
-        if let Some((_, found)) = candidates.iter().find(|(known, _)| is(known)) {
-            return *found;
+        if is_same(name, known.as_bytes()) { found } else { Self::Other }
+    }
+
+    /// `X-Forwarded-` and something.
+    fn forwarded(name: &[u8]) -> Self {
+        let (prefix, rest) = name.split_at(12);
+        if !is_same(prefix, b"x-forwarded-") {
+            return Self::Other;
         }
-        let forwarded = name.len() > 12 && name[..12].eq_ignore_ascii_case(b"x-forwarded-");
-        if forwarded { Self::XForwardedOther } else { Self::Other }
+        match rest.to_ascii_lowercase().as_slice() {
+            b"for" => Self::XForwardedFor,
+            b"proto" => Self::XForwardedProto,
+            b"host" => Self::XForwardedHost,
+            b"port" => Self::XForwardedPort,
+            _ => Self::XForwardedOther,
+        }
     }
 
     const fn bit(self) -> u64 {
@@ -106,20 +106,48 @@ pub struct Span {
     len: u32,
 }
 
+/// A field line as it goes out: `name: value` and CRLF, from `at` to `end` of the block.
 #[derive(Clone, Copy, Debug)]
 struct Line {
-    name: Span,
-    value: Span,
+    at: u32,
+    name_len: u32,
+    end: u32,
     known: Name,
 }
 
 /// A list of fields in the order they came, with their case, in one reusable block of bytes.
+/// Every indexed line of the block is in canonical form, so that neighbours go out together.
 /// Clearing keeps the memory, so that a recycled list allocates nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
     bytes: Vec<u8>,
     lines: Vec<Line>,
     present: u64,
+}
+
+/// A field section that was taken over; see [`Fields::begin_section`].
+#[derive(Debug)]
+pub struct Section {
+    at: usize,
+    from: usize,
+    len: usize,
+}
+
+/// A field that is the same for many messages, made once.
+#[derive(Clone, Debug)]
+pub struct FieldLine {
+    bytes: Box<[u8]>,
+    name_len: usize,
+    known: Name,
+}
+
+impl FieldLine {
+    /// A field line.
+    #[must_use]
+    pub fn new(known: Name, name: &[u8], value: &[u8]) -> Self {
+        let bytes = [name, b": ", value, b"\r\n"].concat().into_boxed_slice();
+        Self { bytes, name_len: name.len(), known }
+    }
 }
 
 /// One field as seen by a reader.
@@ -162,19 +190,62 @@ impl Fields {
 
     /// Adds a field whose name was already recognised.
     pub fn push_known(&mut self, known: Name, name: &[u8], value: &[u8]) {
-        let (name, value) = (self.store(name), self.store(value));
-        self.lines.push(Line { name, value, known });
-        self.present |= known.bit();
+        self.push_parts(known, name, &[value]);
     }
 
     /// Adds a field whose value is made of pieces.
     pub fn push_parts(&mut self, known: Name, name: &[u8], parts: &[&[u8]]) {
-        let name = self.store(name);
         let at = self.bytes.len();
+        let value_len: usize = parts.iter().map(|part| part.len()).sum();
+        self.bytes.reserve(name.len() + value_len + 4);
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(b": ");
         parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
-        let value = span(at, self.bytes.len() - at);
-        self.lines.push(Line { name, value, known });
+        self.bytes.extend_from_slice(b"\r\n");
+        self.index(at, name.len(), self.bytes.len(), known);
+    }
+
+    /// Adds a field that was made before: name, colon, space, value and CRLF.
+    pub fn push_line(&mut self, line: &FieldLine) {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&line.bytes);
+        self.index(at, line.name_len, self.bytes.len(), line.known);
+    }
+
+    fn index(&mut self, at: usize, name_len: usize, end: usize, known: Name) {
+        let (whole, name) = (span(at, end - at), span(at, name_len));
+        self.lines.push(Line {
+            at: whole.at,
+            name_len: name.len,
+            end: whole.at + whole.len,
+            known,
+        });
         self.present |= known.bit();
+    }
+
+    /// For the codec: takes the field section of a parsed head over, all of it at once. Only what
+    /// is then given to `push_section` can be reached.
+    pub fn begin_section(&mut self, section: &[u8]) -> Section {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(section);
+        Section { at, from: section.as_ptr() as usize, len: section.len() }
+    }
+
+    /// For the codec: a field that was found in the section. A line that is in canonical form
+    /// already is only indexed; any other is written anew.
+    pub fn push_section(&mut self, section: &Section, known: Name, name: &[u8], value: &[u8]) {
+        // Where the value's slice stands behind the name's says how the line was written.
+        let offset = (name.as_ptr() as usize).wrapping_sub(section.from);
+        let gap = (value.as_ptr() as usize).wrapping_sub(name.as_ptr() as usize);
+        let end = offset.saturating_add(name.len() + value.len() + 4);
+        if gap == name.len() + 2 && end <= section.len {
+            let (at, end) = (section.at + offset, section.at + end);
+            let colon = at + name.len();
+            if &self.bytes[colon..colon + 2] == b": " && &self.bytes[end - 2..end] == b"\r\n" {
+                return self.index(at, name.len(), end, known);
+            }
+        }
+        self.push_known(known, name, value);
     }
 
     /// Takes every field of this name out and adds one.
@@ -200,7 +271,7 @@ impl Fields {
     /// The values of every field of this name, in order.
     pub fn values(&self, known: Name) -> impl Iterator<Item = &[u8]> {
         let lines = if self.has(known) { self.lines.as_slice() } else { &[] };
-        lines.iter().filter(move |line| line.known == known).map(|line| self.text(line.value))
+        lines.iter().filter(move |line| line.known == known).map(|line| self.value_of(line))
     }
 
     /// The values of every field of this name, known or not, in order.
@@ -231,8 +302,8 @@ impl Fields {
             Name::Other | Name::XForwardedOther => {
                 let Self { bytes, lines, .. } = self;
                 lines.retain(|line| {
-                    let at = line.name.at as usize;
-                    !bytes[at..at + line.name.len as usize].eq_ignore_ascii_case(name)
+                    let at = line.at as usize;
+                    !bytes[at..at + line.name_len as usize].eq_ignore_ascii_case(name)
                 });
             }
             known => self.remove(known),
@@ -242,9 +313,26 @@ impl Fields {
     /// All fields, in order.
     pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
         self.lines.iter().map(|line| Field {
-            name: self.text(line.name),
-            value: self.text(line.value),
+            name: &self.bytes[line.at as usize..(line.at + line.name_len) as usize],
+            value: self.value_of(line),
             known: line.known,
+        })
+    }
+
+    fn value_of(&self, line: &Line) -> &[u8] {
+        &self.bytes[(line.at + line.name_len + 2) as usize..(line.end - 2) as usize]
+    }
+
+    /// The fields as lines that end in CRLF; neighbours in the block come together.
+    pub fn blocks(&self) -> impl Iterator<Item = &[u8]> {
+        let mut lines = self.lines.iter().peekable();
+        std::iter::from_fn(move || {
+            let first = lines.next()?;
+            let mut end = first.end;
+            while let Some(next) = lines.next_if(|next| next.at == end) {
+                end = next.end;
+            }
+            Some(&self.bytes[first.at as usize..end as usize])
         })
     }
 
@@ -263,8 +351,32 @@ impl Fields {
     /// An upper bound of what these fields take on an HTTP/1 wire.
     #[must_use]
     pub fn wire_len(&self) -> usize {
-        self.bytes.len() + 4 * self.lines.len()
+        self.bytes.len()
     }
+}
+
+/// Whether a field name is a known one, eight octets at a time. `known` is in lower case and of the
+/// same length. Among the octets that a name may hold, setting the case bit makes only a letter
+/// equal to its lower case.
+#[inline]
+fn is_same(name: &[u8], known: &[u8]) -> bool {
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    let word = |bytes: &[u8], at: usize| {
+        bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map_or(0, u64::from_le_bytes)
+    };
+    let len = known.len();
+    if len < 8 || name.len() != len {
+        return name.eq_ignore_ascii_case(known);
+    }
+    let mut at = 0;
+    while at + 8 <= len {
+        if word(name, at) | CASE != word(known, at) {
+            return false;
+        }
+        at += 8;
+    }
+    // The last eight overlap those before.
+    word(name, len - 8) | CASE == word(known, len - 8)
 }
 
 /// The members of a comma-separated list in several values (RFC 9110 section 5.6.1), empty ones

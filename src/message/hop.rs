@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use crate::base::error::{Kind, Result};
 use crate::base::limits;
-use crate::message::fields::{Fields, Name, list};
+use crate::message::fields::{FieldLine, Fields, Name, list};
 use crate::message::head::{Options, RequestHead, ResponseHead};
 
 /// Fields that end at this connection (RFC 9110 section 7.6.1), and `Proxy`, which CGI programs
@@ -119,10 +119,36 @@ fn nominated(fields: &Fields) -> Vec<Vec<u8>> {
 pub struct Client {
     /// The peer of the connection (or what a trusted PROXY header said).
     pub peer: IpAddr,
+    /// The same as text, made once a connection.
+    pub text: AddressText,
     /// The peer's forwarding fields are believed.
     pub is_trusted: bool,
     /// The client's side of the connection is encrypted.
     pub is_secure: bool,
+}
+
+/// An IP address as text: at most 45 octets.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressText {
+    bytes: [u8; 45],
+    len: u8,
+}
+
+impl AddressText {
+    /// Formats an address.
+    #[must_use]
+    pub fn new(address: IpAddr) -> Self {
+        let mut bytes = [0; 45];
+        let mut rest = &mut bytes[..];
+        // The longest IPv6 address fits exactly.
+        let _ = write!(rest, "{address}");
+        let left = rest.len();
+        Self { len: u8::try_from(bytes.len() - left).unwrap_or(0), bytes }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
 }
 
 /// The first address from the right of X-Forwarded-For that is not a trusted proxy
@@ -180,6 +206,8 @@ pub struct Added<'a> {
     pub client: Client,
     /// Our name in Via.
     pub via: &'a [u8],
+    /// The whole Via line.
+    pub via_line: &'a FieldLine,
     /// A fresh request id, for a request that has none we believe.
     pub request_id: &'a [u8],
 }
@@ -190,8 +218,7 @@ pub struct Added<'a> {
 /// `Loop` if Via says that the request was here before, or was in too many places.
 pub fn forward_request(head: &mut RequestHead, added: &Added<'_>) -> Result<()> {
     check_loop(&head.fields, added.via)?;
-    let mut text = [0_u8; 48];
-    let address = write_address(added.client.peer, &mut text);
+    let address = added.client.text.bytes();
     let mut authority = [0_u8; limits::AUTHORITY_MAX];
     let authority = copy(head.authority(), &mut authority);
     let proto: &[u8] = if added.client.is_secure { b"https" } else { b"http" };
@@ -212,7 +239,8 @@ pub fn forward_request(head: &mut RequestHead, added: &Added<'_>) -> Result<()> 
     if !fields.has(Name::XRequestId) {
         fields.push_known(Name::XRequestId, b"X-Request-Id", added.request_id);
     }
-    append(fields, Name::Via, b"Via", &[b"1.1 ", added.via]);
+    // A line of its own is the same as another member of the list (RFC 9110 section 5.3).
+    fields.push_line(added.via_line);
     Ok(())
 }
 
@@ -232,6 +260,12 @@ fn check_loop(fields: &Fields, via: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// The Via line that every forwarded request gets.
+#[must_use]
+pub fn via_line(name: &str) -> FieldLine {
+    FieldLine::new(Name::Via, b"Via", format!("1.1 {name}").as_bytes())
+}
+
 /// Adds a member to a list field, as a line of its own: the same thing (RFC 9110 section 5.3),
 /// and nothing is rewritten. X-Forwarded-For is not always read like that, so it is joined.
 fn append(fields: &mut Fields, known: Name, name: &[u8], parts: &[&[u8]]) {
@@ -246,15 +280,6 @@ fn append(fields: &mut Fields, known: Name, name: &[u8], parts: &[&[u8]]) {
     parts.iter().for_each(|part| joined.extend_from_slice(part));
     fields.remove(known);
     fields.push_known(known, name, &joined);
-}
-
-fn write_address(address: IpAddr, out: &mut [u8]) -> &[u8] {
-    let len = out.len();
-    let mut rest = &mut out[..];
-    // An IPv6 address takes at most 45 octets.
-    let _ = write!(rest, "{address}");
-    let written = len - rest.len();
-    &out[..written]
 }
 
 fn copy<'a>(from: &[u8], to: &'a mut [u8]) -> &'a [u8] {
@@ -300,7 +325,8 @@ mod tests {
     }
 
     fn client(peer: &str, is_trusted: bool) -> Client {
-        Client { peer: peer.parse().unwrap(), is_trusted, is_secure: false }
+        let peer = peer.parse().unwrap();
+        Client { peer, text: AddressText::new(peer), is_trusted, is_secure: false }
     }
 
     fn value<'a>(head: &'a RequestHead, name: &'a str) -> Vec<&'a str> {
@@ -329,7 +355,11 @@ mod tests {
         let mut head = head(&[("X-Forwarded-For", "1.2.3.4"), ("X-Real-IP", "1.2.3.4")]);
         let client = client("9.9.9.9", false);
         distrust(&mut head);
-        forward_request(&mut head, &Added { client, via: b"m", request_id: b"id" }).unwrap();
+        forward_request(
+            &mut head,
+            &Added { client, via: b"m", via_line: &via_line("m"), request_id: b"id" },
+        )
+        .unwrap();
         assert_eq!(value(&head, "x-forwarded-for"), ["9.9.9.9"]);
         assert!(value(&head, "x-real-ip").is_empty());
         assert_eq!(value(&head, "forwarded"), ["for=9.9.9.9;host=\"a.example:80\";proto=http"]);
@@ -341,7 +371,11 @@ mod tests {
     fn a_trusted_peer_is_appended_to() {
         let mut head = head(&[("X-Forwarded-For", "1.2.3.4"), ("X-Request-Id", "theirs")]);
         let client = client("::1", true);
-        forward_request(&mut head, &Added { client, via: b"m", request_id: b"id" }).unwrap();
+        forward_request(
+            &mut head,
+            &Added { client, via: b"m", via_line: &via_line("m"), request_id: b"id" },
+        )
+        .unwrap();
         assert_eq!(value(&head, "x-forwarded-for"), ["1.2.3.4, ::1"]);
         assert_eq!(value(&head, "x-request-id"), ["theirs"]);
         assert_eq!(value(&head, "forwarded"), ["for=\"[::1]\";host=\"a.example:80\";proto=http"]);
@@ -363,7 +397,9 @@ mod tests {
     #[test]
     fn loops_are_seen_in_via() {
         let mut there = head(&[("Via", "1.0 fred, 1.1 ME (comment)")]);
-        let added = Added { client: client("::1", false), via: b"me", request_id: b"" };
+        let line = via_line("me");
+        let client = client("::1", false);
+        let added = Added { client, via: b"me", via_line: &line, request_id: b"" };
         assert_eq!(forward_request(&mut there, &added), Err(Kind::Loop));
         let mut far = head(&[("Via", &"1.1 x,".repeat(20))]);
         assert_eq!(forward_request(&mut far, &added), Err(Kind::Loop));

@@ -170,12 +170,34 @@ pub fn check_authority(authority: &[u8]) -> Result<usize> {
 fn check_name(name: &[u8]) -> Result<()> {
     // A dot at the end is the root of DNS: legal, and the same host.
     let name = name.strip_suffix(b".").unwrap_or(name);
-    let is_label = |label: &[u8]| {
-        (1..=63).contains(&label.len())
-            && label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    if name.split(|byte| *byte == b'.').all(is_label) { Ok(()) } else { Err(Kind::Host) }
+    let mut label = 0;
+    for byte in name {
+        if *byte == b'.' {
+            if label == 0 {
+                return Err(Kind::Host);
+            }
+            label = 0;
+        } else if NAME_BYTES[usize::from(*byte)] && label < 63 {
+            label += 1;
+        } else {
+            return Err(Kind::Host);
+        }
+    }
+    if label == 0 { Err(Kind::Host) } else { Ok(()) }
 }
+
+/// Letters, digits, `-` and `_`.
+static NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if byte == 255 {
+            break table;
+        }
+        byte += 1;
+    }
+};
 
 /// A port: one to five digits, 1 to 65535. Never `str::parse`, which takes `+80`.
 #[must_use]

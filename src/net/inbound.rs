@@ -67,7 +67,7 @@ impl Inbound {
             Some(buffer) if buffer.space() > 0 => buffer,
             Some(full) => enlarge(full, buffers),
             None => {
-                stream.readable().await;
+                stream.quiet().await;
                 buffers.take(size)
             }
         };

@@ -10,7 +10,7 @@ use monoio::net::TcpStream;
 
 use super::socket::{self, How};
 use super::stream::into_monoio;
-use crate::base::limits::{ACCEPT_BATCH, ACCEPT_PAUSE, BACKLOG};
+use crate::base::limits::{ACCEPT_BATCH, BACKLOG};
 
 /// The sockets of one listener: they share an address, one for each worker.
 ///
@@ -92,9 +92,4 @@ impl Acceptor {
     pub fn shutdown(&self) {
         socket::shutdown(self.ready.as_raw_fd(), How::Both);
     }
-}
-
-/// Waits out a shortage. A timer of its own is fine here: there is one accept task.
-pub async fn pause() {
-    monoio::time::sleep(ACCEPT_PAUSE).await;
 }

@@ -1,10 +1,8 @@
 //! The only door between threads: a bounded queue and an eventfd that wakes the other side's
 //! ring. Many sends cost one write, as long as the receiver has not woken.
 
-#![expect(unsafe_code, reason = "reads and writes an eventfd")]
-
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -58,7 +56,7 @@ impl<T> Sender<T> {
     pub fn send(&self, message: T) -> Result<(), T> {
         self.queue.try_send(message).map_err(crossbeam_channel::TrySendError::into_inner)?;
         if !self.is_rung.swap(true, Ordering::AcqRel) {
-            ring(self.bell.as_raw_fd());
+            socket::ring(self.bell.as_raw_fd());
         }
         Ok(())
     }
@@ -83,21 +81,9 @@ impl<T> Mailbox<T> {
                 return message;
             }
             let _ = self.ready.readable(false).await;
-            silence(self.ready.as_raw_fd());
+            socket::silence(self.ready.as_raw_fd());
             // Only now may a sender ring again; what it sent before is found by the next look.
             self.is_rung.store(false, Ordering::Release);
         }
     }
-}
-
-fn ring(fd: RawFd) {
-    let one = 1_u64.to_ne_bytes();
-    // SAFETY: the pointer is good for eight octets. A full counter is a rung bell.
-    unsafe { libc::write(fd, one.as_ptr().cast(), one.len()) };
-}
-
-fn silence(fd: RawFd) {
-    let mut count = [0_u8; 8];
-    // SAFETY: the pointer is good for eight octets; the descriptor does not block.
-    unsafe { libc::read(fd, count.as_mut_ptr().cast(), count.len()) };
 }

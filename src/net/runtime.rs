@@ -5,16 +5,19 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use monoio::time::TimeDriver;
+use monoio::net::TcpStream;
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
+
+use super::socket;
+use super::stream::into_monoio;
 
 use crate::base::limits::{RING_COMPLETIONS, RING_ENTRIES};
 use crate::config::model::{Driver, Ring};
 
 /// A built runtime.
 pub enum Loop {
-    Ring(Runtime<TimeDriver<IoUringDriver>>),
-    Epoll(Runtime<TimeDriver<LegacyDriver>>),
+    Ring(Runtime<IoUringDriver>),
+    Epoll(Runtime<LegacyDriver>),
 }
 
 impl Loop {
@@ -52,7 +55,7 @@ impl Loop {
 }
 
 fn epoll() -> io::Result<Loop> {
-    RuntimeBuilder::<LegacyDriver>::new().enable_timer().build().map(Loop::Epoll)
+    RuntimeBuilder::<LegacyDriver>::new().build().map(Loop::Epoll)
 }
 
 /// Without one of the task-run flags the ring costs a third more than epoll (RUNTIME section 9);
@@ -74,7 +77,6 @@ fn io_uring(ring: Ring) -> io::Result<Loop> {
         let runtime = RuntimeBuilder::<IoUringDriver>::new()
             .with_entries(RING_ENTRIES)
             .uring_builder(builder)
-            .enable_timer()
             .build();
         match runtime {
             Ok(runtime) => return Ok(Loop::Ring(runtime)),
@@ -91,8 +93,41 @@ pub fn spawn(task: impl Future<Output = ()> + 'static) {
     drop(monoio::spawn(task));
 }
 
-/// Waits. For the few loops that live as long as their worker; a `Sleep` is too large for
-/// connections.
+/// A clock that can be waited for. The kernel keeps it, so that the loop itself never has to ask
+/// for the time: monoio's own timers read the clock on every turn.
+#[derive(Debug)]
+pub struct Ticker {
+    timer: TcpStream,
+}
+
+impl Ticker {
+    /// Ticks after each `period`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(period: Duration) -> io::Result<Self> {
+        socket::timer(period).and_then(into_monoio).map(|timer| Self { timer })
+    }
+
+    /// Waits for a tick that is still to come.
+    pub async fn pause(&self) {
+        use std::os::fd::AsRawFd;
+        socket::silence(self.timer.as_raw_fd());
+        self.tick().await;
+    }
+
+    /// Waits for the next tick; ticks that were missed count as one.
+    pub async fn tick(&self) {
+        use std::os::fd::AsRawFd;
+        let _ = self.timer.readable(false).await;
+        socket::silence(self.timer.as_raw_fd());
+    }
+}
+
+/// Waits. For the few loops that live as long as their worker, not for connections. Without a
+/// timer to be had, because descriptors have run out, it waits for nothing.
 pub async fn sleep(time: Duration) {
-    monoio::time::sleep(time).await;
+    if let Ok(ticker) = Ticker::new(time) {
+        ticker.tick().await;
+    }
 }

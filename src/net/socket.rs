@@ -178,6 +178,41 @@ pub fn eventfd() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// A timer that becomes readable after each `period`.
+///
+/// # Errors
+/// What the system says.
+pub fn timer(period: std::time::Duration) -> io::Result<OwnedFd> {
+    let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
+    // SAFETY: takes no pointers.
+    let fd = check(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let period = libc::timespec {
+        tv_sec: libc::time_t::try_from(period.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(i32::try_from(period.subsec_nanos()).unwrap_or(0)),
+    };
+    let every = libc::itimerspec { it_interval: period, it_value: period };
+    let none = std::ptr::null_mut();
+    // SAFETY: the pointer is good; the old setting is not wanted.
+    check(unsafe { libc::timerfd_settime(fd.as_raw_fd(), 0, &raw const every, none) })?;
+    Ok(fd)
+}
+
+/// Takes the count out of an eventfd or a timer.
+pub fn silence(fd: RawFd) {
+    let mut count = [0_u8; 8];
+    // SAFETY: the pointer is good for eight octets; the descriptor does not block.
+    unsafe { libc::read(fd, count.as_mut_ptr().cast(), count.len()) };
+}
+
+/// Adds one to an eventfd. A full counter is a rung bell.
+pub fn ring(fd: RawFd) {
+    let one = 1_u64.to_ne_bytes();
+    // SAFETY: the pointer is good for eight octets.
+    unsafe { libc::write(fd, one.as_ptr().cast(), one.len()) };
+}
+
 fn begun(result: libc::c_int) -> io::Result<bool> {
     if result == 0 {
         return Ok(true);

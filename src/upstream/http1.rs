@@ -66,6 +66,15 @@ pub async fn read_head(
     asked: Method,
     head: &mut ResponseHead,
 ) -> Result<()> {
+    // Nearly always it comes whole.
+    if inbound.is_empty() && !more(stream, inbound, buffers).await? {
+        return Err(Kind::UpstreamGone);
+    }
+    head.clear();
+    if let Some(len) = parse::response_at_once(inbound.data(), asked, head) {
+        inbound.consume(len, buffers);
+        return Ok(());
+    }
     let mut scan = Scan::default();
     loop {
         match scan.response(inbound.data(), &HeadLimits::RESPONSE) {
@@ -81,10 +90,17 @@ pub async fn read_head(
             }
             Err(_) => return Err(Kind::UpstreamHead),
         }
-        match inbound.fill(stream, buffers, Size::Small).await {
-            Ok(0) | Err(_) if stream.expired().is_some() => return Err(Kind::FirstByteTimeout),
-            Ok(0) | Err(_) => return Err(Kind::UpstreamGone),
-            Ok(_) => {}
+        if !more(stream, inbound, buffers).await? {
+            return Err(Kind::UpstreamGone);
         }
+    }
+}
+
+/// Reads more; `false` at the end.
+async fn more(stream: &Stream, inbound: &mut Inbound, buffers: &Buffers) -> Result<bool> {
+    match inbound.fill(stream, buffers, Size::Small).await {
+        Ok(0) | Err(_) if stream.expired().is_some() => Err(Kind::FirstByteTimeout),
+        Ok(0) | Err(_) => Ok(false),
+        Ok(_) => Ok(true),
     }
 }

@@ -7,27 +7,57 @@ use httparse::{Header, Status};
 
 use super::framing::{self, Facts};
 use crate::base::error::{Kind, Result};
-use crate::base::limits::{FIELDS_MAX, HeadLimits, METHOD_MAX, RESPONSE_FIELDS_MAX, Underscores};
-use crate::message::fields::{Fields, Name};
+use crate::base::limits::{
+    AUTHORITY_MAX, FIELDS_MAX, HeadLimits, METHOD_MAX, RESPONSE_FIELDS_MAX, Underscores,
+};
+use crate::message::fields::{Fields, Name, is_token_byte};
 use crate::message::head::{Method, RequestHead, ResponseHead, Version};
 use crate::message::hop;
 use crate::message::target::{self, Target};
+
+/// The way of nearly every request: a whole head is there at once, and nothing is wrong with it.
+/// Returns its length. Anything else is `None`, and the scan says what it is; so that a head is
+/// judged alike however it was cut.
+pub fn request_at_once(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Option<usize> {
+    if !bytes.first().is_some_and(|byte| is_token_byte(*byte)) {
+        return None;
+    }
+    match request_prefix(bytes, limits, head) {
+        Ok(Some(len)) if len <= limits.head => Some(len),
+        _ => {
+            head.clear();
+            None
+        }
+    }
+}
 
 /// Fills `head` from the octets that a scan found. `head` must be clear.
 ///
 /// # Errors
 /// The rule that was broken.
 pub fn request(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Result<()> {
+    match request_prefix(bytes, limits, head)? {
+        Some(len) if len == bytes.len() => Ok(()),
+        _ => Err(Kind::RequestLine),
+    }
+}
+
+fn request_prefix(
+    bytes: &[u8],
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+) -> Result<Option<usize>> {
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(bytes, &mut slots) {
-        Ok(Status::Complete(len)) if len == bytes.len() => {}
-        Ok(_) => return Err(Kind::RequestLine),
+    let len = match parsed.parse_with_uninit_headers(bytes, &mut slots) {
+        Ok(Status::Complete(len)) => len,
+        Ok(Status::Partial) => return Ok(None),
         Err(httparse::Error::Token | httparse::Error::NewLine) => return Err(Kind::RequestLine),
         Err(httparse::Error::Version) => return Err(version_fault(bytes)),
         Err(httparse::Error::TooManyHeaders) => return Err(Kind::HeadTooLarge),
         Err(_) => return Err(Kind::Field),
-    }
+    };
+    let bytes = &bytes[..len];
     head.version = version(parsed.version);
     let method = parsed.method.unwrap_or_default().as_bytes();
     if method.len() > METHOD_MAX {
@@ -45,12 +75,27 @@ pub fn request(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Res
     }
     let target = target::parse(path, head.method == Method::Options)?;
 
-    let facts = take_fields(parsed.headers, limits, &mut head.fields)?;
+    let facts = take_fields(bytes, parsed.headers, limits, &mut head.fields)?;
     head.framing = framing::request(head.version, &facts)?;
     take_authority(head, &target)?;
     take_target(head, &target)?;
     take_expectation(head)?;
-    hop::strip_request(head)
+    hop::strip_request(head)?;
+    Ok(Some(len))
+}
+
+/// The way of nearly every response, as `request_at_once`.
+pub fn response_at_once(bytes: &[u8], asked: Method, head: &mut ResponseHead) -> Option<usize> {
+    if bytes.first() != Some(&b'H') {
+        return None;
+    }
+    match response_prefix(bytes, asked, head) {
+        Ok(Some(len)) if len <= HeadLimits::RESPONSE.head => Some(len),
+        _ => {
+            head.clear();
+            None
+        }
+    }
 }
 
 /// Fills `head` from the octets that a scan found. `asked` is the method that is being answered.
@@ -58,28 +103,37 @@ pub fn request(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Res
 /// # Errors
 /// `UpstreamHead` or `UpstreamHeadTooLarge`.
 pub fn response(bytes: &[u8], asked: Method, head: &mut ResponseHead) -> Result<()> {
+    match response_prefix(bytes, asked, head)? {
+        Some(len) if len == bytes.len() => Ok(()),
+        _ => Err(Kind::UpstreamHead),
+    }
+}
+
+fn response_prefix(bytes: &[u8], asked: Method, head: &mut ResponseHead) -> Result<Option<usize>> {
     let mut slots = [const { MaybeUninit::uninit() }; RESPONSE_FIELDS_MAX];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
-    match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut slots) {
-        Ok(Status::Complete(len)) if len == bytes.len() => {}
+    let len = match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut slots) {
+        Ok(Status::Complete(len)) => len,
+        Ok(Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(Kind::UpstreamHeadTooLarge),
-        _ => return Err(Kind::UpstreamHead),
-    }
+        Err(_) => return Err(Kind::UpstreamHead),
+    };
+    let bytes = &bytes[..len];
     head.version = version(parsed.version);
     head.status = parsed.code.unwrap_or_default();
     if head.status < 100 {
         return Err(Kind::UpstreamHead);
     }
     head.set_reason(parsed.reason.unwrap_or_default().as_bytes());
-    let facts = take_fields(parsed.headers, &HeadLimits::RESPONSE, &mut head.fields)
+    let facts = take_fields(bytes, parsed.headers, &HeadLimits::RESPONSE, &mut head.fields)
         .map_err(|_| Kind::UpstreamHead)?;
     let derived = framing::response(asked, head.version, head.status, &facts)?;
     head.framing = derived.framing;
     head.tainted = derived.tainted;
     head.length_told = derived.length_told;
     hop::strip_response(head);
-    Ok(())
+    Ok(Some(len))
 }
 
 fn version(minor: Option<u8>) -> Version {
@@ -100,8 +154,11 @@ fn version_fault(bytes: &[u8]) -> Kind {
     }
 }
 
-/// Copies the fields, all but the two that frame the body: those become facts and nothing else.
+/// Takes the fields over, all but the two that frame the body: those become facts and nothing
+/// else. httparse takes a bare line feed for the end of a line; this does not. `bytes` is the whole
+/// head, of which the names are slices.
 fn take_fields<'a>(
+    bytes: &[u8],
     headers: &[Header<'a>],
     limits: &HeadLimits,
     fields: &mut Fields,
@@ -109,25 +166,47 @@ fn take_fields<'a>(
     if headers.len() > limits.fields {
         return Err(Kind::HeadTooLarge);
     }
+    let offset = |name: &str| (name.as_ptr() as usize).wrapping_sub(bytes.as_ptr() as usize);
+    // The empty line at the end.
+    let last = bytes.len().saturating_sub(2);
+    let mut line = headers.first().map_or(last, |header| offset(header.name));
+    check_line_end(bytes, line)?;
+    check_line_end(bytes, bytes.len())?;
+    let section = fields.begin_section(bytes.get(line..).unwrap_or_default());
     let mut facts = Facts::default();
-    for header in headers {
+    for (at, header) in headers.iter().enumerate() {
+        let next = headers.get(at + 1).map_or(last, |next| offset(next.name));
+        check_line_end(bytes, next)?;
+        if next - line > limits.field + 2 {
+            return Err(Kind::HeadTooLarge);
+        }
+        line = next;
         let name = header.name.as_bytes();
         match Name::of(name) {
             Name::ContentLength => facts.add_length(header.value),
             Name::TransferEncoding => facts.add_coding(header.value),
             known => {
-                if limits.underscores != Underscores::Allow && memchr::memchr(b'_', name).is_some()
-                {
+                // No name that we know has an underscore.
+                let is_odd = known == Name::Other && name.contains(&b'_');
+                if is_odd && limits.underscores != Underscores::Allow {
                     if limits.underscores == Underscores::Reject {
                         return Err(Kind::Field);
                     }
                     continue;
                 }
-                fields.push_known(known, name, header.value);
+                fields.push_section(&section, known, name, header.value);
             }
         }
     }
     Ok(facts)
+}
+
+/// What stands before a line is the end of the line before: CR and LF, never LF alone.
+fn check_line_end(bytes: &[u8], line: usize) -> Result<()> {
+    match bytes.get(..line) {
+        Some([.., b'\r', b'\n']) => Ok(()),
+        _ => Err(Kind::BareLineFeed),
+    }
 }
 
 /// RFC 9112 sections 3.2 and 3.2.2: exactly one Host in 1.1; an absolute target overrides it. From
@@ -137,17 +216,17 @@ fn take_authority(head: &mut RequestHead, target: &Target<'_>) -> Result<()> {
     if count > 1 || (count == 0 && head.version == Version::Http11) {
         return Err(Kind::Host);
     }
-    let mut buffer = [0; crate::base::limits::AUTHORITY_MAX];
-    let host = match head.fields.only(Name::Host) {
-        Some(host) => {
-            target::check_authority(host)?;
-            let copy = &mut buffer[..host.len()];
-            copy.copy_from_slice(host);
-            Some(&*copy)
-        }
-        None => None,
-    };
-    if let Some(authority) = target.authority.or(host) {
+    let mut buffer = [0; AUTHORITY_MAX];
+    let mut len = 0;
+    if let Some(host) = head.fields.only(Name::Host) {
+        len = host.len().min(AUTHORITY_MAX + 1);
+        buffer.get_mut(..len).ok_or(Kind::Host)?.copy_from_slice(&host[..len]);
+    }
+    if count == 1 {
+        let name_len = target::check_authority(&buffer[..len])?;
+        head.set_authority(&buffer[..len], name_len);
+    }
+    if let Some(authority) = target.authority {
         let name_len = target::check_authority(authority)?;
         head.set_authority(authority, name_len);
     }
@@ -273,6 +352,58 @@ mod tests {
     fn an_absolute_target_names_the_authority() {
         let head = parse("GET http://b.example/x HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert_eq!((head.authority(), head.path()), (&b"b.example"[..], &b"/x"[..]));
+    }
+
+    /// Heads with faults at random places: what is taken at once is what the scan and the parser
+    /// take together, and what they take of a whole head is taken at once.
+    #[test]
+    fn at_once_and_bytewise_agree() {
+        use crate::base::random::Random;
+        use crate::wire::http1::scan::Scan;
+        let seed = b"POST /a?b HTTP/1.1\r\nHost: a\r\nX: y \r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc";
+        let limits = HeadLimits { head: 120, field: 24, fields: 5, ..HeadLimits::default() };
+        let mut random = Random::new(5);
+        let mut taken = 0;
+        for _ in 0..60_000 {
+            let mut bytes = seed.to_vec();
+            for _ in 0..=random.below(2) {
+                let at =
+                    usize::try_from(random.below(u32::try_from(bytes.len()).unwrap())).unwrap();
+                let pieces: [&[u8]; 8] =
+                    [b"\n", b"\r\n", b" ", b":", b"", b"\0", b"X: z\r\n", b"\r"];
+                let piece = pieces[usize::try_from(random.below(8)).unwrap()];
+                let end = (at + usize::try_from(random.below(3)).unwrap()).min(bytes.len());
+                bytes.splice(at..end, piece.iter().copied());
+            }
+            let (mut one, mut two) = (RequestHead::default(), RequestHead::default());
+            let at_once = request_at_once(&bytes, &limits, &mut one);
+            let scanned = Scan::default().request(&bytes, &limits);
+            let slow = match scanned {
+                Ok(Some(found)) => {
+                    request(&bytes[found.start..found.end], &limits, &mut two).map(|()| found)
+                }
+                Ok(None) => continue,
+                Err(kind) => Err(kind),
+            };
+            match (at_once, slow) {
+                (Some(len), Ok(found)) => {
+                    assert_eq!((0, len), (found.start, found.end));
+                    let show = |head: &RequestHead| {
+                        head.fields
+                            .iter()
+                            .map(|f| (f.name.to_vec(), f.value.to_vec()))
+                            .collect::<Vec<_>>()
+                    };
+                    assert_eq!(show(&one), show(&two));
+                    assert_eq!(one.framing, two.framing);
+                    taken += 1;
+                }
+                (None, Ok(found)) => assert_ne!(found.start, 0, "{}", bytes.escape_ascii()),
+                (Some(_), Err(kind)) => panic!("{kind:?}: {}", bytes.escape_ascii()),
+                (None, Err(_)) => {}
+            }
+        }
+        assert!(taken > 5_000, "{taken}");
     }
 
     #[test]

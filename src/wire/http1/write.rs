@@ -57,8 +57,8 @@ impl<'a> Writer<'a> {
     }
 
     fn fields(&mut self, fields: &Fields) {
-        for field in fields.iter() {
-            self.field(field.name, field.value);
+        for block in fields.blocks() {
+            self.put(block);
         }
     }
 
