@@ -68,7 +68,16 @@ impl Inbound {
             Some(full) => enlarge(full, buffers),
             None => {
                 stream.quiet().await;
-                buffers.take(size)
+                let mut buffer = buffers.take(size);
+                if let Some(result) = stream.recv_now(&mut buffer) {
+                    if buffer.is_empty() {
+                        buffers.give(buffer);
+                    } else {
+                        self.buffer = Some(buffer);
+                    }
+                    return result;
+                }
+                buffer
             }
         };
         let (result, buffer) = stream.recv(buffer).await;

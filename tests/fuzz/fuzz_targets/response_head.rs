@@ -1,0 +1,43 @@
+//! A response head: one verdict however it is cut, and what is written again is read alike.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use millrace::base::limits::HeadLimits;
+use millrace::message::framing::Framing;
+use millrace::message::head::{Method, ResponseHead};
+use millrace::wire::http1::parse;
+use millrace::wire::http1::scan::Scan;
+use millrace::wire::http1::write::{self, ResponseConnection, Writer};
+
+fuzz_target!(|bytes: &[u8]| {
+    let limits = HeadLimits::RESPONSE;
+    let whole = Scan::default().response(bytes, &limits);
+    let mut scan = Scan::default();
+    let bytewise = (1..=bytes.len()).map(|len| scan.response(&bytes[..len], &limits)).find(|step| !matches!(step, Ok(None)));
+    assert_eq!(bytewise.unwrap_or(Ok(None)), whole);
+    for asked in [Method::Get, Method::Head] {
+        let (mut head, mut at_once) = (ResponseHead::default(), ResponseHead::default());
+        let len = parse::response_at_once(bytes, asked, &mut at_once);
+        let Ok(Some(found)) = whole else {
+            assert_eq!(len, None);
+            continue;
+        };
+        if parse::response(&bytes[..found.end], asked, &mut head).is_err() {
+            assert_eq!(len, None);
+            continue;
+        }
+        assert_eq!(len, Some(found.end));
+        assert_eq!((head.framing, head.tainted), (at_once.framing, at_once.tainted));
+        let mut out = vec![0; 128 * 1024];
+        let mut writer = Writer::new(&mut out);
+        write::response(&head, head.framing, b"", ResponseConnection::Keep, &mut writer);
+        let len = writer.finish().expect("it fits");
+        let mut again = ResponseHead::default();
+        if parse::response(&out[..len], asked, &mut again).is_ok() {
+            let is_plain = !matches!(head.framing, Framing::None);
+            assert!(!is_plain || again.framing == head.framing);
+            assert_eq!(again.status, head.status);
+            assert_eq!(again.fields.len(), head.fields.len());
+        }
+    }
+});
