@@ -223,6 +223,23 @@ impl Fields {
         self.present |= known.bit();
     }
 
+    /// For the codec: lines in canonical form follow, which begin at `start` of their head.
+    #[must_use]
+    pub fn begin_lines(&self, start: usize) -> usize {
+        self.bytes.len().wrapping_sub(start)
+    }
+
+    /// For the codec: a line at `at..end` of the head, whose bytes come with `end_lines`.
+    #[inline]
+    pub fn add_line(&mut self, base: usize, at: usize, name_len: usize, end: usize, known: Name) {
+        self.index(base.wrapping_add(at), name_len, base.wrapping_add(end), known);
+    }
+
+    /// For the codec: the octets that the lines were found in.
+    pub fn end_lines(&mut self, section: &[u8]) {
+        self.bytes.extend_from_slice(section);
+    }
+
     /// For the codec: takes the field section of a parsed head over, all of it at once. Only what
     /// is then given to `push_section` can be reached.
     pub fn begin_section(&mut self, section: &[u8]) -> Section {

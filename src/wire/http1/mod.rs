@@ -3,6 +3,7 @@
 pub mod chunked;
 pub mod framing;
 pub mod parse;
+pub mod quick;
 pub mod reuse;
 pub mod scan;
 pub mod upgrade;

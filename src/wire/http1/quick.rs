@@ -1,0 +1,186 @@
+//! The tokens of a head that has come whole and is written as nearly everybody writes it: one space
+//! between the parts of the start line, `name: value` and CRLF for each field. It gives up on
+//! anything else, right or wrong, and leaves the verdict to the scan and httparse; tests and fuzzing
+//! hold it to theirs. It is there for speed alone: one pass instead of three.
+
+use crate::message::fields::is_token_byte;
+
+/// One field line: octets `at..end` of the head, CRLF included; the name is the first `name_len`.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    pub at: usize,
+    pub name_len: usize,
+    pub end: usize,
+}
+
+impl Line {
+    /// The name.
+    #[must_use]
+    pub fn name<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.at..self.at + self.name_len]
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn value<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.at + self.name_len + 2..self.end - 2]
+    }
+}
+
+/// The parts of a request line, and where the fields begin.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLine<'a> {
+    pub method: &'a [u8],
+    pub target: &'a [u8],
+    pub is_http11: bool,
+    pub fields_at: usize,
+}
+
+/// Takes a request line apart. The target's octets are for its own parser to judge.
+#[must_use]
+pub fn request_line(bytes: &[u8]) -> Option<RequestLine<'_>> {
+    let method_len = bytes.iter().position(|byte| !is_token_byte(*byte))?;
+    let (method, rest) = bytes.split_at(method_len);
+    let rest = rest.strip_prefix(b" ")?;
+    let target_len = memchr::memchr(b' ', rest)?;
+    let (target, rest) = rest.split_at(target_len);
+    let rest = rest.strip_prefix(b" HTTP/1.")?;
+    let is_http11 = match rest.get(..3)? {
+        b"1\r\n" => true,
+        b"0\r\n" => false,
+        _ => return None,
+    };
+    let fields_at = bytes.len() - rest.len() + 3;
+    (method_len > 0).then_some(RequestLine { method, target, is_http11, fields_at })
+}
+
+/// The parts of a status line, and where the fields begin.
+#[derive(Clone, Copy, Debug)]
+pub struct StatusLine<'a> {
+    pub status: u16,
+    pub reason: &'a [u8],
+    pub is_http11: bool,
+    pub fields_at: usize,
+}
+
+/// Takes a status line apart.
+#[must_use]
+pub fn status_line(bytes: &[u8]) -> Option<StatusLine<'_>> {
+    let rest = bytes.strip_prefix(b"HTTP/1.")?;
+    let [version @ (b'0' | b'1'), b' ', hundreds, tens, ones, b' ', ..] = rest else { return None };
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u16::from(byte - b'0'));
+    let status = digit(hundreds)? * 100 + digit(tens)? * 10 + digit(ones)?;
+    let start = b"HTTP/1.1 200 ".len();
+    let end = text_end(bytes, start)?;
+    let reason = &bytes[start..end];
+    // httparse takes obs-text out of a reason; so few send it that it may judge.
+    let is_plain = reason.is_ascii();
+    let is_http11 = *version == b'1';
+    is_plain.then_some(StatusLine { status, reason, is_http11, fields_at: end + 2 })
+}
+
+/// Calls `each` for the field lines from `at` on until it says no. Returns where the head ends;
+/// `None` if a line is not in the usual form, is longer than `longest`, or has not come yet.
+pub fn fields(
+    bytes: &[u8],
+    mut at: usize,
+    longest: usize,
+    mut each: impl FnMut(Line) -> Option<()>,
+) -> Option<usize> {
+    loop {
+        if bytes.get(at..at + 2)? == b"\r\n" {
+            return Some(at + 2);
+        }
+        let name_len = bytes[at..].iter().position(|byte| !NAME[usize::from(*byte)])?;
+        let colon = at + name_len;
+        let value = colon + 2;
+        if name_len == 0 || bytes.get(colon..value)? != b": " {
+            return None;
+        }
+        let end = text_end(bytes, value)?;
+        let has_space = bytes[value] == b' ' || bytes[end - 1] == b' ';
+        if has_space || end - at > longest {
+            return None;
+        }
+        each(Line { at, name_len, end: end + 2 })?;
+        at = end + 2;
+    }
+}
+
+/// Where a run of text ends in CRLF: visible characters, spaces and obs-text, eight at a time.
+#[inline]
+fn text_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    loop {
+        let Some(eight) = bytes.get(at..at + 8) else {
+            // The end of what has come: byte by byte.
+            let stop = bytes[at..].iter().position(|byte| *byte < b' ' || *byte == 0x7f)?;
+            return ends_at(bytes, at + stop);
+        };
+        let word = eight.try_into().map_or(0, u64::from_le_bytes);
+        // Below a space, or DEL: exact for the lowest octet that is marked (Bit Twiddling Hacks,
+        // "determine if a word has a byte less than n").
+        let low = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        let del = word ^ (ONES * 0x7f);
+        let del = del.wrapping_sub(ONES) & !del & HIGH;
+        let stop = low | del;
+        if stop != 0 {
+            return ends_at(bytes, at + (stop.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+    }
+}
+
+fn ends_at(bytes: &[u8], at: usize) -> Option<usize> {
+    (bytes.get(at..at + 2)? == b"\r\n").then_some(at)
+}
+
+/// Octets of a field name but the underscore, which the usual way does not know.
+static NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        table[byte as usize] = is_token_byte(byte) && byte != b'_';
+        if byte == 255 {
+            break table;
+        }
+        byte += 1;
+    }
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_ends_at_the_first_control_character_wherever_it_stands() {
+        for len in 0..40 {
+            for stop in 0..=0x20_u8 {
+                let mut bytes = vec![b'a'; len];
+                bytes.extend_from_slice(&[stop, b'\n', b'z', b'z']);
+                let expected = (stop == b'\r').then_some(len);
+                let found = if stop == b' ' { None } else { text_end(&bytes, 0) };
+                assert_eq!(found, expected, "{stop:#x} after {len}");
+            }
+            let mut bytes = vec![0xe9; len];
+            bytes.extend_from_slice(b"\x7f\r\n");
+            assert_eq!(text_end(&bytes, 0), None);
+        }
+    }
+
+    #[test]
+    fn the_usual_lines_are_taken_apart() {
+        let bytes = b"GET /a HTTP/1.1\r\nHost: a\r\nX: y z\r\n\r\nrest";
+        let line = request_line(bytes).unwrap();
+        assert_eq!((line.method, line.target, line.is_http11), (&b"GET"[..], &b"/a"[..], true));
+        let mut seen = Vec::new();
+        let end = fields(bytes, line.fields_at, 100, |line| {
+            seen.push((line.name(bytes).to_vec(), line.value(bytes).to_vec()));
+            Some(())
+        });
+        assert_eq!(end, Some(bytes.len() - 4));
+        assert_eq!(seen[1], (b"X".to_vec(), b"y z".to_vec()));
+        assert_eq!(status_line(b"HTTP/1.0 204 No\r\n\r\n").unwrap().status, 204);
+    }
+}
