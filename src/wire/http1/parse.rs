@@ -417,7 +417,7 @@ mod tests {
     fn at_once_and_bytewise_agree() {
         use crate::base::random::Random;
         use crate::wire::http1::scan::Scan;
-        let seed = b"POST /a?b HTTP/1.1\r\nHost: a\r\nX: y \r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc";
+        let seed = b"POST /a?b HTTP/1.1\r\nHost: a\r\nX: y z\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc";
         let limits = HeadLimits { head: 120, field: 24, fields: 5, ..HeadLimits::default() };
         let mut random = Random::new(5);
         let mut taken = 0;
