@@ -26,6 +26,7 @@ pub fn rows() -> Vec<Row> {
         ("total_timeout", total),
         ("host_policies", host_policies),
         ("the_command_line", command_line),
+        ("a_port_in_use_is_refused", port_in_use),
     ]
 }
 
@@ -558,4 +559,16 @@ fn command_line(driver: Driver) {
         assert!(run(help).1.contains("Example"), "{help:?}");
     }
     let _ = std::fs::remove_file(file);
+}
+
+fn port_in_use(driver: Driver) {
+    let origin = Origin::echo();
+    let first = Proxy::before(driver, &origin);
+    let output = Command::new(env!("CARGO_BIN_EXE_millrace"))
+        .args(["proxy", "--to", "127.0.0.1:1", "--listen", &first.address.to_string()])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("another program listens there"), "{text}");
 }

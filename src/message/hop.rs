@@ -234,7 +234,9 @@ pub fn forward_request(head: &mut RequestHead, added: &Added<'_>) -> Result<()> 
     // RFC 7239 section 4: an IPv6 address is quoted and bracketed, and so is a host with a port.
     let (open, shut): (&[u8], &[u8]) =
         if added.client.peer.is_ipv6() { (b"\"[", b"]\"") } else { (b"", b"") };
-    let node = [b"for=", open, address, shut, b";host=\"", authority, b"\";proto=", proto];
+    let (host, quote): (&[u8], &[u8]) =
+        if authority.is_empty() { (b"", b"") } else { (b";host=\"", b"\"") };
+    let node = [b"for=", open, address, shut, host, authority, quote, b";proto=", proto];
     append(fields, Name::Forwarded, b"Forwarded", &node);
     if !fields.has(Name::XRequestId) {
         fields.push_known(Name::XRequestId, b"X-Request-Id", added.request_id);

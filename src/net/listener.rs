@@ -17,6 +17,7 @@ use crate::base::limits::{ACCEPT_BATCH, BACKLOG};
 /// # Errors
 /// What the system says: the address is taken, not ours, or not allowed.
 pub fn open(address: SocketAddr, workers: usize) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
+    socket::claim(address)?;
     let first = socket::listen(address, BACKLOG)?;
     let bound = socket::local_address(first.as_raw_fd())?;
     let mut sockets = vec![first];

@@ -108,6 +108,20 @@ pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Whether nobody listens there yet. Sockets that share a port would also share it with another
+/// process of the same user, who started this program twice and wonders where requests go.
+///
+/// # Errors
+/// What the system says, `AddrInUse` among it.
+pub fn claim(address: SocketAddr) -> io::Result<()> {
+    let fd = stream_socket(family(address))?;
+    let on: libc::c_int = 1;
+    set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, &on)?;
+    let (storage, len) = to_sockaddr(address);
+    // SAFETY: `storage` is a valid address of `len` octets.
+    check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const storage).cast(), len) }).map(|_| ())
+}
+
 /// The address that a socket is bound to.
 ///
 /// # Errors
