@@ -16,13 +16,11 @@ use millrace::net::signal::{self, Signal};
 const EXAMPLE: &str = include_str!("../config.example.toml");
 
 fn main() -> ExitCode {
-    // Before any thread is started: they all inherit that signals are not theirs.
-    let signals = signal::listen();
     match Cli::parse().command {
-        Command::Demo(arguments) => run_demo(&arguments, &signals),
-        Command::Proxy(arguments) => run_proxy(&arguments, &signals),
+        Command::Demo(arguments) => run_demo(&arguments),
+        Command::Proxy(arguments) => run_proxy(&arguments),
         Command::Run(arguments) => match load::file(&arguments.config) {
-            Ok(verdict) => run(verdict, &arguments.how, &signals, ""),
+            Ok(verdict) => run(verdict, &arguments.how, &signal::listen(), ""),
             Err(message) => refuse(&message),
         },
         Command::Check { file } => check(&file),
@@ -46,16 +44,18 @@ fn run(verdict: load::Verdict, how: &How, signals: &Receiver<Signal>, hint: &str
     })
 }
 
-fn run_proxy(arguments: &Proxy, signals: &Receiver<Signal>) -> ExitCode {
+fn run_proxy(arguments: &Proxy) -> ExitCode {
     let text = arguments.configuration();
     if arguments.print_config {
         print(&text);
         return ExitCode::SUCCESS;
     }
-    run(load::check("(command line)", &text), &arguments.how, signals, "")
+    run(load::check("(command line)", &text), &arguments.how, &signal::listen(), "")
 }
 
-fn run_demo(arguments: &Demo, signals: &Receiver<Signal>) -> ExitCode {
+fn run_demo(arguments: &Demo) -> ExitCode {
+    // Before any thread is started: they all inherit that signals are not theirs.
+    let signals = signal::listen();
     let origins = match demo::start() {
         Ok(origins) => origins,
         Err(error) => return refuse(&format!("the demo's servers cannot start: {error}")),
@@ -71,7 +71,7 @@ fn run_demo(arguments: &Demo, signals: &Receiver<Signal>) -> ExitCode {
          This is what runs (save it, edit it, `millrace run --config FILE`):\n\n{text}\n\
          Ctrl-C ends it.\n"
     );
-    run(load::check("(demo)", &text), &arguments.how, signals, &hint)
+    run(load::check("(demo)", &text), &arguments.how, &signals, &hint)
 }
 
 fn check(file: &Path) -> ExitCode {

@@ -10,14 +10,15 @@ use std::time::Duration;
 use core_affinity::CoreId;
 use crossbeam_channel::Sender;
 
-use crate::base::clock;
+use crate::base::clock::monotonic;
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::limits::{ACCEPT_PAUSE, SWEEP_EVERY};
 use crate::downstream;
+use crate::net::guard::Caught;
 use crate::net::listener::{Accepted, Acceptor};
 use crate::net::log_file::LogSender;
 use crate::net::mailbox::{Mailbox, Receiver};
-use crate::net::runtime::{Loop, Ticker, sleep, spawn};
+use crate::net::runtime::{Loop, Ticker, spawn};
 use crate::shard::command::{Command, Report};
 use crate::shard::{Plan, Shard};
 
@@ -74,23 +75,52 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
         acceptors.push((listener, Rc::new(Acceptor::new(socket)?)));
     }
     let mailbox = commands.open()?;
+    // All that draining needs, while there are descriptors to be had.
+    let drain_clock = Ticker::stopped()?;
+    let _end = EndAll(Rc::clone(&shard));
     for (listener, acceptor) in &acceptors {
         let pause = Ticker::new(ACCEPT_PAUSE)?;
-        spawn(downstream::accept(Rc::clone(&shard), Rc::clone(acceptor), *listener, pause));
+        spawn(keep_accepting(Rc::clone(&shard), Rc::clone(acceptor), *listener, pause));
     }
     spawn(tick(Rc::clone(&shard), Ticker::new(SWEEP_EVERY)?));
     let _ = reports.send(started);
-    obey(&shard, &mailbox).await;
-    let cut = drain(&shard, &acceptors).await;
+    while Caught(obey(&shard, &mailbox)).await.is_err() {
+        shard.count(|counters| counters.panics += 1);
+    }
+    let cut = drain(&shard, &acceptors, &drain_clock).await;
     shard.hand_over_log(1);
     let _ = reports.send(Report::Drained { shard: id, counters: shard.counters(), cut });
     Ok(())
 }
 
+/// A worker whose thread dies leaves its tasks behind, and with them connections that nobody will
+/// ever serve: they are ended, so that their clients can go elsewhere.
+struct EndAll(Rc<Shard>);
+
+impl Drop for EndAll {
+    fn drop(&mut self) {
+        self.0.sweep.end_all();
+    }
+}
+
 async fn tick(shard: Rc<Shard>, ticker: Ticker) {
     loop {
         ticker.tick().await;
-        shard.tick();
+        if Caught(async { shard.tick() }).await.is_err() {
+            shard.count(|counters| counters.panics += 1);
+        }
+    }
+}
+
+/// Accepts, whatever happens in between, until the listener is shut down.
+async fn keep_accepting(
+    shard: Rc<Shard>,
+    acceptor: Rc<Acceptor>,
+    listener: ListenerId,
+    pause: Ticker,
+) {
+    while Caught(downstream::accept(&shard, &acceptor, listener, &pause)).await.is_err() {
+        shard.count(|counters| counters.panics += 1);
     }
 }
 
@@ -107,7 +137,11 @@ async fn obey(shard: &Rc<Shard>, mailbox: &Mailbox<Command>) {
 }
 
 /// Serves what has come in already, then lets go. Returns how many connections had to be cut.
-async fn drain(shard: &Rc<Shard>, acceptors: &[(ListenerId, Rc<Acceptor>)]) -> usize {
+async fn drain(
+    shard: &Rc<Shard>,
+    acceptors: &[(ListenerId, Rc<Acceptor>)],
+    clock: &Ticker,
+) -> usize {
     shard.is_draining.set(true);
     for (listener, acceptor) in acceptors {
         while let Accepted::Some(sockets) = acceptor.take() {
@@ -121,12 +155,13 @@ async fn drain(shard: &Rc<Shard>, acceptors: &[(ListenerId, Rc<Acceptor>)]) -> u
         acceptor.shutdown();
     }
     let limit = shard.plan.config.server.drain;
-    let begun = clock::monotonic();
-    while shard.inside() > 0 && clock::monotonic().since(begun) < limit {
-        if clock::monotonic().since(begun) >= IDLE_GRACE.min(limit) {
+    let begun = monotonic();
+    clock.start(Duration::from_millis(10));
+    while shard.inside() > 0 && monotonic().since(begun) < limit {
+        if monotonic().since(begun) >= IDLE_GRACE.min(limit) {
             shard.sweep.end_idle(shard.now(), usize::MAX);
         }
-        sleep(Duration::from_millis(10)).await;
+        clock.tick().await;
     }
     shard.inside()
 }

@@ -84,10 +84,12 @@ fn read_server(mut table: Table<'_>) -> Server {
     let defaults = Server::default();
     let name = table.parsed("name", |name| {
         let is_token = name.bytes().all(crate::message::fields::is_token_byte);
-        if is_token && name.len() <= 64 {
+        let begins = name.is_empty() || name.starts_with(|first: char| first.is_ascii_alphabetic());
+        if is_token && begins && name.len() <= 64 {
             Ok(name.to_owned())
         } else {
-            Err("a name for Via has at most 64 letters, digits, \"-\", \".\" or \"_\"".to_owned())
+            Err("a name for Via is a letter and at most 63 letters, digits, \"-\", \".\" or \"_\""
+                .to_owned())
         }
     });
     let cores = table.number_or_string("cores").and_then(|text| {
@@ -125,7 +127,7 @@ fn read_limits(mut table: Table<'_>) -> (Limits, HeadLimits) {
     let many = 1 << 30;
     let limits = Limits {
         body: body_limit(&mut table).unwrap_or(defaults.body),
-        body_rate: table.parsed("body_rate", units::size).unwrap_or(defaults.body_rate),
+        body_rate: table.parsed("body_rate", body_rate).unwrap_or(defaults.body_rate),
         connections: count(&mut table, "connections", many).unwrap_or(defaults.connections),
         connections_per_client: count(&mut table, "connections_per_client", many)
             .unwrap_or(defaults.connections_per_client),
@@ -137,6 +139,12 @@ fn read_limits(mut table: Table<'_>) -> (Limits, HeadLimits) {
     };
     table.finish();
     (limits, head_limits)
+}
+
+/// More than a gigabyte a second would cut every client there is.
+fn body_rate(text: &str) -> Result<u64, String> {
+    let rate = units::size(text)?;
+    if rate <= 1 << 30 { Ok(rate) } else { Err("a minimum rate is at most 1GiB".to_owned()) }
 }
 
 /// `body = "10MiB"` or `"none"`.
@@ -189,24 +197,52 @@ struct AllTimeouts {
 }
 
 fn read_all_timeouts(mut table: Table<'_>) -> AllTimeouts {
-    let head = duration(&mut table, "head", false).unwrap_or(Duration::from_secs(10));
-    let keepalive = duration(&mut table, "keepalive", false).unwrap_or(Duration::from_secs(60));
-    let exchange = read_timeouts(&mut table, &Timeouts::default());
+    let (head, keepalive) = read_listener_timeouts(&mut table, (HEAD_TIMEOUT, KEEPALIVE));
+    let exchange = read_exchange_timeouts(&mut table, &Timeouts::default());
     table.finish();
     AllTimeouts { head, keepalive, exchange }
 }
 
-/// The timeouts of an exchange, which clusters and routes may set too.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// The timeouts of a client's connection. The one of a TLS handshake is understood, and waits for
+/// TLS.
+fn read_listener_timeouts(
+    table: &mut Table<'_>,
+    defaults: (Duration, Duration),
+) -> (Duration, Duration) {
+    let head = duration(table, "head", false).unwrap_or(defaults.0);
+    let keepalive = duration(table, "keepalive", false).unwrap_or(defaults.1);
+    let _ = duration(table, "tls_handshake", false);
+    (head, keepalive)
+}
+
+/// The timeouts of an exchange, as a cluster or a route sets them.
 pub(super) fn read_timeouts(table: &mut Table<'_>, defaults: &Timeouts) -> Timeouts {
+    for key in ["head", "keepalive", "tls_handshake"] {
+        if table.has(key) {
+            let message = format!("\"{key}\" is a listener's: nothing is routed yet; ignored here");
+            table.warning(table.place_of(key), message);
+        }
+    }
+    read_exchange_timeouts(table, defaults)
+}
+
+/// The timeouts of an exchange, which clusters and routes may set too.
+fn read_exchange_timeouts(table: &mut Table<'_>, defaults: &Timeouts) -> Timeouts {
     let total = table.parsed("total", |text| match text {
         "none" => Ok(Duration::MAX),
-        _ => units::duration(text),
+        _ => match units::duration(text)? {
+            Duration::ZERO => Err("zero would end everything; write \"none\" for no limit".into()),
+            total => Ok(total),
+        },
     });
     Timeouts {
         connect: duration(table, "connect", false).unwrap_or(defaults.connect),
         first_byte: duration(table, "first_byte", false).unwrap_or(defaults.first_byte),
         body_idle: duration(table, "body_idle", false).unwrap_or(defaults.body_idle),
-        total: total.filter(|total| !total.is_zero()).unwrap_or(defaults.total),
+        total: total.unwrap_or(defaults.total),
         tunnel_idle: duration(table, "tunnel_idle", false).unwrap_or(defaults.tunnel_idle),
     }
 }
@@ -235,6 +271,10 @@ fn read_listener(
             "proxy_protocol needs trusted_proxies: a PROXY header is believed from those only";
         table.error(table.place_of("proxy_protocol"), message);
     }
+    let mut timeout_table = table.table("timeouts");
+    let defaults = (timeouts.head, timeouts.keepalive);
+    let (head_timeout, keepalive) = read_listener_timeouts(&mut timeout_table, defaults);
+    timeout_table.finish();
     table.finish();
     Some(Listener {
         name,
@@ -242,8 +282,8 @@ fn read_listener(
         trusted,
         proxy_protocol,
         head,
-        head_timeout: timeouts.head,
-        keepalive: timeouts.keepalive,
+        head_timeout,
+        keepalive,
     })
 }
 

@@ -127,8 +127,12 @@ fn path(text: &str) -> Result<PathMatch, String> {
         ));
     }
     check_normal(path)?;
-    let path = path.to_owned();
-    Ok(if exact { PathMatch::Exact(path) } else { PathMatch::Prefix(path) })
+    if exact {
+        return Ok(PathMatch::Exact(path.to_owned()));
+    }
+    // A prefix ends on a segment's boundary, with a slash at its end or without.
+    let prefix = path.trim_end_matches('/');
+    Ok(PathMatch::Prefix(if prefix.is_empty() { "/".to_owned() } else { prefix.to_owned() }))
 }
 
 /// A path that no request's normal form can have would never match.

@@ -1,5 +1,7 @@
 //! Opens a configuration file, and shows what is wrong with it.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use crate::base::limits::CONFIG_BYTES_MAX;
@@ -23,13 +25,14 @@ pub struct Verdict {
 /// It cannot be read, is no text or too large.
 pub fn file(path: &Path) -> Result<Verdict, String> {
     let shown = path.display();
-    let size = std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?.len();
-    if size > CONFIG_BYTES_MAX {
-        return Err(format!(
-            "{shown}: {size} bytes; a configuration has at most {CONFIG_BYTES_MAX}"
-        ));
+    let fault = |error: std::io::Error| format!("{shown}: {error}");
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(fault)?;
+    // Not by its size: a pipe and a device have none.
+    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fault)?;
+    if bytes.len() as u64 > CONFIG_BYTES_MAX {
+        return Err(format!("{shown}: a configuration has at most {CONFIG_BYTES_MAX} bytes"));
     }
-    let bytes = std::fs::read(path).map_err(|error| format!("{shown}: {error}"))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         format!("{shown}: not UTF-8 at byte {}", error.utf8_error().valid_up_to())
     })?;

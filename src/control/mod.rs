@@ -52,14 +52,18 @@ fn serve(
     ready: impl FnOnce(&start::Ready),
 ) -> Result<(), String> {
     let config = workers.config();
-    let resolutions = resolve::start(&config);
+    let mut resolutions = resolve::start(&config);
     resolve::first(&resolutions, &config, |found| obey(&mut workers, found));
     let started = workers.wait()?;
     ready(&started);
     loop {
         select! {
             recv(signals) -> _ => break,
-            recv(resolutions) -> found => if let Ok(found) = found { obey(&mut workers, found) },
+            recv(resolutions) -> found => match found {
+                Ok(found) => obey(&mut workers, found),
+                // The resolver is gone: what it said last stays.
+                Err(_) => resolutions = crossbeam_channel::never(),
+            },
             recv(workers.reports()) -> report => if let Ok(report) = report { note(&report) },
             default(WATCH) => workers.revive(),
         }

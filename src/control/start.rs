@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender};
@@ -12,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::random::Random;
 use crate::config::model::{Config, Cores};
+use crate::message::head::Version;
 use crate::message::hop;
 use crate::net::log_file::{self, LogSender};
 use crate::net::mailbox;
@@ -20,6 +22,9 @@ use crate::route::Router;
 use crate::shard::Plan;
 use crate::shard::command::{Command, Report};
 use crate::worker::{self, Setup};
+
+/// How long the end waits for an access log that is not read.
+const LOG_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a newcomer wants to know first.
 #[derive(Debug)]
@@ -48,7 +53,7 @@ pub struct Workers {
     cores: Vec<CoreId>,
     running: Vec<Running>,
     reports: (Sender<Report>, Receiver<Report>),
-    log: Option<(LogSender, JoinHandle<()>)>,
+    log: Option<(LogSender, Receiver<()>)>,
     /// The last word on every name, for a worker that is started again.
     resolved: Vec<Command>,
     seed: u64,
@@ -82,7 +87,7 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
     let ids = (0..config.listeners.len()).filter_map(|at| u16::try_from(at).ok());
     let plan = Plan {
         routers: ids.map(|id| Router::new(&config, ListenerId(id))).collect(),
-        via: hop::via_line(&name),
+        via: [Version::Http10, Version::Http11].map(|version| hop::via_line(&name, version)),
         name: name.into_boxed_str(),
         shards: cores.len(),
         may_panic: cfg!(debug_assertions)
@@ -264,13 +269,9 @@ impl Workers {
     }
 
     /// Waits until the access log has written everything.
-    pub fn close_log(self) {
-        for running in self.running {
-            let _ = running.thread.join();
-        }
-        if let Some((sender, thread)) = self.log {
-            let _ = sender.send(None);
-            let _ = thread.join();
+    pub fn close_log(&self) {
+        if let Some((sender, end)) = &self.log {
+            log_file::end(sender, end, LOG_PATIENCE);
         }
     }
 }

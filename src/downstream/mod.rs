@@ -3,7 +3,7 @@
 pub mod http1;
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use crate::base::id::ListenerId;
@@ -12,21 +12,28 @@ use crate::net::guard::Caught;
 use crate::net::listener::{Accepted, Acceptor};
 use crate::net::notice;
 use crate::net::runtime::{Ticker, spawn};
+use crate::net::socket::last_word;
 use crate::net::stream::Stream;
 use crate::shard::Shard;
 
 /// Idle connections that are ended to make room when descriptors run out.
 const MAKE_ROOM: usize = 16;
 
+/// What a connection beyond a limit is told. The row of `Kind::TooManyConnections`, before there is
+/// a request to answer.
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Proxy-Status: millrace; error=connection_limit_reached\r\nRetry-After: 1\r\nConnection: close\r\n\
+    Content-Length: 67\r\n\r\n503 Service Unavailable\nToo many connections. Try again in a while.\n";
+
 /// Accepts until the listener is shut down.
 /// `pause` is the wait after a shortage; it must be there before descriptors run out.
-pub async fn accept(shard: Rc<Shard>, acceptor: Rc<Acceptor>, listener: ListenerId, pause: Ticker) {
+pub async fn accept(shard: &Rc<Shard>, acceptor: &Acceptor, listener: ListenerId, pause: &Ticker) {
     let mut last_warning = None;
     loop {
         match acceptor.accept().await {
             Accepted::Some(sockets) => {
                 for (socket, address) in sockets {
-                    admit(&shard, socket, address, listener);
+                    admit(shard, socket, address, listener);
                 }
             }
             Accepted::Exhausted(error) => {
@@ -48,7 +55,9 @@ pub async fn accept(shard: Rc<Shard>, acceptor: Rc<Acceptor>, listener: Listener
 
 /// Starts a task for a connection, if it may come in.
 pub fn admit(shard: &Rc<Shard>, socket: OwnedFd, address: SocketAddr, listener: ListenerId) {
-    let Ok(pass) = shard.enter(address.ip()) else { return };
+    let Ok(pass) = shard.enter(address.ip()) else {
+        return last_word(socket.as_raw_fd(), BUSY);
+    };
     let Ok(stream) = Stream::new(socket, &shard.sweep, Class::Downstream) else { return };
     let shard = Rc::clone(shard);
     spawn(async move {

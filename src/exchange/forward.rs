@@ -12,7 +12,7 @@ use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ClusterId, EndpointId};
 use crate::config::model::{HostPolicy, Route};
-use crate::message::head::{RequestHead, ResponseHead};
+use crate::message::head::{RequestHead, ResponseHead, Version};
 use crate::message::hop::{self, Added};
 use crate::net::body::{self, BodyReader, BodyWriter, Pace};
 use crate::net::buffer::Buffer;
@@ -117,7 +117,7 @@ fn prepare(
     let added = Added {
         client: down.client,
         via: shard.plan.name.as_bytes(),
-        via_line: &shard.plan.via,
+        via_line: &shard.plan.via[usize::from(request.version == Version::Http11)],
         request_id: id.as_bytes(),
     };
     hop::forward_request(request, &added)?;
@@ -171,7 +171,9 @@ async fn once(
                 response_complete: true,
                 nothing_left: connection.inbound.is_empty(),
                 peer_keeps: peer_keeps(response.version, response.options),
-                untainted: !response.tainted && upgrade.is_none(),
+                untainted: !response.tainted
+                    && upgrade.is_none()
+                    && connection.generation == cluster.endpoint(id).generation(),
             };
             let pool = &cluster.endpoint(id).pool;
             pool.keep(connection, proof, shard.now(), &cluster.model.pool);

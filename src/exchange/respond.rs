@@ -41,6 +41,9 @@ pub async fn error(
     fields.push_parts(Name::ProxyStatus, b"Proxy-Status", &parts);
     fields.push(b"Cache-Control", b"no-store");
     match row.status {
+        405 if kind == Kind::MethodNotRouted => {
+            fields.push(b"Allow", &shard.methods(down.listener, &work.request));
+        }
         405 => fields.push(b"Allow", METHODS),
         503 => fields.push(b"Retry-After", b"1"),
         _ => {}

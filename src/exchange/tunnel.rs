@@ -1,6 +1,7 @@
 //! After a 101 that was asked for: bytes in both directions until both have ended. What was read
 //! before stays in order in front of them.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
@@ -49,12 +50,10 @@ pub async fn run(
     let Connection { stream: up, inbound: up_inbound, .. } = &mut connection;
     let to_up = BodyWriter::upstream(up, &shard.buffers, raw, idle);
     let to_down = BodyWriter::downstream(down.stream, &shard.buffers, raw, idle);
-    let upward = pump(hop, (down.stream, down.inbound), (up, to_up), Kind::ClientGone);
-    let downward = pump(hop, (up, up_inbound), (down.stream, to_down), Kind::UpstreamGone);
-    let (sent_up, sent_down) = both(upward, downward).await?;
-    hop.answer.received.set(sent_up);
-    hop.answer.sent.set(sent_down);
-    Ok(())
+    let (received, sent) = (&hop.answer.received, &hop.answer.sent);
+    let upward = pump(hop, (down.stream, down.inbound), (up, to_up), Kind::ClientGone, received);
+    let downward = pump(hop, (up, up_inbound), (down.stream, to_down), Kind::UpstreamGone, sent);
+    both(upward, downward).await
 }
 
 /// Moves bytes one way until that way ends, and passes the end on.
@@ -63,7 +62,8 @@ async fn pump(
     (from, inbound): (&Stream, &mut Inbound),
     (to, mut writer): (&Stream, BodyWriter<'_>),
     gone: Kind,
-) -> Result<u64> {
+    moved: &Cell<u64>,
+) -> Result<()> {
     let shard = hop.shard;
     loop {
         // Bytes in either direction keep both alive.
@@ -77,38 +77,34 @@ async fn pump(
             }
             if read.map_err(|_| gone)? == 0 {
                 to.shutdown_write();
-                return Ok(writer.sent);
+                return Ok(());
             }
         }
         if let Some(mut data) = inbound.take() {
             writer.frame(&mut data, false);
             writer.raw(data, shard.now()).await?;
+            moved.set(writer.sent);
         }
     }
 }
 
 /// Both ways at once. The first fault ends both; an orderly end leaves the other way open.
 async fn both(
-    one: impl Future<Output = Result<u64>>,
-    other: impl Future<Output = Result<u64>>,
-) -> Result<(u64, u64)> {
+    one: impl Future<Output = Result<()>>,
+    other: impl Future<Output = Result<()>>,
+) -> Result<()> {
     let (mut one, mut other) = (pin!(one), pin!(other));
-    let (mut first, mut second) = (None, None);
+    let (mut first, mut second) = (false, false);
     poll_fn(|context| {
-        if first.is_none()
-            && let Poll::Ready(result) = one.as_mut().poll(context)
-        {
-            first = Some(result?);
+        if !first && let Poll::Ready(result) = one.as_mut().poll(context) {
+            result?;
+            first = true;
         }
-        if second.is_none()
-            && let Poll::Ready(result) = other.as_mut().poll(context)
-        {
-            second = Some(result?);
+        if !second && let Poll::Ready(result) = other.as_mut().poll(context) {
+            result?;
+            second = true;
         }
-        match (first, second) {
-            (Some(first), Some(second)) => Poll::Ready(Ok((first, second))),
-            _ => Poll::Pending,
-        }
+        if first && second { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
     .await
 }

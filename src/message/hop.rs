@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::base::error::{Kind, Result};
 use crate::base::limits;
 use crate::message::fields::{FieldLine, Fields, Name, list};
-use crate::message::head::{Options, RequestHead, ResponseHead};
+use crate::message::head::{Options, RequestHead, ResponseHead, Version};
 
 /// Fields that end at this connection (RFC 9110 section 7.6.1), and `Proxy`, which CGI programs
 /// take for a setting (CVE-2016-5385).
@@ -24,7 +24,8 @@ const HOP_BY_HOP: &[Name] = &[
     Name::Proxy,
 ];
 
-/// Fields that claim to know what the client is. Believed from trusted proxies only.
+/// Fields that claim to know what the client is. Believed from trusted proxies only. The last, the
+/// request's id, is the one that an answer may carry.
 const FORWARDING: &[Name] = &[
     Name::Forwarded,
     Name::XForwardedFor,
@@ -88,7 +89,7 @@ pub fn strip_response(head: &mut ResponseHead) {
         head.set_upgrade(&protocol);
     }
     head.fields.remove_all(HOP_BY_HOP);
-    head.fields.remove_all(FORWARDING);
+    head.fields.remove_all(&FORWARDING[..FORWARDING.len() - 1]);
 }
 
 fn options(fields: &Fields) -> Options {
@@ -162,9 +163,12 @@ pub fn client_address(
     if !client.is_trusted || !head.fields.has(Name::XForwardedFor) {
         return address;
     }
+    // The last lines count: what a client puts in front of them is nobody's word.
     let mut values: [&[u8]; 8] = [b""; 8];
+    let lines = head.fields.values(Name::XForwardedFor).count();
+    let last = head.fields.values(Name::XForwardedFor).skip(lines.saturating_sub(8));
     let mut count = 0;
-    for (slot, value) in values.iter_mut().zip(head.fields.values(Name::XForwardedFor)) {
+    for (slot, value) in values.iter_mut().zip(last) {
         *slot = value;
         count += 1;
     }
@@ -262,10 +266,11 @@ fn check_loop(fields: &Fields, via: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The Via line that every forwarded request gets.
+/// The Via line of every request that came in this version (RFC 9110 section 7.6.3).
 #[must_use]
-pub fn via_line(name: &str) -> FieldLine {
-    FieldLine::new(Name::Via, b"Via", format!("1.1 {name}").as_bytes())
+pub fn via_line(name: &str, version: Version) -> FieldLine {
+    let received = if version == Version::Http10 { "1.0" } else { "1.1" };
+    FieldLine::new(Name::Via, b"Via", format!("{received} {name}").as_bytes())
 }
 
 /// Adds a member to a list field, as a line of its own: the same thing (RFC 9110 section 5.3),
@@ -359,7 +364,12 @@ mod tests {
         distrust(&mut head);
         forward_request(
             &mut head,
-            &Added { client, via: b"m", via_line: &via_line("m"), request_id: b"id" },
+            &Added {
+                client,
+                via: b"m",
+                via_line: &via_line("m", Version::Http11),
+                request_id: b"id",
+            },
         )
         .unwrap();
         assert_eq!(value(&head, "x-forwarded-for"), ["9.9.9.9"]);
@@ -375,7 +385,12 @@ mod tests {
         let client = client("::1", true);
         forward_request(
             &mut head,
-            &Added { client, via: b"m", via_line: &via_line("m"), request_id: b"id" },
+            &Added {
+                client,
+                via: b"m",
+                via_line: &via_line("m", Version::Http11),
+                request_id: b"id",
+            },
         )
         .unwrap();
         assert_eq!(value(&head, "x-forwarded-for"), ["1.2.3.4, ::1"]);
@@ -399,7 +414,7 @@ mod tests {
     #[test]
     fn loops_are_seen_in_via() {
         let mut there = head(&[("Via", "1.0 fred, 1.1 ME (comment)")]);
-        let line = via_line("me");
+        let line = via_line("me", Version::Http11);
         let client = client("::1", false);
         let added = Added { client, via: b"me", via_line: &line, request_id: b"" };
         assert_eq!(forward_request(&mut there, &added), Err(Kind::Loop));

@@ -147,12 +147,21 @@ impl<'a> BodyReader<'a> {
             if self.is_done() {
                 return Ok(None);
             }
+            // A body that flows never waits, and has an end all the same.
+            if now() >= self.pace.total_by {
+                return Err(Kind::TotalTimeout);
+            }
             self.stream.read_by(self.deadline(now()));
             let result = self.inbound.fill(self.stream, self.buffers, self.size).await;
             self.stream.read_by(Moment::NEVER);
             match result {
+                Ok(1..) => {}
+                Ok(0) | Err(_)
+                    if self.stream.expired().is_some() && now() >= self.pace.total_by =>
+                {
+                    return Err(Kind::TotalTimeout);
+                }
                 Ok(0) => self.end_of_stream()?,
-                Ok(_) => {}
                 Err(_) => return Err(self.fault()),
             }
         }

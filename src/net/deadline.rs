@@ -31,8 +31,11 @@ pub struct Slot {
     pub write_by: Moment,
     /// How much later the next look at a write in progress is.
     pub write_period: u32,
-    /// Octets that were in the send queue at the last look; `None` before the first.
-    pub queued: Option<u32>,
+    /// Octets written so far; wraps.
+    pub written: u32,
+    /// Octets written, less those in the send queue, at the last look: what the peer had taken.
+    /// `None` before the first look.
+    pub taken: Option<u32>,
     /// What came due and was acted on.
     pub expired: Option<Due>,
     /// Since when a client's connection counts as idle; `NEVER` while it is busy.
@@ -77,7 +80,8 @@ impl Wheel {
             read_by: Moment::NEVER,
             write_by: Moment::NEVER,
             write_period: 0,
-            queued: None,
+            written: 0,
+            taken: None,
             expired: None,
             idle_since: Moment::NEVER,
             generation: 0,
@@ -124,7 +128,7 @@ impl Wheel {
         if let Some(slot) = self.slot(id) {
             slot.write_by = deadline;
             slot.write_period = period;
-            slot.queued = None;
+            slot.taken = None;
             self.schedule(id, deadline);
         }
     }
@@ -172,6 +176,11 @@ impl Wheel {
             debug_assert!(self.buckets[bucket(tick)].is_empty(), "the next look is a tick away");
             self.buckets[bucket(tick)] = ids;
         }
+    }
+
+    /// Every socket that is watched.
+    pub fn all(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().filter(|slot| slot.fd >= 0)
     }
 
     /// The client connections that have idled longest by now, at most `most` of them.

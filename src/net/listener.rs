@@ -69,6 +69,7 @@ impl Acceptor {
     #[must_use]
     pub fn take(&self) -> Accepted {
         let mut found = Vec::new();
+        let mut faults = 0;
         while found.len() < ACCEPT_BATCH {
             match socket::accept(self.ready.as_raw_fd()) {
                 Ok(one) => found.push(one),
@@ -81,8 +82,10 @@ impl Acceptor {
                         return Accepted::Exhausted(error);
                     }
                     Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => break,
-                    // The client gave up meanwhile, or a network error that belongs to it.
-                    _ => {}
+                    // The client gave up meanwhile, or a network error that belongs to it. Anything
+                    // that stays must not hold the core.
+                    _ if faults >= ACCEPT_BATCH => return Accepted::Exhausted(error),
+                    _ => faults += 1,
                 },
             }
         }

@@ -5,9 +5,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::notice;
 use crate::base::limits::LOG_BATCHES;
@@ -19,18 +19,30 @@ use crate::observe::record::Batch;
 /// because the runtime does not drop its tasks (RUNTIME section 2).
 pub type LogSender = Sender<Option<Batch>>;
 
-/// Opens the log and starts its thread, which ends when it is told to.
+/// Opens the log and starts its thread, which ends when it is told to; the receiver is
+/// disconnected then.
 ///
 /// # Errors
 /// The file cannot be opened.
-pub fn start(log: &AccessLog, config: Arc<Config>) -> io::Result<(LogSender, JoinHandle<()>)> {
+pub fn start(log: &AccessLog, config: Arc<Config>) -> io::Result<(LogSender, Receiver<()>)> {
     let output = open(&log.path)?;
     let format = log.format;
     let (sender, receiver) = bounded(LOG_BATCHES);
-    let thread = std::thread::Builder::new()
-        .name("access-log".to_owned())
-        .spawn(move || run(&receiver, output, &config, format))?;
-    Ok((sender, thread))
+    let (done, end) = bounded(1);
+    std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+        run(&receiver, output, &config, format);
+        drop(done);
+    })?;
+    Ok((sender, end))
+}
+
+/// Ends the log: waits until everything is written, but not for a reader that does not read.
+pub fn end(log: &LogSender, end: &Receiver<()>, patience: Duration) {
+    let is_told = log.send_timeout(None, patience).is_ok();
+    let is_done = is_told && end.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
+    if !is_done {
+        notice::warn("access log: its reader does not read; the last lines are lost");
+    }
 }
 
 fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {

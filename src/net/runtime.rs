@@ -109,6 +109,21 @@ impl Ticker {
         socket::timer(period).and_then(into_monoio).map(|timer| Self { timer })
     }
 
+    /// A clock that stands still until it is started; made while there are descriptors for it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn stopped() -> io::Result<Self> {
+        Self::new(Duration::ZERO)
+    }
+
+    /// Ticks after each `period` from now on.
+    pub fn start(&self, period: Duration) {
+        use std::os::fd::AsRawFd;
+        // The descriptor is a timer of ours and the period a valid one: this cannot fail.
+        let _ = socket::arm(self.timer.as_raw_fd(), period);
+    }
+
     /// Waits for a tick that is still to come.
     pub async fn pause(&self) {
         use std::os::fd::AsRawFd;
@@ -121,13 +136,5 @@ impl Ticker {
         use std::os::fd::AsRawFd;
         let _ = self.timer.readable(false).await;
         socket::silence(self.timer.as_raw_fd());
-    }
-}
-
-/// Waits. For the few loops that live as long as their worker, not for connections. Without a
-/// timer to be had, because descriptors have run out, it waits for nothing.
-pub async fn sleep(time: Duration) {
-    if let Ok(ticker) = Ticker::new(time) {
-        ticker.tick().await;
     }
 }

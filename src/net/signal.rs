@@ -30,7 +30,9 @@ pub fn listen() -> Receiver<Signal> {
         }
     });
     if waiter.is_err() {
+        // A channel without a sender would read as a signal.
         super::notice::warn("no thread for signals: only SIGKILL will end this process");
+        return crossbeam_channel::never();
     }
     receiver
 }

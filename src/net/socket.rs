@@ -210,6 +210,15 @@ pub fn timer(period: std::time::Duration) -> io::Result<OwnedFd> {
     let fd = check(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) })?;
     // SAFETY: the kernel has just made this descriptor for us.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    arm(fd.as_raw_fd(), period)?;
+    Ok(fd)
+}
+
+/// Sets a timer; zero stops it.
+///
+/// # Errors
+/// What the system says.
+pub fn arm(fd: RawFd, period: std::time::Duration) -> io::Result<()> {
     let period = libc::timespec {
         tv_sec: libc::time_t::try_from(period.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: libc::c_long::from(i32::try_from(period.subsec_nanos()).unwrap_or(0)),
@@ -217,8 +226,14 @@ pub fn timer(period: std::time::Duration) -> io::Result<OwnedFd> {
     let every = libc::itimerspec { it_interval: period, it_value: period };
     let none = std::ptr::null_mut();
     // SAFETY: the pointer is good; the old setting is not wanted.
-    check(unsafe { libc::timerfd_settime(fd.as_raw_fd(), 0, &raw const every, none) })?;
-    Ok(fd)
+    check(unsafe { libc::timerfd_settime(fd, 0, &raw const every, none) }).map(|_| ())
+}
+
+/// Says a last word without waiting.
+pub fn last_word(fd: RawFd, bytes: &[u8]) {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the pointer is good for the length that is given with it.
+    unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
 }
 
 /// Takes the count out of an eventfd or a timer.

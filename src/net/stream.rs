@@ -102,7 +102,10 @@ impl Stream {
                     result = Err(io::ErrorKind::WriteZero.into());
                     break;
                 }
-                Ok(len) => buffer.consume(len),
+                Ok(len) => {
+                    buffer.consume(len);
+                    self.watch.wrote(len);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await,
                 Err(error) => {
                     result = Err(error);

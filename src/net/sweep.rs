@@ -26,6 +26,13 @@ impl Sweep {
         Rc::new(Self { wheel: RefCell::new(Wheel::new(now)), rate })
     }
 
+    /// Ends every connection: their tasks are gone, and nobody else would.
+    pub fn end_all(&self) {
+        if let Ok(wheel) = self.wheel.try_borrow() {
+            wheel.all().for_each(|slot| socket::shutdown(slot.fd, How::Both));
+        }
+    }
+
     /// Watches a socket for as long as the guard lives, which must be shorter than the socket.
     #[must_use]
     pub fn watch(self: &Rc<Self>, fd: RawFd, class: Class) -> Watch {
@@ -60,18 +67,18 @@ fn end_read(slot: &mut Slot) {
     socket::shutdown(slot.fd, how);
 }
 
-/// A write waits for room in the send queue. If the queue drains fast enough the peer is slow but
-/// alive; the kernel knows, and is asked only when a write has waited a whole period.
+/// A write waits for room in the send queue. If the peer takes enough of what was written it is
+/// slow but alive; the kernel knows, and is asked only when a write has waited a whole period.
 fn look_at_write(slot: &mut Slot, now: Moment, rate: u64) {
     let queued = socket::send_queue(slot.fd).unwrap_or(0);
+    let taken = slot.written.wrapping_sub(queued);
     let wanted = match slot.class {
-        Class::Downstream => (rate * u64::from(slot.write_period) / 1000).max(1),
+        Class::Downstream => (rate.saturating_mul(u64::from(slot.write_period)) / 1000).max(1),
         Class::Upstream => 1,
     };
-    let is_alive =
-        slot.queued.is_none_or(|before| u64::from(before.saturating_sub(queued)) >= wanted);
+    let is_alive = slot.taken.is_none_or(|before| u64::from(taken.wrapping_sub(before)) >= wanted);
     if is_alive {
-        slot.queued = Some(queued);
+        slot.taken = Some(taken);
         slot.write_by = now.after(Duration::from_millis(u64::from(slot.write_period)));
     } else {
         slot.expired = Some(Due::Write);
@@ -98,6 +105,14 @@ impl Watch {
     pub fn write_within(&self, now: Moment, period: Duration) {
         let millis = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
         self.sweep.wheel.borrow_mut().write_by(self.id, now.after(period), millis);
+    }
+
+    /// The kernel took so many octets of a write.
+    #[inline]
+    pub fn wrote(&self, len: usize) {
+        if let Some(slot) = self.sweep.wheel.borrow_mut().slot(self.id) {
+            slot.written = slot.written.wrapping_add(u32::try_from(len).unwrap_or(0));
+        }
     }
 
     /// The write is over.

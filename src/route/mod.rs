@@ -7,9 +7,11 @@ pub mod path;
 pub mod rewrite;
 pub mod rule;
 
+use std::collections::HashMap;
+
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ListenerId, RouteId};
-use crate::config::model::{Config, Route};
+use crate::config::model::{Config, HostMatch, Route};
 use crate::message::head::RequestHead;
 use host::Hosts;
 use path::Paths;
@@ -67,6 +69,18 @@ impl Router {
     }
 }
 
+impl Router {
+    /// The methods of the routes that have this host and path, for Allow.
+    #[must_use]
+    pub fn methods(&self, head: &RequestHead) -> Vec<u8> {
+        let candidates = self.hosts.find(head.host()).flat_map(|paths| paths.find(head.path()));
+        let mut methods: Vec<&[u8]> = candidates.flat_map(|one| one.rule.methods()).collect();
+        methods.sort_unstable();
+        methods.dedup();
+        methods.join(&b", "[..])
+    }
+}
+
 fn numbered(routes: &[Route]) -> impl Iterator<Item = (RouteId, &Route)> {
     routes
         .iter()
@@ -86,30 +100,35 @@ pub struct Shadowed {
 /// Routes that can never match, because another takes everything they would (RELIABILITY O02).
 #[must_use]
 pub fn shadowed(config: &Config) -> Vec<Shadowed> {
+    let mut by_host: HashMap<&HostMatch, Vec<(RouteId, &Route)>> = HashMap::new();
+    for (id, route) in numbered(&config.routes) {
+        by_host.entry(&route.host).or_default().push((id, route));
+    }
     let mut found = Vec::new();
     for (id, route) in numbered(&config.routes) {
-        let taker = numbered(&config.routes)
-            .find(|(other_id, other)| *other_id != id && takes_all(other, *other_id, route, id));
+        let same_host = by_host.get(&route.host).into_iter().flatten();
+        let taker = same_host
+            .filter(|(other_id, _)| *other_id != id)
+            .find(|(other_id, other)| takes_all(other, *other_id, route, id));
         if let Some((by, _)) = taker {
-            found.push(Shadowed { route: id, by });
+            found.push(Shadowed { route: id, by: *by });
         }
     }
     found
 }
 
-/// Whether `other` takes every request that `route` could get.
+/// Whether `other`, on the same host, takes every request that `route` could get.
 fn takes_all(other: &Route, other_id: RouteId, route: &Route, id: RouteId) -> bool {
-    let same_listener = other.listener.is_none() || other.listener == route.listener;
-    let same_host = other.host == route.host;
-    let rules = (Rule::new(other), Rule::new(route));
-    if !same_listener || !same_host || !rules.0.is_wider_or_same(&rules.1) {
-        return false;
-    }
     if other.path == route.path {
-        // Same place, same demands: only the first is ever looked at.
-        return rules.1.is_wider_or_same(&rules.0) && (other_id.0 < id.0);
+        // Same place, same demands, same listener: only the first is ever looked at.
+        return other.listener == route.listener
+            && rule::asks_the_same(other, route)
+            && other_id.0 < id.0;
     }
-    path::takes_everything(&other.path) && path::rank(&other.path) > path::rank(&route.path)
+    (other.listener.is_none() || other.listener == route.listener)
+        && rule::asks_nothing(other)
+        && path::takes_everything(&other.path)
+        && path::rank(&other.path) > path::rank(&route.path)
 }
 
 #[cfg(test)]

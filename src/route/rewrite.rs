@@ -37,7 +37,9 @@ pub fn fields(fields: &mut Fields, rules: &HeaderRules) {
 #[must_use]
 pub fn location(head: &RequestHead, redirect: &Redirect, is_secure: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
-    if redirect.scheme.is_some() || redirect.host.is_some() {
+    // HTTP/1.0 without Host: there is no name to send anybody to but the redirect's own.
+    let has_name = redirect.host.is_some() || !head.authority().is_empty();
+    if has_name && (redirect.scheme.is_some() || redirect.host.is_some()) {
         let own = if is_secure { "https" } else { "http" };
         out.extend_from_slice(redirect.scheme.as_deref().unwrap_or(own).as_bytes());
         out.extend_from_slice(b"://");

@@ -12,6 +12,7 @@ pub struct Rule {
     headers: Vec<(Box<[u8]>, Wanted)>,
     query: Vec<(Box<[u8]>, Wanted)>,
     text: String,
+    has_listener: bool,
 }
 
 #[derive(Debug)]
@@ -44,22 +45,21 @@ impl Rule {
             headers: lower(&route.headers),
             query: lower(&route.query),
             text: format!("{:?} {:?} {:?}", route.methods, route.headers, route.query),
+            has_listener: route.listener.is_some(),
         }
     }
 
-    /// More demands rank higher; a listener of its own is no demand here. The text makes the order
-    /// total.
+    /// More demands rank higher, then a listener of its own; the text makes the order total.
     #[must_use]
-    pub fn rank(&self) -> (usize, String) {
+    pub fn rank(&self) -> (usize, bool, String) {
         let methods = usize::from(!self.methods.is_empty());
-        (methods + self.headers.len() + self.query.len(), self.text.clone())
+        let demands = methods + self.headers.len() + self.query.len();
+        (demands, self.has_listener, self.text.clone())
     }
 
-    /// Everything that meets `other` meets this one too, as far as that is easy to see.
-    #[must_use]
-    pub fn is_wider_or_same(&self, other: &Self) -> bool {
-        self.text == other.text
-            || (self.methods.is_empty() && self.headers.is_empty() && self.query.is_empty())
+    /// The methods it asks for; none for any.
+    pub fn methods(&self) -> impl Iterator<Item = &[u8]> {
+        self.methods.iter().map(|method| &**method)
     }
 
     /// Does this request meet the demands?
@@ -82,6 +82,18 @@ impl Rule {
             Verdict::WrongMethod
         }
     }
+}
+
+/// Whether two routes ask for the same things.
+#[must_use]
+pub fn asks_the_same(one: &Route, other: &Route) -> bool {
+    (&one.methods, &one.headers, &one.query) == (&other.methods, &other.headers, &other.query)
+}
+
+/// Whether a route asks for nothing but a host and a path.
+#[must_use]
+pub fn asks_nothing(route: &Route) -> bool {
+    route.methods.is_empty() && route.headers.is_empty() && route.query.is_empty()
 }
 
 /// Names and values of a query, as they are written.

@@ -33,8 +33,8 @@ pub struct Plan {
     pub routers: Vec<Router>,
     /// Our name in Via and Proxy-Status.
     pub name: Box<str>,
-    /// The Via line of forwarded requests.
-    pub via: FieldLine,
+    /// The Via lines of requests that came in 1.0 and in 1.1.
+    pub via: [FieldLine; 2],
     /// How many shards there are.
     pub shards: usize,
     /// A request can ask for a panic, to test what follows. Debug builds only.
@@ -175,6 +175,12 @@ impl Shard {
     pub fn find_route(&self, listener: ListenerId, head: &RequestHead) -> Result<&Route> {
         let RouteId(at) = self.plan.routers[usize::from(listener.0)].find(head)?;
         Ok(&self.plan.config.routes[usize::from(at)])
+    }
+
+    /// The methods that routes allow for this host and path.
+    #[must_use]
+    pub fn methods(&self, listener: ListenerId, head: &RequestHead) -> Vec<u8> {
+        self.plan.routers[usize::from(listener.0)].methods(head)
     }
 
     /// A cluster of the plan.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::Cluster;
 use super::endpoint::Endpoint;
 use super::http1::Connection;
-use crate::base::clock::Moment;
+use crate::base::clock::{Moment, monotonic};
 use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;
 use crate::config::model::{self, ProxyHeader};
@@ -58,7 +58,9 @@ pub async fn open(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Result
         None => Vec::new(),
     };
     let born = needs.now;
-    let connection = Connection { stream, inbound: Inbound::default(), born, identity, preface };
+    let generation = endpoint.generation();
+    let inbound = Inbound::default();
+    let connection = Connection { stream, inbound, born, generation, identity, preface };
     Ok(Attempt { connection, was_pooled: false })
 }
 
@@ -68,12 +70,12 @@ async fn dial(endpoint: &Endpoint, needs: Needs<'_>) -> Result<(Stream, Peer)> {
     let mut fault = Kind::NoAddress;
     for at in 0..peers.len().min(ADDRESSES_TRIED) {
         let at = (first + at) % peers.len();
-        let deadline = needs.now.after(needs.timeouts.connect);
+        // The next dial begins behind this one: addresses share the load, and dead ones are passed.
+        endpoint.begin_at((at + 1) % peers.len());
+        // A dial is rare enough to read the clock: each address has a deadline of its own.
+        let deadline = monotonic().after(needs.timeouts.connect);
         match connect(&peers[at], needs.sweep, deadline).await {
-            Ok(stream) => {
-                endpoint.prefer(at);
-                return Ok((stream, peers[at].clone()));
-            }
+            Ok(stream) => return Ok((stream, peers[at].clone())),
             // Our own shortage will not get better at another address.
             Err(Kind::LocalPorts) => return Err(Kind::LocalPorts),
             Err(kind) => fault = kind,

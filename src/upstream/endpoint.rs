@@ -21,6 +21,7 @@ pub struct Endpoint {
     /// Which of several addresses comes first.
     first: Cell<usize>,
     resting_until: Cell<Moment>,
+    generation: Cell<u32>,
 }
 
 impl Endpoint {
@@ -40,6 +41,7 @@ impl Endpoint {
             peers: RefCell::new(peers),
             first: Cell::new(0),
             resting_until: Cell::new(Moment(0)),
+            generation: Cell::new(0),
         }
     }
 
@@ -70,6 +72,8 @@ impl Endpoint {
         let peers = addresses.iter().take(ADDRESSES_MAX).map(|address| Peer::Socket(*address));
         self.peers.replace(peers.collect());
         self.first.set(0);
+        self.generation.set(self.generation.get().wrapping_add(1));
+        self.pool.clear();
     }
 
     /// Its addresses, and the one to begin with.
@@ -78,8 +82,14 @@ impl Endpoint {
         (Rc::clone(&self.peers.borrow()), self.first.get())
     }
 
-    /// Begin with this address from now on.
-    pub fn prefer(&self, first: usize) {
+    /// Counts how often its addresses changed.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation.get()
+    }
+
+    /// The next dial begins with this address.
+    pub fn begin_at(&self, first: usize) {
         self.first.set(first);
     }
 }

@@ -7,6 +7,7 @@ use crate::base::error::{Kind, Result};
 use crate::base::limits::HeadLimits;
 use crate::message::head::{Method, RequestHead, ResponseHead};
 use crate::net::buffer::{Buffer, Buffers, Size};
+use crate::net::deadline::Due;
 use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
 use crate::wire::http1::parse;
@@ -20,6 +21,9 @@ pub struct Connection {
     pub inbound: Inbound,
     /// When it was opened.
     pub born: Moment,
+    /// Which of its endpoint's addresses it belongs to: those that DNS no longer tells are not
+    /// used again.
+    pub generation: u32,
     /// The client that a PROXY header named on it: it must serve nobody else (RELIABILITY D09).
     pub identity: Option<SocketAddr>,
     /// Goes out before the first request.
@@ -99,8 +103,11 @@ pub async fn read_head(
 /// Reads more; `false` at the end.
 async fn more(stream: &Stream, inbound: &mut Inbound, buffers: &Buffers) -> Result<bool> {
     match inbound.fill(stream, buffers, Size::Small).await {
-        Ok(0) | Err(_) if stream.expired().is_some() => Err(Kind::FirstByteTimeout),
-        Ok(0) | Err(_) => Ok(false),
-        Ok(_) => Ok(true),
+        Ok(1..) => Ok(true),
+        Ok(0) | Err(_) => match stream.expired() {
+            None => Ok(false),
+            Some(Due::Read) => Err(Kind::FirstByteTimeout),
+            Some(Due::Write) => Err(Kind::UpstreamWriteTimeout),
+        },
     }
 }

@@ -55,6 +55,11 @@ impl Pool {
         }
     }
 
+    /// Closes everything.
+    pub fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
     /// Closes what is too old, or was closed or stirred by the endpoint.
     pub fn prune(&self, now: Moment, bounds: &model::Pool) {
         self.idle.borrow_mut().retain(|one| {
