@@ -26,6 +26,9 @@ pub fn rows() -> Vec<Row> {
         ("total_timeout", total),
         ("host_policies", host_policies),
         ("the_command_line", command_line),
+        ("a_steady_slow_reader_is_served", steady_slow_reader),
+        ("total_timeout_of_a_flow", total_holds_for_a_flow),
+        ("drain_without_descriptors", drain_without_descriptors),
         ("a_port_in_use_is_refused", port_in_use),
     ]
 }
@@ -571,4 +574,84 @@ fn port_in_use(driver: Driver) {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("another program listens there"), "{text}");
+}
+
+/// A client that reads steadily, far above the minimum rate but far below the sender's, is served.
+fn steady_slow_reader(driver: Driver) {
+    let size = 30_000_000;
+    let origin = Origin::scripted(move |_, link| {
+        link.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n"));
+        let _ = link.stream.write_all(&vec![b'x'; size]);
+        Does::Keep
+    });
+    let proxy = Proxy::with(driver, &origin, "[timeouts]\nbody_idle = \"1s\"\n");
+    let mut client = proxy.connect();
+    client.send("GET /large HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    let start = Instant::now();
+    let mut block = vec![0; 20_000];
+    let mut read = 0;
+    while start.elapsed() < Duration::from_secs(5) {
+        let len = client.stream.read(&mut block).unwrap();
+        assert!(len > 0, "cut after {read} octets and {:?}", start.elapsed());
+        read += len;
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    let (rest, end) = client.read_to_end();
+    assert!(read + rest.len() >= size && end != End::Reset, "{} of {size}", read + rest.len());
+}
+
+/// The total deadline holds while data flows.
+fn total_holds_for_a_flow(driver: Driver) {
+    let origin = Origin::scripted(|_, link| {
+        link.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n");
+        let block = vec![b'x'; 1 << 16];
+        while link.stream.write_all(&block).is_ok() {}
+        Does::Close
+    });
+    let log = crate::support::proxy::temporary("log");
+    let more =
+        format!("[timeouts]\ntotal = \"500ms\"\n[access_log]\npath = \"{}\"\n", log.display());
+    let proxy = Proxy::with(driver, &origin, &more);
+    let mut client = proxy.connect();
+    client.send("GET /flow HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    let start = Instant::now();
+    let mut block = vec![0; 1 << 16];
+    while matches!(client.stream.read(&mut block), Ok(1..)) {
+        assert!(start.elapsed() < Duration::from_secs(8), "nobody ended it");
+    }
+    until("the log to say why", || {
+        std::fs::read_to_string(&log).is_ok_and(|text| text.contains("\"flag\":\"total_timeout\""))
+    });
+    let _ = std::fs::remove_file(log);
+}
+
+/// With every descriptor taken, SIGTERM still drains without a spin, and the log's reader that
+/// does not read does not hold the end up.
+fn drain_without_descriptors(driver: Driver) {
+    let origin = Origin::scripted(|_, _| {
+        std::thread::park_timeout(Duration::from_millis(800));
+        Does::Keep
+    });
+    let config = format!(
+        "[server]\ndrain = \"5s\"\ncores = 1\n[[listener]]\naddress = \"127.0.0.1:0\"\n[[cluster]]\nname = \"app\"\n\
+         [[cluster.endpoint]]\naddress = \"{}\"\n[[route]]\ncluster = \"app\"\n[timeouts]\nhead = \"2s\"\n",
+        origin.address
+    );
+    let mut proxy = Proxy::run(driver, &config, &[], Some(48));
+    let mut slow = proxy.connect();
+    slow.send("GET /slow HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    until("the request to arrive", || origin.byte_count() > 0);
+    let mut others: Vec<_> =
+        (0..100).map(|_| crate::support::Client::connect(proxy.address)).collect();
+    for client in &mut others {
+        client.try_send("GET / HTTP/1.1\r\n");
+    }
+    until("accepting to pause", || proxy.log().contains("accepting pauses"));
+    let ticks = proxy.cpu_ticks();
+    proxy.signal("TERM");
+    let reply = slow.reply();
+    assert_eq!(reply.body, b"/slow", "what is in flight is finished: {}", reply.text());
+    assert!(proxy.cpu_ticks() - ticks < 40, "{} ticks of CPU", proxy.cpu_ticks() - ticks);
+    drop(others);
+    assert_eq!(proxy.wait(), Some(0));
 }

@@ -61,7 +61,13 @@ fn main() {
 
 fn trial((name, run): Row, driver: Driver, is_exam: bool) -> Trial {
     Trial::test(format!("{name}::{driver:?}"), move || {
-        let result = std::panic::catch_unwind(|| run(driver));
+        let mut result = std::panic::catch_unwind(|| run(driver));
+        // On CI's shared machine a pause of seconds can break a test about deadlines. It gets one
+        // more chance, in the open: the line below is there to be read.
+        if result.is_err() && std::env::var_os("CI").is_some() {
+            println!("FLAKY? {name} on {driver:?} failed once and is tried again");
+            result = std::panic::catch_unwind(|| run(driver));
+        }
         if is_exam {
             let group = name.chars().next().unwrap_or('?');
             let mut score = SCORE.lock().unwrap();
