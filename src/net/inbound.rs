@@ -68,16 +68,7 @@ impl Inbound {
             Some(full) => enlarge(full, buffers),
             None => {
                 stream.quiet().await;
-                let mut buffer = buffers.take(size);
-                if let Some(result) = stream.recv_now(&mut buffer) {
-                    if buffer.is_empty() {
-                        buffers.give(buffer);
-                    } else {
-                        self.buffer = Some(buffer);
-                    }
-                    return result;
-                }
-                buffer
+                buffers.take(size)
             }
         };
         let (result, buffer) = stream.recv(buffer).await;

@@ -54,16 +54,6 @@ pub fn peek(fd: RawFd) -> Peek {
     if ready == 0 { Peek::Quiet } else { Peek::Stirred }
 }
 
-/// Reads what is there.
-///
-/// # Errors
-/// `WouldBlock` if nothing is; what the system says otherwise.
-pub fn recv(fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: the pointer is good for the length that is given with it.
-    let got = unsafe { libc::recv(fd, into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
-    usize::try_from(got).map_err(|_| io::Error::last_os_error())
-}
-
 /// Closing will reset the connection, so that the peer cannot take the end for a complete one.
 pub fn reset_on_close(fd: RawFd) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };

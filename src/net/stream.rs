@@ -64,15 +64,6 @@ impl Stream {
         let _ = self.shared().writable(false).await;
     }
 
-    /// Reads what is there already; `None` if nothing is.
-    pub fn recv_now(&self, buffer: &mut Buffer) -> Option<io::Result<usize>> {
-        let result = socket::recv(self.fd, buffer.spare());
-        if let Ok(len) = result {
-            buffer.filled(len);
-        }
-        if is_would_block(&result) { None } else { Some(result) }
-    }
-
     /// Reads behind what is in the buffer. `Ok(0)` is the end, or a deadline: see `expired`.
     pub async fn recv(&self, buffer: Buffer) -> (io::Result<usize>, Buffer) {
         debug_assert!(buffer.space() > 0, "a read needs room");
