@@ -64,7 +64,7 @@ fn run_demo(arguments: &Demo) -> ExitCode {
     let url = format!("http://{}", arguments.listen);
     let hint = format!(
         "\nTry this in another terminal:\n\
-         \x20 curl {url}/                             # asked three times, three servers answer\n\
+         \x20 curl {url}/                             # ask again: three servers take turns  \n\
          \x20 curl -i -d hello {url}/echo             # what you send comes back\n\
          \x20 curl -N '{url}/sse?n=5&ms=500'          # events, as they happen\n\
          Also: /slow?ms=  /bytes?n=  /chunked  /status/404  /ws\n\n\

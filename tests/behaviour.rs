@@ -26,6 +26,7 @@ pub fn rows() -> Vec<Row> {
         ("total_timeout", total),
         ("host_policies", host_policies),
         ("the_command_line", command_line),
+        ("sighup_reopens_the_log", sighup_reopens_the_log),
         ("a_steady_slow_reader_is_served", steady_slow_reader),
         ("total_timeout_of_a_flow", total_holds_for_a_flow),
         ("drain_without_descriptors", drain_without_descriptors),
@@ -654,4 +655,24 @@ fn drain_without_descriptors(driver: Driver) {
     assert!(proxy.cpu_ticks() - ticks < 40, "{} ticks of CPU", proxy.cpu_ticks() - ticks);
     drop(others);
     assert_eq!(proxy.wait(), Some(0));
+}
+
+/// SIGHUP opens the access log anew, as logrotate wants; it does not end the proxy.
+fn sighup_reopens_the_log(driver: Driver) {
+    let origin = Origin::echo();
+    let log = crate::support::proxy::temporary("log");
+    let moved = crate::support::proxy::temporary("log");
+    let more = format!("[access_log]\npath = \"{}\"\n", log.display());
+    let proxy = Proxy::with(driver, &origin, &more);
+    let lines =
+        |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default().lines().count();
+    assert_eq!(proxy.get("/one").status, 200);
+    until("the first line", || lines(&log) == 1);
+    std::fs::rename(&log, &moved).unwrap();
+    proxy.signal("HUP");
+    until("the log to be opened anew", || proxy.log().contains("opened anew"));
+    assert_eq!(proxy.get("/two").status, 200);
+    until("the second line", || lines(&log) == 1);
+    assert_eq!(lines(&moved), 1);
+    let _ = (std::fs::remove_file(log), std::fs::remove_file(moved));
 }

@@ -57,6 +57,7 @@ pub enum Kind {
     ConnectTimeout,
     ConnectFailed,
     LocalPorts,
+    OpenFiles,
     UpstreamGone,
     UpstreamHead,
     UpstreamHeadTooLarge,
@@ -209,6 +210,12 @@ impl Kind {
                 "connection_limit_reached",
                 "local_ports",
                 "No more connections to the server can be opened.",
+            ),
+            Self::OpenFiles => ours(
+                503,
+                "connection_limit_reached",
+                "open_files",
+                "The proxy has no room for another connection. Try again later.",
             ),
             Self::UpstreamGone => server(
                 502,

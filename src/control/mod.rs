@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, select};
 
+use crate::base::clock;
 use crate::config::model::Config;
 use crate::net::notice;
 use crate::net::signal::Signal;
@@ -21,6 +22,9 @@ use start::Workers;
 
 /// How often dead workers are looked for.
 const WATCH: Duration = Duration::from_millis(250);
+
+/// Signals this close to each other are one.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Serves a configuration until a signal ends it. `ready` is called with the bound addresses when
 /// every worker serves.
@@ -58,7 +62,13 @@ fn serve(
     ready(&started);
     loop {
         select! {
-            recv(signals) -> _ => break,
+            recv(signals) -> signal => match signal {
+                Ok(Signal::Reopen) => {
+                    workers.reopen_log();
+                    notice::note("the access log was opened anew; the configuration needs a restart");
+                }
+                Ok(Signal::Terminate) | Err(_) => break,
+            },
             recv(resolutions) -> found => match found {
                 Ok(found) => obey(&mut workers, found),
                 // The resolver is gone: what it said last stays.
@@ -91,7 +101,9 @@ fn note(report: &Report) {
 /// Tells every shard to finish, and waits for them; a second signal ends the wait.
 fn drain(mut workers: Workers, signals: &Receiver<Signal>) -> Result<(), String> {
     let limit = workers.config().server.drain;
-    notice::note(format_args!("draining for at most {} s", limit.as_secs()));
+    let seconds = limit.as_secs();
+    notice::note(format_args!("draining for at most {seconds} s; signal again to stop at once"));
+    let begun = clock::monotonic();
     workers.broadcast(&Command::Drain);
     let (mut left, mut counters, mut cut) = (workers.count(), Counters::default(), 0);
     // The shards keep the limit themselves; this is for a shard that cannot.
@@ -107,7 +119,13 @@ fn drain(mut workers: Workers, signals: &Receiver<Signal>) -> Result<(), String>
                 Ok(Report::Failed { .. }) | Err(_) => left -= 1,
                 Ok(Report::Started { .. }) => {}
             },
-            recv(signals) -> _ => return Err("ended by a second signal while draining".to_owned()),
+            recv(signals) -> signal => {
+                // `timeout` and terminals signal a process and its group: that is one order.
+                let is_new = clock::monotonic().since(begun) > SAME_SIGNAL;
+                if is_new && signal == Ok(Signal::Terminate) {
+                    return Err("ended by a second signal while draining".to_owned());
+                }
+            },
             recv(patience) -> _ => return Err(format!("{left} workers did not drain in time")),
         }
     }

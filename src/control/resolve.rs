@@ -148,8 +148,11 @@ async fn keep_resolving(
             }
             Err(message) => {
                 if !is_failing {
-                    let state =
-                        if told.is_some() { "its last addresses stay" } else { "it is down" };
+                    let state = if told.is_some() {
+                        "its last addresses stay"
+                    } else {
+                        "requests for it get 503"
+                    };
                     notice::warn(format_args!("name {}: {message}; {state}", name.host));
                 }
                 is_failing = true;
@@ -192,7 +195,13 @@ async fn lookup(
             .map(|found| (found.collect(), TTL_UNKNOWN))
             .map_err(|error| error.to_string());
     };
-    let found = resolver.lookup_ip(name.host.as_str()).await.map_err(|error| error.to_string())?;
+    let found = resolver.lookup_ip(name.host.as_str()).await.map_err(|error| {
+        if error.is_no_records_found() {
+            "no such name, or it has no address".to_owned()
+        } else {
+            format!("its DNS server gave no answer ({error})")
+        }
+    })?;
     let addresses: Vec<SocketAddr> =
         found.iter().map(|ip: IpAddr| SocketAddr::new(ip, name.port)).collect();
     if addresses.is_empty() {

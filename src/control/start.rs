@@ -17,7 +17,7 @@ use crate::message::head::Version;
 use crate::message::hop;
 use crate::net::log_file::{self, LogSender};
 use crate::net::mailbox;
-use crate::net::{listener, notice};
+use crate::net::{listener, notice, socket};
 use crate::route::Router;
 use crate::shard::Plan;
 use crate::shard::command::{Command, Report};
@@ -76,6 +76,7 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
                 .map_err(|error| format!("access log {}: {error}", log.path.display()))?,
         ),
     };
+    warn_of_few_files(&config);
     let cores = choose_cores(&config.server.cores)?;
     let (sockets, bound) = open_listeners(&config, cores.len())?;
     let seed = Random::seed_from_os();
@@ -110,6 +111,18 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
         workers.running.push(running);
     }
     Ok(workers)
+}
+
+/// A proxied connection takes two descriptors; clients that take them all leave none for upstreams.
+fn warn_of_few_files(config: &Config) {
+    let (files, connections) = (socket::raise_open_files(), config.limits.connections);
+    let is_set = config.limits != crate::config::model::Limits::default();
+    if files < 1024 || (is_set && files < 2 * connections as u64) {
+        notice::warn(format_args!(
+            "{files} open files cannot carry limits.connections = {connections}: each takes one for \
+             the client and one for the server. Raise `ulimit -n` or lower the limit"
+        ));
+    }
 }
 
 /// The cores to run on. Fewer than asked for is a warning; a core that is not there an error.
@@ -266,6 +279,14 @@ impl Workers {
     #[must_use]
     pub fn count(&self) -> usize {
         self.running.len()
+    }
+
+    /// Opens the access log anew, after it was moved away.
+    pub fn reopen_log(&self) {
+        if let Some((sender, _)) = &self.log {
+            // A full queue means that its reader is behind: the next request for it will do.
+            let _ = sender.try_send(log_file::Message::Reopen);
+        }
     }
 
     /// Waits until the access log has written everything.

@@ -99,6 +99,7 @@ pub const fn reason(status: u16) -> &'static str {
         417 => "Expectation Failed",
         418 => "I'm a teapot",
         421 => "Misdirected Request",
+        426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         451 => "Unavailable For Legal Reasons",

@@ -23,7 +23,8 @@ pub enum Peer {
 /// Connects.
 ///
 /// # Errors
-/// `ConnectRefused`, `ConnectTimeout`, `ConnectFailed`, or `LocalPorts` if it is we who cannot.
+/// `ConnectRefused`, `ConnectTimeout`, `ConnectFailed`; `LocalPorts` or `OpenFiles` if it is we who
+/// cannot.
 pub async fn connect(peer: &Peer, sweep: &Rc<Sweep>, deadline: Moment) -> Result<Stream> {
     let (socket, is_done) = match peer {
         Peer::Socket(address) => socket::connect(*address),
@@ -47,10 +48,9 @@ fn fault(error: &io::Error) -> Kind {
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED | libc::ENOENT) => Kind::ConnectRefused,
         Some(libc::ETIMEDOUT) => Kind::ConnectTimeout,
+        Some(libc::EMFILE | libc::ENFILE) => Kind::OpenFiles,
         // EAGAIN is a Unix socket whose backlog is full.
-        Some(libc::EADDRNOTAVAIL | libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-            Kind::LocalPorts
-        }
+        Some(libc::EADDRNOTAVAIL | libc::ENOBUFS | libc::ENOMEM) => Kind::LocalPorts,
         _ => Kind::ConnectFailed,
     }
 }

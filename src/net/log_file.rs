@@ -11,13 +11,24 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::notice;
 use crate::base::limits::LOG_BATCHES;
-use crate::config::model::{AccessLog, Config};
+use crate::config::model::{AccessLog, Config, LogFormat};
 use crate::observe::format;
 use crate::observe::record::Batch;
 
-/// Where shards hand their batches over. `None` ends the log: a shard's own sender may outlive it,
-/// because the runtime does not drop its tasks (RUNTIME section 2).
-pub type LogSender = Sender<Option<Batch>>;
+/// What the log's thread is told.
+#[derive(Debug)]
+pub enum Message {
+    /// Write these.
+    Write(Batch),
+    /// The file was moved away: open it anew.
+    Reopen,
+    /// That was all. A shard's own sender may outlive the log, because the runtime does not drop its
+    /// tasks (RUNTIME section 2).
+    End,
+}
+
+/// Where shards hand their batches over.
+pub type LogSender = Sender<Message>;
 
 /// Opens the log and starts its thread, which ends when it is told to; the receiver is
 /// disconnected then.
@@ -26,11 +37,11 @@ pub type LogSender = Sender<Option<Batch>>;
 /// The file cannot be opened.
 pub fn start(log: &AccessLog, config: Arc<Config>) -> io::Result<(LogSender, Receiver<()>)> {
     let output = open(&log.path)?;
-    let format = log.format;
+    let (format, path) = (log.format, log.path.clone());
     let (sender, receiver) = bounded(LOG_BATCHES);
     let (done, end) = bounded(1);
     std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
-        run(&receiver, output, &config, format);
+        run(&receiver, output, &path, &config, format);
         drop(done);
     })?;
     Ok((sender, end))
@@ -38,7 +49,7 @@ pub fn start(log: &AccessLog, config: Arc<Config>) -> io::Result<(LogSender, Rec
 
 /// Ends the log: waits until everything is written, but not for a reader that does not read.
 pub fn end(log: &LogSender, end: &Receiver<()>, patience: Duration) {
-    let is_told = log.send_timeout(None, patience).is_ok();
+    let is_told = log.send_timeout(Message::End, patience).is_ok();
     let is_done = is_told && end.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
     if !is_done {
         notice::warn("access log: its reader does not read; the last lines are lost");
@@ -54,17 +65,24 @@ fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
 }
 
 fn run(
-    batches: &Receiver<Option<Batch>>,
+    messages: &Receiver<Message>,
     mut output: Box<dyn Write + Send>,
+    path: &Path,
     config: &Config,
-    how: crate::config::model::LogFormat,
+    how: LogFormat,
 ) {
     let mut text = Vec::new();
     let mut is_failing = false;
-    while let Ok(Some(batch)) = batches.recv() {
-        text.clear();
-        format::lines(&batch, config, how, &mut text);
-        let result = output.write_all(&text).and_then(|()| output.flush());
+    for message in messages {
+        let result = match message {
+            Message::End => return,
+            Message::Reopen => open(path).map(|file| output = file),
+            Message::Write(batch) => {
+                text.clear();
+                format::lines(&batch, config, how, &mut text);
+                output.write_all(&text).and_then(|()| output.flush())
+            }
+        };
         if let Err(error) = &result
             && !is_failing
         {

@@ -11,6 +11,8 @@ use crossbeam_channel::Receiver;
 pub enum Signal {
     /// SIGTERM or SIGINT: drain and exit.
     Terminate,
+    /// SIGHUP or SIGUSR1: open the access log anew.
+    Reopen,
 }
 
 /// Blocks the signals in this thread and all that it starts, and waits for them in one of its own.
@@ -24,7 +26,11 @@ pub fn listen() -> Receiver<Signal> {
             let mut number = 0;
             // SAFETY: both pointers are good; the set was made by sigemptyset and sigaddset.
             let result = unsafe { libc::sigwait(&raw const set, &raw mut number) };
-            if result == 0 && sender.send(Signal::Terminate).is_err() {
+            let signal = match number {
+                libc::SIGHUP | libc::SIGUSR1 => Signal::Reopen,
+                _ => Signal::Terminate,
+            };
+            if result == 0 && sender.send(signal).is_err() {
                 return;
             }
         }
@@ -42,7 +48,7 @@ fn block() -> libc::sigset_t {
     let mut set: libc::sigset_t = unsafe { zeroed() };
     // SAFETY: the pointer is good.
     unsafe { libc::sigemptyset(&raw mut set) };
-    for signal in [libc::SIGTERM, libc::SIGINT] {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
         // SAFETY: the pointer is good.
         unsafe { libc::sigaddset(&raw mut set, signal) };
     }

@@ -18,7 +18,7 @@ use crate::limit::gate::{Gate, Refusal};
 use crate::message::fields::FieldLine;
 use crate::message::head::{RequestHead, ResponseHead};
 use crate::net::buffer::Buffers;
-use crate::net::log_file::LogSender;
+use crate::net::log_file::{LogSender, Message};
 use crate::net::sweep::Sweep;
 use crate::observe::counters::Counters;
 use crate::observe::record::{Batch, Record};
@@ -280,7 +280,7 @@ impl Shard {
         }
         let full = std::mem::take(&mut *batch);
         let lost = full.entries.len() as u64;
-        if log.try_send(Some(full)).is_err() {
+        if log.try_send(Message::Write(full)).is_err() {
             self.count(|counters| counters.log_drops += lost);
         }
     }

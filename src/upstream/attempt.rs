@@ -77,7 +77,7 @@ async fn dial(endpoint: &Endpoint, needs: Needs<'_>) -> Result<(Stream, Peer)> {
         match connect(&peers[at], needs.sweep, deadline).await {
             Ok(stream) => return Ok((stream, peers[at].clone())),
             // Our own shortage will not get better at another address.
-            Err(Kind::LocalPorts) => return Err(Kind::LocalPorts),
+            Err(kind @ (Kind::LocalPorts | Kind::OpenFiles)) => return Err(kind),
             Err(kind) => fault = kind,
         }
     }
