@@ -96,8 +96,14 @@ pub struct Proxy {
     /// Address to listen on; may be repeated
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080", value_parser = parse_listen)]
     pub listen: Vec<String>,
-    /// Server to forward to: host:port, [v6]:port or unix:PATH; may be repeated
-    #[arg(long, value_name = "ADDRESS[,weight=N]", required = true, value_parser = parse_to)]
+    /// A server to forward to.
+    #[arg(
+        long,
+        help = "Server to forward to: host:port, [v6]:port or unix:PATH; may be repeated",
+        value_name = "ADDRESS[,weight=N]",
+        required = true,
+        value_parser = parse_to
+    )]
     pub to: Vec<To>,
     /// How a server is chosen
     #[arg(long, value_name = "NAME", default_value = "round_robin", value_parser = parse_balance)]
