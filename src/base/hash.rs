@@ -1,14 +1,9 @@
-//! Seeded hashing for tables whose keys come from the network (RELIABILITY F11).
+//! Fast hashing for tables. Those with keys from the network are seeded where they are made
+//! (`limit::gate`; RELIABILITY F11).
 
 use std::collections::HashMap;
 
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
-
-/// Hashes bytes with a seed: without the seed nobody can aim for a collision.
-#[must_use]
-pub fn seeded(bytes: &[u8], seed: u64) -> u64 {
-    xxhash_rust::xxh3::xxh3_64_with_seed(bytes, seed)
-}
 
 /// A map whose keys come from the configuration, never from the network.
 pub type ConfigMap<K, V> = HashMap<K, V, Xxh3DefaultBuilder>;

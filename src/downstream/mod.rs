@@ -23,7 +23,7 @@ const MAKE_ROOM: usize = 16;
 /// a request to answer.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Proxy-Status: millrace; error=connection_limit_reached\r\nRetry-After: 1\r\nConnection: close\r\n\
-    Content-Length: 67\r\n\r\n503 Service Unavailable\nToo many connections. Try again in a while.\n";
+    Content-Length: 68\r\n\r\n503 Service Unavailable\nToo many connections. Try again in a while.\n";
 
 /// Accepts until the listener is shut down.
 /// `pause` is the wait after a shortage; it must be there before descriptors run out.
@@ -67,4 +67,16 @@ pub fn admit(shard: &Rc<Shard>, socket: OwnedFd, address: SocketAddr, listener: 
         }
         drop(pass);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::BUSY;
+
+    #[test]
+    fn the_last_word_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(BUSY).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{}", body.len());
+    }
 }

@@ -66,10 +66,7 @@ pub fn strip_request(head: &mut RequestHead) -> Result<()> {
         }
         named.iter().for_each(|name| head.fields.remove_named(name));
     }
-    if head.options.upgrade
-        && let Some(protocol) = head.fields.only(Name::Upgrade)
-    {
-        let protocol = protocol.to_vec();
+    if let Some(protocol) = asked_protocol(head.options, &head.fields) {
         head.set_upgrade(&protocol);
     }
     head.fields.remove_all(HOP_BY_HOP);
@@ -82,14 +79,16 @@ pub fn strip_response(head: &mut ResponseHead) {
         head.options = options(&head.fields);
         nominated(&head.fields).iter().for_each(|name| head.fields.remove_named(name));
     }
-    if head.options.upgrade
-        && let Some(protocol) = head.fields.only(Name::Upgrade)
-    {
-        let protocol = protocol.to_vec();
+    if let Some(protocol) = asked_protocol(head.options, &head.fields) {
         head.set_upgrade(&protocol);
     }
     head.fields.remove_all(HOP_BY_HOP);
     head.fields.remove_all(&FORWARDING[..FORWARDING.len() - 1]);
+}
+
+/// The protocol of an Upgrade field that Connection vouches for. Rare enough to be copied out.
+fn asked_protocol(options: Options, fields: &Fields) -> Option<Vec<u8>> {
+    fields.only(Name::Upgrade).filter(|_| options.upgrade).map(<[u8]>::to_vec)
 }
 
 fn options(fields: &Fields) -> Options {
@@ -336,6 +335,12 @@ mod tests {
         Client { peer, text: AddressText::new(peer), is_trusted, is_secure: false }
     }
 
+    fn forward(head: &mut RequestHead, client: Client) {
+        let line = via_line("m", Version::Http11);
+        let added = Added { client, via: b"m", via_line: &line, request_id: b"id" };
+        forward_request(head, &added).unwrap();
+    }
+
     fn value<'a>(head: &'a RequestHead, name: &'a str) -> Vec<&'a str> {
         let values = head.fields.values_named(name.as_bytes());
         values.map(|value| std::str::from_utf8(value).unwrap()).collect()
@@ -362,16 +367,7 @@ mod tests {
         let mut head = head(&[("X-Forwarded-For", "1.2.3.4"), ("X-Real-IP", "1.2.3.4")]);
         let client = client("9.9.9.9", false);
         distrust(&mut head);
-        forward_request(
-            &mut head,
-            &Added {
-                client,
-                via: b"m",
-                via_line: &via_line("m", Version::Http11),
-                request_id: b"id",
-            },
-        )
-        .unwrap();
+        forward(&mut head, client);
         assert_eq!(value(&head, "x-forwarded-for"), ["9.9.9.9"]);
         assert!(value(&head, "x-real-ip").is_empty());
         assert_eq!(value(&head, "forwarded"), ["for=9.9.9.9;host=\"a.example:80\";proto=http"]);
@@ -383,16 +379,7 @@ mod tests {
     fn a_trusted_peer_is_appended_to() {
         let mut head = head(&[("X-Forwarded-For", "1.2.3.4"), ("X-Request-Id", "theirs")]);
         let client = client("::1", true);
-        forward_request(
-            &mut head,
-            &Added {
-                client,
-                via: b"m",
-                via_line: &via_line("m", Version::Http11),
-                request_id: b"id",
-            },
-        )
-        .unwrap();
+        forward(&mut head, client);
         assert_eq!(value(&head, "x-forwarded-for"), ["1.2.3.4, ::1"]);
         assert_eq!(value(&head, "x-request-id"), ["theirs"]);
         assert_eq!(value(&head, "forwarded"), ["for=\"[::1]\";host=\"a.example:80\";proto=http"]);

@@ -46,12 +46,6 @@ impl Tries {
         self.was_stale = true;
         true
     }
-
-    /// Tries after the first.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.count + usize::from(self.was_stale)
-    }
 }
 
 /// How a connection was lost.
