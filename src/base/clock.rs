@@ -15,7 +15,7 @@ impl Moment {
     /// This moment and a while. Saturates at `NEVER`.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_add(millis(wait)))
     }
 
     /// How long ago `earlier` was; zero if it is later.
@@ -23,6 +23,13 @@ impl Moment {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// A duration in whole milliseconds. Saturates.
+#[must_use]
+#[inline]
+pub fn millis(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1000).saturating_add(u64::from(duration.subsec_millis()))
 }
 
 /// Reads the monotonic clock.

@@ -12,7 +12,8 @@ use super::problem;
 use super::raw::{Located, Table};
 use crate::base::id::{ClusterId, ListenerId};
 use crate::base::limits::{REGEX_COMPILED_MAX, REGEX_MAX};
-use crate::message::fields::{Name, is_token_byte};
+use crate::message::fields::is_token_byte;
+use crate::message::name::Name;
 use crate::message::target;
 
 /// What a route may refer to.

@@ -13,8 +13,6 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::random::Random;
 use crate::config::model::{Config, Cores};
-use crate::message::head::Version;
-use crate::message::hop;
 use crate::net::log_file::{self, LogSender};
 use crate::net::mailbox;
 use crate::net::{listener, notice, socket};
@@ -88,7 +86,6 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
     let ids = (0..config.listeners.len()).filter_map(|at| u16::try_from(at).ok());
     let plan = Plan {
         routers: ids.map(|id| Router::new(&config, ListenerId(id))).collect(),
-        via: [Version::Http10, Version::Http11].map(|version| hop::via_line(&name, version)),
         name: name.into_boxed_str(),
         shards: cores.len(),
         may_panic: cfg!(debug_assertions)

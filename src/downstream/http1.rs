@@ -11,7 +11,7 @@ use crate::base::id::ListenerId;
 use crate::base::limits::{LINGER, LINGER_BYTES};
 use crate::exchange::side::{Answer, Downstream, Next};
 use crate::exchange::{refuse, serve as serve_exchange};
-use crate::message::hop::{AddressText, Client};
+use crate::message::hop::{AddressText, Client, Kept};
 use crate::net::buffer::Size;
 use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
@@ -33,6 +33,7 @@ pub async fn serve(shard: &Rc<Shard>, stream: Stream, address: SocketAddr, liste
             is_trusted: shard.listener(listener).trusts(address.ip()),
             is_secure: false,
         },
+        kept: Kept::default(),
         listener,
         born: shard.now(),
         served: 0,
@@ -58,6 +59,7 @@ struct Connection<'a> {
     inbound: Inbound,
     address: SocketAddr,
     client: Client,
+    kept: Kept,
     listener: ListenerId,
     born: Moment,
     served: u64,
@@ -97,7 +99,8 @@ impl Connection<'_> {
             stream: &self.stream,
             inbound: &mut self.inbound,
             listener: self.listener,
-            client: self.client,
+            client: &self.client,
+            kept: &mut self.kept,
             address: self.address,
             may_keep,
             answer: Answer::default(),

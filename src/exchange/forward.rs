@@ -12,7 +12,7 @@ use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ClusterId, EndpointId};
 use crate::config::model::{HostPolicy, Route};
-use crate::message::head::{RequestHead, ResponseHead, Version};
+use crate::message::head::{RequestHead, ResponseHead};
 use crate::message::hop::{self, Added};
 use crate::net::body::{self, BodyReader, BodyWriter, Pace};
 use crate::net::buffer::Buffer;
@@ -107,20 +107,15 @@ fn prepare(
     shard: &Shard,
     route: &Route,
     request: &mut RequestHead,
-    down: &Downstream<'_>,
+    down: &mut Downstream<'_>,
 ) -> Result<()> {
     rewrite::path(request, &route.rewrite);
     let random = shard.random.borrow_mut().ten_bytes();
     let id = uuid::Builder::from_unix_timestamp_millis(shard.wall(), &random).into_uuid();
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     let id = id.hyphenated().encode_lower(&mut text);
-    let added = Added {
-        client: down.client,
-        via: shard.plan.name.as_bytes(),
-        via_line: &shard.plan.via[usize::from(request.version == Version::Http11)],
-        request_id: id.as_bytes(),
-    };
-    hop::forward_request(request, &added)?;
+    let added = Added { client: down.client, via: &shard.plan.name, request_id: id.as_bytes() };
+    hop::forward_request(request, &added, down.kept)?;
     rewrite::fields(&mut request.fields, &route.request_headers);
     Ok(())
 }
@@ -181,7 +176,7 @@ async fn once(
         }
         Ended::Switched => {
             let ends = tunnel::Ends { stream: down.stream, inbound: down.inbound };
-            tunnel::run(&hop, response, ends, connection).await.map_err(Failure::from)
+            tunnel::run(&hop, response, ends, *connection).await.map_err(Failure::from)
         }
     }
 }
@@ -235,7 +230,11 @@ async fn exchange(sides: Sides<'_>, head: Buffer) -> Result<Ended> {
     body.most = hop.route.body.unwrap_or(u64::MAX);
     let mut writer = BodyWriter::upstream(up, buffers, framing, timeouts.body_idle);
 
-    let written = relay::begin(hop, head, &mut body, &mut writer).await;
+    let written = if framing.is_empty() {
+        writer.raw(head, shard.now()).await
+    } else {
+        relay::begin(hop, head, &mut body, &mut writer).await
+    };
     if let Err(kind) = written
         && kind.is_clients()
     {
@@ -245,11 +244,11 @@ async fn exchange(sides: Sides<'_>, head: Buffer) -> Result<Ended> {
     hop.answer.body_done.set(is_sent);
     hop.answer.received.set(body.received);
     up.read_by(if is_sent { hop.first_byte_by() } else { hop.total_by });
-    let download = relay::response(hop, up, up_inbound, response);
     let result = if is_sent || written.is_err() {
-        download.await
+        relay::response(hop, up, up_inbound, response).await
     } else {
-        both(relay::request(hop, up, &mut body, &mut writer), download).await
+        let upload = relay::request(hop, up, &mut body, &mut writer);
+        both(upload, relay::response(hop, up, up_inbound, response)).await
     };
     match (result, written) {
         // The head could not be written either: that says more than "no answer".

@@ -11,7 +11,7 @@ use crate::config::model::Route;
 use crate::message::framing::Framing;
 use crate::message::head::{RequestHead, ResponseHead, Version};
 use crate::net::body::{self, BodyReader, BodyWriter, Pace};
-use crate::net::buffer::{Buffer, Size};
+use crate::net::buffer::{Buffer, Buffers, Size};
 use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
 use crate::route::rewrite;
@@ -63,18 +63,13 @@ pub async fn begin(
     up: &mut BodyWriter<'_>,
 ) -> Result<()> {
     let shard = hop.shard;
-    let mut is_ended = hop.request.framing.is_empty();
+    let mut is_ended = false;
     let mut rest = None;
     match body.ready() {
         Ok(Some(mut data)) => {
             is_ended = body.is_done() && !body.has_trailers();
             up.frame(&mut data, is_ended);
-            if data.len() <= head.space() {
-                head.append(data.data());
-                shard.buffers.give(data);
-            } else {
-                rest = Some(data);
-            }
+            rest = join(&mut head, data, &shard.buffers);
         }
         Ok(None) => {}
         Err(kind) => {
@@ -91,6 +86,16 @@ pub async fn begin(
         up.end(trailers.as_ref(), shard.now()).await?;
     }
     Ok(())
+}
+
+/// Puts data behind a head if there is room, so that both go out at once; hands it back if not.
+fn join(head: &mut Buffer, data: Buffer, buffers: &Buffers) -> Option<Buffer> {
+    if data.len() > head.space() {
+        return Some(data);
+    }
+    head.append(data.data());
+    buffers.give(data);
+    None
 }
 
 /// Moves the rest of the request's body. Its last octet starts the wait for an answer.
@@ -152,7 +157,19 @@ pub async fn response(
     // been said, so that the client gets a proper error.
     let first = body.ready()?;
     let mut writer = BodyWriter::downstream(hop.stream, &shard.buffers, framing, idle);
-    let mut is_ended = send_head(hop, response, framing, first, &body, &mut writer).await?;
+    let mut out = final_bytes(hop, response, framing)?;
+    let mut is_ended = false;
+    let mut rest = None;
+    if let Some(mut data) = first {
+        is_ended = body.is_done() && !body.has_trailers();
+        writer.frame(&mut data, is_ended);
+        hop.answer.sent.set(writer.sent);
+        rest = join(&mut out, data, &shard.buffers);
+    }
+    writer.raw(out, shard.now()).await?;
+    if let Some(rest) = rest {
+        writer.raw(rest, shard.now()).await?;
+    }
     while let Some(data) = body.next(|| shard.now()).await? {
         is_ended = body.is_done() && !body.has_trailers();
         writer.data(data, is_ended, shard.now()).await?;
@@ -174,15 +191,8 @@ fn framing_for(client: Version, upstream: Framing) -> Framing {
     }
 }
 
-/// Writes the final head and the data that came with it. Returns whether that was all.
-async fn send_head(
-    hop: &Hop<'_>,
-    response: &ResponseHead,
-    framing: Framing,
-    first: Option<Buffer>,
-    body: &BodyReader<'_>,
-    writer: &mut BodyWriter<'_>,
-) -> Result<bool> {
+/// The final head's bytes. From here on no other answer can be given.
+fn final_bytes(hop: &Hop<'_>, response: &ResponseHead, framing: Framing) -> Result<Buffer> {
     let (shard, answer) = (hop.shard, hop.answer);
     let keeps = hop.may_keep
         && framing != Framing::UntilClose
@@ -198,27 +208,11 @@ async fn send_head(
     write::response(response, framing, &date[..date_len], field, &mut head);
     let len = head.finish().ok_or(Kind::UpstreamHeadTooLarge)?;
     out.filled(len);
-
     answer.begun.set(true);
     answer.keeps.set(keeps);
     answer.status.set(response.status);
     answer.ends_by_close.set(framing == Framing::UntilClose);
-    let Some(mut data) = first else {
-        writer.raw(out, shard.now()).await?;
-        return Ok(false);
-    };
-    let is_last = body.is_done() && !body.has_trailers();
-    writer.frame(&mut data, is_last);
-    answer.sent.set(writer.sent);
-    if data.len() <= out.space() {
-        out.append(data.data());
-        shard.buffers.give(data);
-        writer.raw(out, shard.now()).await?;
-    } else {
-        writer.raw(out, shard.now()).await?;
-        writer.raw(data, shard.now()).await?;
-    }
-    Ok(is_last)
+    Ok(out)
 }
 
 /// Reads heads until the final one, passing interim ones on.

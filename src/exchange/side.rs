@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 
 use crate::base::id::ListenerId;
-use crate::message::hop::Client;
+use crate::message::hop::{Client, Kept};
 use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
 
@@ -14,7 +14,9 @@ pub struct Downstream<'a> {
     pub stream: &'a Stream,
     pub inbound: &'a mut Inbound,
     pub listener: ListenerId,
-    pub client: Client,
+    pub client: &'a Client,
+    /// The lines that this connection's requests get.
+    pub kept: &'a mut Kept,
     /// Address and port of the client, as far as we believe it.
     pub address: SocketAddr,
     /// Nothing but this exchange speaks against keeping the connection.

@@ -1,103 +1,6 @@
 //! Header fields: one block of bytes and an index into it. What a field *means* is not known here.
 
-/// Field names that the proxy itself looks at. Everything else is `Other` and only passed on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Name {
-    #[default]
-    Other,
-    Host,
-    Connection,
-    ContentLength,
-    TransferEncoding,
-    Te,
-    Trailer,
-    Upgrade,
-    KeepAlive,
-    ProxyConnection,
-    ProxyAuthenticate,
-    ProxyAuthorization,
-    Proxy,
-    Http2Settings,
-    Expect,
-    Via,
-    Forwarded,
-    XForwardedFor,
-    XForwardedProto,
-    XForwardedHost,
-    XForwardedPort,
-    XForwardedOther,
-    XRealIp,
-    XRequestId,
-    MaxForwards,
-    Accept,
-    Authorization,
-    Cookie,
-    SetCookie,
-    Date,
-    UserAgent,
-    Referer,
-    ProxyStatus,
-}
-
-impl Name {
-    /// Recognises a field name, whatever its case. Length and first letter leave one candidate.
-    #[must_use]
-    pub fn of(name: &[u8]) -> Self {
-        let Some(first) = name.first() else { return Self::Other };
-        let (known, found): (&str, Self) = match (name.len(), first | 0x20) {
-            (2, b't') => ("te", Self::Te),
-            (3, b'v') => ("via", Self::Via),
-            (4, b'h') => ("host", Self::Host),
-            (4, b'd') => ("date", Self::Date),
-            (5, b'p') => ("proxy", Self::Proxy),
-            (6, b'a') => ("accept", Self::Accept),
-            (6, b'c') => ("cookie", Self::Cookie),
-            (6, b'e') => ("expect", Self::Expect),
-            (7, b'r') => ("referer", Self::Referer),
-            (7, b'u') => ("upgrade", Self::Upgrade),
-            (7, b't') => ("trailer", Self::Trailer),
-            (9, b'f') => ("forwarded", Self::Forwarded),
-            (9, b'x') => ("x-real-ip", Self::XRealIp),
-            (10, b'c') => ("connection", Self::Connection),
-            (10, b'u') => ("user-agent", Self::UserAgent),
-            (10, b's') => ("set-cookie", Self::SetCookie),
-            (10, b'k') => ("keep-alive", Self::KeepAlive),
-            (12, b'x') => ("x-request-id", Self::XRequestId),
-            (12, b'm') => ("max-forwards", Self::MaxForwards),
-            (12, b'p') => ("proxy-status", Self::ProxyStatus),
-            (13, b'a') => ("authorization", Self::Authorization),
-            (14, b'c') => ("content-length", Self::ContentLength),
-            (14, b'h') => ("http2-settings", Self::Http2Settings),
-            (16, b'p') => ("proxy-connection", Self::ProxyConnection),
-            (17, b't') => ("transfer-encoding", Self::TransferEncoding),
-            (18, b'p') => ("proxy-authenticate", Self::ProxyAuthenticate),
-            (19, b'p') => ("proxy-authorization", Self::ProxyAuthorization),
-            (13.., b'x') => return Self::forwarded(name),
-            _ => return Self::Other,
-        };
-        if is_same(name, known.as_bytes()) { found } else { Self::Other }
-    }
-
-    /// `X-Forwarded-` and something.
-    fn forwarded(name: &[u8]) -> Self {
-        let (prefix, rest) = name.split_at(12);
-        if !is_same(prefix, b"x-forwarded-") {
-            return Self::Other;
-        }
-        match rest.to_ascii_lowercase().as_slice() {
-            b"for" => Self::XForwardedFor,
-            b"proto" => Self::XForwardedProto,
-            b"host" => Self::XForwardedHost,
-            b"port" => Self::XForwardedPort,
-            _ => Self::XForwardedOther,
-        }
-    }
-
-    const fn bit(self) -> u64 {
-        1 << (self as u8)
-    }
-}
+use super::name::Name;
 
 /// A piece of the block. Heads are bounded far below 4 GiB (`limits::HEAD_MAX`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,23 +34,6 @@ pub struct Section {
     at: usize,
     from: usize,
     len: usize,
-}
-
-/// A field that is the same for many messages, made once.
-#[derive(Clone, Debug)]
-pub struct FieldLine {
-    bytes: Box<[u8]>,
-    name_len: usize,
-    known: Name,
-}
-
-impl FieldLine {
-    /// A field line.
-    #[must_use]
-    pub fn new(known: Name, name: &[u8], value: &[u8]) -> Self {
-        let bytes = [name, b": ", value, b"\r\n"].concat().into_boxed_slice();
-        Self { bytes, name_len: name.len(), known }
-    }
 }
 
 /// One field as seen by a reader.
@@ -190,7 +76,13 @@ impl Fields {
 
     /// Adds a field whose name was already recognised.
     pub fn push_known(&mut self, known: Name, name: &[u8], value: &[u8]) {
-        self.push_parts(known, name, &[value]);
+        let at = self.bytes.len();
+        self.bytes.reserve(name.len() + value.len() + 4);
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(b": ");
+        self.bytes.extend_from_slice(value);
+        self.bytes.extend_from_slice(b"\r\n");
+        self.index(at, name.len(), self.bytes.len(), known);
     }
 
     /// Adds a field whose value is made of pieces.
@@ -205,11 +97,13 @@ impl Fields {
         self.index(at, name.len(), self.bytes.len(), known);
     }
 
-    /// Adds a field that was made before: name, colon, space, value and CRLF.
-    pub fn push_line(&mut self, line: &FieldLine) {
-        let at = self.bytes.len();
-        self.bytes.extend_from_slice(&line.bytes);
-        self.index(at, line.name_len, self.bytes.len(), line.known);
+    /// Adds fields that were made before. `others` must hold nothing but fields that go out.
+    pub fn append(&mut self, others: &Self) {
+        let base = span(self.bytes.len(), 0).at;
+        self.bytes.extend_from_slice(&others.bytes);
+        let moved = |line: &Line| Line { at: base + line.at, end: base + line.end, ..*line };
+        self.lines.extend(others.lines.iter().map(moved));
+        self.present |= others.present;
     }
 
     fn index(&mut self, at: usize, name_len: usize, end: usize, known: Name) {
@@ -271,6 +165,13 @@ impl Fields {
         self.push(name, value);
     }
 
+    /// Whether a field of one of these names may be there. False is certain.
+    #[must_use]
+    #[inline]
+    pub fn has_any(&self, names: &[Name]) -> bool {
+        self.present & mask(names) != 0
+    }
+
     /// Whether a field of this name may be there. False is certain.
     #[must_use]
     pub fn has(&self, known: Name) -> bool {
@@ -306,7 +207,7 @@ impl Fields {
 
     /// Takes out every field of any of these names, in one pass.
     pub fn remove_all(&mut self, names: &[Name]) {
-        let mask = names.iter().fold(0, |mask, name| mask | name.bit());
+        let mask = mask(names);
         if self.present & mask != 0 {
             self.lines.retain(|line| line.known.bit() & mask == 0);
             self.present &= !mask;
@@ -340,17 +241,17 @@ impl Fields {
         &self.bytes[(line.at + line.name_len + 2) as usize..(line.end - 2) as usize]
     }
 
-    /// The fields as lines that end in CRLF; neighbours in the block come together.
-    pub fn blocks(&self) -> impl Iterator<Item = &[u8]> {
-        let mut lines = self.lines.iter().peekable();
-        std::iter::from_fn(move || {
-            let first = lines.next()?;
-            let mut end = first.end;
-            while let Some(next) = lines.next_if(|next| next.at == end) {
-                end = next.end;
+    /// Hands the fields out as lines that end in CRLF; neighbours in the block come together.
+    pub fn each_block(&self, mut each: impl FnMut(&[u8])) {
+        let (mut at, mut end) = (0, 0);
+        for line in &self.lines {
+            if line.at != end {
+                each(&self.bytes[at as usize..end as usize]);
+                at = line.at;
             }
-            Some(&self.bytes[first.at as usize..end as usize])
-        })
+            end = line.end;
+        }
+        each(&self.bytes[at as usize..end as usize]);
     }
 
     /// How many fields there are.
@@ -370,30 +271,6 @@ impl Fields {
     pub fn wire_len(&self) -> usize {
         self.bytes.len()
     }
-}
-
-/// Whether a field name is a known one, eight octets at a time. `known` is in lower case and of the
-/// same length. Among the octets that a name may hold, setting the case bit makes only a letter
-/// equal to its lower case.
-#[inline]
-fn is_same(name: &[u8], known: &[u8]) -> bool {
-    const CASE: u64 = 0x2020_2020_2020_2020;
-    let word = |bytes: &[u8], at: usize| {
-        bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map_or(0, u64::from_le_bytes)
-    };
-    let len = known.len();
-    if len < 8 || name.len() != len {
-        return name.eq_ignore_ascii_case(known);
-    }
-    let mut at = 0;
-    while at + 8 <= len {
-        if word(name, at) | CASE != word(known, at) {
-            return false;
-        }
-        at += 8;
-    }
-    // The last eight overlap those before.
-    word(name, len - 8) | CASE == word(known, len - 8)
 }
 
 /// The members of a comma-separated list in several values (RFC 9110 section 5.6.1), empty ones
@@ -428,6 +305,11 @@ pub const fn is_token_byte(byte: u8) -> bool {
         )
 }
 
+#[inline]
+fn mask(names: &[Name]) -> u64 {
+    names.iter().fold(0, |mask, name| mask | name.bit())
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "heads are bounded by limits::HEAD_MAX")]
 fn span(at: usize, len: usize) -> Span {
     debug_assert!(u32::try_from(at + len).is_ok(), "a head is far below 4 GiB");
@@ -446,15 +328,6 @@ mod tests {
         fields.push(b"x-foo", b"2");
         fields.push(b"via", b"1.0 three");
         fields
-    }
-
-    #[test]
-    fn names_are_known_in_any_case_and_nothing_else_is() {
-        assert_eq!(Name::of(b"CONTENT-length"), Name::ContentLength);
-        assert_eq!(Name::of(b"X-Forwarded-Anything"), Name::XForwardedOther);
-        assert_eq!(Name::of(b"X-Forwarded-For"), Name::XForwardedFor);
-        assert_eq!(Name::of(b"content_length"), Name::Other);
-        assert_eq!(Name::of(b""), Name::Other);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use crate::base::error::{Kind, Result};
 use crate::base::limits;
-use crate::message::fields::{FieldLine, Fields, Name, list};
+use crate::message::fields::{Fields, list};
 use crate::message::head::{Options, RequestHead, ResponseHead, Version};
+use crate::message::name::Name;
 
 /// Fields that end at this connection (RFC 9110 section 7.6.1), and `Proxy`, which CGI programs
 /// take for a setting (CVE-2016-5385).
@@ -155,7 +156,7 @@ impl AddressText {
 /// (RELIABILITY C06); the peer if it is not trusted itself or the field ends in junk.
 pub fn client_address(
     head: &RequestHead,
-    client: Client,
+    client: &Client,
     is_trusted: impl Fn(IpAddr) -> bool,
 ) -> IpAddr {
     let mut address = client.peer;
@@ -206,27 +207,63 @@ pub fn ends_here(head: &mut RequestHead) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub struct Added<'a> {
     /// Who asked.
-    pub client: Client,
+    pub client: &'a Client,
     /// Our name in Via.
-    pub via: &'a [u8],
-    /// The whole Via line.
-    pub via_line: &'a FieldLine,
+    pub via: &'a str,
     /// A fresh request id, for a request that has none we believe.
     pub request_id: &'a [u8],
 }
+
+/// The lines that one connection's requests get. They change with the authority and the version
+/// alone, which hardly ever change, so they are kept from one request to the next.
+#[derive(Debug, Default)]
+pub struct Kept {
+    authority: Vec<u8>,
+    version: Version,
+    lines: Fields,
+}
+
+/// The fields that are kept; a request that has one of them already gets lines of its own.
+const KEPT: &[Name] =
+    &[Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedHost, Name::Forwarded];
 
 /// Adds what a proxy adds; what an untrusted client forged was taken out by `distrust`.
 ///
 /// # Errors
 /// `Loop` if Via says that the request was here before, or was in too many places.
-pub fn forward_request(head: &mut RequestHead, added: &Added<'_>) -> Result<()> {
-    check_loop(&head.fields, added.via)?;
-    let address = added.client.text.bytes();
-    let mut authority = [0_u8; limits::AUTHORITY_MAX];
-    let authority = copy(head.authority(), &mut authority);
-    let proto: &[u8] = if added.client.is_secure { b"https" } else { b"http" };
+pub fn forward_request(head: &mut RequestHead, added: &Added<'_>, kept: &mut Kept) -> Result<()> {
+    check_loop(&head.fields, added.via.as_bytes())?;
+    if head.fields.has_any(KEPT) {
+        let authority = head.authority().to_vec();
+        add(&mut head.fields, &authority, head.version, added);
+    } else {
+        kept.suit(head, added);
+        head.fields.append(&kept.lines);
+    }
+    if !head.fields.has(Name::XRequestId) {
+        head.fields.push_known(Name::XRequestId, b"X-Request-Id", added.request_id);
+    }
+    Ok(())
+}
 
-    let fields = &mut head.fields;
+impl Kept {
+    /// Makes sure that the lines are the ones for this request.
+    fn suit(&mut self, head: &RequestHead, added: &Added<'_>) {
+        let is_same = self.version == head.version && self.authority == head.authority();
+        if is_same && !self.lines.is_empty() {
+            return;
+        }
+        self.version = head.version;
+        self.authority.clear();
+        self.authority.extend_from_slice(head.authority());
+        self.lines.clear(limits::BUFFER_SMALL);
+        add(&mut self.lines, &self.authority, head.version, added);
+    }
+}
+
+fn add(fields: &mut Fields, authority: &[u8], version: Version, added: &Added<'_>) {
+    let address = added.client.text.bytes();
+    let proto: &[u8] = if added.client.is_secure { b"https" } else { b"http" };
     append(fields, Name::XForwardedFor, b"X-Forwarded-For", &[address]);
     if !fields.has(Name::XForwardedProto) {
         fields.push_known(Name::XForwardedProto, b"X-Forwarded-Proto", proto);
@@ -241,12 +278,10 @@ pub fn forward_request(head: &mut RequestHead, added: &Added<'_>) -> Result<()> 
         if authority.is_empty() { (b"", b"") } else { (b";host=\"", b"\"") };
     let node = [b"for=", open, address, shut, host, authority, quote, b";proto=", proto];
     append(fields, Name::Forwarded, b"Forwarded", &node);
-    if !fields.has(Name::XRequestId) {
-        fields.push_known(Name::XRequestId, b"X-Request-Id", added.request_id);
-    }
-    // A line of its own is the same as another member of the list (RFC 9110 section 5.3).
-    fields.push_line(added.via_line);
-    Ok(())
+    // RFC 9110 section 7.6.3: the version that the request came in. A line of its own is the same
+    // as another member of the list (section 5.3).
+    let received: &[u8] = if version == Version::Http10 { b"1.0 " } else { b"1.1 " };
+    fields.push_parts(Name::Via, b"Via", &[received, added.via.as_bytes()]);
 }
 
 /// RFC 9110 section 7.6.3: Via lists everybody the request went through.
@@ -265,13 +300,6 @@ fn check_loop(fields: &Fields, via: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The Via line of every request that came in this version (RFC 9110 section 7.6.3).
-#[must_use]
-pub fn via_line(name: &str, version: Version) -> FieldLine {
-    let received = if version == Version::Http10 { "1.0" } else { "1.1" };
-    FieldLine::new(Name::Via, b"Via", format!("{received} {name}").as_bytes())
-}
-
 /// Adds a member to a list field, as a line of its own: the same thing (RFC 9110 section 5.3),
 /// and nothing is rewritten. X-Forwarded-For is not always read like that, so it is joined.
 fn append(fields: &mut Fields, known: Name, name: &[u8], parts: &[&[u8]]) {
@@ -286,12 +314,6 @@ fn append(fields: &mut Fields, known: Name, name: &[u8], parts: &[&[u8]]) {
     parts.iter().for_each(|part| joined.extend_from_slice(part));
     fields.remove(known);
     fields.push_known(known, name, &joined);
-}
-
-fn copy<'a>(from: &[u8], to: &'a mut [u8]) -> &'a [u8] {
-    let len = from.len().min(to.len());
-    to[..len].copy_from_slice(&from[..len]);
-    &to[..len]
 }
 
 /// Whether a trailer field may be passed on: nothing that frames, routes or names somebody
@@ -336,9 +358,8 @@ mod tests {
     }
 
     fn forward(head: &mut RequestHead, client: Client) {
-        let line = via_line("m", Version::Http11);
-        let added = Added { client, via: b"m", via_line: &line, request_id: b"id" };
-        forward_request(head, &added).unwrap();
+        let added = Added { client: &client, via: "m", request_id: b"id" };
+        forward_request(head, &added, &mut Kept::default()).unwrap();
     }
 
     fn value<'a>(head: &'a RequestHead, name: &'a str) -> Vec<&'a str> {
@@ -390,7 +411,7 @@ mod tests {
         let trusted = |address: IpAddr| address.is_loopback();
         let find = |field: &str, peer: &str, is_trusted| {
             let head = head(&[("X-Forwarded-For", field)]);
-            client_address(&head, client(peer, is_trusted), trusted).to_string()
+            client_address(&head, &client(peer, is_trusted), trusted).to_string()
         };
         assert_eq!(find("6.6.6.6, 1.2.3.4, 127.0.0.2", "127.0.0.1", true), "1.2.3.4");
         assert_eq!(find("junk, 127.0.0.2", "127.0.0.1", true), "127.0.0.2");
@@ -401,12 +422,36 @@ mod tests {
     #[test]
     fn loops_are_seen_in_via() {
         let mut there = head(&[("Via", "1.0 fred, 1.1 ME (comment)")]);
-        let line = via_line("me", Version::Http11);
         let client = client("::1", false);
-        let added = Added { client, via: b"me", via_line: &line, request_id: b"" };
-        assert_eq!(forward_request(&mut there, &added), Err(Kind::Loop));
+        let added = Added { client: &client, via: "me", request_id: b"" };
+        let mut kept = Kept::default();
+        assert_eq!(forward_request(&mut there, &added, &mut kept), Err(Kind::Loop));
         let mut far = head(&[("Via", &"1.1 x,".repeat(20))]);
-        assert_eq!(forward_request(&mut far, &added), Err(Kind::Loop));
+        assert_eq!(forward_request(&mut far, &added, &mut kept), Err(Kind::Loop));
+    }
+
+    #[test]
+    fn lines_are_kept_for_as_long_as_they_are_true() {
+        let client = client("9.9.9.9", false);
+        let added = Added { client: &client, via: "m", request_id: b"id" };
+        let mut kept = Kept::default();
+        let steps = [("a.example", Version::Http11), ("a.example", Version::Http11)];
+        for (authority, version) in steps
+            .into_iter()
+            .chain([("b.example", Version::Http11), ("b.example", Version::Http10)])
+        {
+            let mut one = RequestHead::default();
+            one.version = version;
+            one.set_authority(authority.as_bytes(), authority.len());
+            let mut other = one.clone();
+            forward_request(&mut one, &added, &mut kept).unwrap();
+            forward_request(&mut other, &added, &mut Kept::default()).unwrap();
+            for name in ["x-forwarded-for", "x-forwarded-host", "forwarded", "via", "x-request-id"]
+            {
+                assert_eq!(value(&one, name), value(&other, name), "{name}");
+            }
+            assert_eq!(value(&one, "x-forwarded-host"), [authority]);
+        }
     }
 
     #[test]

@@ -5,4 +5,5 @@ pub mod fields;
 pub mod framing;
 pub mod head;
 pub mod hop;
+pub mod name;
 pub mod target;

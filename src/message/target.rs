@@ -40,13 +40,18 @@ pub fn parse(target: &[u8], is_options: bool) -> Result<Target<'_>> {
 }
 
 fn split<'a>(authority: Option<&'a [u8]>, rest: &'a [u8]) -> Result<Target<'a>> {
-    if !rest.iter().all(|byte| is_target_byte(*byte)) {
+    let mut parts = TARGET;
+    let mut mark = rest.len();
+    for (at, byte) in rest.iter().enumerate() {
+        parts &= PARTS[usize::from(*byte)];
+        if *byte == b'?' && mark == rest.len() {
+            mark = at;
+        }
+    }
+    if parts == 0 {
         return Err(Kind::Target);
     }
-    let (path, query) = match memchr::memchr(b'?', rest) {
-        Some(at) => (&rest[..at], Some(&rest[at + 1..])),
-        None => (rest, None),
-    };
+    let (path, query) = (&rest[..mark], rest.get(mark + 1..));
     let path: &[u8] = if path.is_empty() { b"/" } else { path };
     Ok(Target { authority, path, query })
 }
@@ -60,10 +65,12 @@ const fn is_target_byte(byte: u8) -> bool {
 /// Whether a path is in its normal form already, which nearly all are.
 #[must_use]
 pub fn is_normal(path: &[u8]) -> bool {
-    if memchr::memchr(b'%', path).is_some() {
-        return false;
-    }
-    !path.windows(2).any(|pair| pair == b"/.")
+    let mut before = 0;
+    path.iter().all(|byte| {
+        let is_odd = (*byte == b'%') | ((*byte == b'.') & (before == b'/'));
+        before = *byte;
+        !is_odd
+    })
 }
 
 /// The normal form of a path (RFC 3986 section 6.2.2): unreserved characters decoded, hexadecimal
@@ -156,9 +163,7 @@ pub fn check_authority(authority: &[u8]) -> Result<usize> {
         literal.parse::<std::net::Ipv6Addr>().map_err(|_| Kind::Host)?;
         end + 1
     } else {
-        let end = memchr::memchr(b':', authority).unwrap_or(authority.len());
-        check_name(&authority[..end])?;
-        end
+        name_end(authority)?
     };
     match authority[name_len..].split_first() {
         None => Ok(name_len),
@@ -167,37 +172,47 @@ pub fn check_authority(authority: &[u8]) -> Result<usize> {
     }
 }
 
-fn check_name(name: &[u8]) -> Result<()> {
-    // A dot at the end is the root of DNS: legal, and the same host.
-    let name = name.strip_suffix(b".").unwrap_or(name);
-    let mut label = 0;
-    for byte in name {
-        if *byte == b'.' {
-            if label == 0 {
-                return Err(Kind::Host);
-            }
-            label = 0;
-        } else if NAME_BYTES[usize::from(*byte)] && label < 63 {
-            label += 1;
-        } else {
-            return Err(Kind::Host);
+/// Where a name ends. What else stops it than the colon before a port is for the caller to refuse.
+fn name_end(authority: &[u8]) -> Result<usize> {
+    // A label is never empty: no dot at the beginning, none after another.
+    let (mut before, mut empty, mut end) = (DOT, 0, 0);
+    for byte in authority {
+        let parts = PARTS[usize::from(*byte)] & (NAME | DOT);
+        if parts == 0 {
+            break;
         }
+        empty |= parts & before & DOT;
+        before = parts;
+        end += 1;
     }
-    if label == 0 { Err(Kind::Host) } else { Ok(()) }
+    // A dot at the end is the root of DNS: legal, and the same host. A label has at most 63 octets
+    // (RFC 1035 section 2.3.4).
+    let is_long = || authority[..end].split(|byte| *byte == b'.').any(|label| label.len() > 63);
+    if end == 0 || empty != 0 || (end > 63 && is_long()) { Err(Kind::Host) } else { Ok(end) }
 }
 
 /// Letters, digits, `-` and `_`.
-static NAME_BYTES: [bool; 256] = {
-    let mut table = [false; 256];
+const fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
+/// What an octet may be part of: `TARGET`, `NAME`, `DOT`.
+static PARTS: [u8; 256] = {
+    let mut table = [0; 256];
     let mut byte = 0_u8;
     loop {
-        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        table[byte as usize] = (is_target_byte(byte) as u8 * TARGET)
+            | (is_name_byte(byte) as u8 * NAME)
+            | ((byte == b'.') as u8 * DOT);
         if byte == 255 {
             break table;
         }
         byte += 1;
     }
 };
+const TARGET: u8 = 1;
+const NAME: u8 = 2;
+const DOT: u8 = 4;
 
 /// A port: one to five digits, 1 to 65535. Never `str::parse`, which takes `+80`.
 #[must_use]

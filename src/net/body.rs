@@ -8,7 +8,7 @@ use super::buffer::{Buffer, Buffers, Size};
 use super::deadline::Due;
 use super::inbound::Inbound;
 use super::stream::Stream;
-use crate::base::clock::Moment;
+use crate::base::clock::{Moment, millis};
 use crate::base::error::{Kind, Result};
 use crate::message::fields::Fields;
 use crate::message::framing::Framing;
@@ -271,7 +271,8 @@ pub struct BodyWriter<'a> {
     is_chunked: bool,
     gone: Kind,
     slow: Kind,
-    period: Duration,
+    /// Milliseconds.
+    period: u32,
     /// Octets of data written so far.
     pub sent: u64,
 }
@@ -306,7 +307,8 @@ impl<'a> BodyWriter<'a> {
     ) -> Self {
         let is_chunked = framing == Framing::Chunked;
         // The sweep gives a write two periods at the least.
-        Self { stream, buffers, is_chunked, gone, slow, period: idle / 2, sent: 0 }
+        let period = u32::try_from(millis(idle) / 2).unwrap_or(u32::MAX);
+        Self { stream, buffers, is_chunked, gone, slow, period, sent: 0 }
     }
 
     /// Writes bytes as they are: a head, with or without the beginning of a body behind it.

@@ -13,88 +13,109 @@ use crate::base::limits::{
 };
 
 /// Bytes with room in front and behind: `data` lies at `start..end`. Reading appends at `end`;
-/// what is written out is `data`.
+/// what is written out is `data`. Three words, for it is moved a lot.
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Box<[u8]>,
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
+}
+
+/// No buffer is longer than `BUFFER_LARGE`.
+#[expect(clippy::cast_possible_truncation, reason = "see above")]
+const fn short(at: usize) -> u32 {
+    debug_assert!(at <= BUFFER_LARGE, "a place in a buffer");
+    at as u32
 }
 
 impl Buffer {
     fn new(size: usize) -> Self {
         let bytes = vec![0; size].into_boxed_slice();
-        Self { bytes, start: BUFFER_HEADROOM, end: BUFFER_HEADROOM }
+        let start = short(BUFFER_HEADROOM);
+        Self { bytes, start, end: start }
+    }
+
+    const fn start(&self) -> usize {
+        self.start as usize
+    }
+
+    const fn end(&self) -> usize {
+        self.end as usize
     }
 
     /// What is in it.
     #[must_use]
     pub fn data(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
+        &self.bytes[self.start()..self.end()]
     }
 
     /// What is in it, to decode in place.
     pub fn data_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.end]
+        let (start, end) = (self.start(), self.end());
+        &mut self.bytes[start..end]
     }
 
     /// Octets in it.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.end - self.start
+    pub const fn len(&self) -> usize {
+        self.end() - self.start()
     }
 
     /// Nothing in it.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// How much a read may append.
     #[must_use]
     pub fn space(&self) -> usize {
-        self.bytes.len() - BUFFER_TAILROOM - self.end
+        self.bytes.len() - BUFFER_TAILROOM - self.end()
     }
 
     /// The place behind the data, to write a head into; `filled` says how much was written.
     pub fn spare(&mut self) -> &mut [u8] {
-        let end = self.bytes.len() - BUFFER_TAILROOM;
-        &mut self.bytes[self.end..end]
+        let (from, to) = (self.end(), self.bytes.len() - BUFFER_TAILROOM);
+        &mut self.bytes[from..to]
     }
 
     /// So much of `spare` is data now.
     pub fn filled(&mut self, len: usize) {
         assert!(len <= self.space(), "what was written fits");
-        self.end += len;
+        self.end += short(len);
     }
 
     /// Drops octets at the front.
     pub fn consume(&mut self, len: usize) {
         assert!(len <= self.len(), "only what is there is consumed");
-        self.start += len;
+        self.start += short(len);
     }
 
     /// Keeps only a part of the data.
     pub fn narrow(&mut self, part: Range<usize>) {
         assert!(part.start <= part.end && part.end <= self.len(), "a part of the data");
-        self.end = self.start + part.end;
-        self.start += part.start;
+        self.end = self.start + short(part.end);
+        self.start += short(part.start);
     }
 
     /// Puts a few octets in front of the data, into the headroom.
     pub fn prepend(&mut self, bytes: &[u8]) {
-        self.start -= bytes.len();
-        self.bytes[self.start..self.start + bytes.len()].copy_from_slice(bytes);
+        let end = self.start();
+        let start = end - bytes.len();
+        self.bytes[start..end].copy_from_slice(bytes);
+        self.start = short(start);
     }
 
     /// Puts octets behind the data. May use the tailroom.
     pub fn append(&mut self, bytes: &[u8]) {
-        self.bytes[self.end..self.end + bytes.len()].copy_from_slice(bytes);
-        self.end += bytes.len();
+        let (start, end) = (self.end(), self.end() + bytes.len());
+        self.bytes[start..end].copy_from_slice(bytes);
+        self.end = short(end);
     }
 
     fn clear(&mut self) {
-        (self.start, self.end) = (BUFFER_HEADROOM, BUFFER_HEADROOM);
+        self.start = short(BUFFER_HEADROOM);
+        self.end = self.start;
     }
 }
 
@@ -114,7 +135,8 @@ unsafe impl IoBuf for Buffer {
 // counts from `write_ptr` and never reaches the tailroom.
 unsafe impl IoBufMut for Buffer {
     fn write_ptr(&mut self) -> *mut u8 {
-        self.bytes[self.end..].as_mut_ptr()
+        let end = self.end();
+        self.bytes[end..].as_mut_ptr()
     }
 
     fn bytes_total(&mut self) -> usize {

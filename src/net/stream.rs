@@ -7,7 +7,6 @@ use std::cell::UnsafeCell;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
-use std::time::Duration;
 
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
@@ -65,47 +64,46 @@ impl Stream {
     }
 
     /// Reads behind what is in the buffer. `Ok(0)` is the end, or a deadline: see `expired`.
-    pub async fn recv(&self, buffer: Buffer) -> (io::Result<usize>, Buffer) {
+    pub async fn recv(&self, mut buffer: Buffer) -> (io::Result<usize>, Buffer) {
         debug_assert!(buffer.space() > 0, "a read needs room");
-        let (mut result, mut buffer) = self.exclusive().read(buffer).await;
-        while is_would_block(&result) {
+        loop {
+            let (result, back) = self.exclusive().read(buffer).await;
+            if !is_would_block(&result) {
+                return (result, back);
+            }
+            buffer = back;
             self.readable().await;
-            (result, buffer) = self.exclusive().read(buffer).await;
         }
-        (result, buffer)
     }
 
     /// Writes everything that is in the buffer and hands it back, empty if all went well. The peer
-    /// must take some of it every `period` or so.
+    /// must take some of it every `period` milliseconds or so.
     pub async fn send(
         &self,
         mut buffer: Buffer,
         now: Moment,
-        period: Duration,
+        period: u32,
     ) -> (io::Result<()>, Buffer) {
         self.watch.write_within(now, period);
-        let mut result = Ok(());
-        while !buffer.is_empty() {
+        let result = loop {
             let (sent, back) = self.exclusive().write(buffer).await;
             buffer = back;
             match sent {
-                Ok(0) => {
-                    result = Err(io::ErrorKind::WriteZero.into());
-                    break;
+                Ok(len) if len == buffer.len() => {
+                    buffer.consume(len);
+                    break Ok(len);
                 }
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
                 Ok(len) => {
                     buffer.consume(len);
                     self.watch.wrote(len);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await,
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
+                Err(error) => break Err(error),
             }
-        }
-        self.watch.write_done();
-        (result, buffer)
+        };
+        self.watch.write_done(*result.as_ref().unwrap_or(&0));
+        (result.map(|_| ()), buffer)
     }
 
     /// Nothing may arrive after this; `NEVER` for no deadline.

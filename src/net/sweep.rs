@@ -100,11 +100,11 @@ impl Watch {
         self.sweep.wheel.borrow_mut().read_by(self.id, deadline);
     }
 
-    /// A write begins: it must progress within about two periods.
+    /// A write begins: it must progress within about two periods (milliseconds).
     #[inline]
-    pub fn write_within(&self, now: Moment, period: Duration) {
-        let millis = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
-        self.sweep.wheel.borrow_mut().write_by(self.id, now.after(period), millis);
+    pub fn write_within(&self, now: Moment, period: u32) {
+        let by = Moment(now.0.saturating_add(u64::from(period)));
+        self.sweep.wheel.borrow_mut().write_by(self.id, by, period);
     }
 
     /// The kernel took so many octets of a write.
@@ -115,10 +115,13 @@ impl Watch {
         }
     }
 
-    /// The write is over.
+    /// The kernel took the last octets of a write, or none of them any more.
     #[inline]
-    pub fn write_done(&self) {
-        self.sweep.wheel.borrow_mut().write_by(self.id, Moment::NEVER, 0);
+    pub fn write_done(&self, len: usize) {
+        if let Some(slot) = self.sweep.wheel.borrow_mut().slot(self.id) {
+            slot.written = slot.written.wrapping_add(u32::try_from(len).unwrap_or(0));
+            slot.write_by = Moment::NEVER;
+        }
     }
 
     /// What came due on this socket, if anything did.

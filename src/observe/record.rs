@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::base::error::Kind;
 use crate::base::id::{ClusterId, EndpointId};
 use crate::base::limits::LOG_TEXT_MAX;
-use crate::message::fields::Name;
 use crate::message::head::{RequestHead, Version};
+use crate::message::name::Name;
 
 /// What happened in one exchange.
 #[derive(Clone, Copy, Debug)]

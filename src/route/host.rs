@@ -43,25 +43,28 @@ impl<T> Hosts<T> {
     /// The values that match a host name, the most specific first. Case and a dot at the end do
     /// not count.
     pub fn find(&self, host: &[u8]) -> impl Iterator<Item = &T> {
+        let has_names = !self.exact.is_empty() || !self.suffix.is_empty();
+        let named = has_names.then(|| self.find_named(host)).into_iter().flatten();
+        named.flatten().chain(self.any.as_ref())
+    }
+
+    /// The exact name's value, then at most one for each level of the name, from the longest
+    /// suffix on.
+    #[inline(never)]
+    fn find_named(&self, host: &[u8]) -> [Option<&T>; 9] {
+        let mut found = [None; 9];
         let mut lower = [0; NAME_MAX];
         let host = host.strip_suffix(b".").unwrap_or(host);
-        let has_names = !self.exact.is_empty() || !self.suffix.is_empty();
-        let name: &[u8] = match lower.get_mut(..host.len()) {
-            Some(place) if has_names => {
-                place.copy_from_slice(host);
-                place.make_ascii_lowercase();
-                place
-            }
-            _ => &[],
-        };
-        let exact = self.exact.get(name);
-        // At most one value for each level of the name, from the longest suffix on.
-        let mut suffixes: [Option<&T>; 8] = [None; 8];
+        let Some(name) = lower.get_mut(..host.len()) else { return found };
+        name.copy_from_slice(host);
+        name.make_ascii_lowercase();
+        let name = &*name;
+        found[0] = self.exact.get(name);
         if !self.suffix.is_empty() {
             let dots = memchr::memchr_iter(b'.', name);
-            let found = dots.filter_map(|dot| self.suffix.get(&name[dot..]));
-            suffixes.iter_mut().zip(found).for_each(|(slot, value)| *slot = Some(value));
+            let values = dots.filter_map(|dot| self.suffix.get(&name[dot..]));
+            found[1..].iter_mut().zip(values).for_each(|(slot, value)| *slot = Some(value));
         }
-        exact.into_iter().chain(suffixes.into_iter().flatten()).chain(self.any.as_ref())
+        found
     }
 }

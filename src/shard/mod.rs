@@ -15,7 +15,6 @@ use crate::base::limits;
 use crate::base::random::Random;
 use crate::config::model::{Config, Listener, Route};
 use crate::limit::gate::{Gate, Refusal};
-use crate::message::fields::FieldLine;
 use crate::message::head::{RequestHead, ResponseHead};
 use crate::net::buffer::Buffers;
 use crate::net::log_file::{LogSender, Message};
@@ -33,8 +32,6 @@ pub struct Plan {
     pub routers: Vec<Router>,
     /// Our name in Via and Proxy-Status.
     pub name: Box<str>,
-    /// The Via lines of requests that came in 1.0 and in 1.1.
-    pub via: [FieldLine; 2],
     /// How many shards there are.
     pub shards: usize,
     /// A request can ask for a panic, to test what follows. Debug builds only.

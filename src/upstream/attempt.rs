@@ -22,7 +22,7 @@ const ADDRESSES_TRIED: usize = 3;
 /// A connection to send a request on.
 #[derive(Debug)]
 pub struct Attempt {
-    pub connection: Connection,
+    pub connection: Box<Connection>,
     /// It served others before.
     pub was_pooled: bool,
 }
@@ -61,7 +61,7 @@ pub async fn open(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Result
     let generation = endpoint.generation();
     let inbound = Inbound::default();
     let connection = Connection { stream, inbound, born, generation, identity, preface };
-    Ok(Attempt { connection, was_pooled: false })
+    Ok(Attempt { connection: Box::new(connection), was_pooled: false })
 }
 
 /// Tries the addresses of a name until one takes the connection.

@@ -18,7 +18,7 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Moment,
 }
 
@@ -31,7 +31,7 @@ impl Pool {
         identity: Option<SocketAddr>,
         now: Moment,
         bounds: &model::Pool,
-    ) -> Option<Connection> {
+    ) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         loop {
             let at = idle.iter().rposition(|one| one.connection.identity == identity)?;
@@ -46,7 +46,13 @@ impl Pool {
     }
 
     /// Keeps a connection, if the proof holds and there is room; closes it otherwise.
-    pub fn keep(&self, connection: Connection, proof: Proof, now: Moment, bounds: &model::Pool) {
+    pub fn keep(
+        &self,
+        connection: Box<Connection>,
+        proof: Proof,
+        now: Moment,
+        bounds: &model::Pool,
+    ) {
         let mut idle = self.idle.borrow_mut();
         let is_young = now.since(connection.born) < bounds.age;
         if proof.holds() && is_young && idle.len() < bounds.size {

@@ -7,8 +7,8 @@ use crate::message::framing::Framing;
 use crate::message::head::{Method, Version};
 use crate::message::target::parse_digits;
 
-/// What a head says about its body: the first value of each field, and how many there were. The
-/// count matters as much as the value.
+/// What a head says about its body, and a request's about its authority: the first value of each
+/// field, and how many there were. The count matters as much as the value.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
     /// First Content-Length.
@@ -19,6 +19,10 @@ pub struct Facts<'a> {
     pub coding: Option<&'a [u8]>,
     /// Number of Transfer-Encoding fields.
     pub codings: usize,
+    /// First Host of a request.
+    pub host: Option<&'a [u8]>,
+    /// Number of Host fields.
+    pub hosts: usize,
 }
 
 impl<'a> Facts<'a> {
@@ -32,6 +36,12 @@ impl<'a> Facts<'a> {
     pub fn add_coding(&mut self, value: &'a [u8]) {
         self.coding.get_or_insert(value);
         self.codings += 1;
+    }
+
+    /// One more Host field.
+    pub fn add_host(&mut self, value: &'a [u8]) {
+        self.host.get_or_insert(value);
+        self.hosts += 1;
     }
 }
 

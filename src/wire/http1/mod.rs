@@ -2,6 +2,7 @@
 
 pub mod chunked;
 pub mod framing;
+pub mod lanes;
 pub mod parse;
 pub mod quick;
 pub mod reuse;

@@ -8,12 +8,11 @@ use httparse::{Header, Status};
 use super::framing::{self, Facts};
 use super::quick;
 use crate::base::error::{Kind, Result};
-use crate::base::limits::{
-    AUTHORITY_MAX, FIELDS_MAX, HeadLimits, METHOD_MAX, RESPONSE_FIELDS_MAX, Underscores,
-};
-use crate::message::fields::{Fields, Name};
+use crate::base::limits::{FIELDS_MAX, HeadLimits, METHOD_MAX, RESPONSE_FIELDS_MAX, Underscores};
+use crate::message::fields::Fields;
 use crate::message::head::{Method, RequestHead, ResponseHead, Version};
 use crate::message::hop;
+use crate::message::name::Name;
 use crate::message::target::{self, Target};
 
 /// The way of nearly every request: a whole head is there at once, and nothing is odd about it.
@@ -31,9 +30,17 @@ fn quick_request(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> O
     let line = quick::request_line(bytes)?;
     let version = if line.is_http11 { Version::Http11 } else { Version::Http10 };
     let target = take_request_line(head, version, line.method, line.target, limits).ok()?;
-    let (len, facts) = quick_fields(bytes, line.fields_at, limits, &mut head.fields)?;
+    let (len, facts) =
+        quick_fields(bytes, line.fields_at, limits, Side::Request, &mut head.fields)?;
     finish_request(head, &target, &facts).ok()?;
     Some(len)
+}
+
+/// Whose head it is. Host means something in a request only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Request,
+    Response,
 }
 
 /// Takes the fields of a head in the usual form over.
@@ -41,6 +48,7 @@ fn quick_fields<'a>(
     bytes: &'a [u8],
     start: usize,
     limits: &HeadLimits,
+    side: Side,
     fields: &mut Fields,
 ) -> Option<(usize, Facts<'a>)> {
     let mut facts = Facts::default();
@@ -51,6 +59,7 @@ fn quick_fields<'a>(
         match Name::of(line.name(bytes)) {
             Name::ContentLength => facts.add_length(line.value(bytes)),
             Name::TransferEncoding => facts.add_coding(line.value(bytes)),
+            Name::Host if side == Side::Request => facts.add_host(line.value(bytes)),
             known => fields.add_line(base, line.at, line.name_len, line.end, known),
         }
         (count <= limits.fields).then_some(())
@@ -89,7 +98,7 @@ fn request_prefix(
     let method = parsed.method.unwrap_or_default().as_bytes();
     let path = parsed.path.unwrap_or_default().as_bytes();
     let target = take_request_line(head, version(parsed.version), method, path, limits)?;
-    let facts = take_fields(bytes, parsed.headers, limits, &mut head.fields)?;
+    let facts = take_fields(bytes, parsed.headers, limits, Side::Request, &mut head.fields)?;
     finish_request(head, &target, &facts)?;
     Ok(Some(len))
 }
@@ -120,7 +129,7 @@ fn take_request_line<'a>(
 /// What the fields mean for the message as a whole.
 fn finish_request(head: &mut RequestHead, target: &Target<'_>, facts: &Facts<'_>) -> Result<()> {
     head.framing = framing::request(head.version, facts)?;
-    take_authority(head, target)?;
+    take_authority(head, target, facts)?;
     take_target(head, target)?;
     take_expectation(head)?;
     hop::strip_request(head)
@@ -140,7 +149,8 @@ fn quick_response(bytes: &[u8], asked: Method, head: &mut ResponseHead) -> Optio
     head.version = if line.is_http11 { Version::Http11 } else { Version::Http10 };
     head.set_reason(line.reason);
     let limits = HeadLimits::RESPONSE;
-    let (len, facts) = quick_fields(bytes, line.fields_at, &limits, &mut head.fields)?;
+    let (len, facts) =
+        quick_fields(bytes, line.fields_at, &limits, Side::Response, &mut head.fields)?;
     finish_response(head, line.status, asked, &facts).ok()?;
     Some(len)
 }
@@ -169,8 +179,9 @@ fn response_prefix(bytes: &[u8], asked: Method, head: &mut ResponseHead) -> Resu
     let bytes = &bytes[..len];
     head.version = version(parsed.version);
     head.set_reason(parsed.reason.unwrap_or_default().as_bytes());
-    let facts = take_fields(bytes, parsed.headers, &HeadLimits::RESPONSE, &mut head.fields)
-        .map_err(|_| Kind::UpstreamHead)?;
+    let facts =
+        take_fields(bytes, parsed.headers, &HeadLimits::RESPONSE, Side::Response, &mut head.fields)
+            .map_err(|_| Kind::UpstreamHead)?;
     finish_response(head, parsed.code.unwrap_or_default(), asked, &facts)?;
     Ok(Some(len))
 }
@@ -218,6 +229,7 @@ fn take_fields<'a>(
     bytes: &[u8],
     headers: &[Header<'a>],
     limits: &HeadLimits,
+    side: Side,
     fields: &mut Fields,
 ) -> Result<Facts<'a>> {
     if headers.len() > limits.fields {
@@ -242,6 +254,7 @@ fn take_fields<'a>(
         match Name::of(name) {
             Name::ContentLength => facts.add_length(header.value),
             Name::TransferEncoding => facts.add_coding(header.value),
+            Name::Host if side == Side::Request => facts.add_host(header.value),
             known => {
                 // No name that we know has an underscore.
                 let is_odd = known == Name::Other && name.contains(&b'_');
@@ -268,26 +281,20 @@ fn check_line_end(bytes: &[u8], line: usize) -> Result<()> {
 
 /// RFC 9112 sections 3.2 and 3.2.2: exactly one Host in 1.1; an absolute target overrides it. From
 /// here on there is one authority.
-fn take_authority(head: &mut RequestHead, target: &Target<'_>) -> Result<()> {
-    let count = head.fields.values(Name::Host).count();
-    if count > 1 || (count == 0 && head.version == Version::Http11) {
+fn take_authority(head: &mut RequestHead, target: &Target<'_>, facts: &Facts<'_>) -> Result<()> {
+    if facts.hosts > 1 || (facts.hosts == 0 && head.version == Version::Http11) {
         return Err(Kind::Host);
     }
-    let mut buffer = [0; AUTHORITY_MAX];
-    let mut len = 0;
-    if let Some(host) = head.fields.only(Name::Host) {
-        len = host.len().min(AUTHORITY_MAX + 1);
-        buffer.get_mut(..len).ok_or(Kind::Host)?.copy_from_slice(&host[..len]);
-    }
-    if count == 1 {
-        let name_len = target::check_authority(&buffer[..len])?;
-        head.set_authority(&buffer[..len], name_len);
+    if let Some(host) = facts.host {
+        let name_len = target::check_authority(host)?;
+        if target.authority.is_none() {
+            head.set_authority(host, name_len);
+        }
     }
     if let Some(authority) = target.authority {
         let name_len = target::check_authority(authority)?;
         head.set_authority(authority, name_len);
     }
-    head.fields.remove(Name::Host);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! anything else, right or wrong, and leaves the verdict to the scan and httparse; tests and fuzzing
 //! hold it to theirs. It is there for speed alone: one pass instead of three.
 
+use super::lanes;
 use crate::message::fields::is_token_byte;
 
 /// One field line: octets `at..end` of the head, CRLF included; the name is the first `name_len`.
@@ -42,7 +43,8 @@ pub fn request_line(bytes: &[u8]) -> Option<RequestLine<'_>> {
     let method_len = bytes.iter().position(|byte| !is_token_byte(*byte))?;
     let (method, rest) = bytes.split_at(method_len);
     let rest = rest.strip_prefix(b" ")?;
-    let target_len = memchr::memchr(b' ', rest)?;
+    // Whatever else stops it is not the usual form.
+    let target_len = lanes::visible_end(rest, 0)?;
     let (target, rest) = rest.split_at(target_len);
     let rest = rest.strip_prefix(b" HTTP/1.")?;
     let is_http11 = match rest.get(..3)? {
@@ -71,7 +73,7 @@ pub fn status_line(bytes: &[u8]) -> Option<StatusLine<'_>> {
     let digit = |byte: &u8| byte.is_ascii_digit().then(|| u16::from(byte - b'0'));
     let status = digit(hundreds)? * 100 + digit(tens)? * 10 + digit(ones)?;
     let start = b"HTTP/1.1 200 ".len();
-    let end = text_end(bytes, start)?;
+    let end = line_end(bytes, start)?;
     let reason = &bytes[start..end];
     // httparse takes obs-text out of a reason; so few send it that it may judge.
     let is_plain = reason.is_ascii();
@@ -91,13 +93,13 @@ pub fn fields(
         if bytes.get(at..at + 2)? == b"\r\n" {
             return Some(at + 2);
         }
-        let name_len = bytes[at..].iter().position(|byte| !NAME[usize::from(*byte)])?;
-        let colon = at + name_len;
+        let colon = lanes::name_end(bytes, at)?;
+        let name_len = colon - at;
         let value = colon + 2;
         if name_len == 0 || bytes.get(colon..value)? != b": " {
             return None;
         }
-        let end = text_end(bytes, value)?;
+        let end = line_end(bytes, value)?;
         let has_space = bytes[value] == b' ' || bytes[end - 1] == b' ';
         if has_space || end - at > longest {
             return None;
@@ -107,67 +109,16 @@ pub fn fields(
     }
 }
 
-/// Where a run of text ends in CRLF: visible characters, spaces and obs-text, eight at a time.
+/// Where text ends, if it ends in CRLF.
 #[inline]
-fn text_end(bytes: &[u8], mut at: usize) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    loop {
-        let Some(eight) = bytes.get(at..at + 8) else {
-            // The end of what has come: byte by byte.
-            let stop = bytes[at..].iter().position(|byte| *byte < b' ' || *byte == 0x7f)?;
-            return ends_at(bytes, at + stop);
-        };
-        let word = eight.try_into().map_or(0, u64::from_le_bytes);
-        // Below a space, or DEL: exact for the lowest octet that is marked (Bit Twiddling Hacks,
-        // "determine if a word has a byte less than n").
-        let low = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        let del = word ^ (ONES * 0x7f);
-        let del = del.wrapping_sub(ONES) & !del & HIGH;
-        let stop = low | del;
-        if stop != 0 {
-            return ends_at(bytes, at + (stop.trailing_zeros() / 8) as usize);
-        }
-        at += 8;
-    }
+fn line_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let end = lanes::text_end(bytes, at)?;
+    (bytes.get(end..end + 2)? == b"\r\n").then_some(end)
 }
-
-fn ends_at(bytes: &[u8], at: usize) -> Option<usize> {
-    (bytes.get(at..at + 2)? == b"\r\n").then_some(at)
-}
-
-/// Octets of a field name but the underscore, which the usual way does not know.
-static NAME: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
-    loop {
-        table[byte as usize] = is_token_byte(byte) && byte != b'_';
-        if byte == 255 {
-            break table;
-        }
-        byte += 1;
-    }
-};
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_ends_at_the_first_control_character_wherever_it_stands() {
-        for len in 0..40 {
-            for stop in 0..=0x20_u8 {
-                let mut bytes = vec![b'a'; len];
-                bytes.extend_from_slice(&[stop, b'\n', b'z', b'z']);
-                let expected = (stop == b'\r').then_some(len);
-                let found = if stop == b' ' { None } else { text_end(&bytes, 0) };
-                assert_eq!(found, expected, "{stop:#x} after {len}");
-            }
-            let mut bytes = vec![0xe9; len];
-            bytes.extend_from_slice(b"\x7f\r\n");
-            assert_eq!(text_end(&bytes, 0), None);
-        }
-    }
 
     #[test]
     fn the_usual_lines_are_taken_apart() {

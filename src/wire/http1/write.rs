@@ -57,9 +57,7 @@ impl<'a> Writer<'a> {
     }
 
     fn fields(&mut self, fields: &Fields) {
-        for block in fields.blocks() {
-            self.put(block);
-        }
+        fields.each_block(|block| self.put(block));
     }
 
     fn framing(&mut self, framing: Framing) {
@@ -150,7 +148,7 @@ pub fn response(
     status_line(head, out);
     out.fields(&head.fields);
     // RFC 9110 section 6.6.1: a recipient with a clock supplies what is missing.
-    if !date.is_empty() && !head.fields.has(crate::message::fields::Name::Date) {
+    if !date.is_empty() && !head.fields.has(crate::message::name::Name::Date) {
         out.field(b"Date", date);
     }
     match head.length_told {
@@ -184,6 +182,9 @@ pub fn last_chunk(trailers: &Fields, out: &mut Writer<'_>) {
 }
 
 fn status_line(head: &ResponseHead, out: &mut Writer<'_>) {
+    if head.status == 200 {
+        return out.put(b"HTTP/1.1 200 OK\r\n");
+    }
     out.put(b"HTTP/1.1 ");
     out.number(u64::from(head.status));
     out.put(b" ");
