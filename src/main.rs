@@ -80,14 +80,18 @@ fn check(file: &Path) -> ExitCode {
         Err(message) => return refuse(&message),
     };
     print(&verdict.report);
-    let (shown, count) = (file.display(), verdict.problems);
+    let shown = file.display();
+    let objections = verdict.config.as_ref().map(control::start::objections).unwrap_or_default();
+    objections.iter().for_each(|objection| print(&format!("error: {objection}\n")));
+    let count = verdict.problems + objections.len();
     let plural = if count == 1 { "" } else { "s" };
-    match (&verdict.config, count) {
-        (None, _) => print(&format!("{shown}: refused, {count} problem{plural}\n")),
-        (Some(_), 0) => print(&format!("{shown}: good\n")),
-        (Some(_), _) => print(&format!("{shown}: good, with {count} warning{plural}\n")),
+    let is_good = verdict.config.is_some() && objections.is_empty();
+    match count {
+        _ if !is_good => print(&format!("{shown}: refused, {count} problem{plural}\n")),
+        0 => print(&format!("{shown}: good\n")),
+        _ => print(&format!("{shown}: good, with {count} warning{plural}\n")),
     }
-    if verdict.config.is_some() { ExitCode::SUCCESS } else { ExitCode::from(2) }
+    if is_good { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
 fn refuse(message: &str) -> ExitCode {

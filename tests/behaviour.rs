@@ -553,6 +553,22 @@ fn command_line(driver: Driver) {
     assert!(text.contains("did you mean \"balance\"?") && text.contains("^^^^^^^"), "{text}");
     assert_eq!(run(&["run", "--config", path]).0, Some(2), "run gives the verdict of check");
     assert_eq!(run(&["check", "/nowhere/x.toml"]).0, Some(2));
+    for (more, expected) in [
+        ("[access_log]\npath = \"/nowhere/x.log\"\n", "/nowhere/x.log"),
+        ("[server]\ncores = \"4000\"\n", "cores"),
+        ("[server]\ncores = \"0,4000\"\n", "core 4000"),
+    ] {
+        let text = format!(
+            "{more}[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nrespond = {{ status = 200 }}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let is_good = expected == "cores";
+        assert_eq!(run(&["check", path]).0, Some(if is_good { 0 } else { 2 }), "{more}");
+        if !is_good {
+            assert!(run(&["check", path]).1.contains(expected), "{more}");
+            assert!(run(&["run", "--config", path]).1.contains(expected), "{more}");
+        }
+    }
     let (code, text) = run(&["proxy", "--to", "127.0.0.1:3001,weight=2", "--print-config"]);
     assert!(code == Some(0) && text.contains("weight = 2"), "{text}");
     std::fs::write(&file, &text).unwrap();

@@ -156,6 +156,8 @@ def main():
             results[connections] = rounds
             show(connections, rounds, only)
         (OUT / "results.json").write_text(json.dumps(results, indent=1))
+        (OUT / "results.svg").write_text(plot(results, only))
+        print(f"\nThe picture: {(OUT / 'results.svg').relative_to(ROOT)}")
         if "millrace" in only:
             count_calls(running["millrace"].pid, ports["millrace"])
     finally:
@@ -180,6 +182,38 @@ def show(connections, rounds, names):
                 ratios.append("-" if other == name else "")
         print(f"  {name:10} {us:18.2f} {rps:15.0f} {busy:11.2f}   {'   '.join(ratios)}")
     sys.stdout.flush()
+
+
+COLOURS = {"floor": "#9aa5b1", "nginx": "#3f9142", "haproxy": "#2b6cb0", "millrace": "#d64545", "epoll": "#e8a87c"}
+
+
+def plot(results, names):
+    """CPU time per request as grouped bars, the quartiles as whiskers. Plain SVG, no library."""
+    top = max(row[name]["us"] for rounds in results.values() for row in rounds for name in names)
+    bar, gap, high, left, base = 26, 34, 260, 70, 330
+    group = bar * len(names) + gap
+    wide = left + group * len(results) + 20
+    place = lambda us: base - us / top * high
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{max(wide, 560)}" height="400" font-family="sans-serif" font-size="12">',
+             '<rect width="100%" height="100%" fill="white"/>',
+             f'<text x="{left}" y="22" font-size="15">CPU time per proxied request, microseconds (less is better)</text>']
+    for at, name in enumerate(names):
+        x = left + at * 95
+        parts.append(f'<rect x="{x}" y="34" width="12" height="12" fill="{COLOURS[name]}"/><text x="{x + 17}" y="44">{name}</text>')
+    for line in range(5):
+        us = top * line / 4
+        parts.append(f'<line x1="{left}" x2="{wide}" y1="{place(us):.1f}" y2="{place(us):.1f}" stroke="#e0e0e0"/>'
+                     f'<text x="{left - 8}" y="{place(us) + 4:.1f}" text-anchor="end">{us:.0f}</text>')
+    for number, (connections, rounds) in enumerate(results.items()):
+        start = left + gap / 2 + number * group
+        for at, name in enumerate(names):
+            low, mid, up = quartiles([row[name]["us"] for row in rounds])
+            x = start + at * bar
+            parts.append(f'<rect x="{x}" y="{place(mid):.1f}" width="{bar - 4}" height="{base - place(mid):.1f}" fill="{COLOURS[name]}"/>'
+                         f'<line x1="{x + 11}" x2="{x + 11}" y1="{place(low):.1f}" y2="{place(up):.1f}" stroke="black"/>'
+                         f'<text x="{x + 11}" y="{place(up) - 5:.1f}" text-anchor="middle" font-size="10">{mid:.0f}</text>')
+        parts.append(f'<text x="{start + bar * len(names) / 2}" y="{base + 20}" text-anchor="middle">{connections} connections</text>')
+    return "\n".join(parts + ["</svg>\n"])
 
 
 def count_calls(pid, port):

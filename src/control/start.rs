@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::random::Random;
-use crate::config::model::{Config, Cores};
+use crate::config::model::{AccessLog, Config, Cores};
 use crate::net::log_file::{self, LogSender};
 use crate::net::mailbox;
 use crate::net::{listener, notice, socket};
@@ -70,8 +70,7 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
     let log = match &config.access_log {
         None => None,
         Some(log) => Some(
-            log_file::start(log, Arc::clone(&config))
-                .map_err(|error| format!("access log {}: {error}", log.path.display()))?,
+            log_file::start(log, Arc::clone(&config)).map_err(|error| log_fault(log, &error))?,
         ),
     };
     warn_of_few_files(&config);
@@ -108,6 +107,21 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
         workers.running.push(running);
     }
     Ok(workers)
+}
+
+/// What this machine has against a configuration that is good in itself: a core that is not there,
+/// a log that cannot be opened. Listeners are not tried, for the proxy may be running.
+#[must_use]
+pub fn objections(config: &Config) -> Vec<String> {
+    let cores = choose_cores(&config.server.cores).err();
+    let log = config.access_log.as_ref();
+    let log =
+        log.and_then(|log| log_file::probe(&log.path).err().map(|error| log_fault(log, &error)));
+    cores.into_iter().chain(log).collect()
+}
+
+fn log_fault(log: &AccessLog, error: &std::io::Error) -> String {
+    format!("access log {}: {error}", log.path.display())
 }
 
 /// A proxied connection takes two descriptors; clients that take them all leave none for upstreams.

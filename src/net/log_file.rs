@@ -56,6 +56,23 @@ pub fn end(log: &LogSender, end: &Receiver<()>, patience: Duration) {
     }
 }
 
+/// Whether a log could be opened there, found out without making one.
+///
+/// # Errors
+/// What stands in the way.
+pub fn probe(path: &Path) -> io::Result<()> {
+    if path == Path::new("-") {
+        return Ok(());
+    }
+    match OpenOptions::new().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened.map(|_| ()),
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let found = std::fs::metadata(folder.unwrap_or(Path::new(".")))?;
+    if found.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+}
+
 fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
     if path == Path::new("-") {
         return Ok(Box::new(io::stdout()));
