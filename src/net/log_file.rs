@@ -69,7 +69,7 @@ pub fn probe(path: &Path) -> io::Result<()> {
         opened => return opened.map(|_| ()),
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let found = std::fs::metadata(folder.unwrap_or(Path::new(".")))?;
+    let found = std::fs::metadata(folder.unwrap_or_else(|| Path::new(".")))?;
     if found.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
