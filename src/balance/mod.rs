@@ -1,35 +1,109 @@
 //! Floor 3: which endpoint an attempt goes to. Pure: what a choice needs is handed in.
 
+pub mod least_connections;
+pub mod least_response_time;
+pub mod load;
+pub mod maglev;
 pub mod random;
+pub mod random_two;
+pub mod rendezvous;
 pub mod round_robin;
+
+use std::sync::Arc;
 
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
-use crate::config::model::Balance;
+use crate::config::model::{Balance, Cluster};
+use load::{Load, Micros};
 
-/// What a balancer may know about an endpoint.
-#[derive(Clone, Copy, Debug)]
-pub struct Candidate {
-    /// At least one.
-    pub weight: u32,
-    /// May be chosen now: it has an address, is not resting, was not tried for this exchange.
-    pub is_eligible: bool,
+/// What a balancer may know about the endpoints of its cluster, whose index is their id.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// At least one each.
+    pub weights: &'a [u32],
+    /// What all shards share.
+    pub loads: &'a [Load],
+    /// May be chosen now: it has an address, is well, was not tried for this exchange.
+    pub eligible: &'a dyn Fn(usize) -> bool,
+    /// Zero if the balancer does not read the clock.
+    pub now: Micros,
+    /// What a hash goes by; the same for requests that belong together.
+    pub key: u64,
+}
+
+impl View<'_> {
+    /// Endpoints that may be chosen now.
+    fn candidates(&self) -> impl Iterator<Item = usize> + Clone {
+        (0..self.weights.len()).filter(|at| (self.eligible)(*at))
+    }
+
+    /// Requests under way with one more, for each unit of weight. Fixed point, so that weights up
+    /// to 1000 compare exactly enough.
+    fn busyness(&self, at: usize) -> u64 {
+        ((u64::from(self.loads[at].in_flight()) + 1) << 20) / u64::from(self.weights[at])
+    }
+
+    /// Expected nanoseconds for each unit of weight.
+    fn slowness(&self, at: usize) -> u64 {
+        self.loads[at].expected(self.now) / u64::from(self.weights[at])
+    }
 }
 
 /// An algorithm with its state, which is one shard's.
 pub trait Balancer {
-    /// Chooses among `candidates`, whose index is their id. `None` if none is eligible.
-    fn pick(&mut self, candidates: &[Candidate], random: &mut Random) -> Option<EndpointId>;
+    /// Chooses an endpoint. `None` if none is eligible.
+    fn pick(&mut self, view: &View<'_>, random: &mut Random) -> Option<EndpointId>;
+
+    /// Whether choices depend on how long answers took.
+    fn reads_clock(&self) -> bool {
+        false
+    }
+}
+
+/// What the shards of a cluster share: the loads, and the table of those algorithms that have one.
+#[derive(Debug)]
+pub struct Shared {
+    pub loads: Box<[Load]>,
+    table: Option<maglev::Table>,
+}
+
+impl Shared {
+    /// Nothing under way; the table is built here, once.
+    #[must_use]
+    pub fn new(cluster: &Cluster) -> Arc<Self> {
+        let loads = cluster.endpoints.iter().map(|_| Load::default()).collect();
+        let table = (cluster.balance == Balance::Maglev).then(|| {
+            let names = cluster.endpoints.iter().map(|one| (one.address.to_string(), one.weight));
+            maglev::Table::new(&names.collect::<Vec<_>>())
+        });
+        Arc::new(Self { loads, table })
+    }
 }
 
 /// The balancer that a cluster asks for. `seed` differs from shard to shard, so that no herd
 /// starts at the first endpoint.
 #[must_use]
-pub fn build(balance: Balance, endpoints: usize, seed: u64) -> Box<dyn Balancer> {
-    match balance {
-        Balance::RoundRobin => Box::new(round_robin::RoundRobin::new(endpoints, seed)),
+pub fn build(cluster: &Cluster, shared: &Arc<Shared>, seed: u64) -> Box<dyn Balancer> {
+    let names = || cluster.endpoints.iter().map(|one| one.address.to_string());
+    match cluster.balance {
+        Balance::RoundRobin => {
+            Box::new(round_robin::RoundRobin::new(cluster.endpoints.len(), seed))
+        }
         Balance::Random => Box::new(random::WeightedRandom),
+        Balance::RandomTwo => Box::new(random_two::RandomTwo),
+        Balance::LeastConnections => Box::new(least_connections::LeastConnections),
+        Balance::LeastResponseTime => Box::new(least_response_time::LeastResponseTime),
+        Balance::IpHash => Box::new(rendezvous::Rendezvous::new(names(), None)),
+        Balance::ConsistentHash => {
+            Box::new(rendezvous::Rendezvous::new(names(), Some(rendezvous::BOUND)))
+        }
+        Balance::Maglev => Box::new(maglev::Maglev::new(Arc::clone(shared))),
     }
+}
+
+/// The endpoint that costs least; of equal ones each with the same chance.
+fn least<C: Ord>(view: &View<'_>, random: &mut Random, cost: impl Fn(usize) -> C) -> Option<usize> {
+    view.candidates().min_by_key(|at| (cost(*at), random.bits()))
 }
 
 fn id(at: usize) -> Option<EndpointId> {

@@ -1,7 +1,7 @@
 //! Smooth weighted round robin: with weights 5, 1, 1 it gives a a b a c a a, not a a a a a b c.
 //! (The algorithm is nginx's, described in its commit 52327e0627f4.)
 
-use super::{Balancer, Candidate, id};
+use super::{Balancer, View, id};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 
@@ -23,15 +23,15 @@ impl RoundRobin {
 }
 
 impl Balancer for RoundRobin {
-    fn pick(&mut self, candidates: &[Candidate], _random: &mut Random) -> Option<EndpointId> {
-        debug_assert_eq!(candidates.len(), self.credit.len(), "one credit an endpoint");
-        let count = candidates.len();
+    fn pick(&mut self, view: &View<'_>, _random: &mut Random) -> Option<EndpointId> {
+        debug_assert_eq!(view.weights.len(), self.credit.len(), "one credit an endpoint");
+        let count = view.weights.len();
         let mut total = 0;
         let mut best: Option<usize> = None;
         let mut at = self.first;
         for _ in 0..count {
-            if candidates[at].is_eligible {
-                let weight = i64::from(candidates[at].weight);
+            if (view.eligible)(at) {
+                let weight = i64::from(view.weights[at]);
                 total += weight;
                 self.credit[at] += weight;
                 if best.is_none_or(|best| self.credit[at] > self.credit[best]) {
@@ -52,12 +52,9 @@ mod tests {
 
     fn run(weights: &[u32], closed: Option<usize>, rounds: usize) -> String {
         let mut balancer = RoundRobin::new(weights.len(), 0);
-        let candidates: Vec<Candidate> = weights
-            .iter()
-            .enumerate()
-            .map(|(at, weight)| Candidate { weight: *weight, is_eligible: Some(at) != closed })
-            .collect();
-        let picks = (0..rounds).filter_map(|_| balancer.pick(&candidates, &mut Random::new(0)));
+        let eligible = |at| Some(at) != closed;
+        let view = View { weights, loads: &[], eligible: &eligible, now: 0, key: 0 };
+        let picks = (0..rounds).filter_map(|_| balancer.pick(&view, &mut Random::new(0)));
         picks.map(|id| char::from(b"abc"[usize::from(id.0)])).collect()
     }
 
@@ -75,8 +72,8 @@ mod tests {
 
     #[test]
     fn shards_start_at_different_places() {
-        let candidates = [Candidate { weight: 1, is_eligible: true }; 3];
-        let first = |seed| RoundRobin::new(3, seed).pick(&candidates, &mut Random::new(0));
+        let view = View { weights: &[1; 3], loads: &[], eligible: &|_| true, now: 0, key: 0 };
+        let first = |seed| RoundRobin::new(3, seed).pick(&view, &mut Random::new(0));
         assert_ne!(first(0), first(1));
     }
 }

@@ -7,3 +7,9 @@ use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 /// A map whose keys come from the configuration, never from the network.
 pub type ConfigMap<K, V> = HashMap<K, V, Xxh3DefaultBuilder>;
+
+/// A hash that is the same in every process and on every machine, for placing keys on endpoints.
+#[must_use]
+pub fn stable(bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(bytes)
+}

@@ -1,7 +1,9 @@
 //! `[[cluster]]` to plan.
 
 use super::lower::{duration, reaches, read_timeouts};
-use super::model::{Balance, Cluster, Endpoint, HostPolicy, Listener, Pool, ProxyHeader, Timeouts};
+use super::model::{
+    Balance, Cluster, Endpoint, HashOn, HostPolicy, Listener, Pool, ProxyHeader, Timeouts,
+};
 use super::raw::Table;
 use super::units;
 use crate::message::target;
@@ -41,6 +43,7 @@ fn read_one<'a>(
         table.error(table.span.clone(), "a [[cluster]] needs a \"name\" for routes to call it by");
     }
     let balance = table.word("balance", &Balance::NAMES).unwrap_or(Balance::RoundRobin);
+    let hash = read_hash(&mut table, balance);
     let host = table.parsed("host", |text| match text {
         "preserve" => Ok(HostPolicy::Preserve),
         "endpoint" => Ok(HostPolicy::Endpoint),
@@ -65,6 +68,7 @@ fn read_one<'a>(
     let model = (endpoints.len() == count && count > 0).then(|| Cluster {
         name: name.clone(),
         balance,
+        hash,
         endpoints,
         host: host.unwrap_or(HostPolicy::Preserve),
         proxy_protocol,
@@ -72,6 +76,20 @@ fn read_one<'a>(
         timeouts,
     });
     (Lowered { name, model }, table)
+}
+
+/// `hash = { on = "header:x-user" }`, for the balancers that go by one.
+fn read_hash(table: &mut Table<'_>, balance: Balance) -> Option<HashOn> {
+    let place = table.place_of("hash");
+    let mut hash = table.table("hash");
+    let on = hash.parsed("on", units::hash_on);
+    hash.finish();
+    let default = balance.hashes();
+    if on.is_some() && (default.is_none() || balance == Balance::IpHash) {
+        let message = "\"hash\" is for balance = \"consistent_hash\" or \"maglev\"";
+        table.error(place, message);
+    }
+    on.or(default)
 }
 
 fn read_pool(mut table: Table<'_>) -> Pool {

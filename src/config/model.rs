@@ -119,6 +119,8 @@ pub struct Timeouts {
 pub struct Cluster {
     pub name: String,
     pub balance: Balance,
+    /// What the balancer hashes, if it does.
+    pub hash: Option<HashOn>,
     pub endpoints: Vec<Endpoint>,
     pub host: HostPolicy,
     pub proxy_protocol: Option<ProxyHeader>,
@@ -131,12 +133,47 @@ pub struct Cluster {
 pub enum Balance {
     RoundRobin,
     Random,
+    RandomTwo,
+    LeastConnections,
+    LeastResponseTime,
+    IpHash,
+    ConsistentHash,
+    Maglev,
 }
 
 impl Balance {
     /// Names in the configuration.
-    pub const NAMES: [(&'static str, Self); 2] =
-        [("round_robin", Self::RoundRobin), ("random", Self::Random)];
+    pub const NAMES: [(&'static str, Self); 8] = [
+        ("round_robin", Self::RoundRobin),
+        ("random", Self::Random),
+        ("random_two", Self::RandomTwo),
+        ("least_connections", Self::LeastConnections),
+        ("least_response_time", Self::LeastResponseTime),
+        ("ip_hash", Self::IpHash),
+        ("consistent_hash", Self::ConsistentHash),
+        ("maglev", Self::Maglev),
+    ];
+
+    /// What this algorithm hashes unless the configuration says something else; `None` for those
+    /// that hash nothing.
+    #[must_use]
+    pub fn hashes(self) -> Option<HashOn> {
+        match self {
+            Self::IpHash | Self::ConsistentHash | Self::Maglev => Some(HashOn::Address),
+            _ => None,
+        }
+    }
+}
+
+/// What requests are kept together by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashOn {
+    /// The client's address; of IPv6 the first 64 bits.
+    Address,
+    Path,
+    Header(String),
+    Cookie(String),
+    Query(String),
 }
 
 /// `[[cluster.endpoint]]`

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::model::{Address, Cores};
+use super::model::{Address, Cores, HashOn};
+use crate::message::fields::is_token_byte;
 use crate::message::target;
 
 /// Longest duration: a year. More is a slip of the keyboard.
@@ -143,6 +144,25 @@ pub fn cores(text: &str) -> Result<Cores, String> {
     found.sort_unstable();
     found.dedup();
     if found.is_empty() { Err(wrong()) } else { Ok(Cores::These(found)) }
+}
+
+/// What a balancer hashes: `address`, `path`, `header:NAME`, `cookie:NAME` or `query:NAME`.
+///
+/// # Errors
+/// What to write instead.
+pub fn hash_on(text: &str) -> Result<HashOn, String> {
+    let (kind, name) = text.split_once(':').unwrap_or((text, ""));
+    let is_token = !name.is_empty() && name.bytes().all(is_token_byte);
+    match kind {
+        "address" if text == kind => Ok(HashOn::Address),
+        "path" if text == kind => Ok(HashOn::Path),
+        "header" if is_token => Ok(HashOn::Header(name.to_owned())),
+        "cookie" if is_token => Ok(HashOn::Cookie(name.to_owned())),
+        "query" if is_token => Ok(HashOn::Query(name.to_owned())),
+        _ => Err(format!(
+            "\"{text}\" is none of \"address\", \"path\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\""
+        )),
+    }
 }
 
 #[cfg(test)]

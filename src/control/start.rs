@@ -10,6 +10,7 @@ use std::time::Duration;
 use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::balance::Shared;
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::random::Random;
 use crate::config::model::{AccessLog, Config, Cores};
@@ -85,6 +86,7 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
     let ids = (0..config.listeners.len()).filter_map(|at| u16::try_from(at).ok());
     let plan = Plan {
         routers: ids.map(|id| Router::new(&config, ListenerId(id))).collect(),
+        balance: config.clusters.iter().map(Shared::new).collect(),
         name: name.into_boxed_str(),
         shards: cores.len(),
         may_panic: cfg!(debug_assertions)

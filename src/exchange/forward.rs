@@ -45,14 +45,16 @@ pub async fn run(
     let mut tries = Tries::default();
     let mut last_fault = None;
     let mut again: Option<EndpointId> = None;
+    let key = cluster.key(&work.request, record.client, &mut shard.random.borrow_mut());
     loop {
         if shard.now() >= total_by {
             return Err(Kind::TotalTimeout);
         }
         let fresh = again.is_some();
-        let picked = again
-            .take()
-            .map_or_else(|| cluster.pick(&tries, shard.now(), &mut shard.random.borrow_mut()), Ok);
+        let picked = again.take().map_or_else(
+            || cluster.pick(&tries, key, shard.now(), &mut shard.random.borrow_mut()),
+            Ok,
+        );
         let id = picked.map_err(|kind| last_fault.unwrap_or(kind))?;
         record.endpoint = Some(id);
         record.attempts = record.attempts.saturating_add(1);
@@ -63,6 +65,7 @@ pub async fn run(
             client: down.address,
             fresh,
         };
+        let flight = cluster.flight(id);
         let attempt = match attempt::open(cluster, id, needs).await {
             Ok(attempt) => attempt,
             Err(kind) => {
@@ -85,7 +88,10 @@ pub async fn run(
                 again = Some(id);
             }
             Err(failure) => return Err(failure.kind),
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                cluster.landed(flight);
+                return Ok(());
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::balance::Shared;
 use crate::base::clock::{self, Moment};
 use crate::base::error::Result;
 use crate::base::id::{ClusterId, ListenerId, RouteId, ShardId};
@@ -30,6 +31,8 @@ pub struct Plan {
     pub config: Arc<Config>,
     /// One for each listener.
     pub routers: Vec<Router>,
+    /// What the shards share of each cluster.
+    pub balance: Vec<Arc<Shared>>,
     /// Our name in Via and Proxy-Status.
     pub name: Box<str>,
     /// How many shards there are.
@@ -74,9 +77,10 @@ impl Shard {
         let now = clock::monotonic();
         let mut random = Random::new(seed ^ u64::from(id.0));
         let config = Arc::clone(&plan.config);
-        let clusters = config.clusters.iter().map(|cluster| {
+        let shared = config.clusters.iter().zip(&plan.balance);
+        let clusters = shared.map(|(cluster, shared)| {
             // Shards begin at different endpoints, but each at one of its own.
-            Cluster::new(cluster, u64::from(id.0))
+            Cluster::new(cluster, Arc::clone(shared), u64::from(id.0))
         });
         let clusters = clusters.collect();
         let bounds = config.limits;

@@ -5,6 +5,7 @@ mod b_responses;
 mod c_forwarding;
 mod d_pool;
 mod f_slow;
+mod i_health;
 
 use crate::Row;
 
@@ -15,5 +16,6 @@ pub fn rows() -> Vec<Row> {
     rows.extend(c_forwarding::rows());
     rows.extend(d_pool::rows());
     rows.extend(f_slow::rows());
+    rows.extend(i_health::rows());
     rows
 }

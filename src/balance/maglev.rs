@@ -1,0 +1,146 @@
+//! A table of slots, filled so that every endpoint owns nearly the same number of them for its
+//! weight (Eisenbud and others, "Maglev: A Fast and Reliable Software Network Load Balancer",
+//! 2016, section 3.4). One look a request. The table does not change with health: a key whose
+//! endpoint is gone goes on to the slots behind, so that no other key moves.
+
+use std::sync::Arc;
+
+use super::{Balancer, Shared, View, id};
+use crate::base::hash::stable;
+use crate::base::id::EndpointId;
+use crate::base::random::Random;
+
+/// Primes for the number of slots; a hundred for each endpoint keep the shares within 1 %.
+const SIZES: [usize; 3] = [65_537, 655_373, 6_553_621];
+
+/// The slots.
+#[derive(Debug)]
+pub struct Table {
+    slots: Box<[u16]>,
+}
+
+impl Table {
+    /// Fills the table for endpoints known by name, each with its weight.
+    #[must_use]
+    pub fn new(endpoints: &[(String, u32)]) -> Self {
+        let size = SIZES.into_iter().find(|size| *size >= 100 * endpoints.len());
+        let size = size.unwrap_or(SIZES[SIZES.len() - 1]);
+        let heaviest = endpoints.iter().map(|(_, weight)| *weight).max().unwrap_or(1);
+        let mut walks: Vec<Walk> =
+            endpoints.iter().map(|(name, weight)| Walk::new(name, *weight, size)).collect();
+        let mut slots = vec![u16::MAX; size].into_boxed_slice();
+        let mut left = if endpoints.is_empty() { 0 } else { size };
+        while left > 0 {
+            for (at, walk) in walks.iter_mut().enumerate() {
+                walk.credit += walk.weight;
+                if walk.credit < heaviest || left == 0 {
+                    continue;
+                }
+                walk.credit -= heaviest;
+                let free = walk.next_free(&slots);
+                slots[free] = u16::try_from(at).unwrap_or(0);
+                left -= 1;
+            }
+        }
+        Self { slots }
+    }
+}
+
+/// The order in which one endpoint would like to have the slots.
+struct Walk {
+    next: usize,
+    step: usize,
+    weight: u32,
+    credit: u32,
+}
+
+impl Walk {
+    fn new(name: &str, weight: u32, size: usize) -> Self {
+        let (hash, wide) = (stable(name.as_bytes()), size as u64);
+        let place = |number: u64| usize::try_from(number).unwrap_or(0);
+        let next = place((hash >> 32) % wide);
+        let step = place((hash & 0xffff_ffff) % (wide - 1)) + 1;
+        Self { next, step, weight, credit: 0 }
+    }
+
+    /// The number of slots is prime, so the walk comes to every one of them.
+    fn next_free(&mut self, slots: &[u16]) -> usize {
+        loop {
+            let at = self.next;
+            self.next = (self.next + self.step) % slots.len();
+            if slots[at] == u16::MAX {
+                return at;
+            }
+        }
+    }
+}
+
+/// Looks keys up in the cluster's table.
+#[derive(Debug)]
+pub struct Maglev {
+    shared: Arc<Shared>,
+}
+
+impl Maglev {
+    /// A view of the shared table.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl Balancer for Maglev {
+    fn pick(&mut self, view: &View<'_>, _random: &mut Random) -> Option<EndpointId> {
+        let slots = &self.shared.table.as_ref()?.slots;
+        let mut at = usize::try_from(view.key % slots.len() as u64).unwrap_or(0);
+        // Half of the endpoints gone, a look finds one with even odds; nearly all gone, the walk
+        // over the endpoints is shorter than the one over the slots.
+        for _ in 0..64 {
+            let endpoint = usize::from(slots[at]);
+            if (view.eligible)(endpoint) {
+                return id(endpoint);
+            }
+            at = (at + 1) % slots.len();
+        }
+        let count = view.candidates().count() as u64;
+        let nth = usize::try_from(view.key % count.max(1)).unwrap_or(0);
+        view.candidates().nth(nth).and_then(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shares(weights: &[u32]) -> Vec<usize> {
+        let names: Vec<_> =
+            weights.iter().enumerate().map(|(at, weight)| (format!("h{at}:80"), *weight)).collect();
+        let table = Table::new(&names);
+        let mut counts = vec![0; weights.len()];
+        table.slots.iter().for_each(|at| counts[usize::from(*at)] += 1);
+        counts
+    }
+
+    #[test]
+    fn even_endpoints_have_even_shares() {
+        for count in [1, 2, 10, 100, 600] {
+            let counts = shares(&vec![1; count]);
+            let mean = SIZES[0] / count;
+            assert!(counts.iter().all(|own| own.abs_diff(mean) <= 1 + mean / 100), "{count}");
+        }
+        let counts = shares(&[1, 2, 5]);
+        assert!(counts[2].abs_diff(SIZES[0] * 5 / 8) < SIZES[0] / 100, "{counts:?}");
+    }
+
+    #[test]
+    fn a_table_without_one_endpoint_keeps_nearly_all_other_slots() {
+        let names = |gone: usize| {
+            (0..100).filter(|at| *at != gone).map(|at| (format!("h{at}:80"), 1)).collect::<Vec<_>>()
+        };
+        let (all, without) = (Table::new(&names(999)), Table::new(&names(99)));
+        let pairs = || all.slots.iter().zip(&without.slots);
+        let moved = pairs().filter(|(old, new)| **old != 99 && old != new).count();
+        // The figure of the issue: 0.6 % beyond the share of the one that left.
+        assert!(moved * 1000 <= SIZES[0] * 30, "{moved} of {}", SIZES[0]);
+    }
+}
