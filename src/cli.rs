@@ -108,6 +108,9 @@ pub struct Proxy {
     /// How a server is chosen
     #[arg(long, value_name = "NAME", default_value = "round_robin", value_parser = parse_balance)]
     pub balance: String,
+    /// How servers are checked: a path to GET, tcp to connect only, or off
+    #[arg(long, value_name = "PATH|tcp|off", default_value = "tcp", value_parser = parse_health)]
+    pub health: String,
     #[command(flatten)]
     pub how: How,
     /// Where the access log goes: a path, - for standard output, or off
@@ -173,6 +176,11 @@ impl Proxy {
                 writeln!(text, "\n[[listener]]\nname = \"web{number}\"\naddress = \"{listen}\"");
         }
         let _ = writeln!(text, "\n[[cluster]]\nname = \"app\"\nbalance = \"{}\"", self.balance);
+        let _ = match self.health.as_str() {
+            "off" => Ok(()),
+            "tcp" => writeln!(text, "health = {{ type = \"tcp\" }}"),
+            path => writeln!(text, "health = {{ path = {} }}", quoted(path)),
+        };
         for to in &self.to {
             let _ = writeln!(text, "[[cluster.endpoint]]\naddress = {}", quoted(&to.address));
             if to.weight != 1 {
@@ -221,6 +229,14 @@ fn parse_balance(text: &str) -> Result<String, String> {
     }
 }
 
+fn parse_health(text: &str) -> Result<String, String> {
+    if text.starts_with('/') || ["tcp", "off"].contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        Err("write a path such as /health, or tcp, or off".to_owned())
+    }
+}
+
 fn parse_to(text: &str) -> Result<To, String> {
     let (address, weight) = match text.rsplit_once(",weight=") {
         Some((address, weight)) => {
@@ -237,6 +253,7 @@ fn parse_to(text: &str) -> Result<To, String> {
 mod tests {
     use super::*;
     use crate::config::lower::lower;
+    use crate::config::model::{Health, HttpProbe, Probe};
     use clap::CommandFactory;
 
     #[test]
@@ -263,6 +280,8 @@ mod tests {
             "random",
             "--access-log",
             "-",
+            "--health",
+            "/up",
         ];
         let Command::Proxy(proxy) = Cli::parse_from(arguments).command else { panic!("no proxy") };
         let text = proxy.configuration();
@@ -273,5 +292,9 @@ mod tests {
         assert_eq!(config.clusters[0].endpoints[1].address.to_string(), "unix:/a \"b\"");
         assert_eq!(config.server.cores, Cores::These(vec![0, 1]));
         assert!(config.access_log.is_some());
+        assert_eq!(
+            config.clusters[0].health,
+            Some(Health::new(Probe::Http(HttpProbe::new("/up"))))
+        );
     }
 }

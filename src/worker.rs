@@ -131,6 +131,9 @@ async fn obey(shard: &Rc<Shard>, mailbox: &Mailbox<Command>) {
             Command::Resolved { cluster, endpoint, addresses } => {
                 shard.resolved(cluster, endpoint, &addresses);
             }
+            Command::Judged { cluster, endpoint, verdict } => {
+                shard.cluster(cluster).judged(endpoint, verdict);
+            }
             Command::Drain => return,
         }
     }

@@ -5,7 +5,7 @@ use super::model::{
     Balance, Cluster, Endpoint, HashOn, HostPolicy, Listener, Pool, ProxyHeader, Timeouts,
 };
 use super::raw::Table;
-use super::units;
+use super::{lower_health, units};
 use crate::message::target;
 
 /// A cluster as far as it could be read. The name is known even if the rest is wrong, so that a
@@ -54,6 +54,8 @@ fn read_one<'a>(
     let versions = [("off", None), ("v1", Some(ProxyHeader::V1)), ("v2", Some(ProxyHeader::V2))];
     let proxy_protocol = table.word("proxy_protocol", &versions).flatten();
     let pool = read_pool(table.table("pool"));
+    let is_checked = table.has("health");
+    let health = lower_health::read(table.table("health"), is_checked);
     let mut timeout_table = table.table("timeouts");
     let timeouts = read_timeouts(&mut timeout_table, timeouts);
     timeout_table.finish();
@@ -74,6 +76,7 @@ fn read_one<'a>(
         proxy_protocol,
         pool,
         timeouts,
+        health,
     });
     (Lowered { name, model }, table)
 }

@@ -7,4 +7,5 @@ pub mod raw;
 pub mod units;
 
 mod lower_cluster;
+mod lower_health;
 mod lower_route;

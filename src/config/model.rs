@@ -2,6 +2,7 @@
 //! nothing is checked again.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -126,6 +127,76 @@ pub struct Cluster {
     pub proxy_protocol: Option<ProxyHeader>,
     pub pool: Pool,
     pub timeouts: Timeouts,
+    /// Active checks, if there are any.
+    pub health: Option<Health>,
+}
+
+/// `[cluster.health]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    pub probe: Probe,
+    /// Instead of the endpoint's own.
+    pub port: Option<u16>,
+    pub interval: Duration,
+    pub timeout: Duration,
+    /// Good checks in a row until an endpoint is up again.
+    pub rise: u32,
+    /// Bad checks in a row until it is down.
+    pub fall: u32,
+    /// Whether endpoints get no request before their first check.
+    pub hold: bool,
+}
+
+impl Health {
+    /// With the defaults of everything else.
+    #[must_use]
+    pub fn new(probe: Probe) -> Self {
+        Self {
+            probe,
+            port: None,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(500),
+            rise: 2,
+            fall: 3,
+            hold: false,
+        }
+    }
+}
+
+/// What a check does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// Connects, no more.
+    Tcp,
+    Http(HttpProbe),
+}
+
+/// A request that must be answered as expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpProbe {
+    pub method: String,
+    pub path: String,
+    /// Instead of the endpoint's address.
+    pub host: Option<String>,
+    pub headers: Vec<(String, String)>,
+    pub expect: Vec<RangeInclusive<u16>>,
+    /// What must be in the body.
+    pub body: Option<String>,
+}
+
+impl HttpProbe {
+    /// A GET for a path that expects 2xx.
+    #[must_use]
+    pub fn new(path: &str) -> Self {
+        Self {
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            host: None,
+            headers: Vec::new(),
+            expect: vec![200..=299],
+            body: None,
+        }
+    }
 }
 
 /// `balance = "…"`

@@ -2,8 +2,10 @@
 //! and waits for signals. The data plane does not know that it exists.
 
 pub mod load;
+pub mod prober;
 pub mod resolve;
 pub mod start;
+mod verdicts;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,8 +19,10 @@ use crate::net::notice;
 use crate::net::signal::Signal;
 use crate::observe::counters::Counters;
 use crate::shard::command::{Command, Report};
+use prober::Prober;
 use resolve::Resolution;
 use start::Workers;
+use verdicts::Verdicts;
 
 /// How often dead workers are looked for.
 const WATCH: Duration = Duration::from_millis(250);
@@ -56,10 +60,12 @@ fn serve(
     ready: impl FnOnce(&start::Ready),
 ) -> Result<(), String> {
     let config = workers.config();
+    let mut prober = prober::start(&config);
     let mut resolutions = resolve::start(&config);
-    resolve::first(&resolutions, &config, |found| obey(&mut workers, found));
+    resolve::first(&resolutions, &config, |found| obey(&mut workers, &prober, found));
     let started = workers.wait()?;
     ready(&started);
+    let mut verdicts = Verdicts::new(config);
     loop {
         select! {
             recv(signals) -> signal => match signal {
@@ -70,9 +76,13 @@ fn serve(
                 Ok(Signal::Terminate) | Err(_) => break,
             },
             recv(resolutions) -> found => match found {
-                Ok(found) => obey(&mut workers, found),
+                Ok(found) => obey(&mut workers, &prober, found),
                 // The resolver is gone: what it said last stays.
                 Err(_) => resolutions = crossbeam_channel::never(),
+            },
+            recv(prober.news) -> news => match news {
+                Ok(news) => verdicts.hear(&mut workers, news),
+                Err(_) => prober.news = crossbeam_channel::never(),
             },
             recv(workers.reports()) -> report => if let Ok(report) = report { note(&report) },
             default(WATCH) => workers.revive(),
@@ -81,8 +91,9 @@ fn serve(
     drain(workers, signals)
 }
 
-fn obey(workers: &mut Workers, found: Resolution) {
+fn obey(workers: &mut Workers, prober: &Prober, found: Resolution) {
     let Resolution { cluster, endpoint, addresses } = found;
+    prober.resolved(cluster, endpoint, &addresses);
     workers.broadcast(&Command::Resolved { cluster, endpoint, addresses });
 }
 

@@ -14,6 +14,7 @@ use crate::balance::Shared;
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::random::Random;
 use crate::config::model::{AccessLog, Config, Cores};
+use crate::health::Table;
 use crate::net::log_file::{self, LogSender};
 use crate::net::mailbox;
 use crate::net::{listener, notice, socket};
@@ -53,8 +54,8 @@ pub struct Workers {
     running: Vec<Running>,
     reports: (Sender<Report>, Receiver<Report>),
     log: Option<(LogSender, Receiver<()>)>,
-    /// The last word on every name, for a worker that is started again.
-    resolved: Vec<Command>,
+    /// The last word on everything, for a worker that is started again.
+    said: Vec<Command>,
     seed: u64,
 }
 
@@ -87,6 +88,11 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
     let plan = Plan {
         routers: ids.map(|id| Router::new(&config, ListenerId(id))).collect(),
         balance: config.clusters.iter().map(Shared::new).collect(),
+        health: config
+            .clusters
+            .iter()
+            .map(|one| Arc::new(Table::new(one.endpoints.len())))
+            .collect(),
         name: name.into_boxed_str(),
         shards: cores.len(),
         may_panic: cfg!(debug_assertions)
@@ -101,7 +107,7 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
         running: Vec::new(),
         reports: crossbeam_channel::unbounded(),
         log,
-        resolved: Vec::new(),
+        said: Vec::new(),
         seed,
     };
     for at in 0..workers.cores.len() {
@@ -248,13 +254,8 @@ impl Workers {
                 notice::warn("a worker's mailbox is full: it missed an order");
             }
         }
-        if let Command::Resolved { cluster, endpoint, .. } = command {
-            self.resolved.retain(|old| {
-                !matches!(old, Command::Resolved { cluster: c, endpoint: e, .. }
-                    if (c, e) == (cluster, endpoint))
-            });
-            self.resolved.push(command.clone());
-        }
+        self.said.retain(|old| !command.replaces(old));
+        self.said.push(command.clone());
     }
 
     /// Starts workers again whose thread has ended. Until then their listeners only queue.
@@ -266,7 +267,7 @@ impl Workers {
             notice::warn(format_args!("worker {at} died; starting it again"));
             match self.start(at) {
                 Ok(running) => {
-                    for command in &self.resolved {
+                    for command in &self.said {
                         let _ = running.commands.send(command.clone());
                     }
                     self.running[at] = running;

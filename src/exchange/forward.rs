@@ -9,10 +9,10 @@ use super::relay::{self, Ended, Hop};
 use super::side::Downstream;
 use super::tunnel;
 use crate::base::clock::Moment;
-use crate::base::error::{Kind, Result};
+use crate::base::error::{Kind, Result, Side};
 use crate::base::id::{ClusterId, EndpointId};
 use crate::config::model::{HostPolicy, Route};
-use crate::message::head::{RequestHead, ResponseHead};
+use crate::message::head::{Method, RequestHead, ResponseHead};
 use crate::message::hop::{self, Added};
 use crate::net::body::{self, BodyReader, BodyWriter, Pace};
 use crate::net::buffer::Buffer;
@@ -45,6 +45,7 @@ pub async fn run(
     let mut tries = Tries::default();
     let mut last_fault = None;
     let mut again: Option<EndpointId> = None;
+    cluster.pay_in();
     let key = cluster.key(&work.request, record.client, &mut shard.random.borrow_mut());
     loop {
         if shard.now() >= total_by {
@@ -70,6 +71,7 @@ pub async fn run(
             Ok(attempt) => attempt,
             Err(kind) => {
                 cluster.endpoint(id).rest(shard.now());
+                blame(shard, cluster, id, kind);
                 if !tries.may_try_another(id, kind) {
                     return Err(kind);
                 }
@@ -81,18 +83,47 @@ pub async fn run(
         record.reused = was_pooled;
         shard.count(|counters| if was_pooled { counters.reuses += 1 } else { counters.dials += 1 });
         match once(shard, route, cluster, id, attempt, work, down, total_by).await {
-            Err(Failure { kind, lost: Some(lost) })
-                if tries.may_refresh(lost, work.request.method) =>
-            {
-                last_fault = Some(kind);
-                again = Some(id);
-            }
-            Err(failure) => return Err(failure.kind),
             Ok(()) => {
+                cluster.passed(id);
                 cluster.landed(flight);
                 return Ok(());
             }
+            Err(failure) => {
+                let method = work.request.method;
+                again = retry(shard, cluster, id, &failure, method, &mut tries)?;
+                last_fault = Some(failure.kind);
+            }
         }
+    }
+}
+
+/// What follows a lost request: the same endpoint once more, on a fresh connection, another one,
+/// or the error.
+fn retry(
+    shard: &Shard,
+    cluster: &Cluster,
+    id: EndpointId,
+    failure: &Failure,
+    method: Method,
+    tries: &mut Tries,
+) -> Result<Option<EndpointId>> {
+    let Failure { kind, lost } = *failure;
+    if lost.is_some_and(|lost| tries.may_refresh(lost, method)) {
+        return Ok(Some(id));
+    }
+    blame(shard, cluster, id, kind);
+    match lost {
+        Some(lost) if tries.may_move(id, lost, method, || cluster.may_retry()) => Ok(None),
+        _ => Err(kind),
+    }
+}
+
+/// Counts a failure against an endpoint, unless it is the client's or our own.
+fn blame(shard: &Shard, cluster: &Cluster, id: EndpointId, kind: Kind) {
+    let is_upstreams = kind.row().side == Side::Upstream;
+    if is_upstreams && !matches!(kind, Kind::LocalPorts | Kind::OpenFiles) {
+        // Nobody is told yet how long it is out: the shards see it in the table they share.
+        let _ = cluster.failed(id, shard.now());
     }
 }
 

@@ -1,3 +1,4 @@
 //! Floor 3: who may come in. Pure counting; the shell accepts and closes.
 
+pub mod budget;
 pub mod gate;

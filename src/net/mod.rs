@@ -11,6 +11,7 @@ pub mod listener;
 pub mod log_file;
 pub mod mailbox;
 pub mod notice;
+pub mod probe;
 pub mod runtime;
 pub mod signal;
 pub mod socket;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::id::{ClusterId, EndpointId, ShardId};
+use crate::health::Verdict;
 use crate::observe::counters::Counters;
 
 /// The coordinator's orders.
@@ -11,8 +12,28 @@ use crate::observe::counters::Counters;
 pub enum Command {
     /// A name resolves to these addresses now.
     Resolved { cluster: ClusterId, endpoint: EndpointId, addresses: Arc<[SocketAddr]> },
+    /// What health checks say of an endpoint now.
+    Judged { cluster: ClusterId, endpoint: EndpointId, verdict: Verdict },
     /// Stop accepting, finish what is in flight, end.
     Drain,
+}
+
+impl Command {
+    /// Says something newer about the same thing.
+    #[must_use]
+    pub fn replaces(&self, old: &Self) -> bool {
+        match (self, old) {
+            (
+                Self::Resolved { cluster, endpoint, .. },
+                Self::Resolved { cluster: c, endpoint: e, .. },
+            )
+            | (
+                Self::Judged { cluster, endpoint, .. },
+                Self::Judged { cluster: c, endpoint: e, .. },
+            ) => (c, e) == (cluster, endpoint),
+            _ => false,
+        }
+    }
 }
 
 /// The shards' news.

@@ -15,6 +15,7 @@ use crate::base::id::{ClusterId, ListenerId, RouteId, ShardId};
 use crate::base::limits;
 use crate::base::random::Random;
 use crate::config::model::{Config, Listener, Route};
+use crate::health::Table;
 use crate::limit::gate::{Gate, Refusal};
 use crate::message::head::{RequestHead, ResponseHead};
 use crate::net::buffer::Buffers;
@@ -33,6 +34,7 @@ pub struct Plan {
     pub routers: Vec<Router>,
     /// What the shards share of each cluster.
     pub balance: Vec<Arc<Shared>>,
+    pub health: Vec<Arc<Table>>,
     /// Our name in Via and Proxy-Status.
     pub name: Box<str>,
     /// How many shards there are.
@@ -77,10 +79,10 @@ impl Shard {
         let now = clock::monotonic();
         let mut random = Random::new(seed ^ u64::from(id.0));
         let config = Arc::clone(&plan.config);
-        let shared = config.clusters.iter().zip(&plan.balance);
-        let clusters = shared.map(|(cluster, shared)| {
+        let shared = config.clusters.iter().zip(plan.balance.iter().zip(&plan.health));
+        let clusters = shared.map(|(cluster, (shared, standing))| {
             // Shards begin at different endpoints, but each at one of its own.
-            Cluster::new(cluster, Arc::clone(shared), u64::from(id.0))
+            Cluster::new(cluster, Arc::clone(shared), Arc::clone(standing), u64::from(id.0))
         });
         let clusters = clusters.collect();
         let bounds = config.limits;

@@ -8,6 +8,7 @@ use super::pool::Pool;
 use crate::base::clock::Moment;
 use crate::base::limits::{ADDRESSES_MAX, ENDPOINT_REST};
 use crate::config::model::{self, Address};
+use crate::health::Verdict;
 use crate::net::connect::Peer;
 
 /// Where it is, whether it rests, and its idle connections.
@@ -21,6 +22,12 @@ pub struct Endpoint {
     /// Which of several addresses comes first.
     first: Cell<usize>,
     resting_until: Cell<Moment>,
+    /// What checks say.
+    pub verdict: Cell<Verdict>,
+    /// Whether its cluster would send requests there, by the checks.
+    is_trusted: Cell<bool>,
+    /// Trusted, and with an address: all that a choice looks at.
+    is_ready: Cell<bool>,
     generation: Cell<u32>,
 }
 
@@ -34,15 +41,33 @@ impl Endpoint {
             Address::Name { host, port: 80 } => (Rc::new([]), host.clone()),
             Address::Name { host, port } => (Rc::new([]), format!("{host}:{port}")),
         };
-        Self {
+        let endpoint = Self {
             weight: model.weight,
             authority: authority.into_boxed_str(),
             pool: Pool::default(),
             peers: RefCell::new(peers),
             first: Cell::new(0),
             resting_until: Cell::new(Moment(0)),
+            verdict: Cell::default(),
+            is_trusted: Cell::new(true),
+            is_ready: Cell::new(false),
             generation: Cell::new(0),
-        }
+        };
+        endpoint.trust(true);
+        endpoint
+    }
+
+    /// Its cluster would send requests there, or not, by the checks.
+    pub fn trust(&self, is_trusted: bool) {
+        self.is_trusted.set(is_trusted);
+        self.is_ready.set(is_trusted && self.is_reachable());
+    }
+
+    /// Checks have nothing against it and there is an address to connect to.
+    #[must_use]
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.is_ready.get()
     }
 
     /// There is an address to connect to.
@@ -71,6 +96,7 @@ impl Endpoint {
     pub fn resolved(&self, addresses: &[SocketAddr]) {
         let peers = addresses.iter().take(ADDRESSES_MAX).map(|address| Peer::Socket(*address));
         self.peers.replace(peers.collect());
+        self.trust(self.is_trusted.get());
         self.first.set(0);
         self.generation.set(self.generation.get().wrapping_add(1));
         self.pool.clear();

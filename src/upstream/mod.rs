@@ -9,16 +9,21 @@ pub mod key;
 pub mod pool;
 pub mod retry;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::balance::{Balancer, Shared, View, build};
 use crate::base::clock::{Moment, precise};
 use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;
+use crate::base::limits::{FAILURES_MAX, RETRY_PERCENT};
 use crate::base::random::Random;
 use crate::config::model;
+use crate::health::passive::State;
+use crate::health::{Table, Verdict, is_panic};
+use crate::limit::budget::Budget;
 use crate::message::head::RequestHead;
 use endpoint::Endpoint;
 use flight::Flight;
@@ -32,21 +37,33 @@ pub struct Cluster {
     shared: Arc<Shared>,
     balancer: RefCell<Box<dyn Balancer>>,
     reads_clock: bool,
+    /// What passive checks think, of all shards.
+    standing: Arc<Table>,
+    budget: Cell<Budget>,
 }
 
 impl Cluster {
     /// A cluster whose endpoints are all taken to work. `seed` differs from shard to shard.
     #[must_use]
-    pub fn new(model: &model::Cluster, shared: Arc<Shared>, seed: u64) -> Self {
+    pub fn new(
+        model: &model::Cluster,
+        shared: Arc<Shared>,
+        standing: Arc<Table>,
+        seed: u64,
+    ) -> Self {
         let balancer = build(model, &shared, seed);
-        Self {
+        let cluster = Self {
             endpoints: model.endpoints.iter().map(Endpoint::new).collect(),
             weights: model.endpoints.iter().map(|endpoint| endpoint.weight).collect(),
             reads_clock: balancer.reads_clock(),
             balancer: RefCell::new(balancer),
             shared,
+            standing,
+            budget: Cell::new(Budget::new(RETRY_PERCENT)),
             model: model.clone(),
-        }
+        };
+        cluster.trust();
+        cluster
     }
 
     /// What the balancer hashes of this request; zero if it hashes nothing.
@@ -55,7 +72,9 @@ impl Cluster {
         self.model.hash.as_ref().map_or(0, |on| key::of(on, head, client, random))
     }
 
-    /// An endpoint that this exchange has not tried. Resting ones come last.
+    /// An endpoint that this exchange has not tried. Those that are down, put out or resting come
+    /// last: they are tried only where nothing else is left. One whose ejection is over gets a
+    /// single request.
     ///
     /// # Errors
     /// `NoAddress` if no name resolves, `NoEndpoint` if every endpoint was tried.
@@ -66,22 +85,102 @@ impl Cluster {
         now: Moment,
         random: &mut Random,
     ) -> Result<EndpointId> {
-        let untried = |at: usize| self.endpoints[at].is_reachable() && !tries.contains(at);
-        let rested = |at: usize| !self.endpoints[at].is_resting(now) && untried(at);
-        let pick = |eligible: &dyn Fn(usize) -> bool, random: &mut Random| {
-            let view = View {
-                weights: &self.weights,
-                loads: &self.shared.loads,
-                eligible,
-                now: self.micros(),
-                key,
-            };
-            self.balancer.borrow_mut().pick(&view, random)
+        let untried = |at: usize| {
+            let one = &self.endpoints[at];
+            !tries.contains(at) && one.is_reachable() && !self.is_held(one)
         };
-        pick(&rested, random).or_else(|| pick(&untried, random)).ok_or_else(|| {
-            let any = self.endpoints.iter().any(Endpoint::is_reachable);
-            if any { Kind::NoEndpoint } else { Kind::NoAddress }
-        })
+        let up = |at: usize| self.endpoints[at].is_ready() && !tries.contains(at);
+        let good = |at: usize| {
+            up(at)
+                && !self.endpoints[at].is_resting(now)
+                && self.standing.of(at).state(now) != State::Out
+        };
+        loop {
+            let Some(id) = self
+                .choose(&good, key, random)
+                .or_else(|| self.choose(&up, key, random))
+                .or_else(|| self.choose(&untried, key, random))
+            else {
+                let any = self.endpoints.iter().any(Endpoint::is_reachable);
+                return Err(if any { Kind::NoEndpoint } else { Kind::NoAddress });
+            };
+            let standing = self.standing.of(usize::from(id.0));
+            // Whoever comes second looks for another: now it is out again.
+            if !standing.is_out() || standing.state(now) != State::Trial || standing.claim(now) {
+                return Ok(id);
+            }
+        }
+    }
+
+    fn choose(
+        &self,
+        eligible: &dyn Fn(usize) -> bool,
+        key: u64,
+        random: &mut Random,
+    ) -> Option<EndpointId> {
+        // Many clusters are one server: nothing to weigh up.
+        if self.weights.len() == 1 {
+            return eligible(0).then_some(EndpointId(0));
+        }
+        let (weights, loads) = (&self.weights, &self.shared.loads);
+        let view = View { weights, loads, eligible, now: self.micros(), key };
+        self.balancer.borrow_mut().pick(&view, random)
+    }
+
+    /// It waits for its first check.
+    fn is_held(&self, endpoint: &Endpoint) -> bool {
+        endpoint.verdict.get() == Verdict::Unknown
+            && self.model.health.as_ref().is_some_and(|health| health.hold)
+    }
+
+    // === health ===
+
+    /// What checks say of an endpoint.
+    pub fn judged(&self, id: EndpointId, verdict: Verdict) {
+        let endpoint = self.endpoint(id);
+        endpoint.verdict.set(verdict);
+        if verdict == Verdict::Up {
+            endpoint.wake();
+        }
+        self.trust();
+    }
+
+    /// Whom the checks let requests go to. When too few are up, to all.
+    fn trust(&self) {
+        let down = self.endpoints.iter().filter(|one| one.verdict.get() == Verdict::Down).count();
+        let is_panic = is_panic(down, self.endpoints.len());
+        for one in &self.endpoints {
+            one.trust(!self.is_held(one) && (is_panic || one.verdict.get() != Verdict::Down));
+        }
+    }
+
+    /// An exchange with an endpoint went well.
+    #[inline]
+    pub fn passed(&self, id: EndpointId) {
+        self.standing.of(usize::from(id.0)).passed();
+    }
+
+    /// An endpoint did not do what a server must. Returns how long it is put out, if it is.
+    pub fn failed(&self, id: EndpointId, now: Moment) -> Option<Duration> {
+        let standing = self.standing.of(usize::from(id.0));
+        standing.failed(now, FAILURES_MAX, || self.standing.may_eject())
+    }
+
+    /// A request for this cluster has come: it pays for a part of a retry.
+    #[inline]
+    pub fn pay_in(&self) {
+        let mut budget = self.budget.get();
+        budget.pay_in();
+        self.budget.set(budget);
+    }
+
+    /// Whether one more request may be sent again.
+    #[must_use]
+    pub fn may_retry(&self) -> bool {
+        let mut budget = self.budget.get();
+        let may = budget.take();
+        self.budget.set(budget);
+        may
     }
 
     /// A request goes to an endpoint: it counts there until the flight is dropped.

@@ -48,6 +48,27 @@ impl Tries {
     }
 }
 
+impl Tries {
+    /// A connection was lost before the first octet of an answer. Another endpoint may get the
+    /// request if it may be executed twice (RFC 9110 section 9.2.2). `may_pay` asks the budget.
+    #[must_use]
+    pub fn may_move(
+        &mut self,
+        endpoint: EndpointId,
+        lost: Lost,
+        method: Method,
+        may_pay: impl FnOnce() -> bool,
+    ) -> bool {
+        let is_safe = !lost.has_answer && !lost.has_body && method.is_idempotent();
+        if !is_safe || self.count + 1 >= ATTEMPTS_MAX || !may_pay() {
+            return false;
+        }
+        self.failed[self.count] = Some(endpoint);
+        self.count += 1;
+        true
+    }
+}
+
 /// How a connection was lost.
 #[derive(Clone, Copy, Debug)]
 pub struct Lost {
@@ -74,6 +95,18 @@ mod tests {
         assert!(!Tries::default().may_refresh(Lost { was_pooled: false, ..LOST }, Method::Get));
         let mut tries = Tries::default();
         assert!(tries.may_refresh(LOST, Method::Get) && !tries.may_refresh(LOST, Method::Get));
+    }
+
+    #[test]
+    fn what_was_lost_moves_only_if_it_may_be_executed_twice() {
+        let may = |lost, method| Tries::default().may_move(EndpointId(0), lost, method, || true);
+        assert!(may(LOST, Method::Get) && may(LOST, Method::Delete));
+        assert!(!may(LOST, Method::Post));
+        assert!(!may(Lost { has_answer: true, ..LOST }, Method::Get));
+        assert!(!may(Lost { has_body: true, ..LOST }, Method::Put));
+        let mut tries = Tries::default();
+        assert!(!tries.may_move(EndpointId(0), LOST, Method::Get, || false));
+        assert!(tries.may_move(EndpointId(0), LOST, Method::Get, || true) && tries.contains(0));
     }
 
     #[test]

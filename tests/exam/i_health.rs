@@ -1,12 +1,275 @@
 //! Group I: health and failover.
 
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
 use crate::Row;
-use crate::support::{Does, Driver, Origin, Proxy};
+use crate::support::{Does, Driver, Link, Origin, Proxy, until};
 
 pub fn rows() -> Vec<Row> {
-    vec![("i11_one_of_ten_leaves_the_ring", i11_one_of_ten_leaves_the_ring)]
+    vec![
+        ("i01_killed_under_load", i01_killed_under_load),
+        ("i02_stopped_gets_nothing", i02_stopped_gets_nothing),
+        ("i03_passive_ejection_and_one_trial", i03_passive_ejection_and_one_trial),
+        ("i05_checks_that_must_fail", i05_checks_that_must_fail),
+        ("i06_all_down_is_panic", i06_all_down_is_panic),
+        ("i07_port_host_and_path_of_a_check", i07_port_host_and_path_of_a_check),
+        ("i08_one_probe_for_all_cores", i08_one_probe_for_all_cores),
+        ("i11_one_of_ten_leaves_the_ring", i11_one_of_ten_leaves_the_ring),
+        ("i12_every_core_sees_a_change", i12_every_core_sees_a_change),
+    ]
 }
 
+/// A server in a process of its own, that can be killed and stopped: millrace itself.
+fn server(driver: Driver) -> Proxy {
+    let config = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nrespond = { status = 200, body = \"x\" }\n";
+    Proxy::run(driver, config, &[], None)
+}
+
+/// A cluster of these addresses; `more` are lines of it.
+fn cluster(addresses: &[std::net::SocketAddr], more: &str) -> String {
+    let mut text = format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\ncluster = \"app\"\n[[cluster]]\n\
+         name = \"app\"\n{more}\n"
+    );
+    for address in addresses {
+        text += &format!("[[cluster.endpoint]]\naddress = \"{address}\"\n");
+    }
+    text
+}
+
+const CHECKED: &str =
+    "health = { path = \"/up\", interval = \"500ms\", timeout = \"100ms\", fall = 2 }";
+
+/// One of two servers is killed while 8 clients ask: not one sees an error.
+fn i01_killed_under_load(driver: Driver) {
+    let (mut killed, left) = (server(driver), server(driver));
+    let proxy = Proxy::run(driver, &cluster(&[killed.address, left.address], CHECKED), &[], None);
+    let (is_over, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let bad = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = proxy.connect();
+                    let mut bad = Vec::new();
+                    while !is_over.load(SeqCst) {
+                        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+                        let reply = client.reply();
+                        if reply.status != 200 || reply.body != b"x" {
+                            bad.push(reply.text());
+                        }
+                        asked.fetch_add(1, SeqCst);
+                    }
+                    bad
+                })
+            })
+            .collect();
+        until("some load", || asked.load(SeqCst) > 500);
+        killed.signal("KILL");
+        let before = asked.load(SeqCst);
+        until("the death to be known", || proxy.log().contains("is down"));
+        until("more load", || asked.load(SeqCst) > before + 2000);
+        is_over.store(true, SeqCst);
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert_eq!(killed.wait(), None);
+    killed.forget_death();
+    assert!(bad.is_empty(), "{} of {}: {}", bad.len(), asked.load(SeqCst), bad[0]);
+}
+
+/// A server that is stopped takes connections and never answers. After 1.1 s nothing goes there.
+fn i02_stopped_gets_nothing(driver: Driver) {
+    let (stopped, left) = (server(driver), server(driver));
+    let proxy = Proxy::run(driver, &cluster(&[stopped.address, left.address], CHECKED), &[], None);
+    until("both to be used", || proxy.get("/").status == 200);
+    stopped.signal("STOP");
+    let begun = Instant::now();
+    until("the check to fail", || proxy.log().contains("is down"));
+    let took = begun.elapsed();
+    // Whatever goes there now would wait for 30 s, and the client's patience is shorter.
+    let good = (0..50).filter(|_| proxy.get("/").status == 200).count();
+    stopped.signal("CONT");
+    assert_eq!(good, 50);
+    assert!(took < Duration::from_millis(1100) * slack(), "{took:?}");
+    until("it to be up again", || proxy.log().contains("is up again"));
+}
+
+/// A machine under load may be late; the row's own figure is for one that is not.
+fn slack() -> u32 {
+    3
+}
+
+/// Five failures in a row and it is out; one request tries it again, not a herd.
+fn i03_passive_ejection_and_one_trial(driver: Driver) {
+    let is_bad = Arc::new(AtomicBool::new(true));
+    let seen = Arc::clone(&is_bad);
+    let flaky = Origin::scripted(move |_, link| {
+        if seen.load(SeqCst) {
+            link.send("nonsense\r\n\r\n");
+            return Does::Close;
+        }
+        Does::Keep
+    });
+    let good = Origin::echo();
+    let config = cluster(&[flaky.address, good.address], "");
+    let proxy = Proxy::run(driver, &config, &[], None);
+    until("its ejection", || {
+        proxy.get("/");
+        good.requests().len() > flaky.requests().len() + 10
+    });
+    assert_eq!(flaky.requests().len(), 5, "failures until it was out");
+    // It is still bad: of many requests at the end of the ejection one tries it.
+    until("a trial", || {
+        assert!(proxy.get("/").status == 200 || flaky.requests().len() == 6);
+        flaky.requests().len() == 6
+    });
+    let herd = (0..50).filter(|_| proxy.get("/").status != 200).count();
+    assert_eq!((herd, flaky.requests().len()), (0, 6));
+    is_bad.store(false, SeqCst);
+    until("it to be in again", || {
+        proxy.get("/");
+        flaky.requests().len() > 20
+    });
+}
+
+/// Late, wrong status, wrong body, garbage, drip, endless: each of them is down, and why is said.
+fn i05_checks_that_must_fail(driver: Driver) {
+    type Script = fn(&mut Link);
+    let faults: [(&str, Script); 6] = [
+        ("no answer within", |link| while link.more() {}),
+        ("it answered 503", |link| link.send("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")),
+        ("is not in its body", |link| {
+            link.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbad");
+        }),
+        ("no HTTP/1 response", |link| link.send("220 mail.example ESMTP\r\n\r\n")),
+        ("without an answer", |_| {}),
+        ("is not in its body", |link| {
+            link.send("HTTP/1.1 200 OK\r\nContent-Length: 10485760\r\n\r\n");
+            let page = vec![b'a'; 65_536];
+            let _ = (0..160).all(|_| link.stream.write_all(&page).is_ok());
+        }),
+    ];
+    for (says, script) in faults {
+        let bad = Origin::raw(move |link| {
+            if link.request().is_some() {
+                script(link);
+            }
+        });
+        let good = Origin::scripted(|_, link| {
+            link.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nready");
+            Does::Keep
+        });
+        let more =
+            "health = { path = \"/up\", interval = \"1s\", timeout = \"200ms\", body = \"ready\" }";
+        let proxy = Proxy::run(driver, &cluster(&[bad.address, good.address], more), &[], None);
+        until(says, || proxy.log().contains("is down"));
+        let expected = format!("endpoint {} is down: ", bad.address);
+        assert!(proxy.log().contains(&expected), "{says}: {}", proxy.log());
+        assert!(proxy.log().contains(says), "{says}: {}", proxy.log());
+        assert!(!proxy.log().contains(&format!("endpoint {} is down", good.address)));
+        assert!((0..4).all(|_| proxy.get("/").status == 200), "{says}");
+        assert!(proxy.rss() < 60_000, "{says}: {} KiB", proxy.rss());
+    }
+}
+
+/// When every check fails the checks are not believed, and that is said.
+fn i06_all_down_is_panic(driver: Driver) {
+    let origins: Vec<Origin> = (0..2)
+        .map(|_| {
+            Origin::scripted(|request, link| {
+                if request.path() == "/up" {
+                    link.send("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+                }
+                Does::Keep
+            })
+        })
+        .collect();
+    let addresses: Vec<_> = origins.iter().map(|origin| origin.address).collect();
+    let proxy = Proxy::run(driver, &cluster(&addresses, CHECKED), &[], None);
+    until("panic", || proxy.log().contains("checks are ignored and all are used"));
+    for _ in 0..10 {
+        assert_eq!(proxy.get("/a").status, 200);
+    }
+    for origin in &origins {
+        let asked = origin.requests().iter().filter(|one| one.path() == "/a").count();
+        assert!(asked >= 3, "{asked}");
+    }
+}
+
+/// The check goes where it is told to, whatever the traffic does.
+fn i07_port_host_and_path_of_a_check(driver: Driver) {
+    let (traffic, checks) = (Origin::echo(), Origin::echo());
+    let more = format!(
+        "health = {{ path = \"/up?deep=1\", port = {}, host = \"check.example\", method = \"HEAD\", \
+         headers = {{ X-Check = \"yes\" }}, expect = [\"200-399\"] }}",
+        checks.address.port()
+    );
+    let proxy = Proxy::run(driver, &cluster(&[traffic.address], &more), &[], None);
+    until("a check", || !checks.requests().is_empty());
+    assert_eq!(proxy.get("/a").status, 200);
+    let check = checks.last();
+    assert!(check.head.starts_with("HEAD /up?deep=1 HTTP/1.1\r\n"), "{}", check.head);
+    assert_eq!(check.header("host"), Some("check.example"));
+    assert_eq!(check.header("x-check"), Some("yes"));
+    assert!(traffic.requests().iter().all(|one| one.path() == "/a"));
+    assert!(!proxy.log().contains("is down"), "{}", proxy.log());
+}
+
+/// Two cores, one probe per interval; and not all endpoints at the same moment.
+fn i08_one_probe_for_all_cores(driver: Driver) {
+    let origins: Vec<Origin> = (0..3).map(|_| Origin::echo()).collect();
+    let addresses: Vec<_> = origins.iter().map(|origin| origin.address).collect();
+    let more = "health = { path = \"/up\", interval = \"200ms\" }";
+    let config = format!("[server]\ncores = 2\n{}", cluster(&addresses, more));
+    let begun = Instant::now();
+    let _proxy = Proxy::run(driver, &config, &[], None);
+    until("ten checks", || origins.iter().all(|origin| origin.requests().len() >= 10));
+    let most = begun.elapsed().as_millis() / 180 + 2;
+    for origin in &origins {
+        let probes = origin.requests().len() as u128;
+        assert!(probes <= most, "{probes} probes, at most {most} are due");
+    }
+}
+
+/// A verdict reaches every core.
+fn i12_every_core_sees_a_change(driver: Driver) {
+    let is_up = Arc::new(AtomicBool::new(true));
+    let seen = Arc::clone(&is_up);
+    let changing = Origin::scripted(move |request, link| {
+        if request.path() == "/up" && !seen.load(SeqCst) {
+            link.send("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n");
+        }
+        Does::Keep
+    });
+    let steady = Origin::echo();
+    let more = "health = { path = \"/up\", interval = \"100ms\", fall = 1, rise = 1 }";
+    let addresses = [changing.address, steady.address];
+    let config = format!("[server]\ncores = 2\n{}", cluster(&addresses, more));
+    let proxy = Proxy::run(driver, &config, &[], None);
+    // Enough connections to be on both cores.
+    let mut clients: Vec<_> = (0..16).map(|_| proxy.connect()).collect();
+    let mut ask = |path: &str| {
+        for client in &mut clients {
+            client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert_eq!(client.reply().status, 200);
+        }
+    };
+    let asked = |path: &str| changing.requests().iter().filter(|one| one.path() == path).count();
+    ask("/before");
+    assert!(asked("/before") > 0);
+    is_up.store(false, SeqCst);
+    until("it to be down", || proxy.log().contains("is down"));
+    std::thread::sleep(Duration::from_millis(100));
+    (0..4).for_each(|_| ask("/down"));
+    assert_eq!(asked("/down"), 0, "a core did not hear of it within 100 ms");
+    is_up.store(true, SeqCst);
+    until("it to be up", || proxy.log().contains("is up again"));
+    std::thread::sleep(Duration::from_millis(100));
+    ask("/after");
+    assert!(asked("/after") > 0);
+}
 const KEYS: usize = 500;
 
 /// Hashing by a header: one of ten endpoints goes, its keys move and (by rendezvous) no other, and

@@ -7,7 +7,7 @@ pub mod proxy;
 use std::time::Duration;
 
 pub use client::{Client, End, Reply};
-pub use origin::{Does, Origin, Request};
+pub use origin::{Does, Link, Origin, Request};
 pub use proxy::Proxy;
 
 /// Nothing in a test may take longer.

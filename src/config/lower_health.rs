@@ -1,0 +1,139 @@
+//! `[cluster.health]` to plan.
+
+use std::ops::RangeInclusive;
+
+use super::lower::duration;
+use super::model::{Health, HttpProbe, Probe};
+use super::raw::Table;
+use crate::message::fields::is_token_byte;
+use crate::message::target;
+
+const KINDS: [(&str, Kind); 3] = [("tcp", Kind::Tcp), ("http", Kind::Http), ("off", Kind::Off)];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tcp,
+    Http,
+    Off,
+}
+
+/// Without the table, or without a word in it, nothing is checked.
+pub(super) fn read(mut table: Table<'_>, is_there: bool) -> Option<Health> {
+    let path = table.parsed("path", path);
+    let kind = table.word("type", &KINDS);
+    let kind = kind.unwrap_or_else(|| if table.has("path") { Kind::Http } else { Kind::Tcp });
+    if kind == Kind::Http && !table.has("path") {
+        table.error(table.span.clone(), "an HTTP check needs a \"path\" to ask for");
+    }
+    let http = read_http(&mut table, path.unwrap_or_else(|| "/".to_owned()));
+    let http_only = ["path", "method", "host", "headers", "expect", "body"];
+    for key in http_only.into_iter().filter(|_| kind == Kind::Tcp) {
+        if table.has(key) {
+            table.error(table.place_of(key), format!("a TCP check has no \"{key}\""));
+        }
+    }
+    let probe = if kind == Kind::Http { Probe::Http(http) } else { Probe::Tcp };
+    let defaults = Health::new(probe);
+    let in_a_row = |table: &mut Table<'_>, key, default| {
+        let number = table.number(key, 1..101).and_then(|number| u32::try_from(number).ok());
+        number.unwrap_or(default)
+    };
+    let port = table.number("port", 1..65_536).and_then(|port| u16::try_from(port).ok());
+    let health = Health {
+        port,
+        interval: duration(&mut table, "interval", false).unwrap_or(defaults.interval),
+        timeout: duration(&mut table, "timeout", false).unwrap_or(defaults.timeout),
+        rise: in_a_row(&mut table, "rise", defaults.rise),
+        fall: in_a_row(&mut table, "fall", defaults.fall),
+        hold: table.word("first", &[("admit", false), ("hold", true)]).unwrap_or(defaults.hold),
+        ..defaults
+    };
+    table.finish();
+    (is_there && kind != Kind::Off).then_some(health)
+}
+
+fn read_http(table: &mut Table<'_>, path: String) -> HttpProbe {
+    let defaults = HttpProbe::new(&path);
+    let method = table.parsed("method", |text| match text {
+        "GET" | "HEAD" | "OPTIONS" => Ok(text.to_owned()),
+        _ => Err("a check may use GET, HEAD or OPTIONS".to_owned()),
+    });
+    let host = table.parsed("host", |text| {
+        target::check_authority(text.as_bytes())
+            .map(|_| text.to_owned())
+            .map_err(|_| format!("\"{text}\" is not a host name"))
+    });
+    let mut headers = Vec::new();
+    for (name, value) in table.pairs("headers") {
+        let is_name = !name.value.is_empty() && name.value.bytes().all(is_token_byte);
+        if !is_name
+            || ["host", "connection", "content-length", "transfer-encoding"]
+                .contains(&name.value.to_ascii_lowercase().as_str())
+        {
+            let message = format!("\"{}\" cannot be a header of a check", name.value);
+            table.error(name.span, message);
+        } else if value.value.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
+            table.error(value.span, "control characters cannot stand in a header");
+        } else {
+            headers.push((name.value, value.value));
+        }
+    }
+    let mut expect = Vec::new();
+    for text in table.strings("expect") {
+        match statuses(&text.value) {
+            Ok(range) => expect.push(range),
+            Err(message) => table.error(text.span, message),
+        }
+    }
+    if expect.is_empty() {
+        expect = defaults.expect;
+    }
+    let body = table.parsed("body", |text| match text {
+        "" => Err("an empty text is in every body; leave the key out".to_owned()),
+        text => Ok(text.to_owned()),
+    });
+    let method = method.unwrap_or(defaults.method);
+    HttpProbe { method, path, host, headers, expect, body }
+}
+
+/// A path that can stand in a request line.
+fn path(text: &str) -> Result<String, String> {
+    let is_good = text.starts_with('/') && text.bytes().all(|byte| (0x21..0x7f).contains(&byte));
+    if is_good {
+        Ok(text.to_owned())
+    } else {
+        Err("write a path as \"/health\", with anything unusual percent-encoded".to_owned())
+    }
+}
+
+/// `"2xx"`, `"204"` or `"200-399"`.
+fn statuses(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let number = |text: &str| text.parse::<u16>().ok().filter(|n| (200..600).contains(n));
+    let range = match text.strip_suffix("xx") {
+        Some(class) => {
+            class.parse::<u16>().ok().filter(|n| (2..6).contains(n)).map(|n| n * 100..=n * 100 + 99)
+        }
+        None => match text.split_once('-') {
+            Some((from, to)) => number(from).zip(number(to)).map(|(from, to)| from..=to),
+            None => number(text).map(|one| one..=one),
+        },
+    };
+    range
+        .filter(|range| !range.is_empty())
+        .ok_or_else(|| format!("\"{text}\" is not as \"2xx\", \"204\" or \"200-399\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_have_three_forms() {
+        assert_eq!(statuses("2xx"), Ok(200..=299));
+        assert_eq!(statuses("204"), Ok(204..=204));
+        assert_eq!(statuses("200-399"), Ok(200..=399));
+        for bad in ["", "xx", "1xx", "6xx", "99", "399-200", "2x", "200-", "-300"] {
+            assert!(statuses(bad).is_err(), "{bad}");
+        }
+    }
+}

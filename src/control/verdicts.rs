@@ -1,0 +1,61 @@
+//! What the checks say of every endpoint, and what an operator is told of it.
+
+use std::sync::Arc;
+
+use super::prober::News;
+use super::start::Workers;
+use crate::base::id::ClusterId;
+use crate::config::model::Config;
+use crate::health::{PANIC_PERCENT, Verdict, is_panic};
+use crate::net::notice;
+use crate::shard::command::Command;
+
+/// The last verdicts.
+pub(super) struct Verdicts {
+    config: Arc<Config>,
+    /// By cluster, then by endpoint.
+    known: Vec<Vec<Verdict>>,
+}
+
+impl Verdicts {
+    pub(super) fn new(config: Arc<Config>) -> Self {
+        let unknown = config.clusters.iter().map(|one| vec![Verdict::Unknown; one.endpoints.len()]);
+        Self { known: unknown.collect(), config }
+    }
+
+    /// Tells the shards, and the operator if it is bad news or the end of it.
+    pub(super) fn hear(&mut self, workers: &mut Workers, news: News) {
+        let News { cluster, endpoint, verdict, why } = news;
+        workers.broadcast(&Command::Judged { cluster, endpoint, verdict });
+        let was_panic = self.is_panic(cluster);
+        let model = &self.config.clusters[usize::from(cluster.0)];
+        let at = usize::from(endpoint.0);
+        let old = std::mem::replace(&mut self.known[usize::from(cluster.0)][at], verdict);
+        let (name, address) = (&model.name, &model.endpoints[at].address);
+        match (old, verdict) {
+            (_, Verdict::Down) => {
+                notice::warn(format_args!("cluster \"{name}\": endpoint {address} is down: {why}"));
+            }
+            (Verdict::Down, Verdict::Up) => {
+                notice::note(format_args!("cluster \"{name}\": endpoint {address} is up again"));
+            }
+            _ => {}
+        }
+        match (was_panic, self.is_panic(cluster)) {
+            (false, true) => notice::warn(format_args!(
+                "cluster \"{name}\": less than {PANIC_PERCENT} % of its endpoints are up: their \
+                 checks are ignored and all are used"
+            )),
+            (true, false) => {
+                notice::note(format_args!("cluster \"{name}\": enough endpoints are up again"));
+            }
+            _ => {}
+        }
+    }
+
+    fn is_panic(&self, cluster: ClusterId) -> bool {
+        let known = &self.known[usize::from(cluster.0)];
+        let down = known.iter().filter(|verdict| **verdict == Verdict::Down).count();
+        is_panic(down, known.len())
+    }
+}
