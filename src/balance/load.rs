@@ -20,7 +20,7 @@ const ALONE: u32 = 2;
 #[repr(align(128))]
 pub struct Load {
     in_flight: AtomicU32,
-    /// Nanoseconds that one request of those under way takes: see `done`. Zero before the first.
+    /// Nanoseconds that one request of those under way takes: see `sample`. Zero before the first.
     each: Average,
     /// Nanoseconds that a request takes where there is hardly another: no answer is faster. Zero
     /// before the first such request.

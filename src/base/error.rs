@@ -299,6 +299,14 @@ impl Kind {
         matches!(self, Self::ConnectRefused | Self::ConnectTimeout | Self::ConnectFailed)
     }
 
+    /// The endpoint did not do what a server must, which counts against it. Not so what we could
+    /// not do, nor an exchange that was too long altogether: its client may be slow.
+    #[must_use]
+    pub const fn is_endpoints(self) -> bool {
+        matches!(self.row().side, Side::Upstream)
+            && !matches!(self, Self::LocalPorts | Self::OpenFiles | Self::TotalTimeout)
+    }
+
     /// The client's own doing on the wire: after the answer nothing on this connection can be
     /// believed, so it closes.
     #[must_use]
@@ -310,6 +318,16 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endpoint_is_blamed_for_its_own_faults_only() {
+        for kind in [Kind::ConnectRefused, Kind::UpstreamGone, Kind::UpstreamHead] {
+            assert!(kind.is_endpoints(), "{kind:?}");
+        }
+        for kind in [Kind::ClientGone, Kind::OpenFiles, Kind::LocalPorts, Kind::TotalTimeout] {
+            assert!(!kind.is_endpoints(), "{kind:?}");
+        }
+    }
 
     #[test]
     fn statuses_are_errors_and_flags_are_words() {

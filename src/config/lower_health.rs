@@ -3,9 +3,9 @@
 use std::ops::RangeInclusive;
 
 use super::lower::duration;
+use super::lower_route::read_fields;
 use super::model::{Health, HttpProbe, Probe};
 use super::raw::Table;
-use crate::message::fields::is_token_byte;
 use crate::message::target;
 
 const KINDS: [(&str, Kind); 3] = [("tcp", Kind::Tcp), ("http", Kind::Http), ("off", Kind::Off)];
@@ -63,21 +63,7 @@ fn read_http(table: &mut Table<'_>, path: String) -> HttpProbe {
             .map(|_| text.to_owned())
             .map_err(|_| format!("\"{text}\" is not a host name"))
     });
-    let mut headers = Vec::new();
-    for (name, value) in table.pairs("headers") {
-        let is_name = !name.value.is_empty() && name.value.bytes().all(is_token_byte);
-        if !is_name
-            || ["host", "connection", "content-length", "transfer-encoding"]
-                .contains(&name.value.to_ascii_lowercase().as_str())
-        {
-            let message = format!("\"{}\" cannot be a header of a check", name.value);
-            table.error(name.span, message);
-        } else if value.value.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
-            table.error(value.span, "control characters cannot stand in a header");
-        } else {
-            headers.push((name.value, value.value));
-        }
-    }
+    let headers = read_fields(table, "headers");
     let mut expect = Vec::new();
     for text in table.strings("expect") {
         match statuses(&text.value) {

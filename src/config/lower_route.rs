@@ -287,7 +287,8 @@ fn read_rules(mut table: Table<'_>) -> HeaderRules {
     HeaderRules { set, add, remove }
 }
 
-fn read_fields(table: &mut Table<'_>, key: &'static str) -> Vec<(String, String)> {
+/// Names and values of header fields that are the configuration's to say.
+pub(super) fn read_fields(table: &mut Table<'_>, key: &'static str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (name, value) in table.pairs(key) {
         if value.value.bytes().any(|byte| byte != b'\t' && !(b' '..=b'~').contains(&byte)) {

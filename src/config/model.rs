@@ -262,6 +262,18 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+impl Address {
+    /// How a request calls it in Host (RFC 9110 section 7.2).
+    #[must_use]
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Name { host, port: 80 } => host.clone(),
+            Self::Unix(_) => "localhost".to_owned(),
+            Self::Socket(_) | Self::Name { .. } => self.to_string(),
+        }
+    }
+}
+
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

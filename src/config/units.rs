@@ -170,6 +170,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_address_has_a_name_that_can_stand_in_host() {
+        let authority = |text| address(text).unwrap().authority();
+        assert_eq!(authority("unix:/run/app socket"), "localhost");
+        assert_eq!(authority("app.example:80"), "app.example");
+        assert_eq!(authority("app.example:81"), "app.example:81");
+        assert_eq!(authority("[::1]:80"), "[::1]:80");
+    }
+
+    #[test]
     fn durations_have_units() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("2 m"), Ok(Duration::from_secs(120)));

@@ -1,6 +1,7 @@
 //! Floor 10: the coordinator: one thread that opens listeners, starts workers, resolves names,
 //! and waits for signals. The data plane does not know that it exists.
 
+mod helper;
 pub mod load;
 pub mod prober;
 pub mod resolve;

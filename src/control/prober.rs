@@ -8,13 +8,13 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::watch;
 
+use super::helper;
 use crate::base::id::{ClusterId, EndpointId};
 use crate::base::random::Random;
-use crate::config::model::{Address, Config, Endpoint, Health, Probe};
+use crate::config::model::{Config, Health, Probe};
 use crate::health::active::Checked;
 use crate::health::{Verdict, http};
 use crate::net::connect::Peer;
-use crate::net::notice;
 use crate::net::probe::{self, Exchange};
 
 /// A verdict that has changed.
@@ -66,13 +66,13 @@ pub fn start(config: &Config) -> Prober {
     for (cluster, model) in (0_u16..).map(ClusterId).zip(&config.clusters) {
         let Some(policy) = &model.health else { continue };
         for (endpoint, model) in (0_u16..).map(EndpointId).zip(&model.endpoints) {
-            let (tell, peers) = watch::channel(known(model));
+            let (tell, peers) = watch::channel(Peer::of(&model.address).into_iter().collect());
             names.push((cluster, endpoint, tell));
             targets.push(Target {
                 cluster,
                 endpoint,
                 policy: policy.clone(),
-                authority: model.address.to_string(),
+                authority: model.address.authority(),
                 peers,
                 checked: Checked::default(),
                 random: Random::new(Random::seed_from_os()),
@@ -82,37 +82,10 @@ pub fn start(config: &Config) -> Prober {
     if targets.is_empty() {
         return Prober { news: crossbeam_channel::never(), names };
     }
-    let thread =
-        std::thread::Builder::new().name("prober".to_owned()).spawn(move || run(targets, &sender));
-    if let Err(error) = thread {
-        notice::warn(format_args!("no thread to check endpoints: {error}"));
-    }
-    Prober { news, names }
-}
-
-fn known(endpoint: &Endpoint) -> Arc<[Peer]> {
-    match &endpoint.address {
-        Address::Socket(address) => Arc::new([Peer::Socket(*address)]),
-        Address::Unix(path) => Arc::new([Peer::Unix(path.clone())]),
-        Address::Name { .. } => Arc::new([]),
-    }
-}
-
-fn run(targets: Vec<Target>, sender: &Sender<News>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return notice::warn(format_args!("endpoints cannot be checked: {error}")),
-    };
-    runtime.block_on(async {
-        let tasks: Vec<_> = targets
-            .into_iter()
-            .map(|target| tokio::spawn(keep_checking(target, sender.clone())))
-            .collect();
-        for task in tasks {
-            let _ = task.await;
-        }
+    helper::start("prober", "endpoints cannot be checked", move || {
+        targets.into_iter().map(|target| keep_checking(target, sender.clone())).collect()
     });
+    Prober { news, names }
 }
 
 async fn keep_checking(mut target: Target, sender: Sender<News>) {

@@ -11,6 +11,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 
+use super::helper;
 use crate::base::clock;
 use crate::base::id::{ClusterId, EndpointId};
 use crate::base::limits::ADDRESSES_MAX;
@@ -66,12 +67,11 @@ pub fn start(config: &Config) -> Receiver<Resolution> {
         return crossbeam_channel::never();
     }
     let servers = config.dns_servers.clone();
-    let thread = std::thread::Builder::new()
-        .name("resolver".to_owned())
-        .spawn(move || run(names, &servers, &sender));
-    if let Err(error) = thread {
-        notice::warn(format_args!("no thread to resolve names: {error}"));
-    }
+    helper::start("resolver", "names cannot be resolved", move || {
+        let resolver = resolver(&servers).map(Arc::new);
+        let keep = |name| keep_resolving(name, resolver.clone(), sender.clone());
+        names.into_iter().map(keep).collect()
+    });
     receiver
 }
 
@@ -88,24 +88,6 @@ pub fn first(
             recv(end) -> _ => return,
         }
     }
-}
-
-fn run(names: Vec<Name>, servers: &[SocketAddr], sender: &Sender<Resolution>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return notice::warn(format_args!("names cannot be resolved: {error}")),
-    };
-    runtime.block_on(async {
-        let resolver = resolver(servers).map(Arc::new);
-        let tasks: Vec<_> = names
-            .into_iter()
-            .map(|name| tokio::spawn(keep_resolving(name, resolver.clone(), sender.clone())))
-            .collect();
-        for task in tasks {
-            let _ = task.await;
-        }
-    });
 }
 
 /// `None` if there is no DNS to be had: then the system's own resolver is asked.

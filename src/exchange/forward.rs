@@ -9,7 +9,7 @@ use super::relay::{self, Ended, Hop};
 use super::side::Downstream;
 use super::tunnel;
 use crate::base::clock::Moment;
-use crate::base::error::{Kind, Result, Side};
+use crate::base::error::{Kind, Result};
 use crate::base::id::{ClusterId, EndpointId};
 use crate::config::model::{HostPolicy, Route};
 use crate::message::head::{Method, RequestHead, ResponseHead};
@@ -118,12 +118,10 @@ fn retry(
     }
 }
 
-/// Counts a failure against an endpoint, unless it is the client's or our own.
+/// Counts a failure against an endpoint, if it is the endpoint's.
 fn blame(shard: &Shard, cluster: &Cluster, id: EndpointId, kind: Kind) {
-    let is_upstreams = kind.row().side == Side::Upstream;
-    if is_upstreams && !matches!(kind, Kind::LocalPorts | Kind::OpenFiles) {
-        // Nobody is told yet how long it is out: the shards see it in the table they share.
-        let _ = cluster.failed(id, shard.now());
+    if kind.is_endpoints() {
+        cluster.failed(id, shard.now());
     }
 }
 

@@ -17,18 +17,6 @@ pub enum Verdict {
     Down,
 }
 
-impl Verdict {
-    /// The word in messages.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Up => "up",
-            Self::Down => "down",
-        }
-    }
-}
-
 /// With fewer than this many percent of a cluster's endpoints up, checks are not believed: rather
 /// is something wrong with them than with all servers, and spreading the load over what is left
 /// would take that down too (Envoy calls it the panic threshold).

@@ -12,12 +12,25 @@ use super::stream::Stream;
 use super::sweep::Sweep;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
+use crate::config::model::Address;
 
 /// Where to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     Socket(SocketAddr),
     Unix(PathBuf),
+}
+
+impl Peer {
+    /// Where an address is, unless it is a name, which is resolved elsewhere.
+    #[must_use]
+    pub fn of(address: &Address) -> Option<Self> {
+        match address {
+            Address::Socket(address) => Some(Self::Socket(*address)),
+            Address::Unix(path) => Some(Self::Unix(path.clone())),
+            Address::Name { .. } => None,
+        }
+    }
 }
 
 /// Connects.

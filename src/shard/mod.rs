@@ -32,7 +32,7 @@ pub struct Plan {
     pub config: Arc<Config>,
     /// One for each listener.
     pub routers: Vec<Router>,
-    /// What the shards share of each cluster.
+    /// What the shards share of each cluster: its loads, and the standing of its endpoints.
     pub balance: Vec<Arc<Shared>>,
     pub health: Vec<Arc<Table>>,
     /// Our name in Via and Proxy-Status.

@@ -7,14 +7,13 @@ use std::rc::Rc;
 use super::pool::Pool;
 use crate::base::clock::Moment;
 use crate::base::limits::{ADDRESSES_MAX, ENDPOINT_REST};
-use crate::config::model::{self, Address};
+use crate::config::model;
 use crate::health::Verdict;
 use crate::net::connect::Peer;
 
 /// Where it is, whether it rests, and its idle connections.
 #[derive(Debug)]
 pub struct Endpoint {
-    pub weight: u32,
     /// For Host, under the policy `endpoint`.
     pub authority: Box<str>,
     pub pool: Pool,
@@ -35,17 +34,10 @@ impl Endpoint {
     /// An endpoint; a name has no addresses yet.
     #[must_use]
     pub fn new(model: &model::Endpoint) -> Self {
-        let (peers, authority): (Rc<[Peer]>, String) = match &model.address {
-            Address::Socket(address) => (Rc::new([Peer::Socket(*address)]), address.to_string()),
-            Address::Unix(path) => (Rc::new([Peer::Unix(path.clone())]), "localhost".to_owned()),
-            Address::Name { host, port: 80 } => (Rc::new([]), host.clone()),
-            Address::Name { host, port } => (Rc::new([]), format!("{host}:{port}")),
-        };
         let endpoint = Self {
-            weight: model.weight,
-            authority: authority.into_boxed_str(),
+            authority: model.address.authority().into_boxed_str(),
             pool: Pool::default(),
-            peers: RefCell::new(peers),
+            peers: RefCell::new(Peer::of(&model.address).into_iter().collect()),
             first: Cell::new(0),
             resting_until: Cell::new(Moment(0)),
             verdict: Cell::default(),

@@ -12,7 +12,6 @@ pub mod retry;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::balance::{Balancer, Shared, View, build};
 use crate::base::clock::{Moment, precise};
@@ -106,7 +105,7 @@ impl Cluster {
             };
             let standing = self.standing.of(usize::from(id.0));
             // Whoever comes second looks for another: now it is out again.
-            if !standing.is_out() || standing.state(now) != State::Trial || standing.claim(now) {
+            if standing.state(now) != State::Trial || standing.claim(now) {
                 return Ok(id);
             }
         }
@@ -160,10 +159,11 @@ impl Cluster {
         self.standing.of(usize::from(id.0)).passed();
     }
 
-    /// An endpoint did not do what a server must. Returns how long it is put out, if it is.
-    pub fn failed(&self, id: EndpointId, now: Moment) -> Option<Duration> {
+    /// An endpoint did not do what a server must.
+    pub fn failed(&self, id: EndpointId, now: Moment) {
         let standing = self.standing.of(usize::from(id.0));
-        standing.failed(now, FAILURES_MAX, || self.standing.may_eject())
+        // Nobody is told for how long it is out: the shards see it in the table they share.
+        let _ = standing.failed(now, FAILURES_MAX, || self.standing.may_eject());
     }
 
     /// A request for this cluster has come: it pays for a part of a retry.

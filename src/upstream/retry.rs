@@ -28,8 +28,7 @@ impl Tries {
         if !kind.is_before_request() || self.count + 1 >= ATTEMPTS_MAX {
             return false;
         }
-        self.failed[self.count] = Some(endpoint);
-        self.count += 1;
+        self.pass_over(endpoint);
         true
     }
 
@@ -38,17 +37,13 @@ impl Tries {
     /// executed twice is sent again, once, on a fresh connection (RFC 9112 section 9.3.1).
     #[must_use]
     pub fn may_refresh(&mut self, lost: Lost, method: Method) -> bool {
-        let is_safe =
-            lost.was_pooled && !lost.has_answer && !lost.has_body && method.is_idempotent();
-        if !is_safe || self.was_stale {
+        if !lost.was_pooled || !lost.may_repeat(method) || self.was_stale {
             return false;
         }
         self.was_stale = true;
         true
     }
-}
 
-impl Tries {
     /// A connection was lost before the first octet of an answer. Another endpoint may get the
     /// request if it may be executed twice (RFC 9110 section 9.2.2). `may_pay` asks the budget.
     #[must_use]
@@ -59,13 +54,16 @@ impl Tries {
         method: Method,
         may_pay: impl FnOnce() -> bool,
     ) -> bool {
-        let is_safe = !lost.has_answer && !lost.has_body && method.is_idempotent();
-        if !is_safe || self.count + 1 >= ATTEMPTS_MAX || !may_pay() {
+        if !lost.may_repeat(method) || self.count + 1 >= ATTEMPTS_MAX || !may_pay() {
             return false;
         }
+        self.pass_over(endpoint);
+        true
+    }
+
+    fn pass_over(&mut self, endpoint: EndpointId) {
         self.failed[self.count] = Some(endpoint);
         self.count += 1;
-        true
     }
 }
 
@@ -78,6 +76,13 @@ pub struct Lost {
     pub has_answer: bool,
     /// The request has a body, which is gone now.
     pub has_body: bool,
+}
+
+impl Lost {
+    /// The request is still whole, nobody has seen an answer, and executing it twice does no harm.
+    fn may_repeat(self, method: Method) -> bool {
+        !self.has_answer && !self.has_body && method.is_idempotent()
+    }
 }
 
 #[cfg(test)]

@@ -201,12 +201,9 @@ impl Simulation {
         while self.endpoints[at].running < SLOTS {
             let Some(job) = self.endpoints[at].queue.pop_front() else { return };
             self.endpoints[at].running += 1;
-            let mut done = self.stalled_until(at, now) + job.work * self.endpoints[at].pace;
+            let done = self.stalled_until(at, now) + job.work * self.endpoints[at].pace;
             // What ends while it stands still ends when it moves again.
-            let moved = self.stalled_until(at, done);
-            if moved != done {
-                done = moved;
-            }
+            let done = self.stalled_until(at, done);
             let event = Event::Done { endpoint: at, arrived: job.arrived, depth: job.depth };
             self.at(done, event);
         }
