@@ -177,8 +177,7 @@ impl Proxy {
         }
         let _ = writeln!(text, "\n[[cluster]]\nname = \"app\"\nbalance = \"{}\"", self.balance);
         let _ = match self.health.as_str() {
-            "off" => Ok(()),
-            "tcp" => writeln!(text, "health = {{ type = \"tcp\" }}"),
+            word @ ("off" | "tcp") => writeln!(text, "health = {{ type = \"{word}\" }}"),
             path => writeln!(text, "health = {{ path = {} }}", quoted(path)),
         };
         for to in &self.to {

@@ -38,7 +38,7 @@ fn run(verdict: load::Verdict, how: &How, signals: &Receiver<Signal>, hint: &str
     };
     how.apply(&mut config);
     let hint = hint.to_owned();
-    control::run(config, signals, move |ready| {
+    control::run(config, signals, &crossbeam_channel::never(), move |ready| {
         notice::note(ready);
         print(&hint);
     })

@@ -14,6 +14,7 @@ use crate::base::clock::monotonic;
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::limits::{ACCEPT_PAUSE, SWEEP_EVERY};
 use crate::downstream;
+use crate::net::bell::Ear;
 use crate::net::guard::Caught;
 use crate::net::listener::{Accepted, Acceptor};
 use crate::net::log_file::LogSender;
@@ -21,6 +22,7 @@ use crate::net::mailbox::{Mailbox, Receiver};
 use crate::net::runtime::{Loop, Ticker, spawn};
 use crate::shard::command::{Command, Report};
 use crate::shard::{Plan, Shard};
+use crate::upstream::Cluster;
 
 /// How long idle connections may still bring a request after the order to drain: a client that is
 /// about to send one would otherwise meet a closed connection.
@@ -83,6 +85,7 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
         spawn(keep_accepting(Rc::clone(&shard), Rc::clone(acceptor), *listener, pause));
     }
     spawn(tick(Rc::clone(&shard), Ticker::new(SWEEP_EVERY)?));
+    spawn(let_in(Rc::clone(&shard), shard.plan.bells[usize::from(id.0)].listen()?));
     let _ = reports.send(started);
     while Caught(obey(&shard, &mailbox)).await.is_err() {
         shard.count(|counters| counters.panics += 1);
@@ -112,6 +115,17 @@ async fn tick(shard: Rc<Shard>, ticker: Ticker) {
     }
 }
 
+/// Lets waiting requests go when another core says that there is room.
+async fn let_in(shard: Rc<Shard>, ear: Ear) {
+    loop {
+        ear.wait().await;
+        let grant = async { shard.clusters.iter().for_each(Cluster::grant) };
+        if Caught(grant).await.is_err() {
+            shard.count(|counters| counters.panics += 1);
+        }
+    }
+}
+
 /// Accepts, whatever happens in between, until the listener is shut down.
 async fn keep_accepting(
     shard: Rc<Shard>,
@@ -133,6 +147,9 @@ async fn obey(shard: &Rc<Shard>, mailbox: &Mailbox<Command>) {
             }
             Command::Judged { cluster, endpoint, verdict } => {
                 shard.cluster(cluster).judged(endpoint, verdict);
+            }
+            Command::Assigned { cluster, endpoint, duty } => {
+                shard.cluster(cluster).assign(endpoint, duty);
             }
             Command::Drain => return,
         }

@@ -40,6 +40,16 @@ impl Load {
         met + 1
     }
 
+    /// As `begin`, unless `most` are under way already: `None` then.
+    pub fn begin_within(&self, most: u32, now: Micros) -> Option<u32> {
+        let room = |met: u32| (met < most).then(|| met + 1);
+        let met = self.in_flight.fetch_update(Relaxed, Relaxed, room).ok()?;
+        if met == 0 && now > 0 {
+            self.progress.store(now, Relaxed);
+        }
+        Some(met + 1)
+    }
+
     /// It is over, without a word about how long it took.
     pub fn end(&self) {
         self.in_flight.fetch_sub(1, Relaxed);

@@ -8,6 +8,7 @@ pub mod random;
 pub mod random_two;
 pub mod rendezvous;
 pub mod round_robin;
+pub mod slow_start;
 
 use std::sync::Arc;
 
@@ -38,14 +39,14 @@ impl View<'_> {
     }
 
     /// Requests under way with one more, for each unit of weight. Fixed point, so that weights up
-    /// to 1000 compare exactly enough.
+    /// to 100,000 (1000 in a slow start) compare exactly enough.
     fn busyness(&self, at: usize) -> u64 {
-        ((u64::from(self.loads[at].in_flight()) + 1) << 20) / u64::from(self.weights[at])
+        ((u64::from(self.loads[at].in_flight()) + 1) << 32) / u64::from(self.weights[at])
     }
 
-    /// Expected nanoseconds for each unit of weight.
+    /// Expected time for each unit of weight, in 1024ths of a nanosecond.
     fn slowness(&self, at: usize) -> u64 {
-        self.loads[at].expected(self.now) / u64::from(self.weights[at])
+        self.loads[at].expected(self.now).saturating_mul(1024) / u64::from(self.weights[at])
     }
 }
 

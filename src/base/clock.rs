@@ -46,6 +46,12 @@ pub fn precise() -> Duration {
     START.get_or_init(Instant::now).elapsed()
 }
 
+/// Reads the monotonic clock in microseconds, for balancers that go by time.
+#[must_use]
+pub fn micros() -> u64 {
+    u64::try_from(precise().as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Reads the wall clock: milliseconds since 1970. Zero for a clock set before that.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one reader of OS time")]

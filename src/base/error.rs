@@ -51,6 +51,8 @@ pub enum Kind {
     NoEndpoint,
     NoAddress,
     TooManyConnections,
+    QueueFull,
+    QueueTimeout,
     Internal,
     // === the upstream ===
     ConnectRefused,
@@ -68,6 +70,8 @@ pub enum Kind {
     UpstreamBodyTimeout,
     UpstreamBodyCutShort,
     UpstreamChunk,
+    /// An answer whose status is followed by another try: seen only where there was none after all.
+    UpstreamStatus,
     TotalTimeout,
 }
 
@@ -184,6 +188,18 @@ impl Kind {
                 "too_many_connections",
                 "Too many connections. Try again later.",
             ),
+            Self::QueueFull => ours(
+                503,
+                "connection_limit_reached",
+                "queue_full",
+                "Too many requests are waiting. Try again later.",
+            ),
+            Self::QueueTimeout => ours(
+                503,
+                "connection_limit_reached",
+                "queue_timeout",
+                "All servers are busy. Try again later.",
+            ),
             Self::Internal => {
                 ours(500, "proxy_internal_error", "internal", "The proxy made a mistake.")
             }
@@ -277,6 +293,12 @@ impl Kind {
                 "upstream_chunk",
                 "The server's answer is malformed.",
             ),
+            Self::UpstreamStatus => server(
+                503,
+                "destination_unavailable",
+                "upstream_status",
+                "The server cannot answer now.",
+            ),
             Self::TotalTimeout => server(
                 504,
                 "http_response_timeout",
@@ -304,7 +326,10 @@ impl Kind {
     #[must_use]
     pub const fn is_endpoints(self) -> bool {
         matches!(self.row().side, Side::Upstream)
-            && !matches!(self, Self::LocalPorts | Self::OpenFiles | Self::TotalTimeout)
+            && !matches!(
+                self,
+                Self::LocalPorts | Self::OpenFiles | Self::TotalTimeout | Self::UpstreamStatus
+            )
     }
 
     /// The client's own doing on the wire: after the answer nothing on this connection can be

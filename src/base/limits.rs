@@ -63,10 +63,8 @@ pub const LINGER_BYTES: u64 = 1024 * 1024;
 
 /// Tries at an upstream for one exchange, the first included.
 pub const ATTEMPTS_MAX: usize = 4;
-/// Percentage of a cluster's requests that may be sent again after they were lost.
-pub const RETRY_PERCENT: u32 = 20;
-/// Failures in a row after which an endpoint is put out.
-pub const FAILURES_MAX: u32 = 5;
+/// Highest value of `queue.max`.
+pub const QUEUE_MAX: u64 = 65_536;
 /// Octets of the answer to a health check that are looked at.
 pub const PROBE_BYTES: usize = 64 * 1024;
 /// How long an endpoint that refused a connection is passed over.

@@ -5,7 +5,7 @@ use super::model::{
     Balance, Cluster, Endpoint, HashOn, HostPolicy, Listener, Pool, ProxyHeader, Timeouts,
 };
 use super::raw::Table;
-use super::{lower_health, units};
+use super::{lower_health, lower_resilience, units};
 use crate::message::target;
 
 /// A cluster as far as it could be read. The name is known even if the rest is wrong, so that a
@@ -54,8 +54,10 @@ fn read_one<'a>(
     let versions = [("off", None), ("v1", Some(ProxyHeader::V1)), ("v2", Some(ProxyHeader::V2))];
     let proxy_protocol = table.word("proxy_protocol", &versions).flatten();
     let pool = read_pool(table.table("pool"));
-    let is_checked = table.has("health");
-    let health = lower_health::read(table.table("health"), is_checked);
+    let (resilience, is_auto) = lower_resilience::read(&mut table);
+    let sticky = lower_resilience::read_sticky(&mut table);
+    let health = lower_health::read(table.table("health"), is_auto);
+    let most = read_most(&mut table);
     let mut timeout_table = table.table("timeouts");
     let timeouts = read_timeouts(&mut timeout_table, timeouts);
     timeout_table.finish();
@@ -66,7 +68,7 @@ fn read_one<'a>(
         table.error(table.span.clone(), message);
     }
     let endpoints: Vec<Endpoint> =
-        endpoint_tables.into_iter().filter_map(|one| read_endpoint(one, listeners)).collect();
+        endpoint_tables.into_iter().filter_map(|one| read_endpoint(one, most, listeners)).collect();
     let model = (endpoints.len() == count && count > 0).then(|| Cluster {
         name: name.clone(),
         balance,
@@ -77,6 +79,8 @@ fn read_one<'a>(
         pool,
         timeouts,
         health,
+        resilience,
+        sticky,
     });
     (Lowered { name, model }, table)
 }
@@ -107,7 +111,16 @@ fn read_pool(mut table: Table<'_>) -> Pool {
     pool
 }
 
-fn read_endpoint(mut table: Table<'_>, listeners: &[Option<Listener>]) -> Option<Endpoint> {
+/// `max_connections`, of a cluster's endpoints or of a single one.
+fn read_most(table: &mut Table<'_>) -> Option<u32> {
+    table.number("max_connections", 1..1_000_001).and_then(|most| u32::try_from(most).ok())
+}
+
+fn read_endpoint(
+    mut table: Table<'_>,
+    most: Option<u32>,
+    listeners: &[Option<Listener>],
+) -> Option<Endpoint> {
     let address = table.parsed("address", units::address);
     if !table.has("address") {
         table.error(table.span.clone(), "a [[cluster.endpoint]] needs an \"address\"");
@@ -122,6 +135,7 @@ fn read_endpoint(mut table: Table<'_>, listeners: &[Option<Listener>]) -> Option
         );
         table.error(table.place_of("address"), message);
     }
+    let max_connections = read_most(&mut table).or(most);
     table.finish();
-    Some(Endpoint { address: address?, weight: weight.unwrap_or(1) })
+    Some(Endpoint { address: address?, weight: weight.unwrap_or(1), max_connections })
 }

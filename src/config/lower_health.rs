@@ -17,8 +17,9 @@ enum Kind {
     Off,
 }
 
-/// Without the table, or without a word in it, nothing is checked.
-pub(super) fn read(mut table: Table<'_>, is_there: bool) -> Option<Health> {
+/// `by_default`: whether there are checks without the table.
+pub(super) fn read(mut table: Table<'_>, by_default: bool) -> Option<Health> {
+    let is_there = by_default || table.is_there();
     let path = table.parsed("path", path);
     let kind = table.word("type", &KINDS);
     let kind = kind.unwrap_or_else(|| if table.has("path") { Kind::Http } else { Kind::Tcp });
@@ -93,7 +94,7 @@ fn path(text: &str) -> Result<String, String> {
 }
 
 /// `"2xx"`, `"204"` or `"200-399"`.
-fn statuses(text: &str) -> Result<RangeInclusive<u16>, String> {
+pub(super) fn statuses(text: &str) -> Result<RangeInclusive<u16>, String> {
     let number = |text: &str| text.parse::<u16>().ok().filter(|n| (200..600).contains(n));
     let range = match text.strip_suffix("xx") {
         Some(class) => {

@@ -10,6 +10,7 @@ use super::model::{
 };
 use super::problem;
 use super::raw::{Located, Table};
+use super::resilience::Priority;
 use crate::base::id::{ClusterId, ListenerId};
 use crate::base::limits::{REGEX_COMPILED_MAX, REGEX_MAX};
 use crate::message::fields::is_token_byte;
@@ -59,6 +60,7 @@ fn read_one(mut table: Table<'_>, names: &Names<'_>) -> Option<Route> {
     } else {
         vec![Box::from("websocket")]
     };
+    let priority = table.word("priority", &Priority::NAMES).unwrap_or_default();
     table.finish();
     Some(Route {
         line,
@@ -75,6 +77,7 @@ fn read_one(mut table: Table<'_>, names: &Names<'_>) -> Option<Route> {
         timeouts,
         body,
         upgrade,
+        priority,
     })
 }
 

@@ -4,8 +4,10 @@ pub mod lower;
 pub mod model;
 pub mod problem;
 pub mod raw;
+pub mod resilience;
 pub mod units;
 
 mod lower_cluster;
 mod lower_health;
+mod lower_resilience;
 mod lower_route;

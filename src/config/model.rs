@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::resilience::{Priority, Resilience, Sticky};
 use crate::base::id::{ClusterId, ListenerId};
 use crate::base::limits::HeadLimits;
 
@@ -129,6 +130,8 @@ pub struct Cluster {
     pub timeouts: Timeouts,
     /// Active checks, if there are any.
     pub health: Option<Health>,
+    pub resilience: Resilience,
+    pub sticky: Option<Sticky>,
 }
 
 /// `[cluster.health]`
@@ -252,6 +255,8 @@ pub enum HashOn {
 pub struct Endpoint {
     pub address: Address,
     pub weight: u32,
+    /// Requests that it may have at a time, of all cores together.
+    pub max_connections: Option<u32>,
 }
 
 /// Where an endpoint is.
@@ -332,6 +337,8 @@ pub struct Route {
     pub body: Option<u64>,
     /// Protocols that may be upgraded to.
     pub upgrade: Vec<Box<str>>,
+    /// Whose turn it is where requests must wait.
+    pub priority: Priority,
 }
 
 /// `host = "…"`

@@ -60,6 +60,12 @@ impl<'a> Table<'a> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
+    /// Whether the table itself is there.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.table.is_some()
+    }
+
     /// Whether a key is there.
     pub fn has(&mut self, key: &'static str) -> bool {
         self.take(key).is_some()

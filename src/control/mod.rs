@@ -3,10 +3,12 @@
 
 mod helper;
 pub mod load;
+pub mod orders;
 pub mod prober;
 pub mod resolve;
 pub mod start;
 mod verdicts;
+mod watch;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,23 +22,26 @@ use crate::net::notice;
 use crate::net::signal::Signal;
 use crate::observe::counters::Counters;
 use crate::shard::command::{Command, Report};
+use orders::Orders;
 use prober::Prober;
 use resolve::Resolution;
 use start::Workers;
 use verdicts::Verdicts;
+use watch::Watch;
 
-/// How often dead workers are looked for.
+/// How often dead workers and endpoints in trouble are looked for.
 const WATCH: Duration = Duration::from_millis(250);
 
 /// Signals this close to each other are one.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
-/// Serves a configuration until a signal ends it. `ready` is called with the bound addresses when
+/// Serves a configuration until a signal ends it, and carries out orders until then. `ready` is called with the bound addresses when
 /// every worker serves.
 #[must_use]
 pub fn run(
     config: Config,
     signals: &Receiver<Signal>,
+    orders: &Orders,
     ready: impl FnOnce(&start::Ready),
 ) -> ExitCode {
     let workers = match start::workers(Arc::new(config)) {
@@ -46,7 +51,7 @@ pub fn run(
             return ExitCode::FAILURE;
         }
     };
-    match serve(workers, signals, ready) {
+    match serve(workers, signals, orders, ready) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             notice::note(format_args!("error: {message}"));
@@ -58,6 +63,7 @@ pub fn run(
 fn serve(
     mut workers: Workers,
     signals: &Receiver<Signal>,
+    orders: &Orders,
     ready: impl FnOnce(&start::Ready),
 ) -> Result<(), String> {
     let config = workers.config();
@@ -66,7 +72,10 @@ fn serve(
     resolve::first(&resolutions, &config, |found| obey(&mut workers, &prober, found));
     let started = workers.wait()?;
     ready(&started);
+    let mut watch = Watch::new(&config.clusters);
     let mut verdicts = Verdicts::new(config);
+    let clock = crossbeam_channel::tick(WATCH);
+    let mut orders = orders.clone();
     loop {
         select! {
             recv(signals) -> signal => match signal {
@@ -86,7 +95,14 @@ fn serve(
                 Err(_) => prober.news = crossbeam_channel::never(),
             },
             recv(workers.reports()) -> report => if let Ok(report) = report { note(&report) },
-            default(WATCH) => workers.revive(),
+            recv(orders) -> order => match order {
+                Ok(order) => orders::obey(&mut workers, order),
+                Err(_) => orders = crossbeam_channel::never(),
+            },
+            recv(clock) -> _ => {
+                workers.revive();
+                watch.look(&workers);
+            }
         }
     }
     drain(workers, signals)

@@ -13,14 +13,17 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::balance::Shared;
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::random::Random;
-use crate::config::model::{AccessLog, Config, Cores};
+use crate::config::model::{AccessLog, Cluster, Config, Cores};
 use crate::health::Table;
+use crate::net::bell::Bell;
 use crate::net::log_file::{self, LogSender};
 use crate::net::mailbox;
 use crate::net::{listener, notice, socket};
 use crate::route::Router;
 use crate::shard::Plan;
 use crate::shard::command::{Command, Report};
+use crate::upstream::Common;
+use crate::upstream::lobby::Turns;
 use crate::worker::{self, Setup};
 
 /// How long the end waits for an access log that is not read.
@@ -84,15 +87,13 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
     } else {
         config.server.name.clone()
     };
+    let bells: Result<Arc<[Bell]>, _> = cores.iter().map(|_| Bell::new()).collect();
+    let bells = bells.map_err(|error| format!("no descriptor for a bell: {error}"))?;
     let ids = (0..config.listeners.len()).filter_map(|at| u16::try_from(at).ok());
     let plan = Plan {
         routers: ids.map(|id| Router::new(&config, ListenerId(id))).collect(),
-        balance: config.clusters.iter().map(Shared::new).collect(),
-        health: config
-            .clusters
-            .iter()
-            .map(|one| Arc::new(Table::new(one.endpoints.len())))
-            .collect(),
+        common: config.clusters.iter().map(|one| common(one, &bells)).collect(),
+        bells,
         name: name.into_boxed_str(),
         shards: cores.len(),
         may_panic: cfg!(debug_assertions)
@@ -115,6 +116,14 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
         workers.running.push(running);
     }
     Ok(workers)
+}
+
+fn common(cluster: &Cluster, bells: &Arc<[Bell]>) -> Common {
+    Common {
+        balance: Shared::new(cluster),
+        health: Arc::new(Table::new(cluster.endpoints.len())),
+        turns: Arc::new(Turns::new(Arc::clone(bells))),
+    }
 }
 
 /// What this machine has against a configuration that is good in itself: a core that is not there,
@@ -281,6 +290,12 @@ impl Workers {
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.plan.config)
+    }
+
+    /// What the workers share.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// News from the workers.

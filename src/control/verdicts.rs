@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::prober::News;
 use super::start::Workers;
+use crate::base::clock::monotonic;
 use crate::base::id::ClusterId;
 use crate::config::model::Config;
 use crate::health::{PANIC_PERCENT, Verdict, is_panic};
@@ -28,6 +29,8 @@ impl Verdicts {
         let News { cluster, endpoint, verdict, why } = news;
         workers.broadcast(&Command::Judged { cluster, endpoint, verdict });
         let was_panic = self.is_panic(cluster);
+        let standing = workers.plan().common[usize::from(cluster.0)].health.clone();
+        let standing = standing.of(usize::from(endpoint.0));
         let model = &self.config.clusters[usize::from(cluster.0)];
         let at = usize::from(endpoint.0);
         let old = std::mem::replace(&mut self.known[usize::from(cluster.0)][at], verdict);
@@ -37,6 +40,9 @@ impl Verdicts {
                 notice::warn(format_args!("cluster \"{name}\": endpoint {address} is down: {why}"));
             }
             (Verdict::Down, Verdict::Up) => {
+                // It takes connections again, and begins slowly.
+                standing.reached(monotonic());
+                standing.came_back(monotonic());
                 notice::note(format_args!("cluster \"{name}\": endpoint {address} is up again"));
             }
             _ => {}

@@ -5,10 +5,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::relay::{self, Ended, Hop};
+use super::relay::{self, Ended, Hop, Target};
 use super::side::Downstream;
 use super::tunnel;
-use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ClusterId, EndpointId};
 use crate::config::model::{HostPolicy, Route};
@@ -21,8 +20,10 @@ use crate::route::rewrite;
 use crate::shard::{Shard, Workspace};
 use crate::upstream::Cluster;
 use crate::upstream::attempt::{self, Attempt, Needs};
+use crate::upstream::choose::Ask;
+use crate::upstream::flight::Flight;
 use crate::upstream::http1::Connection;
-use crate::upstream::retry::{Lost, Tries};
+use crate::upstream::retry::{Cause, Lost, Tries};
 use crate::wire::http1::reuse::{Proof, peer_keeps};
 use crate::wire::http1::upgrade;
 use crate::wire::http1::write::RequestConnection;
@@ -42,21 +43,23 @@ pub async fn run(
     let cluster = shard.cluster(cluster_id);
     prepare(shard, route, &mut work.request, down)?;
     let total_by = shard.now().after(route.timeouts.total);
-    let mut tries = Tries::default();
     let mut last_fault = None;
-    let mut again: Option<EndpointId> = None;
+    let mut held: Option<Flight<'_>> = None;
     cluster.pay_in();
-    let key = cluster.key(&work.request, record.client, &mut shard.random.borrow_mut());
+    let mut ask = cluster.ask(&work.request, record.client);
     loop {
         if shard.now() >= total_by {
             return Err(Kind::TotalTimeout);
         }
-        let fresh = again.is_some();
-        let picked = again.take().map_or_else(
-            || cluster.pick(&tries, key, shard.now(), &mut shard.random.borrow_mut()),
-            Ok,
-        );
-        let id = picked.map_err(|kind| last_fault.unwrap_or(kind))?;
+        let fresh = held.is_some();
+        let flight = match held.take() {
+            Some(flight) => flight,
+            None => match admit(shard, cluster, &ask, route, down).await {
+                Ok(flight) => flight,
+                Err(kind) => return Err(last_fault.unwrap_or(kind)),
+            },
+        };
+        let id = flight.id;
         record.endpoint = Some(id);
         record.attempts = record.attempts.saturating_add(1);
         let needs = Needs {
@@ -66,62 +69,84 @@ pub async fn run(
             client: down.address,
             fresh,
         };
-        let flight = cluster.flight(id);
         let attempt = match attempt::open(cluster, id, needs).await {
             Ok(attempt) => attempt,
             Err(kind) => {
-                cluster.endpoint(id).rest(shard.now());
-                blame(shard, cluster, id, kind);
-                if !tries.may_try_another(id, kind) {
-                    return Err(kind);
-                }
-                last_fault = Some(kind);
+                last_fault = Some(not_connected(cluster, id, kind, &mut ask.tries)?);
                 continue;
             }
         };
         let was_pooled = attempt.was_pooled;
         record.reused = was_pooled;
         shard.count(|counters| if was_pooled { counters.reuses += 1 } else { counters.dials += 1 });
-        match once(shard, route, cluster, id, attempt, work, down, total_by).await {
+        let target = Target { cluster, id, tries: &ask.tries, total_by };
+        match once(shard, route, target, attempt, work, down).await {
             Ok(()) => {
-                cluster.passed(id);
-                cluster.landed(flight);
+                cluster.answered(id, down.answer.status.get());
+                flight.landed();
                 return Ok(());
             }
             Err(failure) => {
                 let method = work.request.method;
-                again = retry(shard, cluster, id, &failure, method, &mut tries)?;
+                let is_same = retry(cluster, id, &failure, method, &mut ask.tries)?;
+                held = is_same.then_some(flight);
                 last_fault = Some(failure.kind);
             }
         }
     }
 }
 
-/// What follows a lost request: the same endpoint once more, on a fresh connection, another one,
-/// or the error.
-fn retry(
+/// An endpoint with room. Who has waited for it and is gone does not reach it (RELIABILITY H05): a
+/// client that ended its side while it waited is taken to be gone.
+async fn admit<'a>(
     shard: &Shard,
+    cluster: &'a Cluster,
+    ask: &Ask,
+    route: &Route,
+    down: &Downstream<'_>,
+) -> Result<Flight<'a>> {
+    let flight = cluster.begin(ask, route.priority, shard.now()).await?;
+    if flight.has_waited && down.stream.is_hung_up() {
+        return Err(Kind::ClientGone);
+    }
+    Ok(flight)
+}
+
+/// What follows where no connection could be opened: another endpoint, or the error. Returns what
+/// the client is told if there is none.
+fn not_connected(cluster: &Cluster, id: EndpointId, kind: Kind, tries: &mut Tries) -> Result<Kind> {
+    // That it was dead was known before: this is no news, and there is nobody else.
+    let said = if cluster.is_on_trial(id) { Kind::NoEndpoint } else { kind };
+    blame(cluster, id, kind);
+    let may = tries.may_try_another(id, kind, &cluster.model.resilience.retry);
+    if may { Ok(said) } else { Err(said) }
+}
+
+/// What follows a lost request: the same endpoint once more, on a fresh connection (`true`),
+/// another one, or the error.
+fn retry(
     cluster: &Cluster,
     id: EndpointId,
     failure: &Failure,
     method: Method,
     tries: &mut Tries,
-) -> Result<Option<EndpointId>> {
+) -> Result<bool> {
     let Failure { kind, lost } = *failure;
     if lost.is_some_and(|lost| tries.may_refresh(lost, method)) {
-        return Ok(Some(id));
+        return Ok(true);
     }
-    blame(shard, cluster, id, kind);
+    blame(cluster, id, kind);
+    let policy = &cluster.model.resilience.retry;
     match lost {
-        Some(lost) if tries.may_move(id, lost, method, || cluster.may_retry()) => Ok(None),
+        Some(lost) if tries.may_move(id, lost, method, policy, || cluster.may_retry()) => Ok(false),
         _ => Err(kind),
     }
 }
 
 /// Counts a failure against an endpoint, if it is the endpoint's.
-fn blame(shard: &Shard, cluster: &Cluster, id: EndpointId, kind: Kind) {
+fn blame(cluster: &Cluster, id: EndpointId, kind: Kind) {
     if kind.is_endpoints() {
-        cluster.failed(id, shard.now());
+        cluster.failed(id, kind);
     }
 }
 
@@ -156,17 +181,15 @@ fn prepare(
 }
 
 /// One try on one connection.
-#[expect(clippy::too_many_arguments, reason = "the whole situation, once")]
 async fn once(
     shard: &Rc<Shard>,
     route: &Route,
-    cluster: &Cluster,
-    id: EndpointId,
+    target: Target<'_>,
     attempt: Attempt,
     work: &mut Workspace,
     down: &mut Downstream<'_>,
-    total_by: Moment,
 ) -> std::result::Result<(), Failure> {
+    let Target { cluster, id, .. } = target;
     let Workspace { request, response } = work;
     let Attempt { mut connection, was_pooled } = attempt;
     let upgrade = upgrade::is_wanted(request, &route.upgrade).then(|| request.upgrade());
@@ -179,19 +202,26 @@ async fn once(
         may_keep: down.may_keep && upgrade.is_none(),
         request,
         upgrade,
-        total_by,
+        target,
     };
     let sides = Sides { hop: &hop, inbound: down.inbound, connection: &mut connection, response };
     let ended = match exchange(sides, head).await {
         Ok(ended) => ended,
         Err(kind) => {
-            let lost = Lost {
-                was_pooled,
-                has_answer: !connection.inbound.is_empty() || response.status != 0,
-                has_body: !request.framing.is_empty(),
+            let cause = match kind {
+                Kind::UpstreamGone => Some(Cause::Lost),
+                Kind::FirstByteTimeout if hop.is_impatient() => Some(Cause::Timeout),
+                Kind::UpstreamStatus => Some(Cause::Status),
+                _ => None,
             };
-            let is_lost = kind == Kind::UpstreamGone && !down.answer.begun.get();
-            return Err(Failure { kind, lost: is_lost.then_some(lost) });
+            let has_octets = !connection.inbound.is_empty() || response.status != 0;
+            let lost = cause.filter(|_| !down.answer.begun.get()).map(|cause| Lost {
+                cause,
+                was_pooled,
+                has_answer: has_octets && cause != Cause::Status,
+                has_body: !request.framing.is_empty(),
+            });
+            return Err(Failure { kind, lost });
         }
     };
     match ended {
@@ -256,7 +286,7 @@ async fn exchange(sides: Sides<'_>, head: Buffer) -> Result<Ended> {
     let (shard, timeouts, framing) = (hop.shard, &hop.route.timeouts, hop.request.framing);
     let pace = Pace {
         idle: timeouts.body_idle,
-        total_by: hop.total_by,
+        total_by: hop.target.total_by,
         rate: shard.plan.config.limits.body_rate,
     };
     let buffers = &shard.buffers;
@@ -278,7 +308,7 @@ async fn exchange(sides: Sides<'_>, head: Buffer) -> Result<Ended> {
     let is_sent = written.is_ok() && body.is_done();
     hop.answer.body_done.set(is_sent);
     hop.answer.received.set(body.received);
-    up.read_by(if is_sent { hop.first_byte_by() } else { hop.total_by });
+    up.read_by(if is_sent { hop.first_byte_by() } else { hop.target.total_by });
     let result = if is_sent || written.is_err() {
         relay::response(hop, up, up_inbound, response).await
     } else {

@@ -6,6 +6,7 @@ use super::respond::connection_field;
 use super::side::Answer;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
+use crate::base::id::EndpointId;
 use crate::base::limits::INTERIM_MAX;
 use crate::config::model::Route;
 use crate::message::framing::Framing;
@@ -16,7 +17,8 @@ use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
 use crate::route::rewrite;
 use crate::shard::Shard;
-use crate::upstream::http1;
+use crate::upstream::retry::Tries;
+use crate::upstream::{Cluster, http1};
 use crate::wire::http1::reuse::peer_keeps;
 use crate::wire::http1::upgrade;
 use crate::wire::http1::write::{self, Writer};
@@ -32,6 +34,16 @@ pub struct Hop<'a> {
     pub request: &'a RequestHead,
     /// The protocol that we asked the upstream to switch to.
     pub upgrade: Option<&'a [u8]>,
+    pub target: Target<'a>,
+}
+
+/// Where one try goes.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    pub cluster: &'a Cluster,
+    pub id: EndpointId,
+    /// Those before it.
+    pub tries: &'a Tries,
     pub total_by: Moment,
 }
 
@@ -48,7 +60,39 @@ impl Hop<'_> {
     /// When the head of the answer must have come, counted from now.
     #[must_use]
     pub fn first_byte_by(&self) -> Moment {
-        self.shard.now().after(self.route.timeouts.first_byte).min(self.total_by)
+        let patience = self.route.timeouts.first_byte;
+        let tried = self.target.cluster.model.resilience.retry.try_timeout;
+        let patience = if tried < patience && self.is_impatient() { tried } else { patience };
+        self.shard.now().after(patience).min(self.target.total_by)
+    }
+
+    /// An answer that takes longer than one try may is given up: there is another to be had.
+    #[must_use]
+    pub fn is_impatient(&self) -> bool {
+        let policy = &self.target.cluster.model.resilience.retry;
+        policy.try_timeout < self.route.timeouts.first_byte
+            && policy.on.timeout
+            && self.may_repeat()
+    }
+
+    /// The request could go to somebody else instead.
+    fn may_repeat(&self) -> bool {
+        let Target { cluster, id, tries, .. } = self.target;
+        self.request.method.is_idempotent()
+            && self.request.framing.is_empty()
+            && tries.has_left(&cluster.model.resilience.retry)
+            && cluster.has_other(tries, id)
+    }
+
+    /// Gives an answer up for another try, if its status asks for that and the budget allows it.
+    fn is_given_up(&self, status: u16) -> bool {
+        let cluster = self.target.cluster;
+        let is_wanted = cluster.model.resilience.retry.on.statuses.contains(status);
+        let is_given_up = is_wanted && self.may_repeat() && cluster.may_retry();
+        if is_given_up {
+            cluster.answered(self.target.id, status);
+        }
+        is_given_up
     }
 }
 
@@ -139,11 +183,14 @@ pub async fn response(
     if final_head(hop, upstream, inbound, response).await? == Ended::Switched {
         return Ok(Ended::Switched);
     }
+    if hop.is_given_up(response.status) {
+        return Err(Kind::UpstreamStatus);
+    }
     rewrite::fields(&mut response.fields, &hop.route.response_headers);
     let shard = hop.shard;
     let idle = hop.route.timeouts.body_idle;
     let framing = framing_for(hop.request.version, response.framing);
-    let pace = Pace { idle, total_by: hop.total_by, rate: 0 };
+    let pace = Pace { idle, total_by: hop.target.total_by, rate: 0 };
     let mut body = BodyReader::new(
         upstream,
         inbound,
@@ -226,7 +273,7 @@ async fn final_head(
     let mut interim = 0;
     loop {
         let read = http1::read_head(upstream, inbound, &shard.buffers, asked, response).await;
-        if read == Err(Kind::FirstByteTimeout) && shard.now() >= hop.total_by {
+        if read == Err(Kind::FirstByteTimeout) && shard.now() >= hop.target.total_by {
             return Err(Kind::TotalTimeout);
         }
         read?;

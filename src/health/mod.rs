@@ -3,9 +3,13 @@
 
 pub mod active;
 pub mod http;
+pub mod outlier;
 pub mod passive;
 
-use passive::Standing;
+use crate::base::clock::Moment;
+use crate::config::resilience::Passive;
+use outlier::{Count, Window};
+use passive::{Standing, Why};
 
 /// What active checks say of an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,39 +34,86 @@ pub const fn is_panic(down: usize, all: usize) -> bool {
 
 /// The standing of a cluster's endpoints, for all shards.
 #[derive(Debug)]
-pub struct Table(Box<[Standing]>);
+pub struct Table {
+    standing: Box<[Standing]>,
+    windows: Box<[Window]>,
+}
 
 impl Table {
     /// All in good standing.
     #[must_use]
     pub fn new(endpoints: usize) -> Self {
-        Self((0..endpoints).map(|_| Standing::default()).collect())
+        Self {
+            standing: (0..endpoints).map(|_| Standing::default()).collect(),
+            windows: (0..endpoints).map(|_| Window::default()).collect(),
+        }
     }
 
     /// One endpoint's.
     #[must_use]
     #[inline]
     pub fn of(&self, at: usize) -> &Standing {
-        &self.0[at]
+        &self.standing[at]
     }
 
-    /// Whether one more may be put out: never more than half, so that passive checks cannot take
-    /// a cluster down.
+    /// Everyone's.
     #[must_use]
-    pub fn may_eject(&self) -> bool {
-        let out = self.0.iter().filter(|one| one.is_out()).count();
-        (out + 1) * 100 <= self.0.len() * PANIC_PERCENT
+    pub fn all(&self) -> &[Standing] {
+        &self.standing
+    }
+
+    /// Whether one more may be put out, with no more than `share` percent out at a time: passive
+    /// checks must not take a cluster down.
+    #[must_use]
+    pub fn may_eject(&self, share: u32) -> bool {
+        let out = self.standing.iter().filter(|one| one.is_out()).count();
+        (out + 1) * 100 <= self.standing.len() * share as usize
+    }
+
+    /// What a shard has counted at an endpoint since it last did.
+    pub fn count(&self, at: usize, count: Count) {
+        self.windows[at].add(count);
+    }
+
+    /// A window is over: who stood out in it is put out.
+    pub fn judge(&self, now: Moment, policy: &Passive) {
+        let counts: Vec<Count> = self.windows.iter().map(Window::take).collect();
+        for (at, standing) in self.standing.iter().enumerate() {
+            let is_bad = outlier::is_outlier(&counts, at, policy.failure_rate);
+            if is_bad && !standing.is_out() && self.may_eject(policy.share) {
+                standing.eject(now, Why::Rate, policy);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::resilience::Resilience;
+    use passive::State;
 
     #[test]
     fn half_is_no_panic_and_less_is() {
         assert!(!is_panic(0, 1) && is_panic(1, 1));
         assert!(!is_panic(1, 2) && is_panic(2, 2));
         assert!(!is_panic(5, 10) && is_panic(6, 10));
+    }
+
+    #[test]
+    fn who_stands_out_is_put_out_and_never_more_than_the_share() {
+        let (table, policy) = (Table::new(4), Resilience::AUTO.passive);
+        for at in 0..4 {
+            table.count(at, Count { requests: 100, failures: if at < 3 { 90 } else { 0 } });
+        }
+        table.judge(Moment(1), &policy);
+        let out = table.all().iter().filter(|one| one.state(Moment(1)) == State::Out).count();
+        assert_eq!(out, 0, "three of four fail alike: none of them stands out");
+        for at in 0..4 {
+            table.count(at, Count { requests: 100, failures: if at < 1 { 90 } else { 0 } });
+        }
+        table.judge(Moment(1), &policy);
+        assert_eq!(table.of(0).why(), Why::Rate);
+        assert!(table.may_eject(50) && !table.may_eject(25));
     }
 }

@@ -1,17 +1,17 @@
-//! What requests meet: an endpoint that fails several times in a row is put out for a while, and
-//! let in again by a single request, not by a herd.
+//! What requests meet: an endpoint that fails several times in a row, or cannot be connected to, is
+//! put out for a while, and let in again by a single request, not by a herd.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::base::clock::{Moment, millis};
+use crate::base::limits::ENDPOINT_REST;
+use crate::config::resilience::Passive;
 
-/// So long is the first ejection; each further one takes twice as long.
-pub const EJECTION: Duration = Duration::from_secs(1);
-/// No ejection is longer.
-pub const EJECTION_MOST: Duration = Duration::from_secs(60);
 /// An endpoint that was good for so long after its last ejection begins anew.
 const FORGIVEN: Duration = Duration::from_secs(60);
+/// How long one that tries an endpoint has for it before another may.
+const TRIAL: Duration = Duration::from_secs(1);
 
 /// Whether requests may go there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,57 +23,121 @@ pub enum State {
     Trial,
 }
 
+/// Why an endpoint is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Why {
+    /// It is not.
+    In = 0,
+    /// It took no connection: asking it again is of no use, whatever the others do.
+    Unreachable = 1,
+    /// It failed several times in a row.
+    Failures = 2,
+    /// It failed more often than the others.
+    Rate = 3,
+}
+
+impl Why {
+    const ALL: [Self; 4] = [Self::In, Self::Unreachable, Self::Failures, Self::Rate];
+}
+
 /// One endpoint's standing, for all shards. Written only when something fails, or works again;
 /// otherwise every core reads its own copy of the line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Standing {
-    /// Failures in a row.
+    /// Failures in a row; at least one while it is out.
     failures: AtomicU32,
-    is_out: AtomicBool,
+    why: AtomicU8,
     /// Somebody is trying.
     on_trial: AtomicBool,
     /// Ejections that are not forgiven.
     ejections: AtomicU32,
     until: AtomicU64,
+    /// When it came back; zero if it never was away.
+    back: AtomicU64,
 }
 
 impl Standing {
     /// A request was answered.
     #[inline]
-    pub fn passed(&self) {
+    pub fn passed(&self, now: Moment) {
         if self.failures.load(Relaxed) != 0 {
-            self.failures.store(0, Relaxed);
-            self.on_trial.store(false, Relaxed);
-            self.is_out.store(false, Relaxed);
+            self.let_in(now);
         }
     }
 
+    /// A connection was opened: what was held against it, if it was that, is over.
+    #[inline]
+    pub fn reached(&self, now: Moment) {
+        if self.why() == Why::Unreachable {
+            self.let_in(now);
+        }
+    }
+
+    #[cold]
+    fn let_in(&self, now: Moment) {
+        self.failures.store(0, Relaxed);
+        self.on_trial.store(false, Relaxed);
+        if self.why.swap(Why::In as u8, Relaxed) != Why::In as u8 {
+            self.came_back(now);
+        }
+    }
+
+    /// It works again, after it did not: from now on its share grows slowly.
+    pub fn came_back(&self, now: Moment) {
+        self.back.store(now.0.max(1), Relaxed);
+    }
+
+    /// When it came back; `None` if it never was away.
+    #[must_use]
+    pub fn back(&self) -> Option<Moment> {
+        Some(Moment(self.back.load(Relaxed))).filter(|back| back.0 > 0)
+    }
+
     /// A request failed, and the endpoint is to blame. Returns for how long it is put out, if now
-    /// it is: after `most` in a row, or when it failed on trial. `may_eject` is asked first.
+    /// it is: after so many in a row, or when it failed on trial. `may_eject` is asked first.
     pub fn failed(
         &self,
         now: Moment,
-        most: u32,
+        policy: &Passive,
         may_eject: impl FnOnce() -> bool,
     ) -> Option<Duration> {
         let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
         if self.is_out() {
-            return self.on_trial.swap(false, Relaxed).then(|| self.eject(now));
+            return self.on_trial.swap(false, Relaxed).then(|| self.extend(now, policy));
         }
-        if failures < most || !may_eject() {
-            return None;
-        }
-        self.is_out.store(true, Relaxed);
-        Some(self.eject(now))
+        let is_enough = policy.failures > 0 && failures >= policy.failures;
+        (is_enough && may_eject()).then(|| self.eject(now, Why::Failures, policy))
     }
 
-    fn eject(&self, now: Moment) -> Duration {
+    /// Puts it out.
+    pub fn eject(&self, now: Moment, why: Why, policy: &Passive) -> Duration {
+        self.failures.fetch_max(1, Relaxed);
+        self.why.store(why as u8, Relaxed);
+        self.extend(now, policy)
+    }
+
+    /// No connection could be opened. One that refuses is asked again after a second, for that
+    /// costs nothing; one that is silent costs a request its patience, and waits twice as long each
+    /// time. Never capped: there is nobody to talk to.
+    pub fn unreachable(&self, now: Moment, is_silent: bool, policy: &Passive) {
+        self.on_trial.store(false, Relaxed);
+        if is_silent {
+            self.eject(now, Why::Unreachable, policy);
+            return;
+        }
+        self.failures.fetch_max(1, Relaxed);
+        self.why.store(Why::Unreachable as u8, Relaxed);
+        self.until.store(now.after(ENDPOINT_REST).0, Relaxed);
+    }
+
+    fn extend(&self, now: Moment, policy: &Passive) -> Duration {
         let ended = Moment(self.until.load(Relaxed));
         let is_new = now.since(ended) > FORGIVEN;
         let before = if is_new { 0 } else { self.ejections.load(Relaxed) };
         self.ejections.store(before + 1, Relaxed);
-        let wait = (EJECTION * (1 << before.min(10))).min(EJECTION_MOST);
+        let wait = policy.ejection.saturating_mul(1 << before.min(10)).min(policy.ejection_max);
         self.until.store(now.after(wait).0, Relaxed);
         wait
     }
@@ -82,7 +146,25 @@ impl Standing {
     #[inline]
     #[must_use]
     pub fn is_out(&self) -> bool {
-        self.is_out.load(Relaxed)
+        self.why.load(Relaxed) != Why::In as u8
+    }
+
+    /// Why it is out.
+    #[must_use]
+    pub fn why(&self) -> Why {
+        Why::ALL[usize::from(self.why.load(Relaxed)) % Why::ALL.len()]
+    }
+
+    /// A request is trying it.
+    #[must_use]
+    pub fn is_on_trial(&self) -> bool {
+        self.on_trial.load(Relaxed)
+    }
+
+    /// When its ejection ends.
+    #[must_use]
+    pub fn until(&self) -> Moment {
+        Moment(self.until.load(Relaxed))
     }
 
     /// Whether requests may go there.
@@ -91,19 +173,19 @@ impl Standing {
     pub fn state(&self, now: Moment) -> State {
         if !self.is_out() {
             State::In
-        } else if now.0 < self.until.load(Relaxed) {
+        } else if now < self.until() {
             State::Out
         } else {
             State::Trial
         }
     }
 
-    /// Asks to be the one request that tries an endpoint. Whoever gets it must call `passed` or
-    /// `failed`; should it do neither, another may try after a while.
+    /// Asks to be the one request that tries an endpoint. Whoever gets it must call `passed`,
+    /// `failed` or `unreachable`; should it do none of them, another may try after a while.
     #[must_use]
     pub fn claim(&self, now: Moment) -> bool {
         let until = self.until.load(Relaxed);
-        let next = now.0.saturating_add(millis(EJECTION));
+        let next = now.0.saturating_add(millis(TRIAL));
         let is_ours =
             now.0 >= until && self.until.compare_exchange(until, next, Relaxed, Relaxed).is_ok();
         if is_ours {
@@ -116,44 +198,73 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::resilience::Resilience;
+
+    const POLICY: Passive = Resilience::AUTO.passive;
+    const EJECTION: Duration = POLICY.ejection;
 
     #[test]
     fn out_after_five_in_a_row_and_in_again_by_one_request() {
         let one = Standing::default();
         let mut now = Moment(100_000);
+        let fail = |now| one.failed(now, &POLICY, || true);
         for _ in 0..4 {
-            assert_eq!(one.failed(now, 5, || true), None);
+            assert_eq!(fail(now), None);
         }
-        one.passed();
+        one.passed(now);
+        assert_eq!(one.back(), None, "it was never away");
         for _ in 0..4 {
-            assert_eq!(one.failed(now, 5, || true), None);
+            assert_eq!(fail(now), None);
         }
-        assert_eq!(one.failed(now, 5, || true), Some(EJECTION));
+        assert_eq!(fail(now), Some(EJECTION));
         assert_eq!(one.state(now), State::Out);
         // What was on its way when it was put out counts for nothing.
-        assert_eq!(one.failed(now, 5, || true), None);
+        assert_eq!(fail(now), None);
         now = now.after(EJECTION);
         assert_eq!(one.state(now), State::Trial);
         assert!(one.claim(now) && !one.claim(now));
         assert_eq!(one.state(now), State::Out);
         // Each ejection takes longer.
-        assert_eq!(one.failed(now, 5, || true), Some(EJECTION * 2));
+        assert_eq!(fail(now), Some(EJECTION * 2));
         now = now.after(EJECTION * 2);
         assert!(one.claim(now));
-        one.passed();
-        assert_eq!(one.state(now), State::In);
+        one.passed(now);
+        assert_eq!((one.state(now), one.back()), (State::In, Some(now)));
         // A long time without fault is forgiveness.
         now = now.after(Duration::from_secs(100));
-        let last = (0..5).map(|_| one.failed(now, 5, || true)).last();
-        assert_eq!(last, Some(Some(EJECTION)));
+        let found: Vec<_> = (0..5).map(|_| fail(now)).collect();
+        assert_eq!(found[4], Some(EJECTION));
     }
 
     #[test]
     fn who_may_not_be_put_out_stays_in() {
         let one = Standing::default();
+        let never = Passive { failures: 0, ..POLICY };
         for _ in 0..50 {
-            assert_eq!(one.failed(Moment(1), 5, || false), None);
+            assert_eq!(one.failed(Moment(1), &POLICY, || false), None);
+            assert_eq!(one.failed(Moment(1), &never, || true), None);
         }
         assert_eq!(one.state(Moment(1)), State::In);
+    }
+
+    #[test]
+    fn who_refuses_is_asked_each_second_and_who_is_silent_less_and_less() {
+        let one = Standing::default();
+        let mut now = Moment(100_000);
+        for _ in 0..5 {
+            one.unreachable(now, false, &POLICY);
+            assert_eq!(one.state(now), State::Out);
+            now = now.after(ENDPOINT_REST);
+            assert!(one.claim(now));
+        }
+        let silent = Standing::default();
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            silent.unreachable(now, true, &POLICY);
+            waits.push(silent.until().since(now).as_secs());
+            now = silent.until();
+            assert!(silent.claim(now));
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 }

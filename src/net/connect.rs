@@ -63,7 +63,7 @@ fn fault(error: &io::Error) -> Kind {
         Some(libc::ETIMEDOUT) => Kind::ConnectTimeout,
         Some(libc::EMFILE | libc::ENFILE) => Kind::OpenFiles,
         // EAGAIN is a Unix socket whose backlog is full.
-        Some(libc::EADDRNOTAVAIL | libc::ENOBUFS | libc::ENOMEM) => Kind::LocalPorts,
+        Some(libc::EADDRNOTAVAIL | libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN) => Kind::LocalPorts,
         _ => Kind::ConnectFailed,
     }
 }

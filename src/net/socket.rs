@@ -66,6 +66,15 @@ pub fn peek(fd: RawFd) -> Peek {
     if ready == 0 { Peek::Quiet } else { Peek::Stirred }
 }
 
+/// Whether the peer has closed, whatever it sent before.
+#[must_use]
+pub fn is_hung_up(fd: RawFd) -> bool {
+    let mut asked = libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: one good entry, and no time to wait.
+    let ready = unsafe { libc::poll(&raw mut asked, 1, 0) };
+    ready > 0
+}
+
 /// Closing will reset the connection, so that the peer cannot take the end for a complete one.
 pub fn reset_on_close(fd: RawFd) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };

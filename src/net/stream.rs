@@ -128,6 +128,12 @@ impl Stream {
         socket::peek(self.fd)
     }
 
+    /// The peer has ended its side.
+    #[must_use]
+    pub fn is_hung_up(&self) -> bool {
+        socket::is_hung_up(self.fd)
+    }
+
     /// Says that nothing more will be written.
     pub fn shutdown_write(&self) {
         socket::shutdown(self.fd, How::Write);

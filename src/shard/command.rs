@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::base::id::{ClusterId, EndpointId, ShardId};
 use crate::health::Verdict;
 use crate::observe::counters::Counters;
+use crate::upstream::endpoint::Duty;
 
 /// The coordinator's orders.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub enum Command {
     Resolved { cluster: ClusterId, endpoint: EndpointId, addresses: Arc<[SocketAddr]> },
     /// What health checks say of an endpoint now.
     Judged { cluster: ClusterId, endpoint: EndpointId, verdict: Verdict },
+    /// What an operator wants of an endpoint.
+    Assigned { cluster: ClusterId, endpoint: EndpointId, duty: Duty },
     /// Stop accepting, finish what is in flight, end.
     Drain,
 }
@@ -30,6 +33,10 @@ impl Command {
             | (
                 Self::Judged { cluster, endpoint, .. },
                 Self::Judged { cluster: c, endpoint: e, .. },
+            )
+            | (
+                Self::Assigned { cluster, endpoint, .. },
+                Self::Assigned { cluster: c, endpoint: e, .. },
             ) => (c, e) == (cluster, endpoint),
             _ => false,
         }

@@ -8,23 +8,22 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::balance::Shared;
 use crate::base::clock::{self, Moment};
 use crate::base::error::Result;
 use crate::base::id::{ClusterId, ListenerId, RouteId, ShardId};
 use crate::base::limits;
 use crate::base::random::Random;
 use crate::config::model::{Config, Listener, Route};
-use crate::health::Table;
 use crate::limit::gate::{Gate, Refusal};
 use crate::message::head::{RequestHead, ResponseHead};
+use crate::net::bell::Bell;
 use crate::net::buffer::Buffers;
 use crate::net::log_file::{LogSender, Message};
 use crate::net::sweep::Sweep;
 use crate::observe::counters::Counters;
 use crate::observe::record::{Batch, Record};
 use crate::route::Router;
-use crate::upstream::Cluster;
+use crate::upstream::{Cluster, Common};
 
 /// What all shards share, unchanging.
 #[derive(Debug)]
@@ -32,9 +31,10 @@ pub struct Plan {
     pub config: Arc<Config>,
     /// One for each listener.
     pub routers: Vec<Router>,
-    /// What the shards share of each cluster: its loads, and the standing of its endpoints.
-    pub balance: Vec<Arc<Shared>>,
-    pub health: Vec<Arc<Table>>,
+    /// What the shards share of each cluster: loads, the standing of endpoints, who waits.
+    pub common: Vec<Common>,
+    /// One for each shard: rung when there is room for those who wait on it.
+    pub bells: Arc<[Bell]>,
     /// Our name in Via and Proxy-Status.
     pub name: Box<str>,
     /// How many shards there are.
@@ -79,10 +79,8 @@ impl Shard {
         let now = clock::monotonic();
         let mut random = Random::new(seed ^ u64::from(id.0));
         let config = Arc::clone(&plan.config);
-        let shared = config.clusters.iter().zip(plan.balance.iter().zip(&plan.health));
-        let clusters = shared.map(|(cluster, (shared, standing))| {
-            // Shards begin at different endpoints, but each at one of its own.
-            Cluster::new(cluster, Arc::clone(shared), Arc::clone(standing), u64::from(id.0))
+        let clusters = config.clusters.iter().zip(&plan.common).map(|(cluster, common)| {
+            Cluster::new(cluster, common, id, random.bits(), clock::micros)
         });
         let clusters = clusters.collect();
         let bounds = config.limits;
@@ -111,6 +109,7 @@ impl Shard {
             plan,
         };
         shard.read_clocks();
+        shard.clusters.iter().for_each(|cluster| cluster.tick(now));
         Rc::new(shard)
     }
 
@@ -148,6 +147,7 @@ impl Shard {
     /// then it also prunes pools and buffers.
     pub fn tick(&self) {
         self.read_clocks();
+        self.clusters.iter().for_each(|cluster| cluster.tick(self.now()));
         self.sweep.run(self.now());
         self.hand_over_log(1);
         let ticks = self.ticks.get().wrapping_add(1);

@@ -52,7 +52,7 @@ pub async fn open(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Result
         return Ok(Attempt { connection, was_pooled: true });
     }
     let (stream, peer) = dial(endpoint, needs).await?;
-    endpoint.wake();
+    cluster.reached(id);
     let preface = match cluster.model.proxy_protocol {
         Some(version) => preface(version, needs.client, &peer),
         None => Vec::new(),

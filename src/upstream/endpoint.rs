@@ -5,13 +5,25 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::pool::Pool;
-use crate::base::clock::Moment;
-use crate::base::limits::{ADDRESSES_MAX, ENDPOINT_REST};
+use crate::base::limits::ADDRESSES_MAX;
 use crate::config::model;
 use crate::health::Verdict;
+use crate::health::outlier::Count;
 use crate::net::connect::Peer;
 
-/// Where it is, whether it rests, and its idle connections.
+/// What an operator says of an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Duty {
+    /// It serves.
+    #[default]
+    Ready,
+    /// It finishes what it has, and keeps the clients that stick to it.
+    Drain,
+    /// It gets nothing any more.
+    Down,
+}
+
+/// Where it is, what is thought of it, and its idle connections.
 #[derive(Debug)]
 pub struct Endpoint {
     /// For Host, under the policy `endpoint`.
@@ -20,9 +32,13 @@ pub struct Endpoint {
     peers: RefCell<Rc<[Peer]>>,
     /// Which of several addresses comes first.
     first: Cell<usize>,
-    resting_until: Cell<Moment>,
     /// What checks say.
     pub verdict: Cell<Verdict>,
+    /// What an operator says.
+    pub duty: Cell<Duty>,
+    /// Requests and failures that were not yet added to what all shards have counted.
+    requests: Cell<u32>,
+    failures: Cell<u32>,
     /// Whether its cluster would send requests there, by the checks.
     is_trusted: Cell<bool>,
     /// Trusted, and with an address: all that a choice looks at.
@@ -39,8 +55,10 @@ impl Endpoint {
             pool: Pool::default(),
             peers: RefCell::new(Peer::of(&model.address).into_iter().collect()),
             first: Cell::new(0),
-            resting_until: Cell::new(Moment(0)),
             verdict: Cell::default(),
+            duty: Cell::default(),
+            requests: Cell::default(),
+            failures: Cell::default(),
             is_trusted: Cell::new(true),
             is_ready: Cell::new(false),
             generation: Cell::new(0),
@@ -68,20 +86,32 @@ impl Endpoint {
         !self.peers.borrow().is_empty()
     }
 
-    /// It refused a connection a moment ago.
+    /// Whether requests that could go elsewhere may go there, as far as an operator is concerned.
     #[must_use]
-    pub fn is_resting(&self, now: Moment) -> bool {
-        self.resting_until.get() > now
+    pub fn takes_new(&self) -> bool {
+        self.duty.get() == Duty::Ready
     }
 
-    /// It could not be connected to: others come first for a while.
-    pub fn rest(&self, now: Moment) {
-        self.resting_until.set(now.after(ENDPOINT_REST));
+    /// Whether clients that stick to it may go there.
+    #[must_use]
+    pub fn serves_old(&self) -> bool {
+        let is_on_duty = self.duty.get() != Duty::Down;
+        is_on_duty && self.verdict.get() != Verdict::Down && self.is_reachable()
     }
 
-    /// It took a connection.
-    pub fn wake(&self) {
-        self.resting_until.set(Moment(0));
+    /// Counts a request.
+    #[inline]
+    pub fn count(&self, is_failure: bool) {
+        self.requests.set(self.requests.get().wrapping_add(1));
+        if is_failure {
+            self.failures.set(self.failures.get().wrapping_add(1));
+        }
+    }
+
+    /// What was counted since the last time, if anything was.
+    pub fn take_count(&self) -> Option<Count> {
+        let count = Count { requests: self.requests.take(), failures: self.failures.take() };
+        (count.requests > 0).then_some(count)
     }
 
     /// What its name resolves to now.

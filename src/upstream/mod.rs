@@ -2,10 +2,12 @@
 //! at one of them.
 
 pub mod attempt;
+pub mod choose;
 pub mod endpoint;
 pub mod flight;
 pub mod http1;
 pub mod key;
+pub mod lobby;
 pub mod pool;
 pub mod retry;
 
@@ -13,118 +15,140 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::balance::{Balancer, Shared, View, build};
-use crate::base::clock::{Moment, precise};
-use crate::base::error::{Kind, Result};
-use crate::base::id::EndpointId;
-use crate::base::limits::{FAILURES_MAX, RETRY_PERCENT};
+use crate::balance::load::Micros;
+use crate::balance::{Balancer, Shared, build, slow_start};
+use crate::base::clock::Moment;
+use crate::base::error::Kind;
+use crate::base::id::{EndpointId, ShardId};
 use crate::base::random::Random;
 use crate::config::model;
-use crate::health::passive::State;
 use crate::health::{Table, Verdict, is_panic};
 use crate::limit::budget::Budget;
 use crate::message::head::RequestHead;
-use endpoint::Endpoint;
-use flight::Flight;
-use retry::Tries;
+use choose::Ask;
+use endpoint::{Duty, Endpoint};
+use lobby::{Lobby, Turns};
+
+/// What the shards share of a cluster.
+#[derive(Clone, Debug)]
+pub struct Common {
+    pub balance: Arc<Shared>,
+    /// What passive checks think.
+    pub health: Arc<Table>,
+    pub turns: Arc<Turns>,
+}
 
 /// One shard's view of a cluster.
 pub struct Cluster {
     pub model: model::Cluster,
     endpoints: Vec<Endpoint>,
-    weights: Vec<u32>,
+    /// As the balancer sees them: less while somebody begins slowly.
+    weights: RefCell<Vec<u32>>,
+    is_warming: Cell<bool>,
     shared: Arc<Shared>,
     balancer: RefCell<Box<dyn Balancer>>,
-    reads_clock: bool,
-    /// What passive checks think, of all shards.
     standing: Arc<Table>,
+    /// Some endpoint may have only so many requests at a time.
+    is_limited: bool,
+    lobby: Lobby,
     budget: Cell<Budget>,
+    random: RefCell<Random>,
+    now: Cell<Moment>,
+    /// Microseconds, where the balancer goes by them.
+    clock: Option<fn() -> Micros>,
 }
 
 impl Cluster {
-    /// A cluster whose endpoints are all taken to work. `seed` differs from shard to shard.
+    /// A cluster whose endpoints are all taken to work. Shards begin at different endpoints.
+    /// `clock` is read only for balancers that go by time: a request costs no clock otherwise.
     #[must_use]
     pub fn new(
         model: &model::Cluster,
-        shared: Arc<Shared>,
-        standing: Arc<Table>,
+        common: &Common,
+        shard: ShardId,
         seed: u64,
+        clock: fn() -> Micros,
     ) -> Self {
-        let balancer = build(model, &shared, seed);
+        let balancer = build(model, &common.balance, u64::from(shard.0));
         let cluster = Self {
             endpoints: model.endpoints.iter().map(Endpoint::new).collect(),
-            weights: model.endpoints.iter().map(|endpoint| endpoint.weight).collect(),
-            reads_clock: balancer.reads_clock(),
+            weights: RefCell::new(weights(model)),
+            is_warming: Cell::new(false),
+            clock: balancer.reads_clock().then_some(clock),
             balancer: RefCell::new(balancer),
-            shared,
-            standing,
-            budget: Cell::new(Budget::new(RETRY_PERCENT)),
+            shared: Arc::clone(&common.balance),
+            standing: Arc::clone(&common.health),
+            is_limited: model.endpoints.iter().any(|one| one.max_connections.is_some()),
+            lobby: Lobby::new(shard, Arc::clone(&common.turns), model.resilience.queue),
+            budget: Cell::new(Budget::new(model.resilience.retry.budget)),
+            random: RefCell::new(Random::new(seed)),
+            now: Cell::default(),
             model: model.clone(),
         };
         cluster.trust();
         cluster
     }
 
-    /// What the balancer hashes of this request; zero if it hashes nothing.
+    /// What is known of a request when an endpoint is chosen for it.
     #[must_use]
-    pub fn key(&self, head: &RequestHead, client: IpAddr, random: &mut Random) -> u64 {
-        self.model.hash.as_ref().map_or(0, |on| key::of(on, head, client, random))
+    pub fn ask(&self, head: &RequestHead, client: IpAddr) -> Ask {
+        let random = &mut self.random.borrow_mut();
+        let key = self.model.hash.as_ref().map_or(0, |on| key::of(on, head, client, random));
+        Ask { key, ..Ask::default() }
     }
 
-    /// An endpoint that this exchange has not tried. Those that are down, put out or resting come
-    /// last: they are tried only where nothing else is left. One whose ejection is over gets a
-    /// single request.
-    ///
-    /// # Errors
-    /// `NoAddress` if no name resolves, `NoEndpoint` if every endpoint was tried.
-    pub fn pick(
-        &self,
-        tries: &Tries,
-        key: u64,
-        now: Moment,
-        random: &mut Random,
-    ) -> Result<EndpointId> {
-        let untried = |at: usize| {
-            let one = &self.endpoints[at];
-            !tries.contains(at) && one.is_reachable() && !self.is_held(one)
-        };
-        let up = |at: usize| self.endpoints[at].is_ready() && !tries.contains(at);
-        let good = |at: usize| {
-            up(at)
-                && !self.endpoints[at].is_resting(now)
-                && self.standing.of(at).state(now) != State::Out
-        };
-        loop {
-            let Some(id) = self
-                .choose(&good, key, random)
-                .or_else(|| self.choose(&up, key, random))
-                .or_else(|| self.choose(&untried, key, random))
-            else {
-                let any = self.endpoints.iter().any(Endpoint::is_reachable);
-                return Err(if any { Kind::NoEndpoint } else { Kind::NoAddress });
-            };
-            let standing = self.standing.of(usize::from(id.0));
-            // Whoever comes second looks for another: now it is out again.
-            if standing.state(now) != State::Trial || standing.claim(now) {
-                return Ok(id);
+    /// An endpoint by its id.
+    #[must_use]
+    pub fn endpoint(&self, id: EndpointId) -> &Endpoint {
+        &self.endpoints[usize::from(id.0)]
+    }
+
+    fn now(&self) -> Moment {
+        self.now.get()
+    }
+
+    fn micros(&self) -> Micros {
+        self.clock.map_or(0, |clock| clock())
+    }
+
+    /// Ten times a second.
+    pub fn tick(&self, now: Moment) {
+        self.now.set(now);
+        self.lobby.expire(now);
+        for (at, one) in self.endpoints.iter().enumerate() {
+            if let Some(count) = one.take_count() {
+                self.standing.count(at, count);
             }
         }
+        self.warm(now);
     }
 
-    fn choose(
-        &self,
-        eligible: &dyn Fn(usize) -> bool,
-        key: u64,
-        random: &mut Random,
-    ) -> Option<EndpointId> {
-        // Many clusters are one server: nothing to weigh up.
-        if self.weights.len() == 1 {
-            return eligible(0).then_some(EndpointId(0));
-        }
-        let (weights, loads) = (&self.weights, &self.shared.loads);
-        let view = View { weights, loads, eligible, now: self.micros(), key };
-        self.balancer.borrow_mut().pick(&view, random)
+    /// Closes idle connections that are too old or were closed by their endpoint.
+    pub fn prune(&self, now: Moment) {
+        self.endpoints.iter().for_each(|endpoint| endpoint.pool.prune(now, &self.model.pool));
     }
+
+    /// Whoever came back lately has less weight. While somebody has, weights are in hundredths.
+    fn warm(&self, now: Moment) {
+        let whole = self.model.resilience.slow_start;
+        if whole.is_zero() {
+            return;
+        }
+        let percent = |at: usize| {
+            let back = self.standing.of(at).back();
+            back.map_or(100, |back| slow_start::percent(now.since(back), whole))
+        };
+        let all = 0..self.endpoints.len();
+        if all.clone().any(|at| percent(at) < 100) {
+            let weigh = |at: usize| self.model.endpoints[at].weight * percent(at);
+            self.weights.replace(all.map(weigh).collect());
+            self.is_warming.set(true);
+        } else if self.is_warming.replace(false) {
+            self.weights.replace(weights(&self.model));
+        }
+    }
+
+    // === health ===
 
     /// It waits for its first check.
     fn is_held(&self, endpoint: &Endpoint) -> bool {
@@ -132,15 +156,15 @@ impl Cluster {
             && self.model.health.as_ref().is_some_and(|health| health.hold)
     }
 
-    // === health ===
-
     /// What checks say of an endpoint.
     pub fn judged(&self, id: EndpointId, verdict: Verdict) {
-        let endpoint = self.endpoint(id);
-        endpoint.verdict.set(verdict);
-        if verdict == Verdict::Up {
-            endpoint.wake();
-        }
+        self.endpoint(id).verdict.set(verdict);
+        self.trust();
+    }
+
+    /// What an operator says of an endpoint.
+    pub fn assign(&self, id: EndpointId, duty: Duty) {
+        self.endpoint(id).duty.set(duty);
         self.trust();
     }
 
@@ -149,22 +173,43 @@ impl Cluster {
         let down = self.endpoints.iter().filter(|one| one.verdict.get() == Verdict::Down).count();
         let is_panic = is_panic(down, self.endpoints.len());
         for one in &self.endpoints {
-            one.trust(!self.is_held(one) && (is_panic || one.verdict.get() != Verdict::Down));
+            let is_up = is_panic || one.verdict.get() != Verdict::Down;
+            one.trust(one.takes_new() && !self.is_held(one) && is_up);
         }
     }
 
-    /// An exchange with an endpoint went well.
+    /// An endpoint has answered.
     #[inline]
-    pub fn passed(&self, id: EndpointId) {
-        self.standing.of(usize::from(id.0)).passed();
+    pub fn answered(&self, id: EndpointId, status: u16) {
+        self.standing.of(usize::from(id.0)).passed(self.now());
+        self.endpoint(id).count(status >= 500);
+    }
+
+    /// A connection was opened.
+    pub fn reached(&self, id: EndpointId) {
+        self.standing.of(usize::from(id.0)).reached(self.now());
     }
 
     /// An endpoint did not do what a server must.
-    pub fn failed(&self, id: EndpointId, now: Moment) {
+    pub fn failed(&self, id: EndpointId, kind: Kind) {
+        let policy = &self.model.resilience.passive;
         let standing = self.standing.of(usize::from(id.0));
-        // Nobody is told for how long it is out: the shards see it in the table they share.
-        let _ = standing.failed(now, FAILURES_MAX, || self.standing.may_eject());
+        self.endpoint(id).count(true);
+        if kind.is_before_request() {
+            standing.unreachable(self.now(), kind == Kind::ConnectTimeout, policy);
+        } else {
+            // For how long it is out the shards see in the table that they share.
+            let _ = standing.failed(self.now(), policy, || self.standing.may_eject(policy.share));
+        }
     }
+
+    /// A request is trying whether this endpoint works again.
+    #[must_use]
+    pub fn is_on_trial(&self, id: EndpointId) -> bool {
+        self.standing.of(usize::from(id.0)).is_on_trial()
+    }
+
+    // === retries ===
 
     /// A request for this cluster has come: it pays for a part of a retry.
     #[inline]
@@ -183,30 +228,15 @@ impl Cluster {
         may
     }
 
-    /// A request goes to an endpoint: it counts there until the flight is dropped.
+    /// Whether there is somebody else to try, who is well.
     #[must_use]
-    pub fn flight(&self, id: EndpointId) -> Flight<'_> {
-        Flight::new(&self.shared.loads[usize::from(id.0)], self.micros())
+    pub fn has_other(&self, tries: &retry::Tries, than: EndpointId) -> bool {
+        let than = usize::from(than.0);
+        let mut others = (0..self.endpoints.len()).filter(|at| *at != than && !tries.contains(*at));
+        others.any(|at| self.endpoints[at].is_ready() && !self.standing.of(at).is_out())
     }
+}
 
-    /// An answer came whole.
-    pub fn landed(&self, flight: Flight<'_>) {
-        flight.landed(self.micros());
-    }
-
-    /// Read only where the balancer goes by it: a request costs no clock otherwise.
-    fn micros(&self) -> u64 {
-        if self.reads_clock { u64::try_from(precise().as_micros()).unwrap_or(u64::MAX) } else { 0 }
-    }
-
-    /// An endpoint by its id.
-    #[must_use]
-    pub fn endpoint(&self, id: EndpointId) -> &Endpoint {
-        &self.endpoints[usize::from(id.0)]
-    }
-
-    /// Closes idle connections that are too old or were closed by their endpoint.
-    pub fn prune(&self, now: Moment) {
-        self.endpoints.iter().for_each(|endpoint| endpoint.pool.prune(now, &self.model.pool));
-    }
+fn weights(model: &model::Cluster) -> Vec<u32> {
+    model.endpoints.iter().map(|endpoint| endpoint.weight).collect()
 }

@@ -3,6 +3,7 @@
 use crate::base::error::Kind;
 use crate::base::id::EndpointId;
 use crate::base::limits::ATTEMPTS_MAX;
+use crate::config::resilience::Retry;
 use crate::message::head::Method;
 
 /// What was tried for one exchange.
@@ -15,6 +16,12 @@ pub struct Tries {
 }
 
 impl Tries {
+    /// Nothing was tried that failed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// This endpoint was tried and is not to be picked again.
     #[must_use]
     pub fn contains(&self, endpoint: usize) -> bool {
@@ -24,12 +31,18 @@ impl Tries {
     /// A connection could not be opened: nothing was sent, so another endpoint may be tried for
     /// any method. `false` when there were enough tries.
     #[must_use]
-    pub fn may_try_another(&mut self, endpoint: EndpointId, kind: Kind) -> bool {
-        if !kind.is_before_request() || self.count + 1 >= ATTEMPTS_MAX {
+    pub fn may_try_another(&mut self, endpoint: EndpointId, kind: Kind, policy: &Retry) -> bool {
+        if !kind.is_before_request() || !policy.on.connect || !self.has_left(policy) {
             return false;
         }
         self.pass_over(endpoint);
         true
+    }
+
+    /// There may be one more try.
+    #[must_use]
+    pub fn has_left(&self, policy: &Retry) -> bool {
+        self.count + 1 < (policy.attempts as usize).min(ATTEMPTS_MAX)
     }
 
     /// A pooled connection died before the first octet of an answer. The endpoint has most likely
@@ -37,24 +50,30 @@ impl Tries {
     /// executed twice is sent again, once, on a fresh connection (RFC 9112 section 9.3.1).
     #[must_use]
     pub fn may_refresh(&mut self, lost: Lost, method: Method) -> bool {
-        if !lost.was_pooled || !lost.may_repeat(method) || self.was_stale {
+        let is_stale = lost.was_pooled && lost.cause == Cause::Lost;
+        if !is_stale || !lost.may_repeat(method) || self.was_stale {
             return false;
         }
         self.was_stale = true;
         true
     }
 
-    /// A connection was lost before the first octet of an answer. Another endpoint may get the
-    /// request if it may be executed twice (RFC 9110 section 9.2.2). `may_pay` asks the budget.
+    /// A connection was lost before the first octet of an answer, or the answer is none that a
+    /// client should see. Another endpoint may get the request if it may be executed twice (RFC
+    /// 9110 section 9.2.2). `may_pay` asks the budget.
     #[must_use]
     pub fn may_move(
         &mut self,
         endpoint: EndpointId,
         lost: Lost,
         method: Method,
+        policy: &Retry,
         may_pay: impl FnOnce() -> bool,
     ) -> bool {
-        if !lost.may_repeat(method) || self.count + 1 >= ATTEMPTS_MAX || !may_pay() {
+        let is_wanted = lost.cause != Cause::Lost || policy.on.lost;
+        let may = is_wanted && lost.may_repeat(method) && self.has_left(policy);
+        // A try that was given up for its status has paid already.
+        if !may || (lost.cause != Cause::Status && !may_pay()) {
             return false;
         }
         self.pass_over(endpoint);
@@ -67,12 +86,24 @@ impl Tries {
     }
 }
 
-/// How a connection was lost.
+/// Why a try is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The connection was lost.
+    Lost,
+    /// Its answer did not begin within the time of one try.
+    Timeout,
+    /// Its answer had a status that is followed by another try.
+    Status,
+}
+
+/// How a try was lost.
 #[derive(Clone, Copy, Debug)]
 pub struct Lost {
+    pub cause: Cause,
     /// It came from the pool.
     pub was_pooled: bool,
-    /// An octet of an answer had come.
+    /// An octet of an answer had come; of one that was given up on purpose this says nothing.
     pub has_answer: bool,
     /// The request has a body, which is gone now.
     pub has_body: bool,
@@ -88,8 +119,11 @@ impl Lost {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::resilience::Resilience;
 
-    const LOST: Lost = Lost { was_pooled: true, has_answer: false, has_body: false };
+    const LOST: Lost =
+        Lost { cause: Cause::Lost, was_pooled: true, has_answer: false, has_body: false };
+    const POLICY: Retry = Resilience::AUTO.retry;
 
     #[test]
     fn a_stale_connection_is_replaced_once_and_only_where_it_is_safe() {
@@ -104,23 +138,29 @@ mod tests {
 
     #[test]
     fn what_was_lost_moves_only_if_it_may_be_executed_twice() {
-        let may = |lost, method| Tries::default().may_move(EndpointId(0), lost, method, || true);
+        let may =
+            |lost, method| Tries::default().may_move(EndpointId(0), lost, method, &POLICY, || true);
         assert!(may(LOST, Method::Get) && may(LOST, Method::Delete));
         assert!(!may(LOST, Method::Post));
         assert!(!may(Lost { has_answer: true, ..LOST }, Method::Get));
         assert!(!may(Lost { has_body: true, ..LOST }, Method::Put));
         let mut tries = Tries::default();
-        assert!(!tries.may_move(EndpointId(0), LOST, Method::Get, || false));
-        assert!(tries.may_move(EndpointId(0), LOST, Method::Get, || true) && tries.contains(0));
+        assert!(!tries.may_move(EndpointId(0), LOST, Method::Get, &POLICY, || false));
+        assert!(tries.may_move(EndpointId(0), LOST, Method::Get, &POLICY, || true));
+        assert!(tries.contains(0));
+        let off = Resilience::OFF.retry;
+        assert!(!Tries::default().may_move(EndpointId(0), LOST, Method::Get, &off, || true));
+        let refused = Lost { cause: Cause::Status, has_answer: false, ..LOST };
+        assert!(!Tries::default().may_refresh(refused, Method::Get));
     }
 
     #[test]
     fn other_endpoints_are_tried_while_nothing_was_sent() {
         let mut tries = Tries::default();
-        assert!(!tries.may_try_another(EndpointId(0), Kind::FirstByteTimeout));
-        let more =
-            (0..9).take_while(|at| tries.may_try_another(EndpointId(*at), Kind::ConnectRefused));
-        assert_eq!(more.count() + 1, ATTEMPTS_MAX);
+        assert!(!tries.may_try_another(EndpointId(0), Kind::FirstByteTimeout, &POLICY));
+        let refused = Kind::ConnectRefused;
+        let more = (0..9).take_while(|at| tries.may_try_another(EndpointId(*at), refused, &POLICY));
+        assert_eq!(more.count() + 1, POLICY.attempts as usize);
         assert!(tries.contains(0) && !tries.contains(8));
     }
 }

@@ -46,6 +46,12 @@ impl Proxy {
 
     /// With a whole configuration, environment and limit on open files.
     pub fn run(driver: Driver, config: &str, env: &[(&str, &str)], nofile: Option<u32>) -> Self {
+        // Checks would come between the requests that origins count. Who wants them says so.
+        let config = if config.contains("health") {
+            config.to_owned()
+        } else {
+            config.replace("[[cluster]]\n", "[[cluster]]\nhealth = { type = \"off\" }\n")
+        };
         let file = temporary("toml");
         std::fs::File::create(&file).unwrap().write_all(config.as_bytes()).unwrap();
         let driver = if driver == Driver::IoUring { "io_uring" } else { "epoll" };

@@ -1,0 +1,69 @@
+//! Looks at what the shards hold against endpoints: judges who fails more often than the others,
+//! and tells an operator who was put out and who is back.
+
+use super::start::Workers;
+use crate::base::clock::{Moment, monotonic};
+use crate::config::model::Cluster;
+use crate::health::outlier::WINDOW;
+use crate::health::passive::Why;
+use crate::net::notice;
+
+/// What the operator knows.
+pub(super) struct Watch {
+    /// By cluster, then by endpoint: why it is out and until when.
+    known: Vec<Vec<(Why, Moment)>>,
+    /// When the window began in which failures are counted.
+    window: Moment,
+}
+
+impl Watch {
+    pub(super) fn new(clusters: &[Cluster]) -> Self {
+        let known = clusters.iter().map(|one| vec![(Why::In, Moment(0)); one.endpoints.len()]);
+        Self { known: known.collect(), window: monotonic() }
+    }
+
+    /// Called a few times a second.
+    pub(super) fn look(&mut self, workers: &Workers) {
+        let now = monotonic();
+        let is_over = now.since(self.window) >= WINDOW;
+        if is_over {
+            self.window = now;
+        }
+        let plan = workers.plan();
+        let all = plan.config.clusters.iter().zip(&plan.common).zip(&mut self.known);
+        for ((cluster, common), known) in all {
+            if is_over {
+                common.health.judge(now, &cluster.resilience.passive);
+            }
+            for (at, standing) in common.health.all().iter().enumerate() {
+                let found = (standing.why(), standing.until());
+                let old = std::mem::replace(&mut known[at], found);
+                // Who is tried and fails is not back, and who is tried is not put out anew.
+                let is_news = old.0 != found.0 || (found.1 > old.1 && !standing.is_on_trial());
+                if is_news {
+                    tell(cluster, at, old, found, now);
+                }
+            }
+        }
+    }
+}
+
+fn tell(cluster: &Cluster, at: usize, old: (Why, Moment), new: (Why, Moment), now: Moment) {
+    let (name, address) = (&cluster.name, &cluster.endpoints[at].address);
+    let policy = &cluster.resilience.passive;
+    let reason = match new.0 {
+        Why::In => {
+            notice::note(format_args!("cluster \"{name}\": endpoint {address} is in again"));
+            return;
+        }
+        // Once is enough: it is asked every second.
+        Why::Unreachable if old.0 == Why::Unreachable => return,
+        Why::Unreachable => "it takes no connections".to_owned(),
+        Why::Failures => format!("{} failures in a row, or one on trial", policy.failures),
+        Why::Rate => format!("{} % of its requests failed, or more", policy.failure_rate),
+    };
+    let left = new.1.since(now).as_secs_f32();
+    notice::warn(format_args!(
+        "cluster \"{name}\": endpoint {address} is put out for {left:.1} s: {reason}"
+    ));
+}

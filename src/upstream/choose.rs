@@ -1,0 +1,198 @@
+//! Which endpoint gets a request. Whom the balancer may choose from is said here, in steps: first
+//! those with which all is well, in the end whoever has an address.
+
+use super::Cluster;
+use super::retry::Tries;
+use crate::balance::View;
+use crate::balance::load::Micros;
+use crate::base::clock::Moment;
+use crate::base::error::{Kind, Result};
+use crate::base::id::EndpointId;
+use crate::health::Verdict;
+use crate::health::passive::{State, Why};
+
+/// What is known of a request when an endpoint is chosen for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ask {
+    /// What the balancer hashes.
+    pub key: u64,
+    /// The endpoint that a cookie names.
+    pub sticky: Option<EndpointId>,
+    pub tries: Tries,
+}
+
+/// A request that counts at an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    pub id: EndpointId,
+    /// How many are under way there, this one included.
+    pub depth: u32,
+    /// Zero where nobody reads the clock.
+    pub at: Micros,
+}
+
+/// How good an endpoint must be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Nothing is held against it, or it may be tried again by one request.
+    Good,
+    /// Nothing at all is held against it, not even by checks that nobody believes: for requests
+    /// that have failed once.
+    Sure,
+    /// As `Good`, without trials.
+    Steady,
+    /// Put out for its failures.
+    Ejected,
+    /// Down, say the checks.
+    Down,
+}
+
+const FIRST: [Step; 3] = [Step::Good, Step::Ejected, Step::Down];
+const AGAIN: [Step; 4] = [Step::Sure, Step::Steady, Step::Ejected, Step::Down];
+
+impl Cluster {
+    /// Chooses an endpoint and counts the request there. `None` if all that could be chosen have as
+    /// many requests as they may have.
+    ///
+    /// # Errors
+    /// `NoAddress` if no name resolves, `NoEndpoint` if there is nobody left to try.
+    pub fn try_begin(&self, ask: &Ask) -> Result<Option<Begun>> {
+        let steps: &[Step] = if ask.tries.is_empty() { &FIRST } else { &AGAIN };
+        let mut is_full = false;
+        for step in steps {
+            match self.begin_at(*step, ask) {
+                Place::At(begun) => return Ok(Some(begun)),
+                Place::Full => is_full = true,
+                Place::Nobody => {}
+            }
+            // Rather wait for a good one than go to a bad one.
+            if is_full {
+                return Ok(None);
+            }
+        }
+        let any = self.endpoints.iter().any(|one| one.is_reachable());
+        Err(if any { Kind::NoEndpoint } else { Kind::NoAddress })
+    }
+
+    fn begin_at(&self, step: Step, ask: &Ask) -> Place {
+        let (now, micros) = (self.now(), self.micros());
+        if let Some(id) = ask.sticky.filter(|id| self.keeps(*id, ask, now)) {
+            return self.enter(id, micros).map_or(Place::Full, Place::At);
+        }
+        let mut is_full = false;
+        loop {
+            let may = |at: usize| self.is(step, at, now) && !ask.tries.contains(at);
+            let picked = if self.is_limited {
+                self.choose(&|at| may(at) && self.has_room(at), ask.key, micros)
+            } else {
+                self.choose(&may, ask.key, micros)
+            };
+            let Some(id) = picked else {
+                is_full |= self.is_limited && (0..self.endpoints.len()).any(may);
+                return if is_full { Place::Full } else { Place::Nobody };
+            };
+            let standing = self.standing.of(usize::from(id.0));
+            // Whoever comes second looks for another: now it is out again.
+            if step == Step::Good && standing.state(now) == State::Trial && !standing.claim(now) {
+                continue;
+            }
+            if let Some(begun) = self.enter(id, micros) {
+                return Place::At(begun);
+            }
+        }
+    }
+
+    /// A sticky client stays while its endpoint works, even where nobody new goes.
+    fn keeps(&self, id: EndpointId, ask: &Ask, now: Moment) -> bool {
+        let at = usize::from(id.0);
+        let one = &self.endpoints[at];
+        one.serves_old() && !ask.tries.contains(at) && self.standing.of(at).state(now) == State::In
+    }
+
+    /// Whether an endpoint is as good as a step demands.
+    #[inline]
+    fn is(&self, step: Step, at: usize, now: Moment) -> bool {
+        let one = &self.endpoints[at];
+        let standing = self.standing.of(at);
+        match step {
+            Step::Good => {
+                one.is_ready()
+                    && match standing.state(now) {
+                        State::In => true,
+                        State::Out => false,
+                        State::Trial => self.may_try(at, now),
+                    }
+            }
+            Step::Sure => {
+                one.is_ready()
+                    && one.verdict.get() != Verdict::Down
+                    && standing.state(now) == State::In
+            }
+            Step::Steady => one.is_ready() && standing.state(now) == State::In,
+            Step::Ejected => one.is_ready() && standing.why() != Why::Unreachable,
+            Step::Down => {
+                one.is_reachable()
+                    && !self.is_held(one)
+                    && one.takes_new()
+                    && standing.why() != Why::Unreachable
+            }
+        }
+    }
+
+    /// Checks and requests agree that it is dead: then checks find out that it is not, and requests
+    /// only try it in case the checks are wrong.
+    fn may_try(&self, at: usize, now: Moment) -> bool {
+        let standing = self.standing.of(at);
+        let is_dead =
+            self.endpoints[at].verdict.get() == Verdict::Down && standing.why() == Why::Unreachable;
+        !is_dead || now >= standing.until().after(self.model.resilience.passive.ejection_max)
+    }
+
+    #[inline]
+    fn choose(
+        &self,
+        eligible: &dyn Fn(usize) -> bool,
+        key: u64,
+        now: Micros,
+    ) -> Option<EndpointId> {
+        // Many clusters are one server: nothing to weigh up.
+        if self.endpoints.len() == 1 {
+            return eligible(0).then_some(EndpointId(0));
+        }
+        let (weights, loads) = (&*self.weights.borrow(), &self.shared.loads);
+        let view = View { weights, loads, eligible, now, key };
+        self.balancer.borrow_mut().pick(&view, &mut self.random.borrow_mut())
+    }
+
+    fn has_room(&self, at: usize) -> bool {
+        let most = self.model.endpoints[at].max_connections;
+        most.is_none_or(|most| self.shared.loads[at].in_flight() < most)
+    }
+
+    /// Counts a request at an endpoint, if there is room.
+    fn enter(&self, id: EndpointId, now: Micros) -> Option<Begun> {
+        let at = usize::from(id.0);
+        let load = &self.shared.loads[at];
+        let depth = match self.model.endpoints[at].max_connections {
+            None => load.begin(now),
+            Some(most) => load.begin_within(most, now)?,
+        };
+        Some(Begun { id, depth, at: now })
+    }
+
+    /// A request is over.
+    pub(super) fn leave(&self, id: EndpointId) {
+        self.shared.loads[usize::from(id.0)].end();
+        if self.is_limited {
+            self.made_room();
+        }
+    }
+}
+
+/// What became of one step.
+enum Place {
+    At(Begun),
+    /// There are some, and all are full.
+    Full,
+    Nobody,
+}
