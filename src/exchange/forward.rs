@@ -52,13 +52,15 @@ pub async fn run(
             return Err(Kind::TotalTimeout);
         }
         let fresh = held.is_some();
-        let flight = match held.take() {
-            Some(flight) => flight,
-            None => match admit(shard, cluster, &ask, route, down).await {
-                Ok(flight) => flight,
-                Err(kind) => return Err(last_fault.unwrap_or(kind)),
+        let begun = match held.take() {
+            Some(flight) => Ok(flight),
+            None => match cluster.begin(&ask) {
+                Ok(Some(flight)) => Ok(flight),
+                Ok(None) => Box::pin(wait(shard, cluster, &ask, route, down)).await,
+                Err(kind) => Err(kind),
             },
         };
+        let flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
         let id = flight.id;
         record.endpoint = Some(id);
         record.attempts = record.attempts.saturating_add(1);
@@ -96,17 +98,17 @@ pub async fn run(
     }
 }
 
-/// An endpoint with room. Who has waited for it and is gone does not reach it (RELIABILITY H05): a
+/// Waits for an endpoint with room. Who is gone by then does not reach it (RELIABILITY H05): a
 /// client that ended its side while it waited is taken to be gone.
-async fn admit<'a>(
+async fn wait<'a>(
     shard: &Shard,
     cluster: &'a Cluster,
     ask: &Ask,
     route: &Route,
     down: &Downstream<'_>,
 ) -> Result<Flight<'a>> {
-    let flight = cluster.begin(ask, route.priority, shard.now()).await?;
-    if flight.has_waited && down.stream.is_hung_up() {
+    let flight = cluster.begin_later(ask, route.priority, shard.now()).await?;
+    if down.stream.is_hung_up() {
         return Err(Kind::ClientGone);
     }
     Ok(flight)

@@ -60,9 +60,10 @@ impl Hop<'_> {
     /// When the head of the answer must have come, counted from now.
     #[must_use]
     pub fn first_byte_by(&self) -> Moment {
-        let patience = self.route.timeouts.first_byte;
-        let tried = self.target.cluster.model.resilience.retry.try_timeout;
-        let patience = if tried < patience && self.is_impatient() { tried } else { patience };
+        let mut patience = self.route.timeouts.first_byte;
+        if self.target.cluster.is_impatient && self.is_impatient() {
+            patience = self.target.cluster.model.resilience.retry.try_timeout;
+        }
         self.shard.now().after(patience).min(self.target.total_by)
     }
 
@@ -70,8 +71,8 @@ impl Hop<'_> {
     #[must_use]
     pub fn is_impatient(&self) -> bool {
         let policy = &self.target.cluster.model.resilience.retry;
-        policy.try_timeout < self.route.timeouts.first_byte
-            && policy.on.timeout
+        self.target.cluster.is_impatient
+            && policy.try_timeout < self.route.timeouts.first_byte
             && self.may_repeat()
     }
 

@@ -56,7 +56,19 @@ impl Cluster {
     ///
     /// # Errors
     /// `NoAddress` if no name resolves, `NoEndpoint` if there is nobody left to try.
+    #[inline]
     pub fn try_begin(&self, ask: &Ask) -> Result<Option<Begun>> {
+        // Many clusters are one server that works: nothing to weigh up.
+        let is_plain = self.endpoints.len() == 1 && !self.is_limited && ask.tries.is_empty();
+        if is_plain && self.endpoints[0].is_ready() && !self.standing.of(0).is_out() {
+            let at = self.micros();
+            let depth = self.shared.loads[0].begin(at);
+            return Ok(Some(Begun { id: EndpointId(0), depth, at }));
+        }
+        self.step_by_step(ask)
+    }
+
+    fn step_by_step(&self, ask: &Ask) -> Result<Option<Begun>> {
         let steps: &[Step] = if ask.tries.is_empty() { &FIRST } else { &AGAIN };
         let mut is_full = false;
         for step in steps {
@@ -155,7 +167,6 @@ impl Cluster {
         key: u64,
         now: Micros,
     ) -> Option<EndpointId> {
-        // Many clusters are one server: nothing to weigh up.
         if self.endpoints.len() == 1 {
             return eligible(0).then_some(EndpointId(0));
         }

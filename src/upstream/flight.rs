@@ -12,33 +12,43 @@ use crate::config::resilience::Priority;
 pub struct Flight<'a> {
     cluster: &'a Cluster,
     pub id: EndpointId,
-    /// It was in the queue before.
-    pub has_waited: bool,
     depth: u32,
     began: Micros,
 }
 
 impl Cluster {
-    /// Chooses an endpoint, and waits for room if there must be some.
+    /// Chooses an endpoint; `None` if there is no room, or others wait for some.
+    ///
+    /// # Errors
+    /// There is nobody to send it to.
+    #[inline]
+    pub fn begin(&self, ask: &Ask) -> Result<Option<Flight<'_>>> {
+        if self.is_limited && self.lobby.is_busy() {
+            return Ok(None);
+        }
+        let begun = self.try_begin(ask)?;
+        Ok(begun.map(|begun| self.flight(begun)))
+    }
+
+    /// Chooses an endpoint when there is room.
     ///
     /// # Errors
     /// There is nobody to send it to, or no room in time.
-    pub async fn begin(&self, ask: &Ask, priority: Priority, now: Moment) -> Result<Flight<'_>> {
-        // Nobody overtakes those who wait.
-        if !self.lobby.is_busy()
-            && let Some(begun) = self.try_begin(ask)?
-        {
-            return Ok(self.flight(begun, false));
-        }
-        let begun = Box::pin(self.wait(*ask, priority, now)).await?;
-        Ok(self.flight(begun, true))
+    pub async fn begin_later(
+        &self,
+        ask: &Ask,
+        priority: Priority,
+        now: Moment,
+    ) -> Result<Flight<'_>> {
+        let begun = self.wait(*ask, priority, now).await?;
+        Ok(self.flight(begun))
     }
 
     /// What was begun lasts until the flight is dropped.
     #[must_use]
-    pub fn flight(&self, begun: Begun, has_waited: bool) -> Flight<'_> {
+    pub fn flight(&self, begun: Begun) -> Flight<'_> {
         let Begun { id, depth, at: began } = begun;
-        Flight { cluster: self, id, has_waited, depth, began }
+        Flight { cluster: self, id, depth, began }
     }
 }
 

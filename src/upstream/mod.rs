@@ -14,6 +14,7 @@ pub mod retry;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::balance::load::Micros;
 use crate::balance::{Balancer, Shared, build, slow_start};
@@ -51,6 +52,8 @@ pub struct Cluster {
     /// Some endpoint may have only so many requests at a time.
     is_limited: bool,
     lobby: Lobby,
+    /// Tries have a time of their own.
+    pub is_impatient: bool,
     budget: Cell<Budget>,
     random: RefCell<Random>,
     now: Cell<Moment>,
@@ -80,6 +83,8 @@ impl Cluster {
             standing: Arc::clone(&common.health),
             is_limited: model.endpoints.iter().any(|one| one.max_connections.is_some()),
             lobby: Lobby::new(shard, Arc::clone(&common.turns), model.resilience.queue),
+            is_impatient: model.resilience.retry.on.timeout
+                && model.resilience.retry.try_timeout != Duration::MAX,
             budget: Cell::new(Budget::new(model.resilience.retry.budget)),
             random: RefCell::new(Random::new(seed)),
             now: Cell::default(),
@@ -92,8 +97,8 @@ impl Cluster {
     /// What is known of a request when an endpoint is chosen for it.
     #[must_use]
     pub fn ask(&self, head: &RequestHead, client: IpAddr) -> Ask {
-        let random = &mut self.random.borrow_mut();
-        let key = self.model.hash.as_ref().map_or(0, |on| key::of(on, head, client, random));
+        let Some(on) = &self.model.hash else { return Ask::default() };
+        let key = key::of(on, head, client, &mut self.random.borrow_mut());
         Ask { key, ..Ask::default() }
     }
 
