@@ -1,6 +1,8 @@
 //! Opens listeners and starts workers, and starts a worker again whose thread has died.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use crate::shard::Plan;
 use crate::shard::command::{Command, Report};
 use crate::upstream::Common;
 use crate::upstream::lobby::Turns;
+use crate::upstream::sticky::Seal;
 use crate::worker::{self, Setup};
 
 /// How long the end waits for an access log that is not read.
@@ -92,7 +95,7 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
     let ids = (0..config.listeners.len()).filter_map(|at| u16::try_from(at).ok());
     let plan = Plan {
         routers: ids.map(|id| Router::new(&config, ListenerId(id))).collect(),
-        common: config.clusters.iter().map(|one| common(one, &bells)).collect(),
+        common: config.clusters.iter().map(|one| common(one, &bells)).collect::<Result<_, _>>()?,
         bells,
         name: name.into_boxed_str(),
         shards: cores.len(),
@@ -118,12 +121,18 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
     Ok(workers)
 }
 
-fn common(cluster: &Cluster, bells: &Arc<[Bell]>) -> Common {
-    Common {
+fn common(cluster: &Cluster, bells: &Arc<[Bell]>) -> Result<Common, String> {
+    let mut key = [0; 32];
+    if cluster.sticky.as_ref().is_some_and(|sticky| sticky.key.is_none()) {
+        let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut key));
+        random.map_err(|error| format!("no key for sticky cookies: /dev/urandom: {error}"))?;
+    }
+    Ok(Common {
         balance: Shared::new(cluster),
         health: Arc::new(Table::new(cluster.endpoints.len())),
         turns: Arc::new(Turns::new(Arc::clone(bells))),
-    }
+        seal: Seal::new(cluster, &key).map(Arc::new),
+    })
 }
 
 /// What this machine has against a configuration that is good in itself: a core that is not there,

@@ -46,7 +46,7 @@ pub async fn run(
     let mut last_fault = None;
     let mut held: Option<Flight<'_>> = None;
     cluster.pay_in();
-    let mut ask = cluster.ask(&work.request, record.client);
+    let mut ask = cluster.ask(&work.request, record.client, shard.wall());
     loop {
         if shard.now() >= total_by {
             return Err(Kind::TotalTimeout);
@@ -81,7 +81,8 @@ pub async fn run(
         let was_pooled = attempt.was_pooled;
         record.reused = was_pooled;
         shard.count(|counters| if was_pooled { counters.reuses += 1 } else { counters.dials += 1 });
-        let target = Target { cluster, id, tries: &ask.tries, total_by };
+        let is_secure = down.client.is_secure;
+        let target = Target { cluster, id, ask: &ask, total_by, is_secure };
         match once(shard, route, target, attempt, work, down).await {
             Ok(()) => {
                 cluster.answered(id, down.answer.status.get());

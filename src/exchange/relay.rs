@@ -17,7 +17,7 @@ use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
 use crate::route::rewrite;
 use crate::shard::Shard;
-use crate::upstream::retry::Tries;
+use crate::upstream::choose::Ask;
 use crate::upstream::{Cluster, http1};
 use crate::wire::http1::reuse::peer_keeps;
 use crate::wire::http1::upgrade;
@@ -42,9 +42,10 @@ pub struct Hop<'a> {
 pub struct Target<'a> {
     pub cluster: &'a Cluster,
     pub id: EndpointId,
-    /// Those before it.
-    pub tries: &'a Tries,
+    pub ask: &'a Ask,
     pub total_by: Moment,
+    /// The client came by TLS.
+    pub is_secure: bool,
 }
 
 /// How a response ended.
@@ -78,7 +79,7 @@ impl Hop<'_> {
 
     /// The request could go to somebody else instead.
     fn may_repeat(&self) -> bool {
-        let Target { cluster, id, tries, .. } = self.target;
+        let Target { cluster, id, ask: Ask { tries, .. }, .. } = self.target;
         self.request.method.is_idempotent()
             && self.request.framing.is_empty()
             && tries.has_left(&cluster.model.resilience.retry)
@@ -189,6 +190,10 @@ pub async fn response(
     }
     rewrite::fields(&mut response.fields, &hop.route.response_headers);
     let shard = hop.shard;
+    let Target { cluster, id, ask, is_secure, .. } = hop.target;
+    if let Some(cookie) = cluster.cookie(ask, id, shard.wall(), is_secure) {
+        response.fields.push(b"Set-Cookie", cookie.as_bytes());
+    }
     let idle = hop.route.timeouts.body_idle;
     let framing = framing_for(hop.request.version, response.framing);
     let pace = Pace { idle, total_by: hop.target.total_by, rate: 0 };

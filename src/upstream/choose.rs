@@ -3,6 +3,7 @@
 
 use super::Cluster;
 use super::retry::Tries;
+use super::sticky::Stuck;
 use crate::balance::View;
 use crate::balance::load::Micros;
 use crate::base::clock::Moment;
@@ -16,8 +17,8 @@ use crate::health::passive::{State, Why};
 pub struct Ask {
     /// What the balancer hashes.
     pub key: u64,
-    /// The endpoint that a cookie names.
-    pub sticky: Option<EndpointId>,
+    /// What a sealed cookie says.
+    pub stuck: Stuck,
     pub tries: Tries,
 }
 
@@ -88,7 +89,7 @@ impl Cluster {
 
     fn begin_at(&self, step: Step, ask: &Ask) -> Place {
         let (now, micros) = (self.now(), self.micros());
-        if let Some(id) = ask.sticky.filter(|id| self.keeps(*id, ask, now)) {
+        if let Some(id) = ask.stuck.to.filter(|id| self.keeps(*id, ask, now)) {
             return self.enter(id, micros).map_or(Place::Full, Place::At);
         }
         let mut is_full = false;

@@ -10,6 +10,7 @@ pub mod key;
 pub mod lobby;
 pub mod pool;
 pub mod retry;
+pub mod sticky;
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -29,6 +30,7 @@ use crate::message::head::RequestHead;
 use choose::Ask;
 use endpoint::{Duty, Endpoint};
 use lobby::{Lobby, Turns};
+use sticky::Seal;
 
 /// What the shards share of a cluster.
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub struct Common {
     /// What passive checks think.
     pub health: Arc<Table>,
     pub turns: Arc<Turns>,
+    /// Seals cookies, if clients stick to endpoints.
+    pub seal: Option<Arc<Seal>>,
 }
 
 /// One shard's view of a cluster.
@@ -52,6 +56,7 @@ pub struct Cluster {
     /// Some endpoint may have only so many requests at a time.
     is_limited: bool,
     lobby: Lobby,
+    seal: Option<Arc<Seal>>,
     /// Tries have a time of their own.
     pub is_impatient: bool,
     budget: Cell<Budget>,
@@ -82,6 +87,7 @@ impl Cluster {
             shared: Arc::clone(&common.balance),
             standing: Arc::clone(&common.health),
             is_limited: model.endpoints.iter().any(|one| one.max_connections.is_some()),
+            seal: common.seal.clone(),
             lobby: Lobby::new(shard, Arc::clone(&common.turns), model.resilience.queue),
             is_impatient: model.resilience.retry.on.timeout
                 && model.resilience.retry.try_timeout != Duration::MAX,
@@ -94,12 +100,25 @@ impl Cluster {
         cluster
     }
 
-    /// What is known of a request when an endpoint is chosen for it.
+    /// What is known of a request when an endpoint is chosen for it. `wall` is in milliseconds
+    /// since 1970.
     #[must_use]
-    pub fn ask(&self, head: &RequestHead, client: IpAddr) -> Ask {
-        let Some(on) = &self.model.hash else { return Ask::default() };
-        let key = key::of(on, head, client, &mut self.random.borrow_mut());
-        Ask { key, ..Ask::default() }
+    pub fn ask(&self, head: &RequestHead, client: IpAddr, wall: u64) -> Ask {
+        let mut ask = Ask::default();
+        if let Some(on) = &self.model.hash {
+            ask.key = key::of(on, head, client, &mut self.random.borrow_mut());
+        }
+        if let Some(seal) = &self.seal {
+            ask.stuck = seal.open(head, wall / 1000);
+        }
+        ask
+    }
+
+    /// The value of Set-Cookie that a client gets, if it needs one.
+    #[must_use]
+    pub fn cookie(&self, ask: &Ask, id: EndpointId, wall: u64, is_secure: bool) -> Option<String> {
+        let seal = self.seal.as_ref()?;
+        seal.cookie(ask.stuck, id, wall / 1000, is_secure, &mut self.random.borrow_mut())
     }
 
     /// An endpoint by its id.
