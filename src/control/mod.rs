@@ -163,10 +163,12 @@ fn drain(mut workers: Workers, signals: &Receiver<Signal>) -> Result<(), String>
 }
 
 fn summary(counters: &Counters, cut: usize) {
-    let Counters { connections, exchanges, failures, dials, reuses, .. } = counters;
+    let Counters { connections, exchanges, failures, dials, reuses, retries, .. } = counters;
+    let not_dialled = counters.dial_failures;
     notice::note(format_args!(
         "served {exchanges} requests on {connections} connections, {failures} failed; upstream: \
-         {dials} connections opened, {reuses} reused; {cut} cut off at the end"
+         {dials} connections opened, {not_dialled} dials failed, {reuses} reused, {retries} requests sent \
+         again; {cut} cut off at the end"
     ));
     if counters.panics > 0 {
         notice::warn(format_args!("{} connections panicked", counters.panics));

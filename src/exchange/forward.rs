@@ -62,8 +62,7 @@ pub async fn run(
         };
         let flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
         let id = flight.id;
-        record.endpoint = Some(id);
-        record.attempts = record.attempts.saturating_add(1);
+        record.try_at(id);
         let needs = Needs {
             sweep: &shard.sweep,
             now: shard.now(),
@@ -74,6 +73,7 @@ pub async fn run(
         let attempt = match attempt::open(cluster, id, needs).await {
             Ok(attempt) => attempt,
             Err(kind) => {
+                shard.count(|counters| counters.dial_failures += 1);
                 last_fault = Some(not_connected(cluster, id, kind, &mut ask.tries)?);
                 continue;
             }
@@ -92,6 +92,7 @@ pub async fn run(
             Err(failure) => {
                 let method = work.request.method;
                 let is_same = retry(cluster, id, &failure, method, &mut ask.tries)?;
+                shard.count(|counters| counters.retries += 1);
                 held = is_same.then_some(flight);
                 last_fault = Some(failure.kind);
             }

@@ -13,6 +13,10 @@ pub struct Counters {
     pub failures: u64,
     /// Connections to endpoints that were dialled.
     pub dials: u64,
+    /// Connections to endpoints that could not be opened.
+    pub dial_failures: u64,
+    /// Requests that were sent again.
+    pub retries: u64,
     /// Exchanges on a pooled connection.
     pub reuses: u64,
     /// Connection tasks that panicked.
@@ -31,6 +35,8 @@ impl Counters {
         self.exchanges += other.exchanges;
         self.failures += other.failures;
         self.dials += other.dials;
+        self.dial_failures += other.dial_failures;
+        self.retries += other.retries;
         self.reuses += other.reuses;
         self.panics += other.panics;
         self.accept_errors += other.accept_errors;

@@ -40,6 +40,12 @@ pub struct Record {
 }
 
 impl Record {
+    /// One more try, at this endpoint.
+    pub fn try_at(&mut self, endpoint: EndpointId) {
+        self.endpoint = Some(endpoint);
+        self.attempts = self.attempts.saturating_add(1);
+    }
+
     /// Begins.
     #[must_use]
     pub fn open(client: IpAddr, started: Duration) -> Self {

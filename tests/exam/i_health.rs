@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::Row;
-use crate::support::{Does, Driver, Link, Origin, Proxy, until};
+use crate::support::{Does, Driver, Link, Origin, Proxy, cluster, until};
 
 pub fn rows() -> Vec<Row> {
     vec![
@@ -26,18 +26,6 @@ pub fn rows() -> Vec<Row> {
 fn server(driver: Driver) -> Proxy {
     let config = "[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\nrespond = { status = 200, body = \"x\" }\n";
     Proxy::run(driver, config, &[], None)
-}
-
-/// A cluster of these addresses; `more` are lines of it.
-fn cluster(addresses: &[std::net::SocketAddr], more: &str) -> String {
-    let mut text = format!(
-        "[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\ncluster = \"app\"\n[[cluster]]\n\
-         name = \"app\"\n{more}\n"
-    );
-    for address in addresses {
-        text += &format!("[[cluster.endpoint]]\naddress = \"{address}\"\n");
-    }
-    text
 }
 
 const CHECKED: &str =

@@ -5,6 +5,8 @@ mod b_responses;
 mod c_forwarding;
 mod d_pool;
 mod f_slow;
+mod g_upstream;
+mod h_overload;
 mod i_health;
 
 use crate::Row;
@@ -16,6 +18,8 @@ pub fn rows() -> Vec<Row> {
     rows.extend(c_forwarding::rows());
     rows.extend(d_pool::rows());
     rows.extend(f_slow::rows());
+    rows.extend(g_upstream::rows());
+    rows.extend(h_overload::rows());
     rows.extend(i_health::rows());
     rows
 }

@@ -4,6 +4,7 @@ pub mod client;
 pub mod origin;
 pub mod proxy;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use client::{Client, End, Reply};
@@ -50,4 +51,22 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+/// A cluster of these addresses; `more` are lines of it.
+pub fn cluster(addresses: &[SocketAddr], more: &str) -> String {
+    let mut text = format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\ncluster = \"app\"\n[[cluster]]\n\
+         name = \"app\"\n{more}\n"
+    );
+    for address in addresses {
+        text += &format!("[[cluster.endpoint]]\naddress = \"{address}\"\n");
+    }
+    text
+}
+
+/// An address where nobody listens, now.
+pub fn nobody() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
 }
