@@ -6,17 +6,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::Row;
-use crate::support::{Does, Driver, Link, Origin, Proxy, cluster, until};
+use crate::support::{Client, Does, Driver, Link, Origin, Proxy, cluster, until};
+use millrace::control::orders::Order;
+use millrace::net::signal::Signal;
+use millrace::upstream::endpoint::Duty;
 
 pub fn rows() -> Vec<Row> {
     vec![
         ("i01_killed_under_load", i01_killed_under_load),
         ("i02_stopped_gets_nothing", i02_stopped_gets_nothing),
         ("i03_passive_ejection_and_one_trial", i03_passive_ejection_and_one_trial),
+        ("i04_a_flapping_endpoint", i04_a_flapping_endpoint),
         ("i05_checks_that_must_fail", i05_checks_that_must_fail),
         ("i06_all_down_is_panic", i06_all_down_is_panic),
         ("i07_port_host_and_path_of_a_check", i07_port_host_and_path_of_a_check),
         ("i08_one_probe_for_all_cores", i08_one_probe_for_all_cores),
+        ("i10_drained_and_back_by_order", i10_drained_and_back_by_order),
         ("i11_one_of_ten_leaves_the_ring", i11_one_of_ten_leaves_the_ring),
         ("i12_every_core_sees_a_change", i12_every_core_sees_a_change),
     ]
@@ -118,6 +123,38 @@ fn i03_passive_ejection_and_one_trial(driver: Driver) {
         proxy.get("/");
         flaky.requests().len() > 20
     });
+}
+
+/// Up and down within a second: fewer changes than it has moods, and none that a client sees.
+fn i04_a_flapping_endpoint(driver: Driver) {
+    let begun = Instant::now();
+    let flaps = Origin::scripted(move |request, link| {
+        let is_bad = begun.elapsed().as_millis() % 1000 < 500;
+        if is_bad && request.path() == "/up" {
+            link.send("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+        } else if is_bad {
+            return Does::Reset;
+        }
+        Does::Keep
+    });
+    let good = Origin::echo();
+    let more = "health = { path = \"/up\", interval = \"200ms\", timeout = \"100ms\", rise = 4, fall = 4 }";
+    let proxy = Proxy::run(driver, &cluster(&[flaps.address, good.address], more), &[], None);
+    let mut client = proxy.connect();
+    let mut asked = 0;
+    while begun.elapsed() < Duration::from_secs(6) {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.reply().status, 200);
+        asked += 1;
+    }
+    assert!(asked > 100);
+    let log = proxy.log();
+    // Four bad checks in doubt take 80 ms, four good ones while down 400 ms: a change a phase at most.
+    let changes = log.matches("is down").count() + log.matches("is up again").count();
+    assert!(changes <= 13, "{changes} changes in 6 s: {log}");
+    // Passive ejections last longer each time, and what is out by checks is not put out as well.
+    let outs = log.matches("is put out").count();
+    assert!(outs <= 6, "{outs} ejections in 6 s: {log}");
 }
 
 /// Late, wrong status, wrong body, garbage, drip, endless: each of them is down, and why is said.
@@ -257,6 +294,114 @@ fn i12_every_core_sees_a_change(driver: Driver) {
     assert!(asked("/after") > 0);
 }
 const KEYS: usize = 500;
+
+/// Drained, down and ready again by order, under load: nobody sees an error, and who sticks to an
+/// endpoint stays while it drains and moves when it is down.
+fn i10_drained_and_back_by_order(driver: Driver) {
+    let origins: Vec<Origin> = (0..2).map(named).collect();
+    let addresses: Vec<_> = origins.iter().map(|origin| origin.address).collect();
+    let more = "sticky = { cookie = \"stay\" }\nslow_start = { duration = \"0s\" }\n\
+                health = { type = \"off\" }";
+    let running = Running::start(driver, &cluster(&addresses, more));
+    let order = |duty| running.order("app", &addresses[0].to_string(), duty);
+    let is_over = AtomicBool::new(false);
+    let asked = AtomicUsize::new(0);
+    let ask = |client: &mut Client, cookie: &str| {
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n"));
+        let reply = client.reply();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        asked.fetch_add(1, SeqCst);
+        reply
+    };
+    // A client of the first endpoint.
+    let mut sticky = Client::connect(running.address);
+    let cookie = loop {
+        let reply = ask(&mut sticky, "");
+        if reply.body == b"0" {
+            break reply.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = Client::connect(running.address);
+                while !is_over.load(SeqCst) {
+                    ask(&mut client, "");
+                }
+            });
+        }
+        let quiet = |path: &str| {
+            // What was under way when the order came is over after a moment.
+            std::thread::park_timeout(Duration::from_millis(100));
+            let before = origins[0].requests().len();
+            let until_then = asked.load(SeqCst) + 200;
+            until("more load", || asked.load(SeqCst) > until_then);
+            assert_eq!(origins[0].requests().len(), before, "{path}");
+        };
+        order(Duty::Drain).unwrap();
+        quiet("drained, and asked by somebody new");
+        for _ in 0..5 {
+            let reply = ask(&mut sticky, &cookie);
+            assert_eq!((reply.body, reply.head.contains("Set-Cookie")), (b"0".to_vec(), false));
+        }
+        order(Duty::Down).unwrap();
+        quiet("down, and asked");
+        let moved = ask(&mut sticky, &cookie);
+        assert_eq!(moved.body, b"1");
+        assert!(moved.head.contains("Set-Cookie: stay="), "{}", moved.head);
+        order(Duty::Ready).unwrap();
+        let before = origins[0].requests().len();
+        until("it to be used again", || origins[0].requests().len() > before + 50);
+        is_over.store(true, SeqCst);
+    });
+    assert_eq!(order(Duty::Drain), Ok(()));
+    let unknown = running.order("app", "127.0.0.1:1", Duty::Drain);
+    assert!(unknown.unwrap_err().contains("has no endpoint 127.0.0.1:1"));
+    assert!(running.order("ap", "x", Duty::Down).unwrap_err().contains("no cluster"));
+}
+
+/// The proxy in this very process: orders have no way in from outside yet.
+struct Running {
+    address: std::net::SocketAddr,
+    signals: crossbeam_channel::Sender<Signal>,
+    orders: crossbeam_channel::Sender<Order>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(driver: Driver, config: &str) -> Self {
+        let mut config = millrace::control::load::check("test", config).config.unwrap();
+        config.server.cores = millrace::config::model::Cores::First(1);
+        config.server.driver = match driver {
+            Driver::IoUring => millrace::config::model::Driver::IoUring,
+            Driver::Epoll => millrace::config::model::Driver::Epoll,
+        };
+        let (signals, heard) = crossbeam_channel::unbounded();
+        let (orders, taken) = crossbeam_channel::unbounded();
+        let (tell, ready) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let _ = millrace::control::run(config, &heard, &taken, |ready| {
+                tell.send(ready.listeners[0].1).unwrap();
+            });
+        });
+        let address = ready.recv_timeout(crate::support::PATIENCE).unwrap();
+        Self { address, signals, orders, thread: Some(thread) }
+    }
+
+    fn order(&self, cluster: &str, endpoint: &str, duty: Duty) -> Result<(), String> {
+        let (reply, result) = crossbeam_channel::bounded(1);
+        let (cluster, endpoint) = (cluster.to_owned(), endpoint.to_owned());
+        self.orders.send(Order { cluster, endpoint, duty, reply }).unwrap();
+        result.recv().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.signals.send(Signal::Terminate);
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
 
 /// Hashing by a header: one of ten endpoints goes, its keys move and (by rendezvous) no other, and
 /// the map is the old one when it is back. Shares to the percent are the simulation's.
