@@ -11,6 +11,9 @@ pub type Micros = u64;
 /// make even endpoints look uneven.
 const SHARE: u64 = 64;
 
+/// After so many microseconds without a request, an endpoint counts as twice as fast as it was.
+const FORGOTTEN: Micros = 10_000_000;
+
 /// With so few under way, a request hardly waits for another.
 const ALONE: u32 = 2;
 
@@ -76,17 +79,18 @@ impl Load {
 
     /// Nanoseconds until one more request would be answered: what each takes, times those that
     /// would then be under way. An endpoint that completes nothing is at least as slow as it has
-    /// been silent, so that a frozen one is left alone after a moment. Zero if nothing is known.
+    /// been silent, so that a frozen one is left alone after a moment. What is known of one that has
+    /// nothing to do fades, so that one that was slow is tried again. Zero if nothing is known.
     #[must_use]
     #[inline]
     pub fn expected(&self, now: Micros) -> u64 {
         let in_flight = u64::from(self.in_flight());
         let queue = self.each.get().saturating_mul(in_flight + 1);
         let expected = queue.max(self.alone.get());
-        if in_flight == 0 {
-            return expected;
-        }
         let silent = now.saturating_sub(self.progress.load(Relaxed));
+        if in_flight == 0 {
+            return expected >> (silent / FORGOTTEN).min(32);
+        }
         expected.max(silent.saturating_mul(1000))
     }
 }
@@ -136,10 +140,7 @@ mod tests {
         load.sample(2000, 1000, depth);
         assert_eq!(load.expected(900_000_000), (900_000_000 - 2000) * 1000);
         load.end();
-        assert_eq!(
-            load.expected(900_000_000),
-            1_000_000,
-            "it took a millisecond, and nothing waits"
-        );
+        assert_eq!(load.expected(3000), 1_000_000, "it took a millisecond, and nothing waits");
+        assert_eq!(load.expected(30_003_000), 125_000, "that was half a minute ago");
     }
 }

@@ -109,7 +109,7 @@ async fn wait<'a>(
     route: &Route,
     down: &Downstream<'_>,
 ) -> Result<Flight<'a>> {
-    let flight = cluster.begin_later(ask, route.priority, shard.now()).await?;
+    let flight = cluster.begin_later(*ask, route.priority, shard.now()).await?;
     if down.stream.is_hung_up() {
         return Err(Kind::ClientGone);
     }

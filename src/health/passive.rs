@@ -122,7 +122,11 @@ impl Standing {
     /// costs nothing; one that is silent costs a request its patience, and waits twice as long each
     /// time. Never capped: there is nobody to talk to.
     pub fn unreachable(&self, now: Moment, is_silent: bool, policy: &Passive) {
-        self.on_trial.store(false, Relaxed);
+        let was_on_trial = self.on_trial.swap(false, Relaxed);
+        if self.why() == Why::Unreachable && !was_on_trial {
+            // It was on its way when the first one failed: this says nothing new.
+            return;
+        }
         if is_silent {
             self.eject(now, Why::Unreachable, policy);
             return;
@@ -260,6 +264,8 @@ mod tests {
         let silent = Standing::default();
         let mut waits = Vec::new();
         for _ in 0..8 {
+            silent.unreachable(now, true, &POLICY);
+            // Those that were on their way as well.
             silent.unreachable(now, true, &POLICY);
             waits.push(silent.until().since(now).as_secs());
             now = silent.until();

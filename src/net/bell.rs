@@ -40,6 +40,12 @@ impl Bell {
         }
     }
 
+    /// Whether it rang since the last time, for those who look now and then instead of listening.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        self.is_rung.swap(false, Ordering::AcqRel)
+    }
+
     /// Listens, on this thread.
     ///
     /// # Errors

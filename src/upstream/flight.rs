@@ -36,11 +36,11 @@ impl Cluster {
     /// There is nobody to send it to, or no room in time.
     pub async fn begin_later(
         &self,
-        ask: &Ask,
+        ask: Ask,
         priority: Priority,
         now: Moment,
     ) -> Result<Flight<'_>> {
-        let begun = self.wait(*ask, priority, now).await?;
+        let begun = self.wait(ask, priority, now).await?;
         Ok(self.flight(begun))
     }
 

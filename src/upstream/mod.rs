@@ -139,6 +139,8 @@ impl Cluster {
     pub fn tick(&self, now: Moment) {
         self.now.set(now);
         self.lobby.expire(now);
+        // Whoever has come back in the meantime has room.
+        self.grant();
         for (at, one) in self.endpoints.iter().enumerate() {
             if let Some(count) = one.take_count() {
                 self.standing.count(at, count);

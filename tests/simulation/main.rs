@@ -11,7 +11,9 @@
 
 mod balancing;
 mod queues;
+mod states;
 
 fn main() {
+    states::run(10_000);
     balancing::table();
 }
