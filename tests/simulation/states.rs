@@ -258,6 +258,14 @@ impl<'a> Life<'a> {
             Event::Done(number) => self.done(number),
             Event::Tick => {
                 self.clusters.iter().for_each(|cluster| cluster.tick(Moment(self.now)));
+                // Some who wait go, and some of those have just been let in without knowing it.
+                let waits = self.exchanges.iter().filter(|(_, one)| one.waits.is_some());
+                let waits = waits.map(|(number, _)| *number).collect::<Vec<_>>();
+                for number in waits {
+                    if self.random.below(4) == 0 {
+                        self.exchanges.remove(&number);
+                    }
+                }
                 if self.now.is_multiple_of(1000) {
                     // Pools throw out what its endpoint has closed.
                     self.idle.retain(|_, (_, is_closed)| !*is_closed);
