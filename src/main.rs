@@ -68,8 +68,12 @@ fn run_demo(arguments: &Demo) -> ExitCode {
          \x20 curl -i -d hello {url}/echo             # what you send comes back\n\
          \x20 curl -N '{url}/sse?n=5&ms=500'          # events, as they happen\n\
          Also: /slow?ms=  /bytes?n=  /chunked  /status/404  /ws\n\n\
+         Stop one of the three, and see that nobody notices:\n\
+         \x20 while sleep 0.1; do curl -s -o /dev/null -w '%{{http_code}} ' {url}/; done\n\
+         \x20 curl 'http://{}/stop?s=10'      # in a third terminal: gone for 10 s, then back\n\n\
          This is what runs (save it, edit it, `millrace run --config FILE`):\n\n{text}\n\
-         Ctrl-C ends it.\n"
+         Ctrl-C ends it.\n",
+        origins[0]
     );
     run(load::check("(demo)", &text), &arguments.how, &signals, &hint)
 }

@@ -11,6 +11,7 @@ mod config_example;
 mod differential;
 mod exam;
 mod layers;
+mod resilience;
 mod support;
 
 use std::collections::BTreeMap;
@@ -47,6 +48,7 @@ fn main() {
         let exam = exam::rows().into_iter().map(|row| trial(row, driver, true));
         trials.extend(exam);
         trials.extend(behaviour::rows().into_iter().map(|row| trial(row, driver, false)));
+        trials.extend(resilience::rows().into_iter().map(|row| trial(row, driver, false)));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     let score = SCORE.lock().unwrap();

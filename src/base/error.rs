@@ -53,6 +53,7 @@ pub enum Kind {
     TooManyConnections,
     QueueFull,
     QueueTimeout,
+    Overloaded,
     Internal,
     // === the upstream ===
     ConnectRefused,
@@ -199,6 +200,12 @@ impl Kind {
                 "connection_limit_reached",
                 "queue_timeout",
                 "All servers are busy. Try again later.",
+            ),
+            Self::Overloaded => ours(
+                503,
+                "proxy_internal_error",
+                "overloaded",
+                "The proxy is overloaded. Try again later.",
             ),
             Self::Internal => {
                 ours(500, "proxy_internal_error", "internal", "The proxy made a mistake.")

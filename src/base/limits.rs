@@ -63,6 +63,8 @@ pub const LINGER_BYTES: u64 = 1024 * 1024;
 
 /// Tries at an upstream for one exchange, the first included.
 pub const ATTEMPTS_MAX: usize = 4;
+/// Idle client connections that are ended ten times a second while memory is short.
+pub const ENDED_IN_NEED: usize = 64;
 /// Highest value of `queue.max`.
 pub const QUEUE_MAX: u64 = 65_536;
 /// Octets of the answer to a health check that are looked at.

@@ -131,6 +131,7 @@ fn read_limits(mut table: Table<'_>) -> (Limits, HeadLimits) {
         connections: count(&mut table, "connections", many).unwrap_or(defaults.connections),
         connections_per_client: count(&mut table, "connections_per_client", many)
             .unwrap_or(defaults.connections_per_client),
+        memory: size_or_none(&mut table, "memory").flatten().unwrap_or(defaults.memory),
         requests_per_connection: table
             .number("requests_per_connection", 1..u64::MAX)
             .unwrap_or(defaults.requests_per_connection),
@@ -149,7 +150,11 @@ fn body_rate(text: &str) -> Result<u64, String> {
 
 /// `body = "10MiB"` or `"none"`.
 pub(super) fn body_limit(table: &mut Table<'_>) -> Option<Option<u64>> {
-    table.parsed("body", |text| match text {
+    size_or_none(table, "body")
+}
+
+fn size_or_none(table: &mut Table<'_>, key: &'static str) -> Option<Option<u64>> {
+    table.parsed(key, |text| match text {
         "none" => Ok(None),
         _ => units::size(text).map(Some),
     })

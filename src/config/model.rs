@@ -95,6 +95,8 @@ pub struct Limits {
     pub connections: usize,
     /// Client connections from one address.
     pub connections_per_client: usize,
+    /// Octets of memory that the process may take. Zero for no bound.
+    pub memory: u64,
     /// Requests on one connection.
     pub requests_per_connection: u64,
     /// Age of a connection after which it is asked to end.
@@ -442,6 +444,7 @@ impl Default for Limits {
             body_rate: 240,
             connections: 16_384,
             connections_per_client: 16_384,
+            memory: 0,
             requests_per_connection: 1_000_000,
             connection_age: Duration::from_secs(24 * 3600),
         }

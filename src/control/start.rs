@@ -17,6 +17,7 @@ use crate::base::id::{ListenerId, ShardId};
 use crate::base::random::Random;
 use crate::config::model::{AccessLog, Cluster, Config, Cores};
 use crate::health::Table;
+use crate::limit::pressure::Pressure;
 use crate::net::bell::Bell;
 use crate::net::log_file::{self, LogSender};
 use crate::net::mailbox;
@@ -97,6 +98,7 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
         routers: ids.map(|id| Router::new(&config, ListenerId(id))).collect(),
         common: config.clusters.iter().map(|one| common(one, &bells)).collect::<Result<_, _>>()?,
         bells,
+        pressure: Pressure::default(),
         name: name.into_boxed_str(),
         shards: cores.len(),
         may_panic: cfg!(debug_assertions)

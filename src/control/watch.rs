@@ -6,7 +6,9 @@ use crate::base::clock::{Moment, monotonic};
 use crate::config::model::Cluster;
 use crate::health::outlier::WINDOW;
 use crate::health::passive::Why;
-use crate::net::notice;
+use crate::limit::pressure::Stage;
+use crate::net::{memory, notice};
+use crate::shard::Plan;
 
 /// What the operator knows.
 pub(super) struct Watch {
@@ -30,6 +32,7 @@ impl Watch {
             self.window = now;
         }
         let plan = workers.plan();
+        look_at_memory(plan);
         let all = plan.config.clusters.iter().zip(&plan.common).zip(&mut self.known);
         for ((cluster, common), known) in all {
             if is_over {
@@ -48,6 +51,19 @@ impl Watch {
     }
 }
 
+/// How much memory the process has, and what follows.
+fn look_at_memory(plan: &Plan) {
+    let most = plan.config.limits.memory;
+    let used = if most == 0 { None } else { memory::used() };
+    let Some(used) = used else { return };
+    let stage = Stage::of(used, most);
+    let old = plan.pressure.set(stage);
+    if stage != old {
+        let (used, most, says) = (used >> 20, most >> 20, Stage::SAYS[stage as usize]);
+        notice::warn(format_args!("memory: {used} of {most} MiB: {says}"));
+    }
+}
+
 fn tell(cluster: &Cluster, at: usize, old: (Why, Moment), new: (Why, Moment), now: Moment) {
     let (name, address) = (&cluster.name, &cluster.endpoints[at].address);
     let policy = &cluster.resilience.passive;
@@ -58,7 +74,12 @@ fn tell(cluster: &Cluster, at: usize, old: (Why, Moment), new: (Why, Moment), no
         }
         // Once is enough: it is asked every second.
         Why::Unreachable if old.0 == Why::Unreachable => return,
-        Why::Unreachable => "it takes no connections".to_owned(),
+        Why::Unreachable => {
+            notice::warn(format_args!(
+                "cluster \"{name}\": endpoint {address} takes no connections: others come first"
+            ));
+            return;
+        }
         Why::Failures => format!("{} failures in a row, or one on trial", policy.failures),
         Why::Rate => format!("{} % of its requests failed, or more", policy.failure_rate),
     };

@@ -9,16 +9,23 @@ use tungstenite::Message;
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Role, WebSocket};
 
-use super::origin::Request;
+use super::origin::{Origin, Request};
 
 /// Largest answer of `/bytes`.
 const BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
 /// Most events of `/sse` and longest wait of `/slow`.
 const EVENTS_MAX: u64 = 10_000;
 const WAIT_MAX: u64 = 60_000;
+/// Longest rest of `/stop`, in seconds.
+const STOP_MAX: u64 = 3600;
 
 /// Answers; `false` ends the connection.
-pub(super) fn answer(name: &str, request: &Request, mut stream: &TcpStream) -> io::Result<bool> {
+pub(super) fn answer(
+    server: &Origin,
+    request: &Request,
+    mut stream: &TcpStream,
+) -> io::Result<bool> {
+    let name = server.name;
     let origin = format!("X-Origin: {name}\r\n");
     match request.path.as_str() {
         "/slow" => {
@@ -34,6 +41,7 @@ pub(super) fn answer(name: &str, request: &Request, mut stream: &TcpStream) -> i
         }
         "/sse" => events(stream, &origin, request),
         "/ws" => websocket(stream, request),
+        "/stop" => stop(server, request, stream, &origin),
         path => {
             let status = path.strip_prefix("/status/").and_then(|text| text.parse().ok());
             let status = status.filter(|status| (200..=599).contains(status));
@@ -55,6 +63,19 @@ pub(super) fn answer(name: &str, request: &Request, mut stream: &TcpStream) -> i
             whole(stream, status.unwrap_or(200), &origin, "application/json", body.as_bytes())
         }
     }
+}
+
+/// Stops this origin for a while; not for those who come through the proxy, who are everybody.
+fn stop(server: &Origin, request: &Request, stream: &TcpStream, origin: &str) -> io::Result<bool> {
+    let (name, seconds) = (server.name, request.number("s", 10, STOP_MAX).max(1));
+    if request.header("via").is_some() {
+        let text = format!("stop {name} on its own port: http://{}/stop\n", server.address);
+        return whole(stream, 403, origin, "text/plain", text.as_bytes());
+    }
+    let text = format!("{name} stops for {seconds} s\n");
+    whole(stream, 200, origin, "text/plain", text.as_bytes())?;
+    server.stop(seconds);
+    Ok(false)
 }
 
 /// Who answers, and what it was asked.
@@ -152,6 +173,6 @@ fn websocket(mut stream: &TcpStream, request: &Request) -> io::Result<bool> {
 }
 
 /// A blocking wait: this thread serves one connection of a demo.
-fn wait(millis: u64) {
+pub(super) fn wait(millis: u64) {
     std::thread::park_timeout(Duration::from_millis(millis));
 }

@@ -1,7 +1,9 @@
 //! One origin: accepts, reads requests, hands them to `answer`.
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::answer;
@@ -19,29 +21,71 @@ pub(super) struct Request {
 const BODY_MAX: u64 = 16 * 1024 * 1024;
 const LINE_MAX: u64 = 64 * 1024;
 
+/// One origin, as its connections see it.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) name: &'static str,
+    pub(super) address: SocketAddr,
+    /// It is to stop for so many seconds.
+    stop: AtomicU64,
+}
+
+impl Origin {
+    /// Stops for a while: refuses connections and ends those there are. Then it is back.
+    pub(super) fn stop(&self, seconds: u64) {
+        self.stop.store(seconds, Relaxed);
+        // Whoever accepts is woken by this.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
 pub(super) fn start(name: &'static str) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
+    let origin = Arc::new(Origin { name, address, stop: AtomicU64::new(0) });
     std::thread::Builder::new().name(format!("origin-{name}")).spawn(move || {
-        for stream in listener.incoming().flatten() {
-            // A connection that gets no thread is closed.
-            let _ = std::thread::Builder::new().spawn(move || serve(name, &stream));
+        let mut listener = Some(listener);
+        while let Some(open) = listener.take() {
+            run(&origin, open);
+            answer::wait(1000 * origin.stop.swap(0, Relaxed));
+            listener = TcpListener::bind(address).ok();
         }
     })?;
     Ok(address)
 }
 
-fn serve(name: &str, stream: &TcpStream) {
+/// Serves until it is to stop.
+fn run(origin: &Arc<Origin>, listener: TcpListener) {
+    let mut open: Vec<TcpStream> = Vec::new();
+    for stream in listener.incoming().flatten() {
+        if origin.stop.load(Relaxed) > 0 {
+            break;
+        }
+        open.retain(|one| one.peer_addr().is_ok());
+        open.extend(stream.try_clone());
+        let origin = Arc::clone(origin);
+        // A connection that gets no thread is closed.
+        let _ = std::thread::Builder::new().spawn(move || serve(&origin, &stream));
+    }
+    drop(listener);
+    for stream in open {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
+fn serve(origin: &Origin, stream: &TcpStream) {
     // Whatever goes wrong ends this connection, which is all an origin of a demo needs.
     let _ = stream.set_nodelay(true);
     let _ = stream.set_read_timeout(Some(Duration::from_secs(120)));
     let mut reader = BufReader::new(stream);
     while let Ok(Some(request)) = read(&mut reader) {
-        match answer::answer(name, &request, stream) {
+        match answer::answer(origin, &request, stream) {
             Ok(true) => {}
-            _ => return,
+            _ => break,
         }
     }
+    // There is a second handle: dropping this one would not end the connection.
+    let _ = stream.shutdown(Shutdown::Both);
 }
 
 impl Request {

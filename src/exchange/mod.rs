@@ -63,6 +63,7 @@ async fn run(
         return respond::options(shard, work, down).await;
     }
     match &route.action {
+        Action::Forward(_) if shard.is_shedding() => Err(Kind::Overloaded),
         Action::Forward(cluster) => {
             record.cluster = Some(*cluster);
             forward::run(shard, route, *cluster, work, down, record).await

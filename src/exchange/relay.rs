@@ -252,7 +252,7 @@ fn final_bytes(hop: &Hop<'_>, response: &ResponseHead, framing: Framing) -> Resu
         // The rest of the request would stand between this answer and the next request.
         && answer.body_done.get()
         && peer_keeps(hop.request.version, hop.request.options)
-        && !shard.is_draining.get();
+        && shard.may_keep();
     let mut date = [0; 29];
     let date_len = shard.date(&mut date);
     let field = connection_field(keeps, hop.request.version);

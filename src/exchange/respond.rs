@@ -124,7 +124,7 @@ async fn send(
     let keeps = down.may_keep
         && answer.body_done.get()
         && peer_keeps(request.version, request.options)
-        && !shard.is_draining.get();
+        && shard.may_keep();
     answer.keeps.set(keeps);
     answer.begun.set(true);
     answer.status.set(response.status);

@@ -17,10 +17,10 @@ impl Budget {
     /// No more are saved up.
     pub const MOST: u32 = 100;
 
-    /// `percent` of requests may be sent again.
+    /// `percent` of requests may be sent again; with zero none, not even of the reserve.
     #[must_use]
     pub const fn new(percent: u32) -> Self {
-        Self { percent, saved: Self::RESERVE * RETRY }
+        Self { percent, saved: if percent == 0 { 0 } else { Self::RESERVE * RETRY } }
     }
 
     /// A request has come.

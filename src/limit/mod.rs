@@ -2,4 +2,5 @@
 
 pub mod budget;
 pub mod gate;
+pub mod pressure;
 pub mod queue;

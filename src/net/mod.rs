@@ -11,6 +11,7 @@ pub mod inbound;
 pub mod listener;
 pub mod log_file;
 pub mod mailbox;
+pub mod memory;
 pub mod notice;
 pub mod probe;
 pub mod runtime;

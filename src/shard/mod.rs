@@ -15,6 +15,7 @@ use crate::base::limits;
 use crate::base::random::Random;
 use crate::config::model::{Config, Listener, Route};
 use crate::limit::gate::{Gate, Refusal};
+use crate::limit::pressure::{Pressure, Stage};
 use crate::message::head::{RequestHead, ResponseHead};
 use crate::net::bell::Bell;
 use crate::net::buffer::Buffers;
@@ -35,6 +36,8 @@ pub struct Plan {
     pub common: Vec<Common>,
     /// One for each shard: rung when there is room for those who wait on it.
     pub bells: Arc<[Bell]>,
+    /// How full the memory is.
+    pub pressure: Pressure,
     /// Our name in Via and Proxy-Status.
     pub name: Box<str>,
     /// How many shards there are.
@@ -53,6 +56,8 @@ pub struct Shard {
     pub random: RefCell<Random>,
     /// No new connections; those there are end after their next answer.
     pub is_draining: Cell<bool>,
+    /// How full the memory was at the last tick.
+    stage: Cell<Stage>,
     counters: Cell<Counters>,
     gate: RefCell<Gate>,
     #[expect(clippy::vec_box, reason = "a workspace is lent out by pointer, not moved")]
@@ -97,6 +102,7 @@ impl Shard {
             buffers: Buffers::default(),
             random: RefCell::new(random),
             is_draining: Cell::new(false),
+            stage: Cell::default(),
             counters: Cell::default(),
             gate: RefCell::new(gate),
             workspaces: RefCell::default(),
@@ -150,6 +156,7 @@ impl Shard {
         self.clusters.iter().for_each(|cluster| cluster.tick(self.now()));
         self.sweep.run(self.now());
         self.hand_over_log(1);
+        self.relieve();
         let ticks = self.ticks.get().wrapping_add(1);
         self.ticks.set(ticks);
         if ticks.is_multiple_of(10) {
@@ -161,6 +168,28 @@ impl Shard {
             let keep = idle.len() / 2;
             idle.truncate(keep);
         }
+    }
+
+    /// Looks how full the memory is, and gives back what can be given.
+    fn relieve(&self) {
+        let stage = self.plan.pressure.get();
+        self.stage.set(stage);
+        if stage >= Stage::Close {
+            self.buffers.trim();
+            self.sweep.end_idle(self.now(), limits::ENDED_IN_NEED);
+        }
+    }
+
+    /// Whether a client's connection may stay after its answer.
+    #[must_use]
+    pub fn may_keep(&self) -> bool {
+        !self.is_draining.get() && self.stage.get() < Stage::Close
+    }
+
+    /// Whether requests that need a server are refused for want of memory.
+    #[must_use]
+    pub fn is_shedding(&self) -> bool {
+        self.stage.get() >= Stage::Shed
     }
 
     // === who is served, and how ===
@@ -207,7 +236,10 @@ impl Shard {
     /// # Errors
     /// The limit that was met.
     pub fn enter(self: &Rc<Self>, client: IpAddr) -> std::result::Result<Pass, Refusal> {
-        let entered = self.gate.borrow_mut().enter(client);
+        let entered = match self.stage.get() {
+            Stage::Refuse => Err(Refusal::Full),
+            _ => self.gate.borrow_mut().enter(client),
+        };
         self.count(|counters| match entered {
             Ok(()) => counters.connections += 1,
             Err(_) => counters.refused += 1,

@@ -15,6 +15,7 @@ pub fn rows() -> Vec<Row> {
         ("h03_queue_full", h03_queue_full),
         ("h04_one_route_overloaded", h04_one_route_overloaded),
         ("h05_gone_while_waiting", h05_gone_while_waiting),
+        ("h06_memory_runs_short", h06_memory_runs_short),
         ("h07_own_answers_in_overload", h07_own_answers_in_overload),
     ]
 }
@@ -113,6 +114,39 @@ fn h01_twice_the_capacity(driver: Driver) {
 
 /// A machine under load may be late.
 const SLACK: u64 = 2;
+
+/// At 80, 90 and 100 % of its memory a proxy keeps no connection, forwards no request, takes no
+/// connection; and it goes on living.
+fn h06_memory_runs_short(driver: Driver) {
+    let origin = Origin::echo();
+    let own = "[[route]]\npath = \"=/healthz\"\nrespond = { status = 200, body = \"ok\" }\n";
+    let config = format!("{}{own}", cluster(&[origin.address], ""));
+    let proxy = Proxy::run(driver, &config, &[], None);
+    assert_eq!(proxy.get("/").status, 200);
+    let used = proxy.rss() as f64;
+    drop(proxy);
+    for (share, says) in [(0.5, ""), (0.85, "80 %"), (0.95, "90 %"), (1.5, "all of it")] {
+        let most = (used / share).round();
+        let config = format!("{config}[limits]\nmemory = \"{most}KiB\"\n");
+        let proxy = Proxy::run(driver, &config, &[], None);
+        until(says, || says.is_empty() || proxy.log().contains(says));
+        // Shards hear of it at their next tick.
+        std::thread::park_timeout(Duration::from_millis(250));
+        let mut client = proxy.connect();
+        let sent = client.try_send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let reply = client.reply();
+        match says {
+            "" => assert!(reply.status == 200 && !reply.closes()),
+            "80 %" => assert!(reply.status == 200 && reply.closes(), "{}", reply.text()),
+            "90 %" => {
+                assert_eq!(reply.status, 503, "{}", reply.text());
+                assert_eq!(reply.header("retry-after"), Some("1"));
+                assert_eq!(proxy.get("/healthz").status, 200, "that needs no server");
+            }
+            _ => assert!(!sent || [0, 503].contains(&reply.status), "{}", reply.text()),
+        }
+    }
+}
 
 /// What the proxy answers itself is not held up by those who wait.
 fn h07_own_answers_in_overload(driver: Driver) {

@@ -1,0 +1,106 @@
+//! Retries, stickiness and the word that turns it all off, as a user configures them.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Row;
+use crate::support::{Client, Does, Driver, Origin, Proxy, cluster, nobody};
+
+pub fn rows() -> Vec<Row> {
+    vec![
+        ("statuses_are_tried_again_as_configured", statuses_are_tried_again_as_configured),
+        ("off_is_off", off_is_off),
+        ("the_demo_bears_a_stop", the_demo_bears_a_stop),
+    ]
+}
+
+fn answering(status: u16) -> Origin {
+    Origin::scripted(move |_, link| {
+        link.send(format!("HTTP/1.1 {status} X\r\nContent-Length: 3\r\n\r\n{status}"));
+        Does::Keep
+    })
+}
+
+/// A status is hidden if it is in the list, the request may be executed twice, and somebody else
+/// is there to ask; otherwise the client gets the very answer.
+fn statuses_are_tried_again_as_configured(driver: Driver) {
+    let good = Origin::echo();
+    let send = |proxy: &Proxy, method: &str| {
+        let mut client = proxy.connect();
+        client.send(format!("{method} /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"));
+        client.reply()
+    };
+    for (on, status, is_hidden) in [
+        ("", 503, true),
+        ("", 500, false),
+        ("retry = { on = [\"5xx\"] }", 500, true),
+        ("retry = { on = [\"lost\"] }", 503, false),
+        ("retry = { attempts = 1 }", 503, false),
+        ("retry = { budget = 0 }", 503, false),
+    ] {
+        let bad = answering(status);
+        let proxy = Proxy::run(driver, &cluster(&[bad.address, good.address], on), &[], None);
+        let gets: Vec<_> = (0..4).map(|_| send(&proxy, "GET")).collect();
+        let failed = gets.iter().filter(|reply| reply.status != 200).count();
+        assert_eq!(failed, if is_hidden { 0 } else { 2 }, "{on} {status}");
+        let body = status.to_string().into_bytes();
+        assert!(gets.iter().all(|reply| reply.status == 200 || reply.body == body), "{on}");
+        let posts = (0..4).filter(|_| send(&proxy, "POST").status == status).count();
+        assert_eq!(posts, 2, "{on} {status}: a POST gets the answer that there is");
+    }
+    // Nobody else: the answer is passed on as it is.
+    let bad = answering(503);
+    let proxy = Proxy::run(driver, &cluster(&[bad.address], ""), &[], None);
+    let reply = proxy.get("/");
+    assert_eq!((reply.status, reply.body.as_slice()), (503, b"503".as_slice()));
+    assert_eq!(bad.requests().len(), 1);
+}
+
+/// One try, no checks, no ejection.
+fn off_is_off(driver: Driver) {
+    let (bad, good) = (answering(503), Origin::echo());
+    let more = "resilience = \"off\" # no health";
+    let proxy = Proxy::run(driver, &cluster(&[bad.address, good.address], more), &[], None);
+    let failed = (0..40).filter(|_| proxy.get("/").status == 503).count();
+    assert_eq!((failed, bad.requests().len(), bad.connections()), (20, 20, 1));
+    let proxy = Proxy::run(driver, &cluster(&[nobody(), good.address], more), &[], None);
+    assert_eq!(proxy.get("/").status, 502);
+    assert!(!proxy.log().contains("is down"), "{}", proxy.log());
+}
+
+/// What the demo prints is what it does: a server of the three is stopped, and nobody notices.
+fn the_demo_bears_a_stop(driver: Driver) {
+    let driver = if driver == Driver::IoUring { "io_uring" } else { "epoll" };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+    command.args(["demo", "--listen", "127.0.0.1:0", "--cores", "1", "--driver", driver]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let line = said.find(|line| line.contains("listening on")).unwrap();
+    let address = |text: &str| -> SocketAddr {
+        text.split("http://").nth(1).unwrap().split([' ', '/']).next().unwrap().parse().unwrap()
+    };
+    let proxy = address(&line);
+    let mut hint = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let origin = address(&hint.find(|line| line.contains("/stop")).unwrap());
+    let get = |address, path: &str| {
+        let mut client = Client::connect(address);
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        client.reply()
+    };
+    assert_eq!(get(proxy, "/stop").status, 403, "not through the proxy");
+    assert_eq!(get(origin, "/stop?s=1").status, 200);
+    let began = Instant::now();
+    let mut names = BTreeMap::new();
+    while began.elapsed() < Duration::from_millis(4500) {
+        let reply = get(proxy, "/");
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        *names.entry(reply.header("x-origin").unwrap().to_owned()).or_insert(0) += 1;
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(names["alpha"] > 0, "it is back: {names:?}");
+    assert!(names["beta"] > names["alpha"], "it was away: {names:?}");
+}
