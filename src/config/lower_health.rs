@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::lower::duration;
-use super::lower_route::read_fields;
+use super::lower_route::{read_fields, regex};
 use super::model::{Health, HttpProbe, Probe};
 use super::raw::Table;
 use crate::message::target;
@@ -77,6 +77,7 @@ fn read_http(table: &mut Table<'_>, path: String) -> HttpProbe {
     }
     let body = table.parsed("body", |text| match text {
         "" => Err("an empty text is in every body; leave the key out".to_owned()),
+        text if text.starts_with('~') => regex(&text[1..]).map(|()| text.to_owned()),
         text => Ok(text.to_owned()),
     });
     let method = method.unwrap_or(defaults.method);

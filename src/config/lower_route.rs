@@ -153,7 +153,7 @@ fn check_normal(path: &str) -> Result<(), String> {
     }
 }
 
-fn regex(pattern: &str) -> Result<(), String> {
+pub(super) fn regex(pattern: &str) -> Result<(), String> {
     if pattern.len() > REGEX_MAX {
         return Err(format!("a regular expression has at most {REGEX_MAX} octets"));
     }

@@ -185,7 +185,7 @@ pub struct HttpProbe {
     pub host: Option<String>,
     pub headers: Vec<(String, String)>,
     pub expect: Vec<RangeInclusive<u16>>,
-    /// What must be in the body.
+    /// What must be in the body: a text, or a regular expression behind a `~`.
     pub body: Option<String>,
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
+use regex::bytes::Regex;
 use tokio::sync::watch;
 
 use super::helper;
@@ -43,6 +44,8 @@ struct Target {
     endpoint: EndpointId,
     policy: Health,
     authority: String,
+    /// What must be in the body.
+    pattern: Option<Regex>,
     peers: watch::Receiver<Arc<[Peer]>>,
     checked: Checked,
     random: Random,
@@ -73,6 +76,10 @@ pub fn start(config: &Config) -> Prober {
                 endpoint,
                 policy: policy.clone(),
                 authority: model.address.authority(),
+                pattern: match &policy.probe {
+                    Probe::Http(probe) => http::pattern(probe),
+                    Probe::Tcp => None,
+                },
                 peers,
                 checked: Checked::default(),
                 random: Random::new(Random::seed_from_os()),
@@ -130,7 +137,8 @@ async fn check_one(target: &Target, peer: &Peer) -> Result<(), String> {
         return probe::run(peer, None, target.policy.timeout).await;
     };
     let request = http::request(http, &target.authority);
-    let judge = |bytes: &[u8], is_end: bool| http::judge(http, bytes, is_end);
+    let judge =
+        |bytes: &[u8], is_end: bool| http::judge(http, target.pattern.as_ref(), bytes, is_end);
     let exchange = Exchange { request: &request, judge: &judge };
     probe::run(peer, Some(exchange), target.policy.timeout).await
 }

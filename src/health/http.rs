@@ -1,6 +1,8 @@
 //! An HTTP check: what is asked, and what the answer is worth. Only a whole, well-formed head of
 //! HTTP/1 with a status that is expected passes; of the body no more is looked at than a page.
 
+use regex::bytes::Regex;
+
 use crate::base::error::Kind;
 use crate::base::limits::{HeadLimits, PROBE_BYTES};
 use crate::config::model::HttpProbe;
@@ -24,9 +26,22 @@ pub fn request(probe: &HttpProbe, host: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// What is looked for in the body, if anything is. The configuration has compiled it once already.
+#[must_use]
+pub fn pattern(probe: &HttpProbe) -> Option<Regex> {
+    let text = probe.body.as_deref()?;
+    let pattern = text.strip_prefix('~').map_or_else(|| regex::escape(text), str::to_owned);
+    Regex::new(&pattern).ok()
+}
+
 /// Judges what has come so far; `None` if more is needed.
 #[must_use]
-pub fn judge(probe: &HttpProbe, bytes: &[u8], is_end: bool) -> Option<Result<(), String>> {
+pub fn judge(
+    probe: &HttpProbe,
+    pattern: Option<&Regex>,
+    bytes: &[u8],
+    is_end: bool,
+) -> Option<Result<(), String>> {
     let malformed = || Some(Err("what it answers is no HTTP/1 response".to_owned()));
     let asked = if probe.method == "HEAD" { Method::Head } else { Method::Get };
     let mut at = 0;
@@ -54,12 +69,12 @@ pub fn judge(probe: &HttpProbe, bytes: &[u8], is_end: bool) -> Option<Result<(),
     if !probe.expect.iter().any(|range| range.contains(&status)) {
         return Some(Err(format!("it answered {status}")));
     }
-    let Some(wanted) = &probe.body else { return Some(Ok(())) };
-    let body = &bytes[at..];
-    if body.windows(wanted.len()).any(|window| window == wanted.as_bytes()) {
+    let Some(pattern) = pattern else { return Some(Ok(())) };
+    if pattern.is_match(&bytes[at..]) {
         return Some(Ok(()));
     }
     let is_over = is_end || bytes.len() >= PROBE_BYTES;
+    let wanted = probe.body.as_deref().unwrap_or_default();
     is_over.then(|| Err(format!("\"{wanted}\" is not in its body")))
 }
 
@@ -83,7 +98,8 @@ mod tests {
     #[test]
     fn only_a_good_answer_passes() {
         let good = b"HTTP/1.1 204 No Content\r\n\r\n";
-        let passes = |bytes: &[u8], is_end| judge(&probe(None), bytes, is_end).map(|it| it.is_ok());
+        let passes =
+            |bytes: &[u8], is_end| judge(&probe(None), None, bytes, is_end).map(|it| it.is_ok());
         assert_eq!(passes(good, false), Some(true));
         assert_eq!(passes(&good[..20], false), None);
         assert_eq!(passes(&good[..20], true), Some(false));
@@ -99,9 +115,16 @@ mod tests {
     #[test]
     fn the_body_is_searched_up_to_a_page() {
         let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
-        let judge = |body: &[u8], is_end| {
-            judge(&probe(Some("ready")), &[&head[..], body].concat(), is_end).map(|it| it.is_ok())
+        let judge_for = |wanted: &'static str, body: &[u8], is_end| {
+            let probe = probe(Some(wanted));
+            let pattern = pattern(&probe);
+            let bytes = [&head[..], body].concat();
+            judge(&probe, pattern.as_ref(), &bytes, is_end).map(|it| it.is_ok())
         };
+        let judge = |body: &[u8], is_end| judge_for("ready", body, is_end);
+        assert_eq!(judge_for("~^v[0-9]+ ok", b"v12 ok", false), Some(true));
+        assert_eq!(judge_for("~^v[0-9]+ ok", b"v ok", true), Some(false));
+        assert_eq!(judge_for("a.c", b"abc", true), Some(false), "a text is no pattern");
         assert_eq!(judge(b"al", false), None);
         assert_eq!(judge(b"already", false), Some(true));
         assert_eq!(judge(b"not yet", true), Some(false));
