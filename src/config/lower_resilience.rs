@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::lower::duration;
 use super::lower_health::statuses;
 use super::raw::Table;
-use super::resilience::{Passive, Queue, Resilience, Retry, RetryOn, Statuses, Sticky};
+use super::resilience::{Adaptive, Passive, Queue, Resilience, Retry, RetryOn, Statuses, Sticky};
 use super::units;
 use crate::base::limits::{ATTEMPTS_MAX, QUEUE_MAX};
 use crate::message::fields::is_token_byte;
@@ -20,6 +20,7 @@ pub(super) fn read(table: &mut Table<'_>) -> (Resilience, bool) {
         retry: read_retry(table.table("retry"), base.retry),
         queue: read_queue(table.table("queue"), base.queue),
         slow_start: read_slow_start(table.table("slow_start"), base.slow_start),
+        adaptive: read_adaptive(table.table("adaptive")),
     };
     (resilience, is_auto)
 }
@@ -102,6 +103,20 @@ fn read_slow_start(mut table: Table<'_>, base: Duration) -> Duration {
     let found = duration(&mut table, "duration", true).unwrap_or(base);
     table.finish();
     found
+}
+
+/// `[cluster.adaptive]`; without the table there is no such limit.
+fn read_adaptive(mut table: Table<'_>) -> Option<Adaptive> {
+    let (is_there, defaults) = (table.is_there(), Adaptive::default());
+    let adaptive = Adaptive {
+        min: count(&mut table, "min", 1..1_000_001).unwrap_or(defaults.min),
+        max: count(&mut table, "max", 1..1_000_001).unwrap_or(defaults.max),
+    };
+    if adaptive.max < adaptive.min {
+        table.error(table.span.clone(), "\"max\" is less than \"min\"");
+    }
+    table.finish();
+    is_there.then_some(adaptive)
 }
 
 /// `[cluster.sticky]`; without the table nobody is remembered.

@@ -11,6 +11,22 @@ pub struct Resilience {
     pub queue: Queue,
     /// How long an endpoint that came back takes to its full share. Zero: it has it at once.
     pub slow_start: Duration,
+    pub adaptive: Option<Adaptive>,
+}
+
+/// `[cluster.adaptive]`: a limit of requests under way that is found out, of all cores together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adaptive {
+    /// So many are always let in.
+    pub min: u32,
+    /// More never are.
+    pub max: u32,
+}
+
+impl Default for Adaptive {
+    fn default() -> Self {
+        Self { min: 8, max: 1000 }
+    }
 }
 
 /// `[cluster.passive]`: what requests meet.
@@ -140,6 +156,7 @@ impl Resilience {
         },
         queue: Queue { max: 1024, timeout: Duration::from_millis(150) },
         slow_start: Duration::from_secs(10),
+        adaptive: None,
     };
 
     /// Nothing of it: each request has one try, at whatever endpoint the balancer names.
@@ -152,6 +169,7 @@ impl Resilience {
         },
         queue: Self::AUTO.queue,
         slow_start: Duration::ZERO,
+        adaptive: None,
     };
 }
 

@@ -2,5 +2,6 @@
 
 pub mod budget;
 pub mod gate;
+pub mod gradient;
 pub mod pressure;
 pub mod queue;

@@ -70,6 +70,9 @@ impl Cluster {
     }
 
     fn step_by_step(&self, ask: &Ask) -> Result<Option<Begun>> {
+        if self.adaptive.as_ref().is_some_and(|one| self.under_way.get() >= one.get().limit()) {
+            return Ok(None);
+        }
         let steps: &[Step] = if ask.tries.is_empty() { &FIRST } else { &AGAIN };
         let mut is_full = false;
         for step in steps {
@@ -189,6 +192,12 @@ impl Cluster {
             None => load.begin(now),
             Some(most) => load.begin_within(most, now)?,
         };
+        if let Some(adaptive) = &self.adaptive {
+            let mut gradient = adaptive.get();
+            gradient.began(self.under_way.get() + 1);
+            adaptive.set(gradient);
+            self.under_way.set(self.under_way.get() + 1);
+        }
         Some(Begun { id, depth, at: now })
     }
 
@@ -196,6 +205,7 @@ impl Cluster {
     pub(super) fn leave(&self, id: EndpointId) {
         self.shared.loads[usize::from(id.0)].end();
         if self.is_limited {
+            self.under_way.set(self.under_way.get().saturating_sub(1));
             self.made_room();
         }
     }

@@ -59,6 +59,11 @@ impl Flight<'_> {
         if now > 0 {
             let load = &self.cluster.shared.loads[usize::from(self.id.0)];
             load.sample(now, now.saturating_sub(self.began), self.depth);
+            if let Some(adaptive) = &self.cluster.adaptive {
+                let mut gradient = adaptive.get();
+                gradient.sample(now.saturating_sub(self.began));
+                adaptive.set(gradient);
+            }
         }
     }
 }

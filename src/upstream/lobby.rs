@@ -34,6 +34,12 @@ impl Turns {
         Self { waiting, turn: AtomicU32::new(0), bells }
     }
 
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// How many wait in all.
     fn all(&self) -> u32 {
         self.waiting.iter().map(|one| one.load(Relaxed)).sum()
@@ -190,6 +196,10 @@ impl Cluster {
 
     /// There is room now: whose turn is it?
     pub(super) fn made_room(&self) {
+        if self.adaptive.is_some() {
+            // That limit is this shard's own.
+            self.grant();
+        }
         match self.lobby.turns.next() {
             Some(shard) if shard == usize::from(self.lobby.shard.0) => self.grant(),
             Some(shard) => self.lobby.turns.bells[shard].ring(),

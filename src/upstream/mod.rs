@@ -26,6 +26,7 @@ use crate::base::random::Random;
 use crate::config::model;
 use crate::health::{Table, Verdict, is_panic};
 use crate::limit::budget::Budget;
+use crate::limit::gradient::Gradient;
 use crate::message::head::RequestHead;
 use choose::Ask;
 use endpoint::{Duty, Endpoint};
@@ -53,8 +54,11 @@ pub struct Cluster {
     shared: Arc<Shared>,
     balancer: RefCell<Box<dyn Balancer>>,
     standing: Arc<Table>,
-    /// Some endpoint may have only so many requests at a time.
+    /// Only so many requests may be under way at some endpoint, or at all.
     is_limited: bool,
+    adaptive: Option<Cell<Gradient>>,
+    /// Requests of this shard that are under way, where there is such a limit.
+    under_way: Cell<u32>,
     lobby: Lobby,
     seal: Option<Arc<Seal>>,
     /// Tries have a time of their own.
@@ -78,15 +82,21 @@ impl Cluster {
         clock: fn() -> Micros,
     ) -> Self {
         let balancer = build(model, &common.balance, u64::from(shard.0));
+        let adaptive = model.resilience.adaptive;
+        let adaptive =
+            adaptive.map(|policy| Cell::new(Gradient::new(policy, common.turns.shards())));
         let cluster = Self {
             endpoints: model.endpoints.iter().map(Endpoint::new).collect(),
             weights: RefCell::new(weights(model)),
             is_warming: Cell::new(false),
-            clock: balancer.reads_clock().then_some(clock),
+            clock: (balancer.reads_clock() || adaptive.is_some()).then_some(clock),
             balancer: RefCell::new(balancer),
             shared: Arc::clone(&common.balance),
             standing: Arc::clone(&common.health),
-            is_limited: model.endpoints.iter().any(|one| one.max_connections.is_some()),
+            is_limited: adaptive.is_some()
+                || model.endpoints.iter().any(|one| one.max_connections.is_some()),
+            adaptive,
+            under_way: Cell::new(0),
             seal: common.seal.clone(),
             lobby: Lobby::new(shard, Arc::clone(&common.turns), model.resilience.queue),
             is_impatient: model.resilience.retry.on.timeout
@@ -138,6 +148,11 @@ impl Cluster {
     /// Ten times a second.
     pub fn tick(&self, now: Moment) {
         self.now.set(now);
+        if let Some(adaptive) = &self.adaptive {
+            let mut gradient = adaptive.get();
+            gradient.tick(now);
+            adaptive.set(gradient);
+        }
         self.lobby.expire(now);
         // Whoever has come back in the meantime has room.
         self.grant();

@@ -11,6 +11,7 @@ use crate::support::{Does, Driver, Origin, Proxy, Reply, cluster, until};
 pub fn rows() -> Vec<Row> {
     vec![
         ("h01_twice_the_capacity", h01_twice_the_capacity),
+        ("h01_with_a_limit_that_is_found_out", h01_adaptive),
         ("h02_recovers_from_ten_times", h02_recovers_from_ten_times),
         ("h03_queue_full", h03_queue_full),
         ("h04_one_route_overloaded", h04_one_route_overloaded),
@@ -110,6 +111,55 @@ fn h01_twice_the_capacity(driver: Driver) {
     assert!(rate >= 0.8 * CAPACITY, "{rate} good answers a second");
     assert!(late <= Duration::from_millis(250 * SLACK), "{late:?} until a refusal");
     assert!(most.load(SeqCst) <= SLOTS, "{} at a time", most.load(SeqCst));
+}
+
+/// As before, and nobody said how many the origin bears: it serves `SLOTS` at a time, whoever comes
+/// beyond that makes all of them wait.
+fn h01_adaptive(driver: Driver) {
+    let turns = Arc::new(Slots::default());
+    let most = Arc::new(AtomicUsize::new(0));
+    let (shared, deepest) = (Arc::clone(&turns), Arc::clone(&most));
+    let origin = Origin::scripted(move |_, _| {
+        deepest.fetch_max(shared.waiting.fetch_add(1, SeqCst) + 1, SeqCst);
+        shared.serve(SERVICE);
+        shared.waiting.fetch_sub(1, SeqCst);
+        Does::Keep
+    });
+    let more = "adaptive = { min = 5, max = 200 }";
+    let proxy = Proxy::run(driver, &cluster(&[origin.address], more), &[], None);
+    // It learns under load.
+    offer(&proxy, "/", CAPACITY, Duration::from_secs(3));
+    most.store(0, SeqCst);
+    let length = Duration::from_secs(3);
+    let answers = offer(&proxy, "/", 2.0 * CAPACITY, length);
+    let good = answers.iter().filter(|answer| answer.is_good()).count() as f64;
+    let rate = good / length.as_secs_f64();
+    let deepest = most.load(SeqCst);
+    println!("H01 {driver:?}, adaptive: {rate:.0} good/s of {CAPACITY}, {deepest} at a time");
+    assert!(rate >= 0.75 * CAPACITY, "{rate} good answers a second");
+    assert!(deepest <= 3 * SLOTS, "{deepest} at a time");
+}
+
+/// Slots of a server, and those who wait for one.
+#[derive(Default)]
+struct Slots {
+    waiting: AtomicUsize,
+    taken: std::sync::Mutex<usize>,
+    freed: std::sync::Condvar,
+}
+
+impl Slots {
+    fn serve(&self, service: Duration) {
+        let mut taken = self.taken.lock().unwrap();
+        while *taken >= SLOTS {
+            taken = self.freed.wait(taken).unwrap();
+        }
+        *taken += 1;
+        drop(taken);
+        std::thread::park_timeout(service);
+        *self.taken.lock().unwrap() -= 1;
+        self.freed.notify_one();
+    }
 }
 
 /// A machine under load may be late.

@@ -109,6 +109,9 @@ fn model(random: &mut Random) -> model::Cluster {
         text += &format!("max_connections = {most}\nqueue = {{ max = {max} }}\n");
     }
     if random.below(4) == 0 {
+        text += "adaptive = { min = 2, max = 50 }\n";
+    }
+    if random.below(4) == 0 {
         text += "retry = { try_timeout = \"50ms\" }\n";
     }
     for at in 0..endpoints {
@@ -619,7 +622,9 @@ impl<'a> Life<'a> {
         if event == Event::Tick {
             for exchange in self.exchanges.values().filter(|one| one.waits.is_some()) {
                 let good = self.good(exchange);
-                let free = good.iter().find(|at| self.has_room(**at));
+                // A limit that was found out is the shard's own business.
+                let is_known = self.model.resilience.adaptive.is_none();
+                let free = good.iter().find(|at| is_known && self.has_room(**at));
                 // Room that another core made is found at the next tick at the latest.
                 let times = free.map_or(0, |_| exchange.passed_over.get() + 1);
                 exchange.passed_over.set(times);
