@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use crossbeam_channel::Receiver;
-use millrace::cli::{Cli, Command, Demo, How, Proxy};
-use millrace::control::{self, load};
+use millrace::cli::{Cli, Command, Demo, How, Proxy, Run};
+use millrace::config::model::Config;
+use millrace::control::reload::Source;
+use millrace::control::{self, Inputs, load};
 use millrace::demo;
 use millrace::net::notice;
 use millrace::net::signal::{self, Signal};
@@ -20,7 +22,10 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => run_demo(&arguments),
         Command::Proxy(arguments) => run_proxy(&arguments),
         Command::Run(arguments) => match load::file(&arguments.config) {
-            Ok(verdict) => run(verdict, &arguments.how, &signal::listen(), ""),
+            Ok(verdict) => {
+                let again = || read_again(&arguments);
+                run(verdict, &arguments.how, &signal::listen(), Some(&again), "")
+            }
             Err(message) => refuse(&message),
         },
         Command::Check { file } => check(&file),
@@ -31,14 +36,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(verdict: load::Verdict, how: &How, signals: &Receiver<Signal>, hint: &str) -> ExitCode {
+/// The configuration as it is in its file now, with what the command line says.
+fn read_again(arguments: &Run) -> Option<Config> {
+    let verdict = load::file(&arguments.config).map_err(|message| notice::warn(&message)).ok()?;
+    let _ = write!(std::io::stderr(), "{}", verdict.report);
+    let mut config = verdict.config?;
+    arguments.how.apply(&mut config);
+    Some(config)
+}
+
+fn run(
+    verdict: load::Verdict,
+    how: &How,
+    signals: &Receiver<Signal>,
+    source: Option<&Source<'_>>,
+    hint: &str,
+) -> ExitCode {
     let _ = write!(std::io::stderr(), "{}", verdict.report);
     let Some(mut config) = verdict.config else {
         return refuse("the configuration is refused");
     };
     how.apply(&mut config);
     let hint = hint.to_owned();
-    control::run(config, signals, &crossbeam_channel::never(), move |ready| {
+    let inputs = Inputs { signals, orders: &crossbeam_channel::never(), source };
+    control::run(config, &inputs, move |ready| {
         notice::note(ready);
         print(&hint);
     })
@@ -50,7 +71,7 @@ fn run_proxy(arguments: &Proxy) -> ExitCode {
         print(&text);
         return ExitCode::SUCCESS;
     }
-    run(load::check("(command line)", &text), &arguments.how, &signal::listen(), "")
+    run(load::check("(command line)", &text), &arguments.how, &signal::listen(), None, "")
 }
 
 fn run_demo(arguments: &Demo) -> ExitCode {
@@ -75,7 +96,7 @@ fn run_demo(arguments: &Demo) -> ExitCode {
          Ctrl-C ends it.\n",
         origins[0]
     );
-    run(load::check("(demo)", &text), &arguments.how, &signals, &hint)
+    run(load::check("(demo)", &text), &arguments.how, &signals, None, &hint)
 }
 
 fn check(file: &Path) -> ExitCode {

@@ -1,5 +1,6 @@
 //! Floor 9: a pinned thread with one runtime that runs one shard until it has drained.
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use crate::net::listener::{Accepted, Acceptor};
 use crate::net::log_file::LogSender;
 use crate::net::mailbox::{Mailbox, Receiver};
 use crate::net::runtime::{Loop, Ticker, spawn};
+use crate::observe::counters::Counters;
 use crate::shard::command::{Command, Report};
 use crate::shard::{Plan, Shard};
 use crate::upstream::Cluster;
@@ -71,7 +73,8 @@ fn run(setup: Setup) {
 
 async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     let Setup { id, listeners, plan, log, commands, reports, seed, .. } = setup;
-    let shard = Shard::new(id, plan, log, seed);
+    let bell = plan.bells[usize::from(id.0)].clone();
+    let shards = Shards::new(Shard::new(id, plan, log.clone(), seed));
     let mut acceptors = Vec::new();
     for (listener, socket) in listeners {
         acceptors.push((listener, Rc::new(Acceptor::new(socket)?)));
@@ -79,89 +82,169 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     let mailbox = commands.open()?;
     // All that draining needs, while there are descriptors to be had.
     let drain_clock = Ticker::stopped()?;
-    let _end = EndAll(Rc::clone(&shard));
+    let _end = EndAll(Rc::clone(&shards));
     for (listener, acceptor) in &acceptors {
         let pause = Ticker::new(ACCEPT_PAUSE)?;
-        spawn(keep_accepting(Rc::clone(&shard), Rc::clone(acceptor), *listener, pause));
+        spawn(keep_accepting(Rc::clone(&shards), Rc::clone(acceptor), *listener, pause));
     }
-    spawn(tick(Rc::clone(&shard), Ticker::new(SWEEP_EVERY)?));
-    spawn(let_in(Rc::clone(&shard), shard.plan.bells[usize::from(id.0)].listen()?));
+    spawn(tick(Rc::clone(&shards), Ticker::new(SWEEP_EVERY)?));
+    spawn(let_in(Rc::clone(&shards), bell.listen()?));
     let _ = reports.send(started);
-    while Caught(obey(&shard, &mailbox)).await.is_err() {
-        shard.count(|counters| counters.panics += 1);
+    let heir = |plan| Shard::new(id, plan, log.clone(), seed);
+    while Caught(obey(&shards, &mailbox, &heir)).await.is_err() {
+        shards.panicked();
     }
-    let cut = drain(&shard, &acceptors, &drain_clock).await;
-    shard.hand_over_log(1);
-    let _ = reports.send(Report::Drained { shard: id, counters: shard.counters(), cut });
+    let cut = drain(&shards, &acceptors, &drain_clock).await;
+    shards.each(|shard| shard.hand_over_log(1));
+    let _ = reports.send(Report::Drained { shard: id, counters: shards.counters(), cut });
     Ok(())
+}
+
+/// A worker's shards: the one that new connections go to, and those whose plan was replaced by
+/// another, until their last connection has ended.
+struct Shards {
+    current: RefCell<Rc<Shard>>,
+    leaving: RefCell<Vec<Rc<Shard>>>,
+    /// What those have counted that are gone.
+    gone: Cell<Counters>,
+}
+
+impl Shards {
+    fn new(first: Rc<Shard>) -> Rc<Self> {
+        let (leaving, gone) = (RefCell::default(), Cell::default());
+        Rc::new(Self { current: RefCell::new(first), leaving, gone })
+    }
+
+    fn current(&self) -> Rc<Shard> {
+        Rc::clone(&self.current.borrow())
+    }
+
+    fn each(&self, mut visit: impl FnMut(&Rc<Shard>)) {
+        visit(&self.current());
+        // Reloads are rare, and so are those that linger.
+        let leaving = self.leaving.borrow().clone();
+        leaving.iter().for_each(visit);
+    }
+
+    /// Another takes over.
+    fn replace(&self, heir: Rc<Shard>) {
+        let old = self.current.replace(heir);
+        old.retire();
+        self.leaving.borrow_mut().push(old);
+    }
+
+    /// Lets those go that have nothing to do any more.
+    fn dismiss(&self) {
+        self.leaving.borrow_mut().retain(|shard| {
+            if shard.inside() > 0 {
+                return true;
+            }
+            shard.hand_over_log(1);
+            let mut gone = self.gone.get();
+            gone.add(&shard.counters());
+            self.gone.set(gone);
+            false
+        });
+    }
+
+    fn inside(&self) -> usize {
+        let mut inside = 0;
+        self.each(|shard| inside += shard.inside());
+        inside
+    }
+
+    fn counters(&self) -> Counters {
+        let mut all = self.gone.get();
+        self.each(|shard| all.add(&shard.counters()));
+        all
+    }
+
+    fn panicked(&self) {
+        self.current().count(|counters| counters.panics += 1);
+    }
 }
 
 /// A worker whose thread dies leaves its tasks behind, and with them connections that nobody will
 /// ever serve: they are ended, so that their clients can go elsewhere.
-struct EndAll(Rc<Shard>);
+struct EndAll(Rc<Shards>);
 
 impl Drop for EndAll {
     fn drop(&mut self) {
-        self.0.sweep.end_all();
+        self.0.each(|shard| shard.sweep.end_all());
     }
 }
 
-async fn tick(shard: Rc<Shard>, ticker: Ticker) {
+async fn tick(shards: Rc<Shards>, ticker: Ticker) {
     loop {
         ticker.tick().await;
-        if Caught(async { shard.tick() }).await.is_err() {
-            shard.count(|counters| counters.panics += 1);
+        let all = async {
+            shards.each(|shard| shard.tick());
+            shards.dismiss();
+        };
+        if Caught(all).await.is_err() {
+            shards.panicked();
         }
     }
 }
 
 /// Lets waiting requests go when another core says that there is room.
-async fn let_in(shard: Rc<Shard>, ear: Ear) {
+async fn let_in(shards: Rc<Shards>, ear: Ear) {
     loop {
         ear.wait().await;
-        let grant = async { shard.clusters.iter().for_each(Cluster::grant) };
+        let grant = async { shards.each(|shard| shard.clusters.iter().for_each(Cluster::grant)) };
         if Caught(grant).await.is_err() {
-            shard.count(|counters| counters.panics += 1);
+            shards.panicked();
         }
     }
 }
 
 /// Accepts, whatever happens in between, until the listener is shut down.
 async fn keep_accepting(
-    shard: Rc<Shard>,
+    shards: Rc<Shards>,
     acceptor: Rc<Acceptor>,
     listener: ListenerId,
     pause: Ticker,
 ) {
-    while Caught(downstream::accept(&shard, &acceptor, listener, &pause)).await.is_err() {
-        shard.count(|counters| counters.panics += 1);
+    let current = || shards.current();
+    while Caught(downstream::accept(&current, &acceptor, listener, &pause)).await.is_err() {
+        shards.panicked();
     }
 }
 
 /// Carries out orders until the one to drain.
-async fn obey(shard: &Rc<Shard>, mailbox: &Mailbox<Command>) {
+async fn obey(shards: &Shards, mailbox: &Mailbox<Command>, heir: &impl Fn(Arc<Plan>) -> Rc<Shard>) {
     loop {
         match mailbox.next().await {
-            Command::Resolved { cluster, endpoint, addresses } => {
-                shard.resolved(cluster, endpoint, &addresses);
-            }
-            Command::Judged { cluster, endpoint, verdict } => {
-                shard.cluster(cluster).judged(endpoint, verdict);
-            }
-            Command::Assigned { cluster, endpoint, duty } => {
-                shard.cluster(cluster).assign(endpoint, duty);
+            Command::Adopt { plan, said } => {
+                let heir = heir(plan);
+                said.iter().for_each(|command| tell(&heir, command));
+                shards.replace(heir);
             }
             Command::Drain => return,
+            command => tell(&shards.current(), &command),
         }
     }
 }
 
+/// Tells a shard what is known of an endpoint.
+fn tell(shard: &Shard, command: &Command) {
+    match command {
+        Command::Resolved { cluster, endpoint, addresses } => {
+            shard.resolved(*cluster, *endpoint, addresses);
+        }
+        Command::Judged { cluster, endpoint, verdict } => {
+            shard.cluster(*cluster).judged(*endpoint, *verdict);
+        }
+        Command::Assigned { cluster, endpoint, duty } => {
+            shard.cluster(*cluster).assign(*endpoint, *duty);
+        }
+        Command::Adopt { .. } | Command::Drain => {}
+    }
+}
+
 /// Serves what has come in already, then lets go. Returns how many connections had to be cut.
-async fn drain(
-    shard: &Rc<Shard>,
-    acceptors: &[(ListenerId, Rc<Acceptor>)],
-    clock: &Ticker,
-) -> usize {
+async fn drain(shards: &Shards, acceptors: &[(ListenerId, Rc<Acceptor>)], clock: &Ticker) -> usize {
+    let shard = shards.current();
     shard.is_draining.set(true);
     for (listener, acceptor) in acceptors {
         while let Accepted::Some(sockets) = acceptor.take() {
@@ -170,18 +253,20 @@ async fn drain(
             }
             sockets
                 .into_iter()
-                .for_each(|(one, from)| downstream::admit(shard, one, from, *listener));
+                .for_each(|(one, from)| downstream::admit(&shard, one, from, *listener));
         }
         acceptor.shutdown();
     }
     let limit = shard.plan.config.server.drain;
     let begun = monotonic();
     clock.start(Duration::from_millis(10));
-    while shard.inside() > 0 && monotonic().since(begun) < limit {
+    while shards.inside() > 0 && monotonic().since(begun) < limit {
         if monotonic().since(begun) >= IDLE_GRACE.min(limit) {
-            shard.sweep.end_idle(shard.now(), usize::MAX);
+            shards.each(|shard| {
+                shard.sweep.end_idle(shard.now(), usize::MAX);
+            });
         }
         clock.tick().await;
     }
-    shard.inside()
+    shards.inside()
 }

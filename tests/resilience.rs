@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::Row;
-use crate::support::{Client, Does, Driver, Origin, Proxy, cluster, nobody};
+use crate::support::{Client, Does, Driver, Origin, Proxy, cluster, nobody, until};
 
 pub fn rows() -> Vec<Row> {
     vec![
         ("statuses_are_tried_again_as_configured", statuses_are_tried_again_as_configured),
         ("off_is_off", off_is_off),
+        ("reloads_lose_nothing", reloads_lose_nothing),
         ("the_demo_bears_a_stop", the_demo_bears_a_stop),
     ]
 }
@@ -69,6 +71,51 @@ fn off_is_off(driver: Driver) {
     let proxy = Proxy::run(driver, &cluster(&[nobody(), good.address], more), &[], None);
     assert_eq!(proxy.get("/").status, 502);
     assert!(!proxy.log().contains("is down"), "{}", proxy.log());
+}
+
+/// Sixteen reloads under load, with connections that are kept and with one for each request. Who
+/// keeps a connection is told to close it with the next answer, and nobody loses a request.
+fn reloads_lose_nothing(driver: Driver) {
+    let (one, two) = (Origin::echo(), Origin::echo());
+    let config = |origin: &Origin| {
+        cluster(&[origin.address], "").replace("[[listener]]", "[server]\ncores = 2\n[[listener]]")
+    };
+    let proxy = Proxy::run(driver, &config(&one), &[], None);
+    let (is_over, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let load = |keeps: bool| {
+        let mut client = proxy.connect();
+        while !is_over.load(SeqCst) {
+            if !client.try_send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n") {
+                panic!("a connection was closed without a word");
+            }
+            let reply = client.reply();
+            assert_eq!((reply.status, reply.is_complete), (200, true), "{}", reply.text());
+            asked.fetch_add(1, SeqCst);
+            if !keeps || reply.closes() {
+                client = proxy.connect();
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            scope.spawn(move || load(number % 2 == 0));
+        }
+        for reload in 0..16 {
+            let before = asked.load(SeqCst);
+            until("some load", || asked.load(SeqCst) > before + 100);
+            let (new, old) = if reload % 2 == 0 { (&two, &one) } else { (&one, &two) };
+            proxy.reload(&config(new));
+            let used = new.requests().len();
+            until("the new origin to be used", || new.requests().len() > used + 20);
+            // Whatever the old one still gets came on connections that it had.
+            let left = old.requests().len();
+            until("more load", || new.requests().len() > used + 200);
+            assert!(old.requests().len() <= left + 16, "{} more", old.requests().len() - left);
+        }
+        is_over.store(true, SeqCst);
+    });
+    let opened = one.connections() + two.connections();
+    assert!(opened < 300, "{opened} connections upstream");
 }
 
 /// What the demo prints is what it does: a server of the three is stopped, and nobody notices.

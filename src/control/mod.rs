@@ -4,7 +4,9 @@
 mod helper;
 pub mod load;
 pub mod orders;
+mod plan;
 pub mod prober;
+pub mod reload;
 pub mod resolve;
 pub mod start;
 mod verdicts;
@@ -24,10 +26,9 @@ use crate::observe::counters::Counters;
 use crate::shard::command::{Command, Report};
 use orders::Orders;
 use prober::Prober;
+use reload::{Helpers, Source};
 use resolve::Resolution;
 use start::Workers;
-use verdicts::Verdicts;
-use watch::Watch;
 
 /// How often dead workers and endpoints in trouble are looked for.
 const WATCH: Duration = Duration::from_millis(250);
@@ -38,20 +39,9 @@ const SAME_SIGNAL: Duration = Duration::from_millis(500);
 /// Serves a configuration until a signal ends it, and carries out orders until then. `ready` is called with the bound addresses when
 /// every worker serves.
 #[must_use]
-pub fn run(
-    config: Config,
-    signals: &Receiver<Signal>,
-    orders: &Orders,
-    ready: impl FnOnce(&start::Ready),
-) -> ExitCode {
-    let workers = match start::workers(Arc::new(config)) {
-        Ok(workers) => workers,
-        Err(message) => {
-            notice::note(format_args!("error: {message}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    match serve(workers, signals, orders, ready) {
+pub fn run(config: Config, inputs: &Inputs<'_>, ready: impl FnOnce(&start::Ready)) -> ExitCode {
+    let result = start::workers(Arc::new(config)).and_then(|all| serve(all, inputs, ready));
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             notice::note(format_args!("error: {message}"));
@@ -60,39 +50,48 @@ pub fn run(
     }
 }
 
+/// What the coordinator listens to.
+pub struct Inputs<'a> {
+    pub signals: &'a Receiver<Signal>,
+    pub orders: &'a Orders,
+    /// How the configuration is read again, if it came from a file.
+    pub source: Option<&'a Source<'a>>,
+}
+
 fn serve(
     mut workers: Workers,
-    signals: &Receiver<Signal>,
-    orders: &Orders,
+    inputs: &Inputs<'_>,
     ready: impl FnOnce(&start::Ready),
 ) -> Result<(), String> {
     let config = workers.config();
-    let mut prober = prober::start(&config);
-    let mut resolutions = resolve::start(&config);
-    resolve::first(&resolutions, &config, |found| obey(&mut workers, &prober, found));
+    let mut helpers = Helpers::start(&config);
+    let first = helpers.resolver.news.clone();
+    resolve::first(&first, &config, |found| obey(&mut workers, &helpers.prober, found));
     let started = workers.wait()?;
     ready(&started);
-    let mut watch = Watch::new(&config.clusters);
-    let mut verdicts = Verdicts::new(config);
     let clock = crossbeam_channel::tick(WATCH);
-    let mut orders = orders.clone();
+    let mut orders = inputs.orders.clone();
     loop {
         select! {
-            recv(signals) -> signal => match signal {
-                Ok(Signal::Reopen) => {
-                    workers.reopen_log();
-                    notice::note("the access log was opened anew; the configuration needs a restart");
+            recv(inputs.signals) -> signal => match signal {
+                Ok(Signal::Reopen) => reopen_log(&workers),
+                Ok(Signal::Reload) => {
+                    reopen_log(&workers);
+                    match inputs.source {
+                        Some(source) => reload::reload(&mut workers, &mut helpers, source),
+                        None => notice::note("there is no configuration file to read again"),
+                    }
                 }
                 Ok(Signal::Terminate) | Err(_) => break,
             },
-            recv(resolutions) -> found => match found {
-                Ok(found) => obey(&mut workers, &prober, found),
+            recv(helpers.resolver.news) -> found => match found {
+                Ok(found) => obey(&mut workers, &helpers.prober, found),
                 // The resolver is gone: what it said last stays.
-                Err(_) => resolutions = crossbeam_channel::never(),
+                Err(_) => helpers.resolver.news = crossbeam_channel::never(),
             },
-            recv(prober.news) -> news => match news {
-                Ok(news) => verdicts.hear(&mut workers, news),
-                Err(_) => prober.news = crossbeam_channel::never(),
+            recv(helpers.prober.news) -> news => match news {
+                Ok(news) => helpers.verdicts.hear(&mut workers, news),
+                Err(_) => helpers.prober.news = crossbeam_channel::never(),
             },
             recv(workers.reports()) -> report => if let Ok(report) = report { note(&report) },
             recv(orders) -> order => match order {
@@ -101,11 +100,18 @@ fn serve(
             },
             recv(clock) -> _ => {
                 workers.revive();
-                watch.look(&workers);
+                helpers.watch.look(&workers);
             }
         }
     }
-    drain(workers, signals)
+    drain(workers, inputs.signals)
+}
+
+fn reopen_log(workers: &Workers) {
+    if workers.config().access_log.is_some() {
+        workers.reopen_log();
+        notice::note("the access log was opened anew");
+    }
 }
 
 fn obey(workers: &mut Workers, prober: &Prober, found: Resolution) {

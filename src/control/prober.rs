@@ -61,9 +61,9 @@ impl Prober {
     }
 }
 
-/// Starts checking. Where nothing is to be checked there is no thread.
+/// Starts checking, from what is known. Where nothing is to be checked there is no thread.
 #[must_use]
-pub fn start(config: &Config) -> Prober {
+pub fn start(config: &Config, known: impl Fn(ClusterId, EndpointId) -> Option<Verdict>) -> Prober {
     let (sender, news) = crossbeam_channel::unbounded();
     let (mut targets, mut names) = (Vec::new(), Vec::new());
     for (cluster, model) in (0_u16..).map(ClusterId).zip(&config.clusters) {
@@ -81,7 +81,7 @@ pub fn start(config: &Config) -> Prober {
                     Probe::Tcp => None,
                 },
                 peers,
-                checked: Checked::default(),
+                checked: known(cluster, endpoint).map_or_else(Checked::default, Checked::known),
                 random: Random::new(Random::seed_from_os()),
             });
         }
@@ -111,6 +111,10 @@ async fn keep_checking(mut target: Target, sender: Sender<News>) {
         }
         let wait = target.checked.wait(&target.policy, &mut target.random);
         tokio::time::sleep(wait).await;
+        if target.peers.has_changed().is_err() {
+            // Others check it now.
+            return;
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! never did leaves its endpoint down, and nothing else.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -58,21 +58,29 @@ fn names(config: &Config) -> Vec<Name> {
     found
 }
 
+/// Resolving goes on as long as this lives.
+pub struct Resolver {
+    pub news: Receiver<Resolution>,
+    _life: Arc<()>,
+}
+
 /// Starts resolving. Without names there is no thread.
 #[must_use]
-pub fn start(config: &Config) -> Receiver<Resolution> {
+pub fn start(config: &Config) -> Resolver {
+    let life = Arc::new(());
     let (sender, receiver) = crossbeam_channel::unbounded();
     let names = names(config);
     if names.is_empty() {
-        return crossbeam_channel::never();
+        return Resolver { news: crossbeam_channel::never(), _life: life };
     }
     let servers = config.dns_servers.clone();
+    let alive = Arc::downgrade(&life);
     helper::start("resolver", "names cannot be resolved", move || {
         let resolver = resolver(&servers).map(Arc::new);
-        let keep = |name| keep_resolving(name, resolver.clone(), sender.clone());
+        let keep = |name| keep_resolving(name, resolver.clone(), sender.clone(), alive.clone());
         names.into_iter().map(keep).collect()
     });
-    receiver
+    Resolver { news: receiver, _life: life }
 }
 
 /// Waits until every name was tried once, or the time is up.
@@ -110,11 +118,12 @@ async fn keep_resolving(
     name: Name,
     resolver: Option<Arc<TokioResolver>>,
     sender: Sender<Resolution>,
+    alive: Weak<()>,
 ) {
     let mut told: Option<Arc<[SocketAddr]>> = None;
     let mut retry = RETRY.0;
     let mut is_failing = false;
-    loop {
+    while alive.strong_count() > 0 {
         let found = lookup(&name, resolver.as_deref()).await;
         let wait = match found {
             Ok((mut addresses, ttl)) => {

@@ -1,8 +1,6 @@
 //! Opens listeners and starts workers, and starts a worker again whose thread has died.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,22 +10,15 @@ use std::time::Duration;
 use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::balance::Shared;
+use super::plan::{self, Frame};
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::random::Random;
-use crate::config::model::{AccessLog, Cluster, Config, Cores};
-use crate::health::Table;
-use crate::limit::pressure::Pressure;
-use crate::net::bell::Bell;
+use crate::config::model::{AccessLog, Config, Cores};
 use crate::net::log_file::{self, LogSender};
 use crate::net::mailbox;
 use crate::net::{listener, notice, socket};
-use crate::route::Router;
 use crate::shard::Plan;
 use crate::shard::command::{Command, Report};
-use crate::upstream::Common;
-use crate::upstream::lobby::Turns;
-use crate::upstream::sticky::Seal;
 use crate::worker::{self, Setup};
 
 /// How long the end waits for an access log that is not read.
@@ -54,6 +45,7 @@ impl fmt::Display for Ready {
 /// The workers and what connects us with them.
 pub struct Workers {
     plan: Arc<Plan>,
+    frame: Frame,
     bound: Vec<SocketAddr>,
     /// By worker, then by listener: kept open here, so that a worker can be started again.
     sockets: Vec<Vec<OwnedFd>>,
@@ -78,9 +70,7 @@ struct Running {
 pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
     let log = match &config.access_log {
         None => None,
-        Some(log) => Some(
-            log_file::start(log, Arc::clone(&config)).map_err(|error| log_fault(log, &error))?,
-        ),
+        Some(log) => Some(log_file::start(log).map_err(|error| log_fault(log, &error))?),
     };
     warn_of_few_files(&config);
     let cores = choose_cores(&config.server.cores)?;
@@ -91,22 +81,11 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
     } else {
         config.server.name.clone()
     };
-    let bells: Result<Arc<[Bell]>, _> = cores.iter().map(|_| Bell::new()).collect();
-    let bells = bells.map_err(|error| format!("no descriptor for a bell: {error}"))?;
-    let ids = (0..config.listeners.len()).filter_map(|at| u16::try_from(at).ok());
-    let plan = Plan {
-        routers: ids.map(|id| Router::new(&config, ListenerId(id))).collect(),
-        common: config.clusters.iter().map(|one| common(one, &bells)).collect::<Result<_, _>>()?,
-        bells,
-        pressure: Pressure::default(),
-        name: name.into_boxed_str(),
-        shards: cores.len(),
-        may_panic: cfg!(debug_assertions)
-            && std::env::var("MILLRACE_TEST").is_ok_and(|hooks| hooks == "panic"),
-        config,
-    };
+    let frame = Frame::new(name.into_boxed_str(), cores.len())?;
+    let plan = frame.plan(config, None);
     let mut workers = Workers {
         plan: Arc::new(plan),
+        frame,
         bound,
         sockets,
         cores,
@@ -121,20 +100,6 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
         workers.running.push(running);
     }
     Ok(workers)
-}
-
-fn common(cluster: &Cluster, bells: &Arc<[Bell]>) -> Result<Common, String> {
-    let mut key = [0; 32];
-    if cluster.sticky.as_ref().is_some_and(|sticky| sticky.key.is_none()) {
-        let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut key));
-        random.map_err(|error| format!("no key for sticky cookies: /dev/urandom: {error}"))?;
-    }
-    Ok(Common {
-        balance: Shared::new(cluster),
-        health: Arc::new(Table::new(cluster.endpoints.len())),
-        turns: Arc::new(Turns::new(Arc::clone(bells))),
-        seal: Seal::new(cluster, &key).map(Arc::new),
-    })
 }
 
 /// What this machine has against a configuration that is good in itself: a core that is not there,
@@ -276,6 +241,25 @@ impl Workers {
         }
         self.said.retain(|old| !command.replaces(old));
         self.said.push(command.clone());
+    }
+
+    /// Every worker serves new connections by this configuration from now on. `found` is what is
+    /// known of it besides what was said before.
+    pub fn adopt(&mut self, config: Arc<Config>, found: Vec<Command>) {
+        let plan = Arc::new(self.frame.plan(Arc::clone(&config), Some(&self.plan)));
+        self.said = plan::translated(&self.said, &self.plan.config, &config);
+        for command in found {
+            self.said.retain(|old| !command.replaces(old));
+            self.said.push(command);
+        }
+        let said: Arc<[Command]> = self.said.clone().into();
+        for worker in &self.running {
+            let adopt = Command::Adopt { plan: Arc::clone(&plan), said: Arc::clone(&said) };
+            if worker.commands.send(adopt).is_err() {
+                notice::warn("a worker's mailbox is full: it keeps the old configuration");
+            }
+        }
+        self.plan = plan;
     }
 
     /// Starts workers again whose thread has ended. Until then their listeners only queue.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::plan;
 use super::prober::News;
 use super::start::Workers;
 use crate::base::clock::monotonic;
-use crate::base::id::ClusterId;
+use crate::base::id::{ClusterId, EndpointId};
 use crate::config::model::Config;
 use crate::health::{PANIC_PERCENT, Verdict, is_panic};
 use crate::net::notice;
@@ -22,6 +23,26 @@ impl Verdicts {
     pub(super) fn new(config: Arc<Config>) -> Self {
         let unknown = config.clusters.iter().map(|one| vec![Verdict::Unknown; one.endpoints.len()]);
         Self { known: unknown.collect(), config }
+    }
+
+    /// Takes over what is known of the endpoints that there still are.
+    pub(super) fn inherit(&mut self, from: &Self) {
+        for (cluster, verdicts) in (0..).map(ClusterId).zip(&from.known) {
+            for (endpoint, verdict) in (0..).map(EndpointId).zip(verdicts) {
+                let found = plan::find((cluster, endpoint), &from.config, &self.config);
+                let Some((cluster, endpoint)) = found else { continue };
+                let at = usize::from(cluster.0);
+                if self.config.clusters[at].health.is_some() {
+                    self.known[at][usize::from(endpoint.0)] = *verdict;
+                }
+            }
+        }
+    }
+
+    /// What the checks say, if they have said anything.
+    pub(super) fn get(&self, cluster: ClusterId, endpoint: EndpointId) -> Option<Verdict> {
+        let verdict = self.known[usize::from(cluster.0)][usize::from(endpoint.0)];
+        (verdict != Verdict::Unknown).then_some(verdict)
     }
 
     /// Tells the shards, and the operator if it is bad news or the end of it.

@@ -24,6 +24,14 @@ impl Watch {
         Self { known: known.collect(), window: monotonic() }
     }
 
+    /// Takes what the tables say now as told.
+    pub(super) fn inherit(&mut self, workers: &Workers) {
+        for (common, known) in workers.plan().common.iter().zip(&mut self.known) {
+            let all = common.health.all().iter();
+            *known = all.map(|one| (one.why(), one.until())).collect();
+        }
+    }
+
     /// Called a few times a second.
     pub(super) fn look(&mut self, workers: &Workers) {
         let now = monotonic();

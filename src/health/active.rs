@@ -19,6 +19,12 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// Checks that go on where others have ended.
+    #[must_use]
+    pub const fn known(verdict: Verdict) -> Self {
+        Self { verdict, against: 0 }
+    }
+
     /// Takes a result. `Some` if it changes the verdict. The first result is the first verdict.
     pub fn result(&mut self, passed: bool, policy: &Health) -> Option<Verdict> {
         let says = if passed { Verdict::Up } else { Verdict::Down };

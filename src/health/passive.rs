@@ -84,6 +84,15 @@ impl Standing {
         }
     }
 
+    /// Takes over what was held against the same endpoint under another plan.
+    pub fn inherit(&self, from: &Self) {
+        self.failures.store(from.failures.load(Relaxed), Relaxed);
+        self.why.store(from.why.load(Relaxed), Relaxed);
+        self.ejections.store(from.ejections.load(Relaxed), Relaxed);
+        self.until.store(from.until.load(Relaxed), Relaxed);
+        self.back.store(from.back.load(Relaxed), Relaxed);
+    }
+
     /// It works again, after it did not: from now on its share grows slowly.
     pub fn came_back(&self, now: Moment) {
         self.back.store(now.0.max(1), Relaxed);

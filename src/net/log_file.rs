@@ -18,8 +18,8 @@ use crate::observe::record::Batch;
 /// What the log's thread is told.
 #[derive(Debug)]
 pub enum Message {
-    /// Write these.
-    Write(Batch),
+    /// Write these, of shards with this configuration.
+    Write(Batch, Arc<Config>),
     /// The file was moved away: open it anew.
     Reopen,
     /// That was all. A shard's own sender may outlive the log, because the runtime does not drop its
@@ -35,13 +35,13 @@ pub type LogSender = Sender<Message>;
 ///
 /// # Errors
 /// The file cannot be opened.
-pub fn start(log: &AccessLog, config: Arc<Config>) -> io::Result<(LogSender, Receiver<()>)> {
+pub fn start(log: &AccessLog) -> io::Result<(LogSender, Receiver<()>)> {
     let output = open(&log.path)?;
     let (format, path) = (log.format, log.path.clone());
     let (sender, receiver) = bounded(LOG_BATCHES);
     let (done, end) = bounded(1);
     std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
-        run(&receiver, output, &path, &config, format);
+        run(&receiver, output, &path, format);
         drop(done);
     })?;
     Ok((sender, end))
@@ -85,7 +85,6 @@ fn run(
     messages: &Receiver<Message>,
     mut output: Box<dyn Write + Send>,
     path: &Path,
-    config: &Config,
     how: LogFormat,
 ) {
     let mut text = Vec::new();
@@ -94,9 +93,9 @@ fn run(
         let result = match message {
             Message::End => return,
             Message::Reopen => open(path).map(|file| output = file),
-            Message::Write(batch) => {
+            Message::Write(batch, config) => {
                 text.clear();
-                format::lines(&batch, config, how, &mut text);
+                format::lines(&batch, &config, how, &mut text);
                 output.write_all(&text).and_then(|()| output.flush())
             }
         };

@@ -11,7 +11,9 @@ use crossbeam_channel::Receiver;
 pub enum Signal {
     /// SIGTERM or SIGINT: drain and exit.
     Terminate,
-    /// SIGHUP or SIGUSR1: open the access log anew.
+    /// SIGHUP: read the configuration again, and open the access log anew.
+    Reload,
+    /// SIGUSR1: open the access log anew.
     Reopen,
 }
 
@@ -27,7 +29,8 @@ pub fn listen() -> Receiver<Signal> {
             // SAFETY: both pointers are good; the set was made by sigemptyset and sigaddset.
             let result = unsafe { libc::sigwait(&raw const set, &raw mut number) };
             let signal = match number {
-                libc::SIGHUP | libc::SIGUSR1 => Signal::Reopen,
+                libc::SIGHUP => Signal::Reload,
+                libc::SIGUSR1 => Signal::Reopen,
                 _ => Signal::Terminate,
             };
             if result == 0 && sender.send(signal).is_err() {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::Plan;
 use crate::base::id::{ClusterId, EndpointId, ShardId};
 use crate::health::Verdict;
 use crate::observe::counters::Counters;
@@ -17,6 +18,8 @@ pub enum Command {
     Judged { cluster: ClusterId, endpoint: EndpointId, verdict: Verdict },
     /// What an operator wants of an endpoint.
     Assigned { cluster: ClusterId, endpoint: EndpointId, duty: Duty },
+    /// New connections are served by this plan, of which so much is known already.
+    Adopt { plan: Arc<Plan>, said: Arc<[Self]> },
     /// Stop accepting, finish what is in flight, end.
     Drain,
 }

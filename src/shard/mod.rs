@@ -37,7 +37,7 @@ pub struct Plan {
     /// One for each shard: rung when there is room for those who wait on it.
     pub bells: Arc<[Bell]>,
     /// How full the memory is.
-    pub pressure: Pressure,
+    pub pressure: Arc<Pressure>,
     /// Our name in Via and Proxy-Status.
     pub name: Box<str>,
     /// How many shards there are.
@@ -168,6 +168,13 @@ impl Shard {
             let keep = idle.len() / 2;
             idle.truncate(keep);
         }
+    }
+
+    /// Another plan has replaced this one: connections end after their next answer, and idle ones to
+    /// endpoints at once.
+    pub fn retire(&self) {
+        self.is_draining.set(true);
+        self.clusters.iter().for_each(Cluster::close_idle);
     }
 
     /// Looks how full the memory is, and gives back what can be given.
@@ -315,7 +322,7 @@ impl Shard {
         }
         let full = std::mem::take(&mut *batch);
         let lost = full.entries.len() as u64;
-        if log.try_send(Message::Write(full)).is_err() {
+        if log.try_send(Message::Write(full, Arc::clone(&self.plan.config))).is_err() {
             self.count(|counters| counters.log_drops += lost);
         }
     }

@@ -169,6 +169,11 @@ impl Cluster {
         self.endpoints.iter().for_each(|endpoint| endpoint.pool.prune(now, &self.model.pool));
     }
 
+    /// Closes all idle connections.
+    pub fn close_idle(&self) {
+        self.endpoints.iter().for_each(|endpoint| endpoint.pool.clear());
+    }
+
     /// Whoever came back lately has less weight. While somebody has, weights are in hundredths.
     fn warm(&self, now: Moment) {
         let whole = self.model.resilience.slow_start;

@@ -21,6 +21,7 @@ pub fn rows() -> Vec<Row> {
         ("i06_all_down_is_panic", i06_all_down_is_panic),
         ("i07_port_host_and_path_of_a_check", i07_port_host_and_path_of_a_check),
         ("i08_one_probe_for_all_cores", i08_one_probe_for_all_cores),
+        ("i09_reload_keeps_what_is_known", i09_reload_keeps_what_is_known),
         ("i10_drained_and_back_by_order", i10_drained_and_back_by_order),
         ("i11_one_of_ten_leaves_the_ring", i11_one_of_ten_leaves_the_ring),
         ("i12_every_core_sees_a_change", i12_every_core_sees_a_change),
@@ -295,6 +296,69 @@ fn i12_every_core_sees_a_change(driver: Driver) {
 }
 const KEYS: usize = 500;
 
+/// A reload with the same endpoints, in another order: who is down stays down without a new check
+/// saying so, who was put out stays out, clients stay with their endpoints, and checks go on.
+fn i09_reload_keeps_what_is_known(driver: Driver) {
+    let script = |number: usize, is_down: bool, is_bad: bool| {
+        Origin::scripted(move |request, link| {
+            if request.path() == "/up" {
+                let status = if is_down { 500 } else { 200 };
+                link.send(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
+            } else if is_bad {
+                link.send("nonsense\r\n\r\n");
+                return Does::Close;
+            } else {
+                link.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}"));
+            }
+            Does::Keep
+        })
+    };
+    let down = script(0, true, false);
+    let bad = script(1, false, true);
+    let (one, two) = (script(2, false, false), script(3, false, false));
+    let more = "health = { path = \"/up\", interval = \"300ms\", fall = 3, rise = 9 }\nsticky = {}\n\
+                passive = { ejection = \"50s\" }";
+    let config =
+        |order: [&Origin; 4], more: &str| cluster(&order.map(|origin| origin.address), more);
+    let proxy = Proxy::run(driver, &config([&down, &bad, &one, &two], more), &[], None);
+    until("one to be down", || proxy.log().contains("is down"));
+    until("one to be put out", || {
+        proxy.get("/");
+        proxy.log().contains("is put out")
+    });
+    let reply = proxy.get("/");
+    let cookie = reply.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let asked = |origin: &Origin, path: &str| {
+        origin.requests().iter().filter(|request| request.path() == path).count()
+    };
+    let before = asked(&bad, "/");
+    let said = proxy.log().len();
+    // In another order, and with a change, so that all is built anew.
+    let changed = format!("balance = \"random\"\n{more}");
+    proxy.reload(&config([&two, &one, &bad, &down], &changed));
+    for _ in 0..40 {
+        let mut client = proxy.connect();
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n"));
+        assert_eq!(client.reply().body, reply.body, "its endpoint has another number now");
+        assert_eq!(proxy.get("/").status, 200);
+    }
+    assert_eq!((asked(&down, "/"), asked(&bad, "/")), (0, before));
+    let checks = asked(&down, "/up");
+    until("checks to go on", || asked(&down, "/up") > checks + 5);
+    let log = proxy.log()[said..].to_owned();
+    assert!(!log.contains("is down") && !log.contains("is put out"), "said again: {log}");
+    assert!(!log.contains("is in again") && !log.contains("is up"), "a blip: {log}");
+    // What is wrong changes nothing, nor does what needs a restart.
+    let file = config([&two, &one, &bad, &down], "balance = \"what\"");
+    let wrong = [file, "[[listener]]\naddress = \"127.0.0.1:1\"\n[[route]]\nrespond = {}\n".into()];
+    for (config, says) in wrong.iter().zip(["is refused: the old one stays", "needs a restart"]) {
+        proxy.rewrite(config);
+        proxy.signal("HUP");
+        until(says, || proxy.log().contains(says));
+        assert_eq!(proxy.get("/").status, 200);
+    }
+}
+
 /// Drained, down and ready again by order, under load: nobody sees an error, and who sticks to an
 /// endpoint stays while it drains and moves when it is down.
 fn i10_drained_and_back_by_order(driver: Driver) {
@@ -380,7 +444,9 @@ impl Running {
         let (orders, taken) = crossbeam_channel::unbounded();
         let (tell, ready) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let _ = millrace::control::run(config, &heard, &taken, |ready| {
+            let inputs =
+                millrace::control::Inputs { signals: &heard, orders: &taken, source: None };
+            let _ = millrace::control::run(config, &inputs, |ready| {
                 tell.send(ready.listeners[0].1).unwrap();
             });
         });

@@ -46,12 +46,7 @@ impl Proxy {
 
     /// With a whole configuration, environment and limit on open files.
     pub fn run(driver: Driver, config: &str, env: &[(&str, &str)], nofile: Option<u32>) -> Self {
-        // Checks would come between the requests that origins count. Who wants them says so.
-        let config = if config.contains("health") {
-            config.to_owned()
-        } else {
-            config.replace("[[cluster]]\n", "[[cluster]]\nhealth = { type = \"off\" }\n")
-        };
+        let config = without_checks(config);
         let file = temporary("toml");
         std::fs::File::create(&file).unwrap().write_all(config.as_bytes()).unwrap();
         let driver = if driver == Driver::IoUring { "io_uring" } else { "epoll" };
@@ -92,6 +87,20 @@ impl Proxy {
         });
         proxy.address = proxy.addresses()[0];
         proxy
+    }
+
+    /// Writes another configuration.
+    pub fn rewrite(&self, config: &str) {
+        std::fs::write(&self.file, without_checks(config)).unwrap();
+    }
+
+    /// Writes another configuration and has it read.
+    pub fn reload(&self, config: &str) {
+        let says = "the configuration was read again";
+        let before = self.log().matches(says).count();
+        self.rewrite(config);
+        self.signal("HUP");
+        until("the configuration to be read", || self.log().matches(says).count() > before);
     }
 
     /// Every address that it listens on.
@@ -193,6 +202,14 @@ impl Drop for Proxy {
             println!("--- proxy said ---\n{}", self.log());
         }
     }
+}
+
+/// Checks would come between the requests that origins count. Who wants them says so.
+fn without_checks(config: &str) -> String {
+    if config.contains("health") {
+        return config.to_owned();
+    }
+    config.replace("[[cluster]]\n", "[[cluster]]\nhealth = { type = \"off\" }\n")
 }
 
 /// A file name that nobody else uses.

@@ -1,0 +1,123 @@
+//! Makes the plan that shards run from a configuration, and carries over what is known from the
+//! plan before it.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+
+use crate::balance::Shared;
+use crate::base::id::{ClusterId, EndpointId, ListenerId};
+use crate::config::model::{Cluster, Config};
+use crate::health::Table;
+use crate::limit::pressure::Pressure;
+use crate::net::bell::Bell;
+use crate::route::Router;
+use crate::shard::Plan;
+use crate::shard::command::Command;
+use crate::upstream::Common;
+use crate::upstream::lobby::Turns;
+use crate::upstream::sticky::Seal;
+
+/// What stays the same as long as the process lives.
+pub(super) struct Frame {
+    pub(super) name: Box<str>,
+    pub(super) bells: Arc<[Bell]>,
+    pub(super) pressure: Arc<Pressure>,
+    /// Seals sticky cookies where the configuration has no key for them.
+    key: [u8; 32],
+}
+
+impl Frame {
+    /// For so many shards.
+    pub(super) fn new(name: Box<str>, shards: usize) -> Result<Self, String> {
+        let bells: Result<Arc<[Bell]>, _> = (0..shards).map(|_| Bell::new()).collect();
+        let bells = bells.map_err(|error| format!("no descriptor for a bell: {error}"))?;
+        let mut key = [0; 32];
+        let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut key));
+        random.map_err(|error| format!("no key for sticky cookies: /dev/urandom: {error}"))?;
+        Ok(Self { name, bells, pressure: Arc::default(), key })
+    }
+
+    /// The plan. What is known of endpoints that were in the old one stays known.
+    pub(super) fn plan(&self, config: Arc<Config>, old: Option<&Plan>) -> Plan {
+        let ids = (0..config.listeners.len()).filter_map(|at| u16::try_from(at).ok());
+        let common = config.clusters.iter().map(|cluster| {
+            let old = old.and_then(|old| {
+                let mut all = old.config.clusters.iter().zip(&old.common);
+                all.find(|(one, _)| one.name == cluster.name)
+            });
+            self.common(cluster, old)
+        });
+        Plan {
+            routers: ids.map(|id| Router::new(&config, ListenerId(id))).collect(),
+            common: common.collect(),
+            bells: Arc::clone(&self.bells),
+            pressure: Arc::clone(&self.pressure),
+            name: self.name.clone(),
+            shards: self.bells.len(),
+            may_panic: cfg!(debug_assertions)
+                && std::env::var("MILLRACE_TEST").is_ok_and(|hooks| hooks == "panic"),
+            config,
+        }
+    }
+
+    fn common(&self, cluster: &Cluster, old: Option<(&Cluster, &Common)>) -> Common {
+        let turns = Arc::new(Turns::new(Arc::clone(&self.bells)));
+        match old {
+            Some((before, common)) if before == cluster => Common { turns, ..common.clone() },
+            _ => Common {
+                balance: Shared::new(cluster),
+                health: Arc::new(inherited(cluster, old)),
+                turns,
+                seal: Seal::new(cluster, &self.key).map(Arc::new),
+            },
+        }
+    }
+}
+
+fn inherited(cluster: &Cluster, old: Option<(&Cluster, &Common)>) -> Table {
+    let table = Table::new(cluster.endpoints.len());
+    let Some((before, common)) = old else { return table };
+    for (at, endpoint) in cluster.endpoints.iter().enumerate() {
+        let same = before.endpoints.iter().position(|one| one.address == endpoint.address);
+        if let Some(same) = same {
+            table.of(at).inherit(common.health.of(same));
+        }
+    }
+    table
+}
+
+/// Where an endpoint of one configuration is in another: by the names of clusters and by addresses.
+pub(super) fn find(
+    (cluster, endpoint): (ClusterId, EndpointId),
+    old: &Config,
+    new: &Config,
+) -> Option<(ClusterId, EndpointId)> {
+    let before = old.clusters.get(usize::from(cluster.0))?;
+    let address = &before.endpoints.get(usize::from(endpoint.0))?.address;
+    let (at, now) = (0..).zip(&new.clusters).find(|(_, one)| one.name == before.name)?;
+    let (id, _) = (0..).zip(&now.endpoints).find(|(_, one)| one.address == *address)?;
+    Some((ClusterId(at), EndpointId(id)))
+}
+
+/// What was said of endpoints that there still are. What checks said of them goes only to clusters
+/// that are still checked.
+pub(super) fn translated(said: &[Command], old: &Config, new: &Config) -> Vec<Command> {
+    let translate = |command: &Command| match command {
+        Command::Resolved { cluster, endpoint, addresses } => {
+            let (cluster, endpoint) = find((*cluster, *endpoint), old, new)?;
+            Some(Command::Resolved { cluster, endpoint, addresses: Arc::clone(addresses) })
+        }
+        Command::Judged { cluster, endpoint, verdict } => {
+            let (cluster, endpoint) = find((*cluster, *endpoint), old, new)?;
+            let is_checked = new.clusters[usize::from(cluster.0)].health.is_some();
+            is_checked.then_some(Command::Judged { cluster, endpoint, verdict: *verdict })
+        }
+        Command::Assigned { cluster, endpoint, duty } => {
+            let (cluster, endpoint) = find((*cluster, *endpoint), old, new)?;
+            Some(Command::Assigned { cluster, endpoint, duty: *duty })
+        }
+        Command::Adopt { .. } | Command::Drain => None,
+    };
+    said.iter().filter_map(translate).collect()
+}

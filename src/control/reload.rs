@@ -1,0 +1,87 @@
+//! A new configuration in a running process. What it says is checked as a whole before anything
+//! changes; shards then take new connections under the new plan, and what they had goes on under
+//! the old one. What is known of endpoints stays known.
+
+use std::sync::Arc;
+
+use super::prober::{self, Prober};
+use super::resolve::{self, Resolver};
+use super::start::Workers;
+use super::verdicts::Verdicts;
+use super::watch::Watch;
+use crate::config::model::Config;
+use crate::net::notice;
+use crate::shard::command::Command;
+
+/// Reads the configuration again, as it was read at the start; tells the operator what is wrong
+/// with it, and returns it if it is good.
+pub type Source<'a> = dyn Fn() -> Option<Config> + 'a;
+
+/// What depends on the configuration, besides the workers.
+pub(super) struct Helpers {
+    pub(super) prober: Prober,
+    pub(super) resolver: Resolver,
+    pub(super) verdicts: Verdicts,
+    pub(super) watch: Watch,
+}
+
+impl Helpers {
+    /// Starts them.
+    pub(super) fn start(config: &Arc<Config>) -> Self {
+        Self {
+            prober: prober::start(config, |_, _| None),
+            resolver: resolve::start(config),
+            verdicts: Verdicts::new(Arc::clone(config)),
+            watch: Watch::new(&config.clusters),
+        }
+    }
+}
+
+/// Takes the new configuration, or says why not.
+pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Source<'_>) {
+    let Some(config) = source() else {
+        notice::warn("the configuration is refused: the old one stays");
+        return;
+    };
+    let old = workers.config();
+    if let Some(what) = needs_restart(&old, &config) {
+        notice::warn(format_args!("{what} changed, which needs a restart: the old one stays"));
+        return;
+    }
+    let config = Arc::new(config);
+    let mut verdicts = Verdicts::new(Arc::clone(&config));
+    verdicts.inherit(&helpers.verdicts);
+    let prober = prober::start(&config, |cluster, endpoint| verdicts.get(cluster, endpoint));
+    let resolver = resolve::start(&config);
+    let mut found = Vec::new();
+    resolve::first(&resolver.news, &config, |one| {
+        prober.resolved(one.cluster, one.endpoint, &one.addresses);
+        found.push(Command::Resolved {
+            cluster: one.cluster,
+            endpoint: one.endpoint,
+            addresses: one.addresses,
+        });
+    });
+    // A name that does not resolve just now has the addresses that it had.
+    found.retain(|one| !matches!(one, Command::Resolved { addresses, .. } if addresses.is_empty()));
+    workers.adopt(Arc::clone(&config), found);
+    let watch = Watch::new(&config.clusters);
+    *helpers = Helpers { prober, resolver, verdicts, watch };
+    helpers.watch.inherit(workers);
+    notice::note("the configuration was read again: new connections are served by it");
+}
+
+/// What cannot be changed in a running process.
+fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
+    let places = |config: &Config| {
+        let all = config.listeners.iter().map(|one| (one.name.clone(), one.address));
+        all.collect::<Vec<_>>()
+    };
+    if places(old) != places(new) {
+        return Some("a [[listener]]'s name or address");
+    }
+    if old.server != new.server {
+        return Some("[server]");
+    }
+    (old.access_log != new.access_log).then_some("[access_log]")
+}
