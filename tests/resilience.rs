@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::Row;
-use crate::support::{Client, Does, Driver, Origin, Proxy, cluster, nobody, until};
+use crate::support::{Client, Does, Driver, Link, Origin, Proxy, Request, cluster, nobody, until};
 
 pub fn rows() -> Vec<Row> {
     vec![
         ("statuses_are_tried_again_as_configured", statuses_are_tried_again_as_configured),
         ("off_is_off", off_is_off),
+        ("slow_requests_are_hedged", slow_requests_are_hedged),
         ("reloads_lose_nothing", reloads_lose_nothing),
         ("the_demo_bears_a_stop", the_demo_bears_a_stop),
     ]
@@ -150,4 +152,47 @@ fn the_demo_bears_a_stop(driver: Driver) {
     child.wait().unwrap();
     assert!(names["alpha"] > 0, "it is back: {names:?}");
     assert!(names["beta"] > names["alpha"], "it was away: {names:?}");
+}
+
+/// One endpoint of two is slow now and then. A slow GET is asked of the other one too; a POST never.
+fn slow_requests_are_hedged(driver: Driver) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let script = move |request: &Request, _: &mut Link| {
+        let at = counted.fetch_add(1, SeqCst);
+        // The first hundred teach how long it takes; then every fourth is slow.
+        if at > 100 && at.is_multiple_of(4) || request.path() == "/slow" {
+            std::thread::park_timeout(Duration::from_millis(900));
+        }
+        Does::Keep
+    };
+    let script = Arc::new(script);
+    let again = Arc::clone(&script);
+    let origins = [
+        Origin::scripted(move |request, link| script(request, link)),
+        Origin::scripted(move |request, link| again(request, link)),
+    ];
+    let addresses = [origins[0].address, origins[1].address];
+    let more = "hedge = { percentile = 90 }\nretry = { budget = 100 }";
+    let mut proxy = Proxy::run(driver, &cluster(&addresses, more), &[], None);
+    let mut client = proxy.connect();
+    let mut ask = |method: &str, path: &str| {
+        let begun = Instant::now();
+        client.send(format!("{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"));
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.body), (200, path.as_bytes().to_vec()));
+        begun.elapsed()
+    };
+    for _ in 0..100 {
+        ask("GET", "/a");
+    }
+    let mut took: Vec<_> = (0..60).map(|at| ask("GET", &format!("/{at}"))).collect();
+    took.sort();
+    assert!(took[57] < Duration::from_millis(800), "one in four would take 900 ms: {took:?}");
+    let before = count.load(SeqCst);
+    assert!(ask("POST", "/slow") >= Duration::from_millis(900));
+    assert_eq!(count.load(SeqCst) - before, 1, "a POST goes to one endpoint");
+    drop(client);
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait(), Some(0));
 }

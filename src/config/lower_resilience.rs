@@ -21,6 +21,7 @@ pub(super) fn read(table: &mut Table<'_>) -> (Resilience, bool) {
         queue: read_queue(table.table("queue"), base.queue),
         slow_start: read_slow_start(table.table("slow_start"), base.slow_start),
         adaptive: read_adaptive(table.table("adaptive")),
+        hedge: read_hedge(table.table("hedge")),
     };
     (resilience, is_auto)
 }
@@ -117,6 +118,14 @@ fn read_adaptive(mut table: Table<'_>) -> Option<Adaptive> {
     }
     table.finish();
     is_there.then_some(adaptive)
+}
+
+/// `[cluster.hedge]`; without the table nothing is asked twice.
+fn read_hedge(mut table: Table<'_>) -> Option<u32> {
+    let is_there = table.is_there();
+    let percentile = count(&mut table, "percentile", 50..100).unwrap_or(95);
+    table.finish();
+    is_there.then_some(percentile)
 }
 
 /// `[cluster.sticky]`; without the table nobody is remembered.

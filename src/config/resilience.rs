@@ -12,6 +12,8 @@ pub struct Resilience {
     /// How long an endpoint that came back takes to its full share. Zero: it has it at once.
     pub slow_start: Duration,
     pub adaptive: Option<Adaptive>,
+    /// `[cluster.hedge]`: the percentage of answers after whose time a second endpoint is asked.
+    pub hedge: Option<u32>,
 }
 
 /// `[cluster.adaptive]`: a limit of requests under way that is found out, of all cores together.
@@ -157,6 +159,7 @@ impl Resilience {
         queue: Queue { max: 1024, timeout: Duration::from_millis(150) },
         slow_start: Duration::from_secs(10),
         adaptive: None,
+        hedge: None,
     };
 
     /// Nothing of it: each request has one try, at whatever endpoint the balancer names.
@@ -170,6 +173,7 @@ impl Resilience {
         queue: Self::AUTO.queue,
         slow_start: Duration::ZERO,
         adaptive: None,
+        hedge: None,
     };
 }
 

@@ -1,10 +1,12 @@
 //! A request to an upstream and its response back, with as many tries as are safe.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use super::hedge;
 use super::relay::{self, Ended, Hop, Target};
 use super::side::Downstream;
 use super::tunnel;
@@ -63,13 +65,8 @@ pub async fn run(
         let flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
         let id = flight.id;
         record.try_at(id);
-        let needs = Needs {
-            sweep: &shard.sweep,
-            now: shard.now(),
-            timeouts: &route.timeouts,
-            client: down.address,
-            fresh,
-        };
+        let (now, client) = (shard.now(), down.address);
+        let needs = Needs { sweep: &shard.sweep, now, timeouts: &route.timeouts, client, fresh };
         let attempt = match attempt::open(cluster, id, needs).await {
             Ok(attempt) => attempt,
             Err(kind) => {
@@ -78,26 +75,38 @@ pub async fn run(
                 continue;
             }
         };
-        let was_pooled = attempt.was_pooled;
-        record.reused = was_pooled;
-        shard.count(|counters| if was_pooled { counters.reuses += 1 } else { counters.dials += 1 });
+        record.reused = attempt.was_pooled;
+        count(shard, &attempt);
         let is_secure = down.client.is_secure;
-        let target = Target { cluster, id, ask: &ask, total_by, is_secure };
-        match once(shard, route, target, attempt, work, down).await {
+        let target = Target { cluster, id, ask: &ask, total_by, client, is_secure };
+        let (won, result) = once(shard, route, target, attempt, work, down).await;
+        let flight = won.unwrap_or(flight);
+        record.endpoint = Some(flight.id);
+        match result {
             Ok(()) => {
-                cluster.answered(id, down.answer.status.get());
+                cluster.answered(flight.id, down.answer.status.get());
                 flight.landed();
                 return Ok(());
             }
             Err(failure) => {
                 let method = work.request.method;
-                let is_same = retry(cluster, id, &failure, method, &mut ask.tries)?;
+                let is_same = retry(cluster, flight.id, &failure, method, &mut ask.tries)?;
                 shard.count(|counters| counters.retries += 1);
                 held = is_same.then_some(flight);
                 last_fault = Some(failure.kind);
             }
         }
     }
+}
+
+fn count(shard: &Shard, attempt: &Attempt) {
+    shard.count(|counters| {
+        if attempt.was_pooled {
+            counters.reuses += 1;
+        } else {
+            counters.dials += 1;
+        }
+    });
 }
 
 /// Waits for an endpoint with room. Who is gone by then does not reach it (RELIABILITY H05): a
@@ -185,19 +194,22 @@ fn prepare(
 }
 
 /// One try on one connection.
-async fn once(
+async fn once<'c>(
     shard: &Rc<Shard>,
     route: &Route,
-    target: Target<'_>,
+    target: Target<'_, 'c>,
     attempt: Attempt,
     work: &mut Workspace,
     down: &mut Downstream<'_>,
-) -> std::result::Result<(), Failure> {
-    let Target { cluster, id, .. } = target;
+) -> (Option<Flight<'c>>, std::result::Result<(), Failure>) {
     let Workspace { request, response } = work;
     let Attempt { mut connection, was_pooled } = attempt;
     let upgrade = upgrade::is_wanted(request, &route.upgrade).then(|| request.upgrade());
-    let head = head_bytes(shard, cluster, id, request, upgrade.is_some(), &mut connection)?;
+    let (cluster, id) = (target.cluster, target.id);
+    let head = match head_bytes(shard, cluster, id, request, upgrade.is_some(), &mut connection) {
+        Ok(head) => head,
+        Err(kind) => return (None, Err(kind.into())),
+    };
     let hop = Hop {
         shard,
         route,
@@ -207,50 +219,64 @@ async fn once(
         request,
         upgrade,
         target,
+        won: RefCell::default(),
     };
     let sides = Sides { hop: &hop, inbound: down.inbound, connection: &mut connection, response };
-    let ended = match exchange(sides, head).await {
-        Ok(ended) => ended,
-        Err(kind) => {
-            let cause = match kind {
-                Kind::UpstreamGone => Some(Cause::Lost),
-                Kind::FirstByteTimeout if hop.is_impatient() => Some(Cause::Timeout),
-                Kind::UpstreamStatus => Some(Cause::Status),
-                _ => None,
-            };
-            let has_octets = !connection.inbound.is_empty() || response.status != 0;
-            let lost = cause.filter(|_| !down.answer.begun.get()).map(|cause| Lost {
-                cause,
-                was_pooled,
-                has_answer: has_octets && cause != Cause::Status,
-                has_body: !request.framing.is_empty(),
-            });
-            return Err(Failure { kind, lost });
-        }
-    };
-    match ended {
-        Ended::Whole => {
-            let proof = Proof {
-                request_written: down.answer.body_done.get(),
-                response_complete: true,
-                nothing_left: connection.inbound.is_empty(),
-                peer_keeps: peer_keeps(response.version, response.options),
-                untainted: !response.tainted
-                    && upgrade.is_none()
-                    && connection.generation == cluster.endpoint(id).generation(),
-            };
-            let pool = &cluster.endpoint(id).pool;
-            pool.keep(connection, proof, shard.now(), &cluster.model.pool);
+    let outcome = match exchange(sides, head).await {
+        Ok(Ended::Whole) => {
+            keep(&hop, connection, response);
             Ok(())
         }
-        Ended::Switched => {
+        Ok(Ended::Switched) => {
             let ends = tunnel::Ends { stream: down.stream, inbound: down.inbound };
             tunnel::run(&hop, response, ends, *connection).await.map_err(Failure::from)
         }
-    }
+        Err(kind) => {
+            let has_octets = !connection.inbound.is_empty() || response.status != 0;
+            Err(failure(&hop, kind, was_pooled, has_octets))
+        }
+    };
+    (hop.won.take(), outcome)
 }
 
-fn head_bytes(
+/// Whether a try that failed was lost before anything of an answer was seen.
+fn failure(hop: &Hop<'_, '_>, kind: Kind, was_pooled: bool, has_octets: bool) -> Failure {
+    let cause = match kind {
+        Kind::UpstreamGone => Some(Cause::Lost),
+        Kind::FirstByteTimeout if hop.is_impatient() => Some(Cause::Timeout),
+        Kind::UpstreamStatus => Some(Cause::Status),
+        _ => None,
+    };
+    let lost = cause.filter(|_| !hop.answer.begun.get()).map(|cause| Lost {
+        cause,
+        was_pooled,
+        has_answer: has_octets && cause != Cause::Status,
+        has_body: !hop.request.framing.is_empty(),
+    });
+    Failure { kind, lost }
+}
+
+/// Puts a connection into its endpoint's pool, if it may be used again.
+fn keep(hop: &Hop<'_, '_>, connection: Box<Connection>, response: &ResponseHead) {
+    let cluster = hop.target.cluster;
+    let endpoint = cluster.endpoint(hop.id());
+    let proof = Proof {
+        request_written: hop.answer.body_done.get(),
+        response_complete: true,
+        nothing_left: connection.inbound.is_empty(),
+        peer_keeps: peer_keeps(response.version, response.options),
+        untainted: !response.tainted
+            && hop.upgrade.is_none()
+            && connection.generation == endpoint.generation(),
+    };
+    endpoint.pool.keep(connection, proof, hop.shard.now(), &cluster.model.pool);
+}
+
+/// The head as this endpoint gets it.
+///
+/// # Errors
+/// `Internal` if it has outgrown every bound.
+pub(super) fn head_bytes(
     shard: &Shard,
     cluster: &Cluster,
     id: EndpointId,
@@ -275,8 +301,8 @@ fn head_bytes(
 }
 
 /// Both connections while one request goes up and one response comes down.
-struct Sides<'a> {
-    hop: &'a Hop<'a>,
+struct Sides<'a, 'c> {
+    hop: &'a Hop<'a, 'c>,
     inbound: &'a mut crate::net::inbound::Inbound,
     connection: &'a mut Connection,
     response: &'a mut ResponseHead,
@@ -284,7 +310,7 @@ struct Sides<'a> {
 
 /// Sends the request and relays the response, both at once if the body is not here yet: a server
 /// may answer before it has read everything.
-async fn exchange(sides: Sides<'_>, head: Buffer) -> Result<Ended> {
+async fn exchange(sides: Sides<'_, '_>, head: Buffer) -> Result<Ended> {
     let Sides { hop, inbound, connection, response } = sides;
     let Connection { stream: up, inbound: up_inbound, .. } = connection;
     let (shard, timeouts, framing) = (hop.shard, &hop.route.timeouts, hop.request.framing);
@@ -313,6 +339,14 @@ async fn exchange(sides: Sides<'_>, head: Buffer) -> Result<Ended> {
     hop.answer.body_done.set(is_sent);
     hop.answer.received.set(body.received);
     up.read_by(if is_sent { hop.first_byte_by() } else { hop.target.total_by });
+    if is_sent && hedge::is_wanted(hop) {
+        if let Some(won) = Box::pin(hedge::race(hop, up)).await {
+            *connection = *won.connection;
+            hop.won.replace(Some(won.flight));
+        }
+        let Connection { stream: up, inbound: up_inbound, .. } = connection;
+        return relay::response(hop, up, up_inbound, response).await;
+    }
     let result = if is_sent || written.is_err() {
         relay::response(hop, up, up_inbound, response).await
     } else {

@@ -1,6 +1,7 @@
 //! Floor 7: the life of one request. Read `serve`, then `run`.
 
 pub mod forward;
+pub mod hedge;
 pub mod relay;
 pub mod respond;
 pub mod side;

@@ -1,5 +1,7 @@
 //! Moves a request's body up and a response down. Data stays in the buffer that the kernel filled.
 
+use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::respond::connection_field;
@@ -18,13 +20,14 @@ use crate::net::stream::Stream;
 use crate::route::rewrite;
 use crate::shard::Shard;
 use crate::upstream::choose::Ask;
+use crate::upstream::flight::Flight;
 use crate::upstream::{Cluster, http1};
 use crate::wire::http1::reuse::peer_keeps;
 use crate::wire::http1::upgrade;
 use crate::wire::http1::write::{self, Writer};
 
 /// What both directions of one try need to know.
-pub struct Hop<'a> {
+pub struct Hop<'a, 'c> {
     pub shard: &'a Rc<Shard>,
     pub route: &'a Route,
     /// The client's connection.
@@ -34,16 +37,20 @@ pub struct Hop<'a> {
     pub request: &'a RequestHead,
     /// The protocol that we asked the upstream to switch to.
     pub upgrade: Option<&'a [u8]>,
-    pub target: Target<'a>,
+    pub target: Target<'a, 'c>,
+    /// Another endpoint has answered first.
+    pub won: RefCell<Option<Flight<'c>>>,
 }
 
 /// Where one try goes.
 #[derive(Clone, Copy)]
-pub struct Target<'a> {
-    pub cluster: &'a Cluster,
+pub struct Target<'a, 'c> {
+    pub cluster: &'c Cluster,
     pub id: EndpointId,
     pub ask: &'a Ask,
     pub total_by: Moment,
+    /// Told to the endpoint if the cluster says so.
+    pub client: SocketAddr,
     /// The client came by TLS.
     pub is_secure: bool,
 }
@@ -57,7 +64,7 @@ pub enum Ended {
     Switched,
 }
 
-impl Hop<'_> {
+impl Hop<'_, '_> {
     /// When the head of the answer must have come, counted from now.
     #[must_use]
     pub fn first_byte_by(&self) -> Moment {
@@ -66,6 +73,12 @@ impl Hop<'_> {
             patience = self.target.cluster.model.resilience.retry.try_timeout;
         }
         self.shard.now().after(patience).min(self.target.total_by)
+    }
+
+    /// The endpoint whose answer this is.
+    #[must_use]
+    pub fn id(&self) -> EndpointId {
+        self.won.borrow().as_ref().map_or(self.target.id, |flight| flight.id)
     }
 
     /// An answer that takes longer than one try may is given up: there is another to be had.
@@ -92,7 +105,7 @@ impl Hop<'_> {
         let is_wanted = cluster.model.resilience.retry.on.statuses.contains(status);
         let is_given_up = is_wanted && self.may_repeat() && cluster.may_retry();
         if is_given_up {
-            cluster.answered(self.target.id, status);
+            cluster.answered(self.id(), status);
         }
         is_given_up
     }
@@ -103,7 +116,7 @@ impl Hop<'_> {
 /// # Errors
 /// What is wrong with the body, or that the upstream does not take it.
 pub async fn begin(
-    hop: &Hop<'_>,
+    hop: &Hop<'_, '_>,
     mut head: Buffer,
     body: &mut BodyReader<'_>,
     up: &mut BodyWriter<'_>,
@@ -149,7 +162,7 @@ fn join(head: &mut Buffer, data: Buffer, buffers: &Buffers) -> Option<Buffer> {
 /// # Errors
 /// What is wrong with the body, or that the upstream does not take it.
 pub async fn request(
-    hop: &Hop<'_>,
+    hop: &Hop<'_, '_>,
     upstream: &Stream,
     body: &mut BodyReader<'_>,
     up: &mut BodyWriter<'_>,
@@ -177,7 +190,7 @@ pub async fn request(
 /// # Errors
 /// Why there was no answer, or no whole one; or that the client is gone.
 pub async fn response(
-    hop: &Hop<'_>,
+    hop: &Hop<'_, '_>,
     upstream: &Stream,
     inbound: &mut Inbound,
     response: &mut ResponseHead,
@@ -245,7 +258,7 @@ fn framing_for(client: Version, upstream: Framing) -> Framing {
 }
 
 /// The final head's bytes. From here on no other answer can be given.
-fn final_bytes(hop: &Hop<'_>, response: &ResponseHead, framing: Framing) -> Result<Buffer> {
+fn final_bytes(hop: &Hop<'_, '_>, response: &ResponseHead, framing: Framing) -> Result<Buffer> {
     let (shard, answer) = (hop.shard, hop.answer);
     let keeps = hop.may_keep
         && framing != Framing::UntilClose
@@ -270,7 +283,7 @@ fn final_bytes(hop: &Hop<'_>, response: &ResponseHead, framing: Framing) -> Resu
 
 /// Reads heads until the final one, passing interim ones on.
 async fn final_head(
-    hop: &Hop<'_>,
+    hop: &Hop<'_, '_>,
     upstream: &Stream,
     inbound: &mut Inbound,
     response: &mut ResponseHead,
@@ -303,7 +316,7 @@ async fn final_head(
     }
 }
 
-async fn send_interim(hop: &Hop<'_>, response: &ResponseHead) -> Result<()> {
+async fn send_interim(hop: &Hop<'_, '_>, response: &ResponseHead) -> Result<()> {
     let shard = hop.shard;
     let mut buffer = shard.buffers.take(Size::fitting(response.fields.wire_len() + 64));
     let mut out = Writer::new(buffer.spare());

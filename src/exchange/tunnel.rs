@@ -28,7 +28,7 @@ pub struct Ends<'a> {
 /// # Errors
 /// An end that was not orderly: somebody reset, or was silent for too long.
 pub async fn run(
-    hop: &Hop<'_>,
+    hop: &Hop<'_, '_>,
     response: &ResponseHead,
     down: Ends<'_>,
     mut connection: Connection,
@@ -58,7 +58,7 @@ pub async fn run(
 
 /// Moves bytes one way until that way ends, and passes the end on.
 async fn pump(
-    hop: &Hop<'_>,
+    hop: &Hop<'_, '_>,
     (from, inbound): (&Stream, &mut Inbound),
     (to, mut writer): (&Stream, BodyWriter<'_>),
     gone: Kind,

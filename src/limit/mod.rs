@@ -4,4 +4,5 @@ pub mod budget;
 pub mod gate;
 pub mod gradient;
 pub mod pressure;
+pub mod quantile;
 pub mod queue;

@@ -17,6 +17,8 @@ pub struct Counters {
     pub dial_failures: u64,
     /// Requests that were sent again.
     pub retries: u64,
+    /// Requests that were sent to a second endpoint because the first was slow.
+    pub hedges: u64,
     /// Exchanges on a pooled connection.
     pub reuses: u64,
     /// Connection tasks that panicked.
@@ -37,6 +39,7 @@ impl Counters {
         self.dials += other.dials;
         self.dial_failures += other.dial_failures;
         self.retries += other.retries;
+        self.hedges += other.hedges;
         self.reuses += other.reuses;
         self.panics += other.panics;
         self.accept_errors += other.accept_errors;

@@ -17,6 +17,7 @@ use crate::config::model::{Config, Listener, Route};
 use crate::limit::gate::{Gate, Refusal};
 use crate::limit::pressure::{Pressure, Stage};
 use crate::message::head::{RequestHead, ResponseHead};
+use crate::net::alarm::Alarms;
 use crate::net::bell::Bell;
 use crate::net::buffer::Buffers;
 use crate::net::log_file::{LogSender, Message};
@@ -52,6 +53,7 @@ pub struct Shard {
     pub plan: Arc<Plan>,
     pub clusters: Vec<Cluster>,
     pub sweep: Rc<Sweep>,
+    pub alarms: Rc<Alarms>,
     pub buffers: Buffers,
     pub random: RefCell<Random>,
     /// No new connections; those there are end after their next answer.
@@ -99,6 +101,7 @@ impl Shard {
             id,
             clusters,
             sweep: Sweep::new(now, bounds.body_rate),
+            alarms: Rc::default(),
             buffers: Buffers::default(),
             random: RefCell::new(random),
             is_draining: Cell::new(false),

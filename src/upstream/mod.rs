@@ -27,6 +27,7 @@ use crate::config::model;
 use crate::health::{Table, Verdict, is_panic};
 use crate::limit::budget::Budget;
 use crate::limit::gradient::Gradient;
+use crate::limit::quantile::Quantile;
 use crate::message::head::RequestHead;
 use choose::Ask;
 use endpoint::{Duty, Endpoint};
@@ -61,6 +62,8 @@ pub struct Cluster {
     under_way: Cell<u32>,
     lobby: Lobby,
     seal: Option<Arc<Seal>>,
+    /// How long most answers take, where slow ones are hedged.
+    pub pace: Option<Cell<Quantile>>,
     /// Tries have a time of their own.
     pub is_impatient: bool,
     budget: Cell<Budget>,
@@ -99,6 +102,12 @@ impl Cluster {
             under_way: Cell::new(0),
             seal: common.seal.clone(),
             lobby: Lobby::new(shard, Arc::clone(&common.turns), model.resilience.queue),
+            // A sticky client is served by its own endpoint, or not at all.
+            pace: model
+                .resilience
+                .hedge
+                .filter(|_| model.sticky.is_none())
+                .map(|percent| Cell::new(Quantile::new(percent))),
             is_impatient: model.resilience.retry.on.timeout
                 && model.resilience.retry.try_timeout != Duration::MAX,
             budget: Cell::new(Budget::new(model.resilience.retry.budget)),

@@ -16,6 +16,14 @@ pub struct Tries {
 }
 
 impl Tries {
+    /// As if this endpoint alone had been tried.
+    #[must_use]
+    pub fn besides(endpoint: EndpointId) -> Self {
+        let mut tries = Self::default();
+        tries.pass_over(endpoint);
+        tries
+    }
+
     /// Nothing was tried that failed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
