@@ -121,9 +121,10 @@ impl Shards {
 
     fn each(&self, mut visit: impl FnMut(&Rc<Shard>)) {
         visit(&self.current());
-        // Reloads are rare, and so are those that linger.
-        let leaving = self.leaving.borrow().clone();
-        leaving.iter().for_each(visit);
+        if !self.leaving.borrow().is_empty() {
+            let leaving = self.leaving.borrow().clone();
+            leaving.iter().for_each(visit);
+        }
     }
 
     /// Another takes over.

@@ -176,6 +176,7 @@ impl From<Kind> for Failure {
 }
 
 /// Rewrites the request into what the upstream gets: the route's changes, then ours.
+#[inline]
 fn prepare(
     shard: &Shard,
     route: &Route,
@@ -236,7 +237,9 @@ async fn once<'c>(
             Err(failure(&hop, kind, was_pooled, has_octets))
         }
     };
-    (hop.won.take(), outcome)
+    // Nobody is asked to race in most clusters.
+    let won = if cluster.pace.is_some() { hop.won.take() } else { None };
+    (won, outcome)
 }
 
 /// Whether a try that failed was lost before anything of an answer was seen.
@@ -276,6 +279,7 @@ fn keep(hop: &Hop<'_, '_>, connection: Box<Connection>, response: &ResponseHead)
 ///
 /// # Errors
 /// `Internal` if it has outgrown every bound.
+#[inline]
 pub(super) fn head_bytes(
     shard: &Shard,
     cluster: &Cluster,

@@ -78,6 +78,9 @@ impl Hop<'_, '_> {
     /// The endpoint whose answer this is.
     #[must_use]
     pub fn id(&self) -> EndpointId {
+        if self.target.cluster.pace.is_none() {
+            return self.target.id;
+        }
         self.won.borrow().as_ref().map_or(self.target.id, |flight| flight.id)
     }
 
@@ -198,13 +201,15 @@ pub async fn response(
     if final_head(hop, upstream, inbound, response).await? == Ended::Switched {
         return Ok(Ended::Switched);
     }
-    if hop.is_given_up(response.status) {
+    if response.status >= 400 && hop.is_given_up(response.status) {
         return Err(Kind::UpstreamStatus);
     }
     rewrite::fields(&mut response.fields, &hop.route.response_headers);
     let shard = hop.shard;
     let Target { cluster, id, ask, is_secure, .. } = hop.target;
-    if let Some(cookie) = cluster.cookie(ask, id, shard.wall(), is_secure) {
+    if cluster.is_sticky()
+        && let Some(cookie) = cluster.cookie(ask, id, shard.wall(), is_secure)
+    {
         response.fields.push(b"Set-Cookie", cookie.as_bytes());
     }
     let idle = hop.route.timeouts.body_idle;

@@ -133,6 +133,13 @@ impl Cluster {
         ask
     }
 
+    /// Clients stick to endpoints.
+    #[must_use]
+    #[inline]
+    pub fn is_sticky(&self) -> bool {
+        self.seal.is_some()
+    }
+
     /// The value of Set-Cookie that a client gets, if it needs one.
     #[must_use]
     pub fn cookie(&self, ask: &Ask, id: EndpointId, wall: u64, is_secure: bool) -> Option<String> {
