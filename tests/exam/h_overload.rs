@@ -92,7 +92,7 @@ fn percentile(times: impl Iterator<Item = Duration>, percent: usize) -> Duration
 const LIMITED: &str = "max_connections = 20";
 
 /// Twice the capacity: nine tenths of what can be served is, in time, and the rest is refused soon.
-/// The figures of the row are measured by `bench/overload.py`; here is room for a machine's pauses.
+/// The figures are printed; what is asserted leaves room for a machine's pauses.
 fn h01_twice_the_capacity(driver: Driver) {
     let most = Arc::new(AtomicUsize::new(0));
     let origin = origin(SERVICE, &most);
