@@ -9,12 +9,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::Row;
-use crate::support::{Client, Does, Driver, Link, Origin, Proxy, Request, cluster, nobody, until};
+use crate::support::{
+    Client, Does, Driver, Ends, Link, Origin, Proxy, Request, cluster, nobody, until,
+};
 
 pub fn rows() -> Vec<Row> {
     vec![
         ("statuses_are_tried_again_as_configured", statuses_are_tried_again_as_configured),
         ("off_is_off", off_is_off),
+        ("who_fails_more_often_is_put_out", who_fails_more_often_is_put_out),
         ("slow_requests_are_hedged", slow_requests_are_hedged),
         ("reloads_lose_nothing", reloads_lose_nothing),
         ("the_demo_bears_a_stop", the_demo_bears_a_stop),
@@ -99,6 +102,7 @@ fn reloads_lose_nothing(driver: Driver) {
         }
     };
     std::thread::scope(|scope| {
+        let _ends = Ends(&is_over);
         for number in 0..8 {
             scope.spawn(move || load(number % 2 == 0));
         }
@@ -195,4 +199,39 @@ fn slow_requests_are_hedged(driver: Driver) {
     drop(client);
     proxy.signal("TERM");
     assert_eq!(proxy.wait(), Some(0));
+}
+
+/// An endpoint that answers every second request with 500 works, and yet it is put out: the other
+/// one does not. What it still answers does not let it in again.
+fn who_fails_more_often_is_put_out(driver: Driver) {
+    let count = AtomicUsize::new(0);
+    let bad = Origin::scripted(move |_, link| {
+        if count.fetch_add(1, SeqCst).is_multiple_of(2) {
+            link.send("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n");
+        }
+        std::thread::park_timeout(Duration::from_millis(2));
+        Does::Keep
+    });
+    let good = Origin::echo();
+    let more = "passive = { ejection = \"2s\" }";
+    let proxy = Proxy::run(driver, &cluster(&[bad.address, good.address], more), &[], None);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _ends = Ends(&is_over);
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = proxy.connect();
+                while !is_over.load(SeqCst) {
+                    client.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+                    assert!(matches!(client.reply().status, 200 | 500));
+                }
+            });
+        }
+        until("its ejection", || proxy.log().contains("30 % of its requests failed"));
+        std::thread::park_timeout(Duration::from_millis(100));
+        let (before, others) = (bad.requests().len(), good.requests().len());
+        until("more load", || good.requests().len() > others + 300);
+        assert!(bad.requests().len() <= before, "it is out: {before}, {}", bad.requests().len());
+        is_over.store(true, SeqCst);
+    });
 }

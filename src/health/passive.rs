@@ -59,10 +59,12 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// A request was answered.
+    /// A request was answered. While an endpoint is out this says nothing, unless it was the one
+    /// that tried: others were on their way before, and of one that fails too often most succeed.
     #[inline]
     pub fn passed(&self, now: Moment) {
-        if self.failures.load(Relaxed) != 0 {
+        if self.failures.load(Relaxed) != 0 && (self.is_on_trial() || self.state(now) != State::Out)
+        {
             self.let_in(now);
         }
     }
@@ -247,6 +249,19 @@ mod tests {
         now = now.after(Duration::from_secs(100));
         let found: Vec<_> = (0..5).map(|_| fail(now)).collect();
         assert_eq!(found[4], Some(EJECTION));
+    }
+
+    #[test]
+    fn answers_that_were_on_their_way_let_nobody_in() {
+        let one = Standing::default();
+        let now = Moment(100_000);
+        let wait = one.eject(now, Why::Rate, &POLICY);
+        one.passed(now);
+        assert_eq!(one.state(now), State::Out);
+        let now = now.after(wait);
+        assert!(one.claim(now));
+        one.passed(now);
+        assert_eq!(one.state(now), State::In);
     }
 
     #[test]

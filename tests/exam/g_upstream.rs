@@ -550,6 +550,7 @@ fn g13_bodies_are_exact(driver: Driver) {
     let origin = Origin::raw(|link| {
         while let Some(request) = link.request() {
             assert!(request.is_complete);
+            link.forget();
             let is_chunked = request.path().ends_with("chunks");
             link.send(if is_chunked {
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned()

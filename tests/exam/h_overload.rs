@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::Row;
-use crate::support::{Does, Driver, Origin, Proxy, Reply, cluster, until};
+use crate::support::{Does, Driver, Ends, Origin, Proxy, Reply, cluster, until};
 
 pub fn rows() -> Vec<Row> {
     vec![
@@ -207,6 +207,7 @@ fn h07_own_answers_in_overload(driver: Driver) {
     let proxy = Proxy::run(driver, &config, &[], None);
     let is_over = AtomicBool::new(false);
     let took = std::thread::scope(|scope| {
+        let _ends = Ends(&is_over);
         let own = scope.spawn(|| {
             let mut took = Vec::new();
             while !is_over.load(SeqCst) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::Row;
-use crate::support::{Client, Does, Driver, Link, Origin, Proxy, cluster, until};
+use crate::support::{Client, Does, Driver, Ends, Link, Origin, Proxy, cluster, until};
 use millrace::control::orders::Order;
 use millrace::net::signal::Signal;
 use millrace::upstream::endpoint::Duty;
@@ -43,6 +43,7 @@ fn i01_killed_under_load(driver: Driver) {
     let proxy = Proxy::run(driver, &cluster(&[killed.address, left.address], CHECKED), &[], None);
     let (is_over, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     let bad = std::thread::scope(|scope| {
+        let _ends = Ends(&is_over);
         let clients: Vec<_> = (0..8)
             .map(|_| {
                 scope.spawn(|| {
@@ -386,6 +387,7 @@ fn i10_drained_and_back_by_order(driver: Driver) {
         }
     };
     std::thread::scope(|scope| {
+        let _ends = Ends(&is_over);
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut client = Client::connect(running.address);

@@ -212,6 +212,13 @@ impl Link {
         Some(request)
     }
 
+    /// Forgets what came so far, where there is much of it.
+    pub fn forget(&self) {
+        let mut log = self.log.lock().unwrap();
+        log.requests.clear();
+        log.connections[self.number] = Vec::new();
+    }
+
     /// Notes a request that was read by hand.
     pub fn note(&self, request: &Request) {
         self.log.lock().unwrap().requests.push(request.clone());
