@@ -39,7 +39,8 @@ fn read_passive(mut table: Table<'_>, base: Passive) -> Passive {
         share: count(&mut table, "share", 0..101).unwrap_or(base.share),
     };
     if passive.ejection_max < passive.ejection {
-        table.error(table.span.clone(), "\"ejection_max\" is shorter than \"ejection\"");
+        let (most, first) = (table.key("ejection_max"), table.key("ejection"));
+        table.error(table.span.clone(), format!("\"{most}\" is shorter than \"{first}\""));
     }
     table.finish();
     passive
@@ -114,7 +115,8 @@ fn read_adaptive(mut table: Table<'_>) -> Option<Adaptive> {
         max: count(&mut table, "max", 1..1_000_001).unwrap_or(defaults.max),
     };
     if adaptive.max < adaptive.min {
-        table.error(table.span.clone(), "\"max\" is less than \"min\"");
+        let (max, min) = (table.key("max"), table.key("min"));
+        table.error(table.span.clone(), format!("\"{max}\" is less than \"{min}\""));
     }
     table.finish();
     is_there.then_some(adaptive)
