@@ -2,6 +2,7 @@
 
 pub mod balance; // floor 3
 pub mod base; // floor 0
+pub mod cache; // floor 3
 pub mod cli;
 pub mod config; // floor 2
 pub mod control; // floor 10

@@ -334,7 +334,7 @@ pub fn is_trailer_allowed(name: &[u8]) -> bool {
         b"range",
         b"max-forwards",
     ];
-    Name::of(name) == Name::Other
+    matches!(Name::of(name), Name::Other | Name::Etag | Name::CacheStatus)
         && !name.contains(&b'_')
         && !refused.iter().any(|refused| name.eq_ignore_ascii_case(refused))
 }

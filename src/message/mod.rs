@@ -1,6 +1,7 @@
 //! Floor 1: what an HTTP message *is*, for any version. No I/O, no wire syntax.
 
 pub mod canned;
+pub mod date;
 pub mod fields;
 pub mod framing;
 pub mod head;

@@ -38,6 +38,27 @@ pub enum Name {
     UserAgent,
     Referer,
     ProxyStatus,
+    CacheControl,
+    Pragma,
+    Age,
+    Expires,
+    Vary,
+    Etag,
+    LastModified,
+    IfNoneMatch,
+    IfModifiedSince,
+    IfMatch,
+    IfUnmodifiedSince,
+    IfRange,
+    Range,
+    ContentRange,
+    CacheStatus,
+    CdnCacheControl,
+    MillraceCacheControl,
+    SurrogateKey,
+    CacheTag,
+    Location,
+    ContentLocation,
 }
 
 impl Name {
@@ -97,11 +118,32 @@ impl Name {
             Self::UserAgent => b"user-agent",
             Self::Referer => b"referer",
             Self::ProxyStatus => b"proxy-status",
+            Self::CacheControl => b"cache-control",
+            Self::Pragma => b"pragma",
+            Self::Age => b"age",
+            Self::Expires => b"expires",
+            Self::Vary => b"vary",
+            Self::Etag => b"etag",
+            Self::LastModified => b"last-modified",
+            Self::IfNoneMatch => b"if-none-match",
+            Self::IfModifiedSince => b"if-modified-since",
+            Self::IfMatch => b"if-match",
+            Self::IfUnmodifiedSince => b"if-unmodified-since",
+            Self::IfRange => b"if-range",
+            Self::Range => b"range",
+            Self::ContentRange => b"content-range",
+            Self::CacheStatus => b"cache-status",
+            Self::CdnCacheControl => b"cdn-cache-control",
+            Self::MillraceCacheControl => b"millrace-cache-control",
+            Self::SurrogateKey => b"surrogate-key",
+            Self::CacheTag => b"cache-tag",
+            Self::Location => b"location",
+            Self::ContentLocation => b"content-location",
         }
     }
 
     /// Every name that has a text.
-    const ALL: [Self; 31] = [
+    const ALL: [Self; 52] = [
         Self::Host,
         Self::Connection,
         Self::ContentLength,
@@ -133,6 +175,27 @@ impl Name {
         Self::UserAgent,
         Self::Referer,
         Self::ProxyStatus,
+        Self::CacheControl,
+        Self::Pragma,
+        Self::Age,
+        Self::Expires,
+        Self::Vary,
+        Self::Etag,
+        Self::LastModified,
+        Self::IfNoneMatch,
+        Self::IfModifiedSince,
+        Self::IfMatch,
+        Self::IfUnmodifiedSince,
+        Self::IfRange,
+        Self::Range,
+        Self::ContentRange,
+        Self::CacheStatus,
+        Self::CdnCacheControl,
+        Self::MillraceCacheControl,
+        Self::SurrogateKey,
+        Self::CacheTag,
+        Self::Location,
+        Self::ContentLocation,
     ];
 
     pub(super) const fn bit(self) -> u64 {
@@ -175,11 +238,11 @@ fn is_same(name: &[u8], known: &[u8]) -> bool {
 }
 
 /// Lengths of names that we know end below this.
-const LENGTHS: usize = 20;
+const LENGTHS: usize = 23;
 
 /// The names of each length.
-static KNOWN: [[(Ends, Name); 6]; LENGTHS] = {
-    let mut table = [[(Ends(0, 0), Name::Other); 6]; LENGTHS];
+static KNOWN: [[(Ends, Name); 8]; LENGTHS] = {
+    let mut table = [[(Ends(0, 0), Name::Other); 8]; LENGTHS];
     let mut at = 0;
     while at < Name::ALL.len() {
         let name = Name::ALL[at];

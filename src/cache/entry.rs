@@ -1,0 +1,394 @@
+//! A stored response: immutable, shared by all cores, with three exceptions that any core may
+//! look at: whether it is still the one, whether it was marked stale, and how much it is wanted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+
+use super::freshness::{Freshness, Stale};
+use crate::base::clock::Moment;
+use crate::message::name::Name;
+
+/// A piece of a body.
+pub type Chunk = Arc<[u8]>;
+
+/// Bodies up to this many octets stand behind the head, in one block with it.
+pub const INLINE_MAX: usize = 16 * 1024;
+
+/// How much an entry can be wanted (S3-FIFO's two bits).
+const HEAT_MAX: u8 = 3;
+
+/// A stored response. Its texts are in one block: key, selecting fields, head, small body.
+#[derive(Debug)]
+pub struct Entry {
+    text: Box<[u8]>,
+    body: Option<Box<Large>>,
+    key_end: u32,
+    selecting_end: u32,
+    fields_end: u32,
+    etag: (u32, u32),
+    /// Tenths of seconds of the monotonic clock: 13 years of them.
+    received: u32,
+    initial_age: u32,
+    lifetime: u32,
+    while_revalidating: u32,
+    if_error: u32,
+    /// The age at which it was marked stale; `u32::MAX` if it was not.
+    demoted: AtomicU32,
+    /// The last purge that it was held against, by its owner's count.
+    purges: AtomicU32,
+    /// Seconds since 1970; zero if unknown.
+    modified: u32,
+    status: u16,
+    stale: Stale,
+    heat: AtomicU8,
+    is_live: AtomicBool,
+}
+
+/// A body that is not in the block.
+#[derive(Debug)]
+pub enum Large {
+    /// It is still coming; of so many octets, if that is known.
+    Growing(Option<u64>),
+    /// All of it.
+    Whole(Box<[Chunk]>, u64),
+    /// Octets from `first` on, of so many in all.
+    Partial { first: u64, data: Chunk, total: u64 },
+}
+
+/// What an entry is made of.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    pub key: &'a [u8],
+    pub selecting: &'a [u8],
+    /// Field lines as they go out, each with its CRLF.
+    pub fields: &'a [u8],
+    pub status: u16,
+    pub freshness: Freshness,
+    /// Last-Modified, in seconds since 1970.
+    pub modified: Option<u64>,
+}
+
+impl Draft<'_> {
+    /// With a body that fits behind the head.
+    #[must_use]
+    pub fn small(&self, body: &[u8]) -> Entry {
+        self.build(&[body], None)
+    }
+
+    /// With a body that is elsewhere.
+    #[must_use]
+    pub fn large(&self, body: Large) -> Entry {
+        self.build(&[], Some(Box::new(body)))
+    }
+
+    /// With all of a body that came in pieces.
+    #[must_use]
+    pub fn whole(&self, chunks: &[Chunk]) -> Entry {
+        let len: usize = chunks.iter().map(|chunk| chunk.len()).sum();
+        if len <= INLINE_MAX {
+            let pieces: Vec<&[u8]> = chunks.iter().map(AsRef::as_ref).collect();
+            return self.build(&pieces, None);
+        }
+        self.large(Large::Whole(packed(chunks), len as u64))
+    }
+
+    fn build(&self, body: &[&[u8]], large: Option<Box<Large>>) -> Entry {
+        let body_len: usize = body.iter().map(|piece| piece.len()).sum();
+        let heads = self.key.len() + self.selecting.len() + self.fields.len();
+        let mut text = Vec::with_capacity(heads + body_len);
+        let mut ends = [0; 3];
+        for (end, part) in ends.iter_mut().zip([self.key, self.selecting, self.fields]) {
+            text.extend_from_slice(part);
+            *end = short(text.len());
+        }
+        body.iter().for_each(|piece| text.extend_from_slice(piece));
+        let from = ends[1] as usize;
+        let etag = find(self.fields, Name::Etag)
+            .map_or((0, 0), |(at, len)| (short(from + at), short(len)));
+        let Freshness { received, initial_age, lifetime, while_revalidating, if_error, stale } =
+            self.freshness;
+        Entry {
+            text: text.into_boxed_slice(),
+            body: large,
+            key_end: ends[0],
+            selecting_end: ends[1],
+            fields_end: ends[2],
+            etag,
+            received: u32::try_from(received.0 / 100).unwrap_or(u32::MAX),
+            initial_age,
+            lifetime,
+            while_revalidating,
+            if_error,
+            demoted: AtomicU32::new(u32::MAX),
+            purges: AtomicU32::new(0),
+            modified: self.modified.map_or(0, |at| u32::try_from(at).unwrap_or(u32::MAX)),
+            status: self.status,
+            stale,
+            heat: AtomicU8::new(0),
+            is_live: AtomicBool::new(true),
+        }
+    }
+}
+
+/// Small pieces become larger ones: each costs an allocation, and a send.
+fn packed(chunks: &[Chunk]) -> Box<[Chunk]> {
+    const LEAST: usize = 64 * 1024;
+    let mut out: Vec<Chunk> = Vec::new();
+    let mut run: Vec<u8> = Vec::new();
+    for chunk in chunks {
+        if chunk.len() >= LEAST && run.is_empty() {
+            out.push(Arc::clone(chunk));
+            continue;
+        }
+        run.extend_from_slice(chunk);
+        if run.len() >= LEAST {
+            out.push(Arc::from(run.as_slice()));
+            run.clear();
+        }
+    }
+    if !run.is_empty() {
+        out.push(Arc::from(run));
+    }
+    out.into_boxed_slice()
+}
+
+/// Heads and small bodies are far below 4 GiB.
+#[expect(clippy::cast_possible_truncation, reason = "see above")]
+const fn short(len: usize) -> u32 {
+    len as u32
+}
+
+/// Where the value of a field stands in a block of lines: place and length.
+fn find(fields: &[u8], name: Name) -> Option<(usize, usize)> {
+    lines(fields).find_map(|(at, line)| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let value = colon + 2;
+        (Name::of(&line[..colon]) == name).then(|| (at + value, line.len() - value))
+    })
+}
+
+/// The lines of a block, without their CRLF, and where each begins.
+pub fn lines(fields: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let len = memchr::memchr(b'\r', fields.get(at..)?)?;
+        let line = (at, &fields[at..at + len]);
+        at += len + 2;
+        Some(line)
+    })
+}
+
+impl Entry {
+    /// What it is called.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.text[..self.key_end as usize]
+    }
+
+    /// What selects it (`cache::vary`).
+    #[must_use]
+    pub fn selecting(&self) -> &[u8] {
+        &self.text[self.key_end as usize..self.selecting_end as usize]
+    }
+
+    /// Its field lines, each with CRLF.
+    #[must_use]
+    pub fn fields(&self) -> &[u8] {
+        &self.text[self.selecting_end as usize..self.fields_end as usize]
+    }
+
+    /// The value of the first field of a name.
+    #[must_use]
+    pub fn field(&self, name: Name) -> Option<&[u8]> {
+        let (at, len) = find(self.fields(), name)?;
+        Some(&self.fields()[at..at + len])
+    }
+
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Its entity tag, with quotes and all.
+    #[must_use]
+    pub fn etag(&self) -> Option<&[u8]> {
+        let (at, len) = (self.etag.0 as usize, self.etag.1 as usize);
+        (len > 0).then(|| &self.text[at..at + len])
+    }
+
+    /// Last-Modified, in seconds since 1970.
+    #[must_use]
+    pub fn modified(&self) -> Option<u64> {
+        (self.modified > 0).then(|| u64::from(self.modified))
+    }
+
+    /// The body, if it stands behind the head.
+    #[must_use]
+    pub fn small(&self) -> Option<&[u8]> {
+        self.body.is_none().then(|| &self.text[self.fields_end as usize..])
+    }
+
+    /// The body, if it does not.
+    #[must_use]
+    pub fn large(&self) -> Option<&Large> {
+        self.body.as_deref()
+    }
+
+    /// Octets of the whole body; `None` if nobody knows yet.
+    #[must_use]
+    pub fn len(&self) -> Option<u64> {
+        match self.large() {
+            None => Some((self.text.len() - self.fields_end as usize) as u64),
+            Some(Large::Growing(len)) => *len,
+            Some(Large::Whole(_, len)) => Some(*len),
+            Some(Large::Partial { total, .. }) => Some(*total),
+        }
+    }
+
+    /// Only a part of the body is here.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        matches!(self.large(), Some(Large::Partial { .. }))
+    }
+
+    /// Octets of memory that it takes, with its place in the index.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        /// Slot, index, queue and allocator.
+        const PLACE: usize = 48;
+        let fixed = size_of::<Self>() + 2 * size_of::<usize>() + PLACE;
+        let body = match self.large() {
+            None | Some(Large::Growing(_)) => 0,
+            Some(Large::Whole(chunks, len)) => len + (chunks.len() * 40 + 64) as u64,
+            Some(Large::Partial { data, .. }) => (data.len() + 104) as u64,
+        };
+        (fixed + self.text.len()) as u64 + body
+    }
+
+    /// What decides whether it may be served.
+    #[must_use]
+    pub fn freshness(&self) -> Freshness {
+        Freshness {
+            received: Moment(u64::from(self.received) * 100),
+            initial_age: self.initial_age,
+            lifetime: self.lifetime.min(self.demoted.load(Relaxed)),
+            while_revalidating: self.while_revalidating,
+            if_error: self.if_error,
+            stale: self.stale,
+        }
+    }
+
+    /// It is the one that answers requests for its key. False for good once it is not.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.is_live.load(Relaxed)
+    }
+
+    /// Another has taken its place, or nobody.
+    pub fn kill(&self) {
+        self.is_live.store(false, Relaxed);
+    }
+
+    /// It counts as stale from now on.
+    pub fn demote(&self, now: Moment) {
+        let age = u32::try_from(self.freshness().age(now)).unwrap_or(u32::MAX - 1);
+        self.demoted.fetch_min(age, Relaxed);
+    }
+
+    /// It was asked for.
+    pub fn warm(&self) {
+        let heat = self.heat.load(Relaxed);
+        if heat < HEAT_MAX {
+            self.heat.store(heat + 1, Relaxed);
+        }
+    }
+
+    /// How much it is wanted; the eviction cools it.
+    #[must_use]
+    pub fn heat(&self) -> u8 {
+        self.heat.load(Relaxed)
+    }
+
+    /// One step colder.
+    pub fn cool(&self) {
+        self.heat.store(self.heat().saturating_sub(1), Relaxed);
+    }
+
+    /// The last purge that it was held against.
+    #[must_use]
+    pub fn purges(&self) -> u32 {
+        self.purges.load(Relaxed)
+    }
+
+    /// It was held against all purges up to this one.
+    pub fn set_purges(&self, last: u32) {
+        self.purges.store(last, Relaxed);
+    }
+
+    /// The tags that the origin gave it (`Surrogate-Key`, `Cache-Tag`).
+    pub fn tags(&self) -> impl Iterator<Item = &[u8]> {
+        let values = lines(self.fields()).filter_map(|(_, line)| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            let is_tag = matches!(Name::of(&line[..colon]), Name::SurrogateKey | Name::CacheTag);
+            is_tag.then(|| &line[colon + 2..])
+        });
+        let parts = values.flat_map(|value| value.split(|byte| matches!(byte, b',' | b' ')));
+        parts.map(<[u8]>::trim_ascii).filter(|tag| !tag.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELDS: &[u8] =
+        b"ETag: \"a\"\r\nSurrogate-Key: red  green\r\ncache-tag: blue, black\r\nDate: x\r\n";
+
+    fn draft() -> Draft<'static> {
+        Draft {
+            key: b"key",
+            selecting: b"vary",
+            fields: FIELDS,
+            status: 200,
+            freshness: Freshness { lifetime: 60, ..Freshness::default() },
+            modified: None,
+        }
+    }
+
+    #[test]
+    fn texts_are_found_again() {
+        let entry = draft().small(b"body");
+        assert_eq!((entry.key(), entry.selecting()), (&b"key"[..], &b"vary"[..]));
+        assert_eq!((entry.fields(), entry.small()), (FIELDS, Some(&b"body"[..])));
+        assert_eq!((entry.etag(), entry.modified()), (Some(&b"\"a\""[..]), None));
+        assert_eq!(entry.field(Name::Date), Some(&b"x"[..]));
+        let tags: Vec<&[u8]> = entry.tags().collect();
+        assert_eq!(tags, [&b"red"[..], b"green", b"blue", b"black"]);
+    }
+
+    #[test]
+    fn pieces_are_packed_and_nothing_is_lost() {
+        let pieces: Vec<Chunk> = (0..100_u8).map(|n| Arc::from(vec![n; 3000])).collect();
+        let entry = draft().whole(&pieces);
+        let Some(Large::Whole(chunks, 300_000)) = entry.large() else { panic!("large") };
+        assert!(chunks.len() <= 5, "{}", chunks.len());
+        let all: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect();
+        assert_eq!(all, pieces.concat());
+        assert!(entry.weight() > 300_000 && entry.weight() < 301_000);
+        assert_eq!(draft().whole(&pieces[..2]).small().map(<[u8]>::len), Some(6000));
+    }
+
+    #[test]
+    fn a_demoted_entry_is_stale_from_then_on() {
+        let entry = draft().small(b"");
+        entry.demote(Moment(20_000));
+        entry.demote(Moment(30_000));
+        assert_eq!(entry.freshness().ttl(Moment(25_000)), -5);
+    }
+
+    #[test]
+    fn an_entry_is_small() {
+        // The arc's counts, the index and the allocator come on top.
+        assert!(size_of::<Entry>() <= 96, "{}", size_of::<Entry>());
+    }
+}

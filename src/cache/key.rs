@@ -1,0 +1,259 @@
+//! What an entry is called, and which shard owns it. The key is what is forwarded, piece by piece
+//! with lengths, so that no two requests share one by accident (RELIABILITY E01 to E03).
+
+use crate::config::cache::{Part, Rule};
+use crate::message::fields::Fields;
+use crate::message::head::RequestHead;
+use crate::message::name::Name;
+
+/// What of a key is not in the request: where it came in and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    /// Stands for the route's rules and the cluster's name: other rules, other keys.
+    pub digest: u64,
+    pub is_secure: bool,
+}
+
+/// Octets before the authority: digest, scheme, two lengths.
+const FIXED: usize = 8 + 1 + 4 + 4;
+
+/// Fields that make some servers answer for another target or method; a request that has one is
+/// nobody else's (RELIABILITY E05).
+const UNKEYED: [&[u8]; 6] = [
+    b"x-original-url",
+    b"x-rewrite-url",
+    b"x-http-method-override",
+    b"x-http-method",
+    b"x-method-override",
+    b"x-host",
+];
+
+/// Whether a request has something that changes the answer and is not in the key.
+#[must_use]
+pub fn is_unkeyed(fields: &Fields) -> bool {
+    fields.iter().any(|field| {
+        matches!(field.name.first(), Some(b'x' | b'X'))
+            && field.known == Name::Other
+            && UNKEYED.iter().any(|name| field.name.eq_ignore_ascii_case(name))
+    })
+}
+
+/// Writes the key of a request into `out`.
+pub fn write(request: &RequestHead, frame: Frame, rule: &Rule, out: &mut Vec<u8>) {
+    out.clear();
+    let is_secure = match request.fields.only(Name::XForwardedProto) {
+        None => frame.is_secure,
+        Some(proto) => proto.eq_ignore_ascii_case(b"https"),
+    };
+    out.extend_from_slice(&frame.digest.to_le_bytes());
+    out.push(u8::from(is_secure));
+    out.extend_from_slice(&[0; 8]);
+    let authority = request.authority();
+    out.extend_from_slice(authority);
+    out[FIXED..].make_ascii_lowercase();
+    let from = out.len();
+    out.extend_from_slice(request.path());
+    if let Some(query) = request.query() {
+        push_query(query, rule, out);
+    }
+    let target = out.len() - from;
+    out[9..13].copy_from_slice(&length(authority.len()).to_le_bytes());
+    out[13..17].copy_from_slice(&length(target).to_le_bytes());
+    // A trusted proxy's word on the host changes what servers write into links.
+    if request.fields.has(Name::XForwardedHost) {
+        push_values(request.fields.values(Name::XForwardedHost), out);
+    }
+    for part in &rule.key {
+        match part {
+            Part::Header(name) => push_values(request.fields.values_named(name.as_bytes()), out),
+            Part::Cookie(name) => push_values(cookies(&request.fields, name), out),
+            Part::Query(name) => push_values(parameters(request.query(), name), out),
+        }
+    }
+}
+
+/// Whether a request has one of these.
+#[must_use]
+pub fn has_any(request: &RequestHead, parts: &[Part]) -> bool {
+    parts.iter().any(|part| match part {
+        Part::Header(name) => request.fields.values_named(name.as_bytes()).next().is_some(),
+        Part::Cookie(name) => cookies(&request.fields, name).next().is_some(),
+        Part::Query(name) => parameters(request.query(), name).next().is_some(),
+    })
+}
+
+/// The key's scheme, authority and target: what a URL says, and all that places it.
+#[must_use]
+pub fn url(key: &[u8]) -> &[u8] {
+    let end = FIXED + part_len(key, 9) + part_len(key, 13);
+    key.get(8..end).unwrap_or_default()
+}
+
+/// The key's authority, and its path with the query.
+#[must_use]
+pub fn parts(key: &[u8]) -> (&[u8], &[u8]) {
+    let middle = FIXED + part_len(key, 9);
+    let end = middle + part_len(key, 13);
+    (key.get(FIXED..middle).unwrap_or_default(), key.get(middle..end).unwrap_or_default())
+}
+
+/// The key of another target of the same scheme and authority (section 4.4 of RFC 9111): its URL
+/// part, which is what invalidation goes by.
+#[must_use]
+pub fn sibling(key: &[u8], target: &[u8]) -> Vec<u8> {
+    let (authority, _) = parts(key);
+    let mut out = key[..FIXED].to_vec();
+    out[13..17].copy_from_slice(&length(target.len()).to_le_bytes());
+    out.extend_from_slice(authority);
+    out.extend_from_slice(target);
+    out
+}
+
+/// Places a URL: seeded, so that nobody can aim (RELIABILITY F11).
+#[must_use]
+pub fn hash(key: &[u8], seed: u64) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(url(key), seed)
+}
+
+/// The shard that owns a hash.
+#[must_use]
+pub fn owner(hash: u64, shards: usize) -> usize {
+    // The upper half chooses the shard, the lower half the place in its index.
+    usize::try_from((hash >> 32) * shards as u64 >> 32).unwrap_or(0)
+}
+
+fn part_len(key: &[u8], at: usize) -> usize {
+    let bytes = key.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u32::from_le_bytes) as usize
+}
+
+fn length(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+fn push_values<'a>(values: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let mut count: u32 = 0;
+    for value in values {
+        count += 1;
+        out.extend_from_slice(&length(value.len()).to_le_bytes());
+        out.extend_from_slice(value);
+    }
+    out[at..at + 4].copy_from_slice(&count.to_le_bytes());
+}
+
+/// The query with its `?`, without what the rule leaves out.
+fn push_query(query: &[u8], rule: &Rule, out: &mut Vec<u8>) {
+    if rule.ignore_query.is_empty() && rule.keep_query.is_empty() && !rule.sort_query {
+        out.push(b'?');
+        out.extend_from_slice(query);
+        return;
+    }
+    let fits = |names: &[String], one: &[u8]| {
+        let name = one.split(|byte| *byte == b'=').next().unwrap_or_default();
+        names.iter().any(|wanted| match wanted.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning.as_bytes()),
+            None => name == wanted.as_bytes(),
+        })
+    };
+    let mut kept: Vec<&[u8]> = query
+        .split(|byte| *byte == b'&')
+        .filter(|one| !fits(&rule.ignore_query, one))
+        .filter(|one| rule.keep_query.is_empty() || fits(&rule.keep_query, one))
+        .collect();
+    if rule.sort_query {
+        // Only names are put in order: that of values may mean something.
+        kept.sort_by_key(|one| one.split(|byte| *byte == b'=').next().unwrap_or_default());
+    }
+    for (at, one) in kept.iter().enumerate() {
+        out.push(if at == 0 { b'?' } else { b'&' });
+        out.extend_from_slice(one);
+    }
+}
+
+fn parameters<'a>(query: Option<&'a [u8]>, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let all = query.unwrap_or_default().split(|byte| *byte == b'&');
+    all.filter_map(move |one| {
+        let rest = one.strip_prefix(name.as_bytes())?;
+        if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"=") }
+    })
+}
+
+fn cookies<'a>(fields: &'a Fields, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let all = fields.values(Name::Cookie).flat_map(|value| value.split(|byte| *byte == b';'));
+    all.filter_map(move |one| one.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key_with(rule: &Rule, authority: &str, path: &str, query: Option<&str>) -> Vec<u8> {
+        let mut head = RequestHead::default();
+        head.set_authority(authority.as_bytes(), authority.len());
+        head.set_target(path.as_bytes(), query.map(str::as_bytes));
+        head.fields.push(b"Cookie", b"lang=de; id=7");
+        let mut out = Vec::new();
+        write(&head, Frame { digest: 7, is_secure: false }, rule, &mut out);
+        out
+    }
+
+    fn key(authority: &str, path: &str, query: Option<&str>) -> Vec<u8> {
+        key_with(&Rule::default(), authority, path, query)
+    }
+
+    #[test]
+    fn no_two_requests_share_a_key() {
+        // RELIABILITY E01, E02.
+        let keys = [
+            key("a", "/b/c", None),
+            key("a/b", "/c", None),
+            key("a", "/b/c", Some("")),
+            key("a", "/b/c?", None),
+            key("a:80", "/b/c", None),
+            key("a", "/b", Some("c")),
+            key("a", "/b", Some("x=1&y=2")),
+            key("a", "/b", Some("y=2&x=1")),
+        ];
+        for (at, one) in keys.iter().enumerate() {
+            // `?` cannot be in a path; everything else differs.
+            let same = keys.iter().filter(|other| *other == one).count();
+            assert!(same == 1 || at == 2 || at == 3, "{at}");
+        }
+        assert_eq!(key("A.Example", "/", None), key("a.example", "/", None));
+        assert_eq!(parts(&key("a", "/b", Some("c"))), (&b"a"[..], &b"/b?c"[..]));
+        assert_eq!(sibling(&key("a", "/b", None), b"/other?x"), key("a", "/other", Some("x")));
+    }
+
+    #[test]
+    fn queries_are_what_the_rule_leaves_of_them() {
+        let drop = |names: &[&str]| Rule {
+            ignore_query: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..Rule::default()
+        };
+        let query = Some("b=2&utm_source=x&a=1&b=1");
+        let target = |rule: &Rule| {
+            let key = key_with(rule, "h", "/", query);
+            String::from_utf8(parts(&key).1.to_vec()).unwrap()
+        };
+        assert_eq!(target(&drop(&["utm_*"])), "/?b=2&a=1&b=1");
+        assert_eq!(target(&drop(&["*"])), "/");
+        let keep = Rule { keep_query: vec!["a".to_owned()], ..Rule::default() };
+        assert_eq!(target(&keep), "/?a=1");
+        let sort = Rule { sort_query: true, ..drop(&["utm_*"]) };
+        assert_eq!(target(&sort), "/?a=1&b=2&b=1");
+    }
+
+    #[test]
+    fn parts_of_a_request_can_belong_to_it() {
+        let with = |part| Rule { key: vec![part], ..Rule::default() };
+        let plain = key("h", "/", None);
+        let cookie = key_with(&with(Part::Cookie("lang".to_owned())), "h", "/", None);
+        let other = key_with(&with(Part::Cookie("none".to_owned())), "h", "/", None);
+        assert!(plain != cookie && cookie != other && cookie.ends_with(b"de"));
+        // The same URL is at the same place.
+        assert_eq!(hash(&plain, 3), hash(&cookie, 3));
+        assert!((0..64).all(|hash: u64| owner(hash << 58, 5) < 5));
+    }
+}

@@ -1,0 +1,220 @@
+//! How much memory the cache may take, and which shard how much of it: by use, not evenly for ever.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// One shard's line; a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Line {
+    /// Octets stored.
+    used: AtomicU64,
+    /// Octets that it keeps when memory is short.
+    share: AtomicU64,
+    /// Entries that were let go and wanted again, since they were counted last.
+    regrets: AtomicU64,
+}
+
+/// What the shards share of the cache's books.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Octets in all.
+    pub budget: u64,
+    /// A larger body is not stored.
+    pub object: u64,
+    lines: Box<[Line]>,
+    /// Octets on their way into entries.
+    coming: AtomicU64,
+    /// Purges of more than one URL so far.
+    epoch: AtomicU32,
+    /// Places keys.
+    pub seed: u64,
+}
+
+impl Ledger {
+    /// For so many shards, each with an even share to begin with.
+    #[must_use]
+    pub fn new(budget: u64, object: u64, shards: usize, seed: u64) -> Self {
+        let lines: Box<[Line]> = (0..shards).map(|_| Line::default()).collect();
+        let share = budget / shards.max(1) as u64;
+        lines.iter().for_each(|line| line.share.store(share, Relaxed));
+        let (coming, epoch) = (AtomicU64::new(0), AtomicU32::new(0));
+        Self { budget, object, lines, coming, epoch, seed }
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// A shard says how much it has stored.
+    pub fn set_used(&self, shard: usize, bytes: u64) {
+        self.lines[shard].used.store(bytes, Relaxed);
+    }
+
+    /// Octets that are taken, of all shards and all fetches.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        let stored: u64 = self.lines.iter().map(|line| line.used.load(Relaxed)).sum();
+        stored + self.coming.load(Relaxed)
+    }
+
+    /// Whether a shard has to let entries go: there is too much in all, and it has more than its
+    /// share.
+    #[must_use]
+    pub fn is_over(&self, shard: usize) -> bool {
+        let line = &self.lines[shard];
+        self.taken() > self.budget && line.used.load(Relaxed) > self.room(shard)
+    }
+
+    /// What a shard may keep while fetches take their part of the memory.
+    fn room(&self, shard: usize) -> u64 {
+        let coming = self.coming.load(Relaxed) / self.lines.len() as u64;
+        self.lines[shard].share.load(Relaxed).saturating_sub(coming)
+    }
+
+    /// Whether so much more may be fetched: fetches take no more than half of all.
+    #[must_use]
+    pub fn take(&self, bytes: u64) -> bool {
+        let before = self.coming.fetch_add(bytes, Relaxed);
+        let fits = before + bytes <= self.budget / 2;
+        if !fits {
+            self.give(bytes);
+        }
+        fits
+    }
+
+    /// A fetch is through with so much.
+    pub fn give(&self, bytes: u64) {
+        self.coming.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Entries were wanted that a shard had just let go.
+    pub fn regret(&self, shard: usize, count: u64) {
+        if count > 0 {
+            self.lines[shard].regrets.fetch_add(count, Relaxed);
+        }
+    }
+
+    /// How many wide purges there have been: what was read before the last one is asked for again.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch.load(Relaxed)
+    }
+
+    /// A wide purge has been heard by all.
+    pub fn next_epoch(&self) {
+        self.epoch.fetch_add(1, Relaxed);
+    }
+
+    /// Once a second, by one thread: gives each shard its share anew.
+    pub fn balance(&self) {
+        let uses: Vec<Use> = self
+            .lines
+            .iter()
+            .map(|line| Use {
+                used: line.used.load(Relaxed),
+                share: line.share.load(Relaxed),
+                regrets: line.regrets.swap(0, Relaxed),
+            })
+            .collect();
+        for (line, share) in self.lines.iter().zip(shares(&uses, self.budget)) {
+            line.share.store(share, Relaxed);
+        }
+    }
+}
+
+/// What is known of one shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Use {
+    pub used: u64,
+    pub share: u64,
+    pub regrets: u64,
+}
+
+/// The next shares: who does not use its share lends the rest, and from who misses least what it let
+/// go, a little goes to who misses most. They add up to the budget.
+#[must_use]
+pub fn shares(uses: &[Use], budget: u64) -> Vec<u64> {
+    let count = uses.len().max(1) as u64;
+    let step = budget / count / 16;
+    let mut shares: Vec<u64> = uses.iter().map(|one| one.share).collect();
+    let spare = |one: &Use| one.share.saturating_sub(one.used + step);
+    // Those that are full want more, the more they regret.
+    let full = |one: &&Use| one.used + step >= one.share;
+    let wanting: u64 = uses.iter().filter(full).map(|one| one.regrets + 1).sum();
+    if wanting > 0 {
+        let mut lent = 0;
+        for (share, one) in shares.iter_mut().zip(uses) {
+            let part = spare(one) / 2;
+            *share -= part;
+            lent += part;
+        }
+        for (share, one) in shares.iter_mut().zip(uses).filter(|(_, one)| full(one)) {
+            *share += lent / wanting * (one.regrets + 1);
+        }
+    }
+    let most = (0..uses.len()).max_by_key(|at| uses[*at].regrets);
+    let least = (0..uses.len()).min_by_key(|at| uses[*at].regrets);
+    if let (Some(most), Some(least)) = (most, least)
+        && uses[most].regrets > 2 * uses[least].regrets + 8
+        && shares[least] > 2 * step
+    {
+        shares[least] -= step;
+        shares[most] += step;
+    }
+    // Rounding, and a budget that was changed.
+    let sum: u64 = shares.iter().sum();
+    match sum.checked_sub(budget) {
+        Some(over) => shares.iter_mut().for_each(|share| *share -= (over / count).min(*share)),
+        None => shares.iter_mut().for_each(|share| *share += (budget - sum) / count),
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sums(shares: &[u64]) -> bool {
+        (900..=1000).contains(&shares.iter().sum::<u64>())
+    }
+
+    #[test]
+    fn who_needs_it_gets_what_others_do_not() {
+        let idle = Use { used: 10, share: 250, regrets: 0 };
+        let busy = Use { used: 250, share: 250, regrets: 100 };
+        let mut uses = [idle, idle, busy, busy];
+        for _ in 0..20 {
+            let next = shares(&uses, 1000);
+            for (one, share) in uses.iter_mut().zip(next) {
+                one.share = share;
+                one.used = if one.regrets > 0 { share } else { 10 };
+            }
+        }
+        let shares: Vec<u64> = uses.iter().map(|one| one.share).collect();
+        assert!(sums(&shares) && shares[2] > 400 && shares[3] > 400, "{shares:?}");
+    }
+
+    #[test]
+    fn all_are_full_and_one_regrets_more() {
+        let calm = Use { used: 250, share: 250, regrets: 10 };
+        let uses = [calm, calm, Use { regrets: 500, ..calm }, calm];
+        let found = shares(&uses, 1000);
+        assert!(sums(&found) && found[2] > 250, "{found:?}");
+        assert_eq!(shares(&[calm; 4], 1000), [250; 4], "and nothing moves without a reason");
+    }
+
+    #[test]
+    fn fetches_take_half_at_most() {
+        let ledger = Ledger::new(1000, 100, 2, 0);
+        assert!(ledger.take(500) && !ledger.take(1));
+        ledger.set_used(0, 400);
+        ledger.set_used(1, 100);
+        assert!(!ledger.is_over(0), "{}", ledger.taken());
+        ledger.set_used(1, 101);
+        assert!(ledger.is_over(0) && !ledger.is_over(1));
+        ledger.give(500);
+        assert_eq!(ledger.taken(), 501);
+    }
+}

@@ -1,0 +1,18 @@
+//! Floor 3: a shared HTTP cache (RFC 9111): what may be stored, what may be served, and which entry
+//! it is. Pure: `now` is an argument, and what must be fetched is somebody else's work.
+
+pub mod directive;
+pub mod entry;
+pub mod flow;
+pub mod freshness;
+pub mod key;
+pub mod ledger;
+pub mod near;
+pub mod part;
+pub mod policy;
+pub mod purge;
+pub mod range;
+pub mod status;
+pub mod store;
+pub mod validate;
+pub mod vary;

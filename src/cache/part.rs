@@ -1,0 +1,391 @@
+//! What one shard decides about the keys that it owns: answer, fetch, or wait for who fetches
+//! already. One fetch at a time for a key in the whole process (RELIABILITY E11), and none of what
+//! was purged meanwhile is kept (E22).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use xxhash_rust::xxh3::Xxh3DefaultBuilder;
+
+use super::directive::Directives;
+use super::entry::Entry;
+use super::flow::{Flow, Node, Start};
+use super::freshness::Use;
+use super::key;
+use super::ledger::Ledger;
+use super::policy::Refused;
+use super::purge::{Log, Purge, What};
+use super::status::Forward;
+use super::store::Store;
+use super::validate;
+use super::vary;
+use crate::base::clock::Moment;
+use crate::message::fields::Fields;
+
+/// How long a key whose response could not be stored is fetched by everybody for themselves.
+const MARK: Duration = Duration::from_secs(10);
+/// How many such keys are remembered.
+const MARKS_MAX: usize = 8192;
+/// A fetch without a head after this long is nobody's any more: another may begin.
+const ABANDONED: Duration = Duration::from_secs(60);
+/// Entries that a tick holds against wide purges.
+const LOOKS: usize = 4096;
+
+/// A request, as far as it matters here.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub key: Vec<u8>,
+    pub hash: u64,
+    /// As the client sent them.
+    pub fields: Fields,
+    pub wants: Directives,
+    pub grace: u32,
+    /// Its response may be everybody's: others may wait for it.
+    pub may_share: bool,
+    /// HEAD, or a part: nothing is fetched for others.
+    pub is_partly: bool,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// Serve this.
+    Use(Arc<Entry>, Use),
+    /// Serve this, and fetch it anew meanwhile.
+    Refresh(Arc<Entry>, Ticket),
+    /// Fetch it, and ask whether what is stored is still good.
+    Fetch { ticket: Ticket, stale: Option<Arc<Entry>>, why: Forward },
+    /// Somebody fetches it already: begin to read here.
+    Follow(Arc<Flow>, Arc<Node>),
+    /// Ask the origin for yourself, and store nothing.
+    Pass { stale: Option<Arc<Entry>>, why: Forward },
+    /// The client wants no request to the origin.
+    Absent,
+}
+
+/// The right to fetch something.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    pub id: u64,
+    pub hash: u64,
+    pub flow: Arc<Flow>,
+    pub front: Arc<Node>,
+}
+
+/// A fetch under way.
+#[derive(Debug)]
+struct Fill {
+    id: u64,
+    key: Vec<u8>,
+    flow: Arc<Flow>,
+    front: Arc<Node>,
+    begun: Moment,
+    /// The last wide purge before it began.
+    purges: u32,
+    /// Its URL was purged, or invalidated.
+    is_doomed: bool,
+    /// Nobody waits for it.
+    is_solo: bool,
+}
+
+/// What one shard owns of the cache.
+#[derive(Debug)]
+pub struct Part {
+    shard: usize,
+    ledger: Arc<Ledger>,
+    pub store: Store,
+    fills: HashMap<u64, Vec<Fill>, Xxh3DefaultBuilder>,
+    marks: HashMap<u64, Moment, Xxh3DefaultBuilder>,
+    mark_order: VecDeque<u64>,
+    purges: Log,
+    /// The last purge that all entries had been held against when the sweep began.
+    sweeping: u32,
+    next_id: u64,
+}
+
+impl Part {
+    /// An empty one.
+    #[must_use]
+    pub fn new(shard: usize, ledger: Arc<Ledger>) -> Self {
+        Self {
+            shard,
+            store: Store::new(ledger.seed),
+            ledger,
+            fills: HashMap::default(),
+            marks: HashMap::default(),
+            mark_order: VecDeque::new(),
+            purges: Log::default(),
+            sweeping: 0,
+            next_id: 0,
+        }
+    }
+
+    /// The entry for a request, if one is stored, and whether others are under the same key.
+    pub fn find(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        fields: &Fields,
+        now: Moment,
+    ) -> (Option<&Arc<Entry>>, bool) {
+        if !self.purges.is_empty() {
+            self.hold_against_purges(hash, key, now);
+        }
+        self.store.find(hash, key, fields)
+    }
+
+    fn hold_against_purges(&mut self, hash: u64, key: &[u8], now: Moment) {
+        let (last, purges) = (self.purges.last(), &self.purges);
+        self.store.drop_matching(hash, key, |entry| is_purged(entry, purges, last, now));
+    }
+
+    /// What is to be done for a request.
+    pub fn ask(&mut self, question: &Question, now: Moment) -> Found {
+        let Question { key, hash, fields, wants, grace, .. } = question;
+        let (entry, has_others) = self.find(*hash, key, fields, now);
+        let entry = entry.map(Arc::clone);
+        let miss = if has_others { Forward::VaryMiss } else { Forward::UriMiss };
+        let Some(entry) = entry else { return self.fetch(question, None, miss, now) };
+        if entry.is_partial() {
+            return self.fetch(question, Some(entry), Forward::Partial, now);
+        }
+        match entry.freshness().judge(wants, *grace, now) {
+            Use::Validate => {
+                let is_fresh = entry.freshness().ttl(now) > 0;
+                let why = if is_fresh { Forward::Request } else { Forward::Stale };
+                self.fetch(question, Some(entry), why, now)
+            }
+            Use::WhileRevalidating => {
+                if self.fill_for(question, now).is_some() {
+                    return Found::Use(entry, Use::WhileRevalidating);
+                }
+                let ticket = self.begin(question, false, now);
+                Found::Refresh(entry, ticket)
+            }
+            good => {
+                entry.warm();
+                Found::Use(entry, good)
+            }
+        }
+    }
+
+    fn fetch(
+        &mut self,
+        question: &Question,
+        stale: Option<Arc<Entry>>,
+        why: Forward,
+        now: Moment,
+    ) -> Found {
+        if question.wants.only_if_cached {
+            return Found::Absent;
+        }
+        if question.is_partly {
+            let ticket = self.begin(question, true, now);
+            return Found::Fetch { ticket, stale, why };
+        }
+        // Who wants it from the origin does not want what somebody asked for a while ago.
+        let may_follow = why != Forward::Request;
+        if may_follow && let Some(fill) = self.fill_for(question, now) {
+            return Found::Follow(Arc::clone(&fill.flow), Arc::clone(&fill.front));
+        }
+        let is_marked = self.marks.get(&question.hash).is_some_and(|until| now < *until);
+        let is_solo = is_marked || !question.may_share || !may_follow;
+        let ticket = self.begin(question, is_solo, now);
+        Found::Fetch { ticket, stale, why }
+    }
+
+    /// A fetch that a request can wait for.
+    fn fill_for(&self, question: &Question, now: Moment) -> Option<&Fill> {
+        let fills = self.fills.get(&question.hash)?;
+        fills.iter().rev().find(|fill| {
+            let is_open = !fill.is_solo && !fill.is_doomed && fill.key == question.key;
+            is_open
+                && match fill.flow.start() {
+                    None => now < fill.begun.after(ABANDONED),
+                    Some(Start::Growing(entry) | Start::Stored(entry)) => {
+                        vary::matches(entry.selecting(), &question.fields)
+                    }
+                    Some(Start::Released(_) | Start::Failed(_)) => false,
+                }
+        })
+    }
+
+    fn begin(&mut self, question: &Question, is_solo: bool, now: Moment) -> Ticket {
+        self.next_id += 1;
+        let id = self.next_id;
+        let (flow, front) = Flow::new(id, self.ledger.shards());
+        let fill = Fill {
+            id,
+            key: question.key.clone(),
+            flow: Arc::clone(&flow),
+            front: Arc::clone(&front),
+            begun: now,
+            purges: self.purges.last(),
+            is_doomed: false,
+            is_solo,
+        };
+        self.fills.entry(question.hash).or_default().push(fill);
+        Ticket { id, hash: question.hash, flow, front }
+    }
+
+    fn end(&mut self, hash: u64, id: u64) -> Option<Fill> {
+        let fills = self.fills.get_mut(&hash)?;
+        let at = fills.iter().position(|fill| fill.id == id)?;
+        let fill = fills.swap_remove(at);
+        if fills.is_empty() {
+            self.fills.remove(&hash);
+        }
+        Some(fill)
+    }
+
+    /// A fetch has brought a whole entry. False if it is not kept: it was purged meanwhile.
+    pub fn commit(&mut self, hash: u64, id: u64, entry: &Arc<Entry>, now: Moment) -> bool {
+        let Some(fill) = self.end(hash, id) else {
+            entry.kill();
+            return false;
+        };
+        let verdict = self.purges.verdict(entry, fill.purges);
+        if fill.is_doomed || verdict == Some(false) || fill.key != entry.key() {
+            entry.kill();
+            return false;
+        }
+        if verdict == Some(true) {
+            entry.demote(now);
+        }
+        entry.set_purges(self.purges.last());
+        self.marks.remove(&hash);
+        self.store.put(hash, Arc::clone(entry));
+        self.trim();
+        self.store.variants(hash, entry.key()).any(|one| Arc::ptr_eq(one, entry))
+    }
+
+    /// A fetch has brought something that cannot be stored; `is_marked` if that will be so again.
+    pub fn release(&mut self, hash: u64, id: u64, why: Refused, is_marked: bool, now: Moment) {
+        if let Some(fill) = self.end(hash, id) {
+            fill.flow.begin(Start::Released(why));
+            if is_marked {
+                self.mark(hash, now);
+            }
+        }
+    }
+
+    /// A fetch has failed; who follows is told by the flow.
+    pub fn fail(&mut self, hash: u64, id: u64) {
+        self.end(hash, id);
+    }
+
+    fn mark(&mut self, hash: u64, now: Moment) {
+        if self.marks.insert(hash, now.after(MARK)).is_none() {
+            self.mark_order.push_back(hash);
+        }
+        while self.mark_order.len() > MARKS_MAX {
+            if let Some(oldest) = self.mark_order.pop_front() {
+                self.marks.remove(&oldest);
+            }
+        }
+    }
+
+    /// The answer to a HEAD has shown that what is stored is not what is there any more, or that it
+    /// is, with these facts (RFC 9111 section 4.3.5).
+    pub fn replace(&mut self, hash: u64, old: &Arc<Entry>, new: Option<Arc<Entry>>) {
+        let dropped =
+            self.store.drop_matching(hash, old.key(), |one| std::ptr::eq(one, old.as_ref()));
+        if let Some(new) = new.filter(|_| dropped > 0) {
+            new.set_purges(old.purges());
+            self.store.put(hash, new);
+            self.trim();
+        }
+    }
+
+    /// Takes out what a purge means; how many entries that were, as far as that is known already.
+    pub fn purge(&mut self, purge: &Purge, now: Moment) -> usize {
+        if let What::Url(key) = &purge.what {
+            let hash = key::hash(key, self.ledger.seed);
+            for fill in self.fills.get_mut(&hash).into_iter().flatten() {
+                fill.is_doomed |= key::url(&fill.key) == key::url(key);
+            }
+            if purge.is_soft {
+                let variants = self.store.variants(hash, key);
+                return variants.map(|entry| entry.demote(now)).count();
+            }
+            let dropped = self.store.drop_matching(hash, key, |_| true);
+            self.ledger.set_used(self.shard, self.store.bytes());
+            return dropped;
+        }
+        self.purges.push(purge.clone());
+        self.store.look_again();
+        self.sweeping = self.purges.last();
+        // A small cache is looked through at once, and the number is right; a large one meanwhile.
+        let before = self.store.len();
+        let mut soft = 0;
+        if self.look(LOOKS, now, &mut soft) {
+            self.forget_purges();
+        }
+        before - self.store.len() + soft
+    }
+
+    fn look(&mut self, many: usize, now: Moment, soft: &mut usize) -> bool {
+        let (last, purges) = (self.purges.last(), &self.purges);
+        self.store.look(many, |entry| {
+            let verdict = purges.verdict(entry, entry.purges());
+            *soft += usize::from(verdict == Some(true));
+            is_purged(entry, purges, last, now)
+        })
+    }
+
+    /// Every entry has been held against them; fetches that are older still may bring others.
+    fn forget_purges(&mut self) {
+        let oldest = self.fills.values().flatten().map(|fill| fill.purges).min();
+        self.purges.forget(self.sweeping.min(oldest.unwrap_or(u32::MAX)));
+    }
+
+    /// Lets entries go while there is too much.
+    pub fn trim(&mut self) {
+        self.ledger.set_used(self.shard, self.store.bytes());
+        while self.ledger.is_over(self.shard) && self.store.evict() {
+            self.ledger.set_used(self.shard, self.store.bytes());
+        }
+    }
+
+    /// Ten times a second.
+    pub fn tick(&mut self, now: Moment) {
+        if !self.purges.is_empty() && self.look(LOOKS, now, &mut 0) {
+            self.forget_purges();
+        }
+        self.store.tidy();
+        self.ledger.regret(self.shard, self.store.take_regrets());
+        self.trim();
+        self.fills.retain(|_, fills| {
+            // Whoever began these is dead, or they would have ended by their own deadlines.
+            let limit = |fill: &Fill| fill.begun.after(60 * ABANDONED);
+            fills.retain(|fill| now < limit(fill) || Arc::strong_count(&fill.flow) > 1);
+            !fills.is_empty()
+        });
+    }
+
+    /// Fetches under way.
+    #[must_use]
+    pub fn fills(&self) -> usize {
+        self.fills.values().map(Vec::len).sum()
+    }
+}
+
+/// Holds an entry against the purges that it has not met. True if it has to go.
+fn is_purged(entry: &Entry, purges: &Log, last: u32, now: Moment) -> bool {
+    if entry.purges() == last {
+        return false;
+    }
+    let verdict = purges.verdict(entry, entry.purges());
+    if verdict == Some(true) {
+        entry.demote(now);
+    }
+    entry.set_purges(last);
+    verdict == Some(false)
+}
+
+/// Whether a stored response helps a fetch: the origin can be asked about it.
+#[must_use]
+pub fn can_help(stale: Option<&Arc<Entry>>) -> bool {
+    stale.is_some_and(|entry| validate::can_validate(entry))
+}

@@ -1,0 +1,273 @@
+//! Conditional requests: a client's, answered from a stored response (RFC 9110 section 13), and
+//! ours, whose 304 brings a stored response up to date (RFC 9111 section 4.3).
+
+use super::entry::{Entry, lines};
+use super::range::{self, Wanted};
+use crate::message::date;
+use crate::message::fields::{Fields, list};
+use crate::message::name::Name;
+
+/// What a client wants to know or have, beyond the whole response.
+#[derive(Clone, Debug, Default)]
+pub struct Conditions {
+    fields: Fields,
+}
+
+/// The fields that this is about; those of `ASKS_ORIGIN` are the origin's to decide.
+const CONDITIONS: &[Name] = &[Name::IfNoneMatch, Name::IfModifiedSince, Name::Range, Name::IfRange];
+const ASKS_ORIGIN: &[Name] = &[Name::IfMatch, Name::IfUnmodifiedSince];
+
+/// Whether only the origin can tell (RFC 9110 section 13.2.1: a cache has no authority over these).
+#[must_use]
+pub fn is_for_origin(fields: &Fields) -> bool {
+    fields.has_any(ASKS_ORIGIN)
+}
+
+/// Takes the conditions out of a request that fetches for everybody.
+pub fn strip(fields: &mut Fields) {
+    fields.remove_all(CONDITIONS);
+}
+
+/// Makes a request ask whether a stored response is still good (RFC 9111 section 4.3.1).
+pub fn ask_about(entry: &Entry, fields: &mut Fields) {
+    if let Some(etag) = entry.etag() {
+        fields.push_known(Name::IfNoneMatch, b"If-None-Match", etag);
+    }
+    if let Some(modified) = entry.field(Name::LastModified).filter(|_| entry.modified().is_some()) {
+        fields.push_known(Name::IfModifiedSince, b"If-Modified-Since", modified);
+    }
+}
+
+/// Whether a stored response can be asked about.
+#[must_use]
+pub fn can_validate(entry: &Entry) -> bool {
+    !entry.is_partial() && (entry.etag().is_some() || entry.modified().is_some())
+}
+
+impl Conditions {
+    /// Of a request as the client sent it.
+    #[must_use]
+    pub fn of(fields: &Fields) -> Self {
+        let mut kept = Fields::default();
+        if fields.has_any(CONDITIONS) {
+            for field in fields.iter().filter(|field| CONDITIONS.contains(&field.known)) {
+                kept.push_known(field.known, field.name, field.value);
+            }
+        }
+        Self { fields: kept }
+    }
+
+    /// Whether a part is asked for.
+    #[must_use]
+    pub fn has_range(&self) -> bool {
+        self.fields.has(Name::Range)
+    }
+}
+
+/// What a client gets of a stored response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    NotModified,
+    Whole,
+    Part(u64, u64),
+    Parts(Vec<(u64, u64)>),
+    Unsatisfiable,
+}
+
+/// Answers a client's conditions from a response, of whose body `len` octets there are, if that is
+/// known already (RFC 9110 section 13.2.2).
+#[must_use]
+pub fn answer(entry: &Entry, fields: &Fields, len: Option<u64>) -> Answer {
+    // Preconditions are for what would be a success without them (section 13.2.1).
+    if entry.status() != 200 && entry.status() != 206 || !fields.has_any(CONDITIONS) {
+        return Answer::Whole;
+    }
+    if is_not_modified(entry, fields) {
+        return Answer::NotModified;
+    }
+    let (Some(wanted), Some(len)) = (fields.only(Name::Range), len) else { return Answer::Whole };
+    if !may_have_part(entry, fields) {
+        return Answer::Whole;
+    }
+    match range::parse(wanted, len) {
+        Wanted::Whole => Answer::Whole,
+        Wanted::One(first, count) => Answer::Part(first, count),
+        Wanted::Many(parts) => Answer::Parts(parts),
+        Wanted::Unsatisfiable => Answer::Unsatisfiable,
+    }
+}
+
+fn is_not_modified(entry: &Entry, fields: &Fields) -> bool {
+    // Section 13.1.3: If-None-Match goes first, whatever it says.
+    if fields.has(Name::IfNoneMatch) {
+        let mut tags = list(fields.values(Name::IfNoneMatch));
+        return tags.any(|tag| {
+            tag == b"*" || entry.etag().is_some_and(|etag| opaque(etag) == opaque(tag))
+        });
+    }
+    let Some(since) = fields.only(Name::IfModifiedSince).and_then(date::parse) else {
+        return false;
+    };
+    let modified = entry.modified().or_else(|| entry.field(Name::Date).and_then(date::parse));
+    modified.is_some_and(|modified| modified <= since)
+}
+
+/// Section 13.1.5: a part only of the very same representation.
+fn may_have_part(entry: &Entry, fields: &Fields) -> bool {
+    let Some(condition) = fields.values(Name::IfRange).next() else { return true };
+    if condition.ends_with(b"\"") {
+        return entry.etag() == Some(condition) && !condition.starts_with(b"W/");
+    }
+    let modified = entry.field(Name::LastModified).and_then(date::parse);
+    modified.is_some() && modified == date::parse(condition)
+}
+
+/// Section 8.8.3.2, weak comparison.
+fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+/// Whether a 304 (or the answer to a HEAD) speaks of this stored response (RFC 9111 sections 4.3.4
+/// and 4.3.5).
+#[must_use]
+pub fn confirms(entry: &Entry, response: &Fields) -> bool {
+    if let Some(tag) = response.values(Name::Etag).next() {
+        let stored = entry.etag().unwrap_or_default();
+        let is_weak = tag.starts_with(b"W/");
+        return if is_weak { opaque(tag) == opaque(stored) } else { tag == stored };
+    }
+    if let Some(modified) = response.values(Name::LastModified).next().and_then(date::parse) {
+        return entry.modified().is_none_or(|stored| stored == modified);
+    }
+    true
+}
+
+/// What a 304 does not change: it would not fit the body any more (RFC 9111 section 3.2).
+const BODYS: &[Name] = &[Name::ContentLength, Name::ContentRange, Name::Age];
+
+/// A stored response's fields after a 304: those that came replace those that were there
+/// (section 3.2).
+#[must_use]
+pub fn updated(entry: &Entry, response: &Fields) -> Fields {
+    let stays = |name: &[u8]| {
+        BODYS.contains(&Name::of(name)) || name.eq_ignore_ascii_case(b"content-encoding")
+    };
+    let mut fields = Fields::default();
+    for (_, line) in lines(entry.fields()) {
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+        let name = &line[..colon];
+        let is_new = response.iter().any(|field| field.name.eq_ignore_ascii_case(name));
+        if !is_new || stays(name) {
+            fields.push(name, line.get(colon + 2..).unwrap_or_default());
+        }
+    }
+    for field in response.iter().filter(|field| !stays(field.name)) {
+        fields.push_known(field.known, field.name, field.value);
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::entry::Draft;
+    use crate::cache::freshness::Freshness;
+
+    fn entry(fields: &str) -> Entry {
+        let draft = Draft {
+            key: b"",
+            selecting: b"",
+            fields: fields.as_bytes(),
+            status: 200,
+            freshness: Freshness::default(),
+            modified: fields.contains("Last-Mod").then_some(784_111_777),
+        };
+        draft.small(b"0123456789")
+    }
+
+    fn fields(lines: &[(&str, &str)]) -> Fields {
+        let mut fields = Fields::default();
+        lines.iter().for_each(|(name, value)| fields.push(name.as_bytes(), value.as_bytes()));
+        fields
+    }
+
+    const SAME: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const OLDER: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+    const RFC850: &str = "Sunday, 06-Nov-94 08:49:37 GMT";
+
+    #[test]
+    fn conditions_are_answered() {
+        // RFC 9110 sections 13.1 and 13.2.
+        let stored = "ETag: \"a\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        let weak = "ETag: W/\"a\"\r\n";
+        let dated = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        let inm = "If-None-Match";
+        let ims = "If-Modified-Since";
+        let (whole, same) = (Answer::Whole, Answer::NotModified);
+        let cases: &[(&str, &[(&str, &str)], &Answer)] = &[
+            (stored, &[(inm, "\"a\"")], &same),
+            (stored, &[(inm, "W/\"a\"")], &same),
+            (stored, &[(inm, "\"x\", \"a\", \"y\"")], &same),
+            (stored, &[(inm, "\"x\""), (inm, "\"a\"")], &same),
+            (stored, &[(inm, "*")], &same),
+            (stored, &[(inm, "a")], &whole),
+            (stored, &[(inm, "\"b\""), (ims, SAME)], &whole),
+            (stored, &[(inm, "\"a\""), (ims, OLDER)], &same),
+            (weak, &[(inm, "\"a\"")], &same),
+            (stored, &[(ims, SAME)], &same),
+            (stored, &[(ims, RFC850)], &same),
+            (stored, &[(ims, OLDER)], &whole),
+            (stored, &[(ims, "yesterday")], &whole),
+            (dated, &[(ims, SAME)], &same),
+            (stored, &[("Range", "bytes=2-3")], &Answer::Part(2, 2)),
+            (stored, &[("Range", "bytes=2-3"), (inm, "\"a\"")], &same),
+            (stored, &[("Range", "bytes=2-3"), ("If-Range", "\"a\"")], &Answer::Part(2, 2)),
+            (stored, &[("Range", "bytes=2-3"), ("If-Range", "\"b\"")], &whole),
+            (weak, &[("Range", "bytes=2-3"), ("If-Range", "W/\"a\"")], &whole),
+            (stored, &[("Range", "bytes=2-3"), ("If-Range", SAME)], &Answer::Part(2, 2)),
+            (stored, &[("Range", "bytes=2-3"), ("If-Range", OLDER)], &whole),
+            (stored, &[("Range", "bytes=10-")], &Answer::Unsatisfiable),
+        ];
+        for (stored, asked, expected) in cases {
+            let found = answer(&entry(stored), &fields(asked), Some(10));
+            assert_eq!(found, **expected, "{stored} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_304_speaks_of_one_response_and_updates_it() {
+        // RFC 9111 sections 3.2 and 4.3.4.
+        let cases: &[(&str, &[(&str, &str)], bool)] = &[
+            ("ETag: \"a\"\r\n", &[("ETag", "\"a\"")], true),
+            ("ETag: \"a\"\r\n", &[("ETag", "\"b\"")], false),
+            ("ETag: W/\"a\"\r\n", &[("ETag", "W/\"a\"")], true),
+            ("ETag: W/\"a\"\r\n", &[("ETag", "\"a\"")], false),
+            ("ETag: \"a\"\r\n", &[], true),
+            ("Last-Modified: x\r\n", &[("Last-Modified", SAME)], true),
+            ("Last-Modified: x\r\n", &[("Last-Modified", OLDER)], false),
+        ];
+        for (stored, came, expected) in cases {
+            assert_eq!(confirms(&entry(stored), &fields(came)), *expected, "{stored} {came:?}");
+        }
+        let stored = entry("A: 1\r\nB: 2\r\nContent-Length: 5\r\nContent-Encoding: x\r\n");
+        let came = fields(&[("b", "3"), ("C", "4"), ("Content-Length", "9")]);
+        let mut out = Vec::new();
+        updated(&stored, &came).each_block(|block| out.extend_from_slice(block));
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, "A: 1\r\nContent-Length: 5\r\nContent-Encoding: x\r\nb: 3\r\nC: 4\r\n");
+    }
+
+    #[test]
+    fn requests_ask_about_what_is_stored() {
+        let mut request = fields(&[("If-None-Match", "\"theirs\""), ("Range", "bytes=1-")]);
+        let kept = Conditions::of(&request);
+        assert!(kept.has_range());
+        strip(&mut request);
+        let stored = entry("ETag: \"a\"\r\nLast-Modified: x\r\n");
+        assert!(can_validate(&stored) && !can_validate(&entry("A: b\r\n")));
+        ask_about(&stored, &mut request);
+        let all: Vec<&[u8]> = request.iter().map(|field| field.value).collect();
+        assert_eq!(all, [&b"\"a\""[..], b"x"]);
+        assert!(is_for_origin(&fields(&[("If-Match", "*")])));
+    }
+}

@@ -1,0 +1,60 @@
+//! `[cache]`, and what a route says of its part in it.
+
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+/// `[cache]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Octets of all that is stored, heads and index included, for the whole process.
+    pub memory: u64,
+    /// A larger body is not stored.
+    pub object: u64,
+    /// Where entries outlive the process; `None` for nowhere.
+    pub disk: Option<PathBuf>,
+    /// Octets there.
+    pub disk_size: u64,
+    /// Whose PURGE requests are obeyed.
+    pub purge: Vec<IpNet>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        let memory = 256 * 1024 * 1024;
+        Self { memory, object: memory / 8, disk: None, disk_size: 1 << 30, purge: Vec::new() }
+    }
+}
+
+/// `route.cache`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Rule {
+    /// What belongs to the key besides scheme, authority, path and query.
+    pub key: Vec<Part>,
+    /// Query parameters that do not count: names, or beginnings of names that end in `*`.
+    pub ignore_query: Vec<String>,
+    /// The only query parameters that count, if there are any.
+    pub keep_query: Vec<String>,
+    /// Whether the order of query parameters does not count.
+    pub sort_query: bool,
+    /// Seconds for which a response is fresh that does not say so itself.
+    pub default_ttl: Option<u32>,
+    /// The same for errors that may be stored.
+    pub negative_ttl: Option<u32>,
+    /// Clients' Cache-Control is not heeded.
+    pub ignore_clients: bool,
+    /// Seconds for which a response may be served stale that does not forbid it.
+    pub grace: u32,
+    /// Requests with one of these do not touch the cache.
+    pub bypass: Vec<Part>,
+    /// Cookies do not keep responses from being stored, and Set-Cookie is stored with them.
+    pub cookies: bool,
+}
+
+/// Something of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    Header(String),
+    Cookie(String),
+    Query(String),
+}
