@@ -23,6 +23,7 @@ use crate::net::mailbox::{Mailbox, Receiver};
 use crate::net::runtime::{Loop, Ticker, spawn};
 use crate::observe::counters::Counters;
 use crate::shard::command::{Command, Report};
+use crate::shard::desk::{Desk, Message};
 use crate::shard::{Plan, Shard};
 use crate::upstream::Cluster;
 
@@ -39,6 +40,7 @@ pub struct Setup {
     pub plan: Arc<Plan>,
     pub log: Option<LogSender>,
     pub commands: Receiver<Command>,
+    pub post: Receiver<Message>,
     pub reports: Sender<Report>,
     pub seed: u64,
 }
@@ -72,14 +74,16 @@ fn run(setup: Setup) {
 }
 
 async fn serve(setup: Setup, started: Report) -> io::Result<()> {
-    let Setup { id, listeners, plan, log, commands, reports, seed, .. } = setup;
+    let Setup { id, listeners, plan, log, commands, post, reports, seed, .. } = setup;
     let bell = plan.bells[usize::from(id.0)].clone();
-    let shards = Shards::new(Shard::new(id, plan, log.clone(), seed));
+    let desk = Desk::new(id, Arc::clone(&plan.ledger), Arc::clone(&plan.posts));
+    let shards = Shards::new(Shard::new(id, plan, Rc::clone(&desk), log.clone(), seed));
     let mut acceptors = Vec::new();
     for (listener, socket) in listeners {
         acceptors.push((listener, Rc::new(Acceptor::new(socket)?)));
     }
     let mailbox = commands.open()?;
+    spawn(hear(Rc::clone(&desk), Rc::clone(&shards), post.open()?));
     // All that draining needs, while there are descriptors to be had.
     let drain_clock = Ticker::stopped()?;
     let _end = EndAll(Rc::clone(&shards));
@@ -90,7 +94,7 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     spawn(tick(Rc::clone(&shards), Ticker::new(SWEEP_EVERY)?));
     spawn(let_in(Rc::clone(&shards), bell.listen()?));
     let _ = reports.send(started);
-    let heir = |plan| Shard::new(id, plan, log.clone(), seed);
+    let heir = |plan| Shard::new(id, plan, Rc::clone(&desk), log.clone(), seed);
     while Caught(obey(&shards, &mailbox, &heir)).await.is_err() {
         shards.panicked();
     }
@@ -180,11 +184,29 @@ async fn tick(shards: Rc<Shards>, ticker: Ticker) {
         ticker.tick().await;
         let all = async {
             shards.each(|shard| shard.tick());
+            let current = shards.current();
+            current.desk.tick(current.now());
             shards.dismiss();
         };
         if Caught(all).await.is_err() {
             shards.panicked();
         }
+    }
+}
+
+/// Does what other cores ask of this one's part of the cache.
+async fn hear(desk: Rc<Desk>, shards: Rc<Shards>, post: Mailbox<Message>) {
+    loop {
+        let all = async {
+            while let Some(message) = post.take() {
+                desk.hear(message);
+            }
+            desk.wake_followers();
+        };
+        if Caught(all).await.is_err() {
+            shards.panicked();
+        }
+        post.wait().await;
     }
 }
 

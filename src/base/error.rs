@@ -54,6 +54,8 @@ pub enum Kind {
     QueueFull,
     QueueTimeout,
     Overloaded,
+    NotCached,
+    NotValidated,
     Internal,
     // === the upstream ===
     ConnectRefused,
@@ -200,6 +202,15 @@ impl Kind {
                 "connection_limit_reached",
                 "queue_timeout",
                 "All servers are busy. Try again later.",
+            ),
+            Self::NotCached => {
+                ours(504, "", "not_cached", "The request wants a stored answer, and there is none.")
+            }
+            Self::NotValidated => server(
+                504,
+                "destination_unavailable",
+                "not_validated",
+                "What is stored has to be confirmed by the server, which does not answer.",
             ),
             Self::Overloaded => ours(
                 503,

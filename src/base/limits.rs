@@ -76,6 +76,14 @@ pub const ADDRESSES_MAX: usize = 64;
 
 /// Commands waiting for a shard.
 pub const MAILBOX: usize = 1024;
+/// Messages between shards about the cache waiting for one of them; a request that finds no room
+/// goes to its origin.
+pub const CACHE_MAILBOX: usize = 16 * 1024;
+/// Entries of other shards that a shard keeps near.
+pub const NEAR_ENTRIES: usize = 4096;
+/// Octets of a response without a length that its readers may lag behind once it is too large to
+/// be stored.
+pub const FLOW_WINDOW: u64 = 4 * 1024 * 1024;
 /// Batches of access log waiting for the writer; more are dropped and counted.
 pub const LOG_BATCHES: usize = 256;
 /// Bytes after which a batch of access log is handed over before its sweep.

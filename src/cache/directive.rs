@@ -205,6 +205,7 @@ fn targeted<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Directives> {
 }
 
 #[cfg(test)]
+#[expect(clippy::type_complexity, reason = "tables of cases")]
 mod tests {
     use super::*;
 

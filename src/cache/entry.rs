@@ -236,7 +236,7 @@ impl Entry {
 
     /// Octets of the whole body; `None` if nobody knows yet.
     #[must_use]
-    pub fn len(&self) -> Option<u64> {
+    pub fn body_len(&self) -> Option<u64> {
         match self.large() {
             None => Some((self.text.len() - self.fields_end as usize) as u64),
             Some(Large::Growing(len)) => *len,

@@ -69,6 +69,8 @@ pub struct Flow {
     version: AtomicU32,
     /// Which shards have somebody who follows.
     followed: Box<[AtomicBool]>,
+    /// The writer waits for its readers.
+    is_waiting: AtomicBool,
     /// Octets that somebody still holds.
     outstanding: Arc<AtomicU64>,
 }
@@ -86,6 +88,7 @@ impl Flow {
             start: OnceLock::new(),
             version: AtomicU32::new(0),
             followed: (0..shards).map(|_| AtomicBool::new(false)).collect(),
+            is_waiting: AtomicBool::new(false),
             outstanding,
         };
         (Arc::new(flow), front)
@@ -140,6 +143,21 @@ impl Flow {
     pub fn followers(&self) -> impl Iterator<Item = usize> {
         let all = self.followed.iter().enumerate();
         all.filter(|(_, followed)| followed.load(Ordering::SeqCst)).map(|(at, _)| at)
+    }
+
+    /// The writer waits until readers have let go of some of it, or does not any more.
+    pub fn set_waiting(&self, is_waiting: bool) {
+        self.is_waiting.store(is_waiting, Ordering::SeqCst);
+    }
+
+    /// A reader has let go of a piece. True if the writer waits for that.
+    #[must_use]
+    pub fn went_on(&self) -> bool {
+        let is_waiting = self.is_waiting.load(Ordering::SeqCst);
+        if is_waiting {
+            self.version.fetch_add(1, Ordering::Release);
+        }
+        is_waiting
     }
 
     /// Octets of the body that readers have not done with, or that are kept for new ones.

@@ -119,7 +119,7 @@ pub fn hash(key: &[u8], seed: u64) -> u64 {
 #[must_use]
 pub fn owner(hash: u64, shards: usize) -> usize {
     // The upper half chooses the shard, the lower half the place in its index.
-    usize::try_from((hash >> 32) * shards as u64 >> 32).unwrap_or(0)
+    usize::try_from(((hash >> 32) * shards as u64) >> 32).unwrap_or(0)
 }
 
 fn part_len(key: &[u8], at: usize) -> usize {

@@ -143,15 +143,15 @@ pub fn shares(uses: &[Use], budget: u64) -> Vec<u64> {
     // Those that are full want more, the more they regret.
     let full = |one: &&Use| one.used + step >= one.share;
     let wanting: u64 = uses.iter().filter(full).map(|one| one.regrets + 1).sum();
+    let mut lent: u64 = 0;
     if wanting > 0 {
-        let mut lent = 0;
         for (share, one) in shares.iter_mut().zip(uses) {
             let part = spare(one) / 2;
             *share -= part;
             lent += part;
         }
         for (share, one) in shares.iter_mut().zip(uses).filter(|(_, one)| full(one)) {
-            *share += lent / wanting * (one.regrets + 1);
+            *share += lent.checked_div(wanting).unwrap_or(0) * (one.regrets + 1);
         }
     }
     let most = (0..uses.len()).max_by_key(|at| uses[*at].regrets);

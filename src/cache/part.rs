@@ -148,6 +148,11 @@ impl Part {
         let miss = if has_others { Forward::VaryMiss } else { Forward::UriMiss };
         let Some(entry) = entry else { return self.fetch(question, None, miss, now) };
         if entry.is_partial() {
+            let is_fresh = entry.freshness().judge(wants, 0, now) == Use::Fresh;
+            if is_fresh && validate::has_part(&entry, fields) {
+                entry.warm();
+                return Found::Use(entry, Use::Fresh);
+            }
             return self.fetch(question, Some(entry), Forward::Partial, now);
         }
         match entry.freshness().judge(wants, *grace, now) {
@@ -200,7 +205,9 @@ impl Part {
         let fills = self.fills.get(&question.hash)?;
         fills.iter().rev().find(|fill| {
             let is_open = !fill.is_solo && !fill.is_doomed && fill.key == question.key;
+            // What began before a wide purge may be what it means.
             is_open
+                && fill.purges == self.purges.last()
                 && match fill.flow.start() {
                     None => now < fill.begun.after(ABANDONED),
                     Some(Start::Growing(entry) | Start::Stored(entry)) => {

@@ -112,6 +112,7 @@ impl Log {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "short names")]
 mod tests {
     use super::*;
     use crate::cache::entry::Draft;

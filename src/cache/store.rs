@@ -354,6 +354,7 @@ impl Ghosts {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "short names")]
 mod tests {
     use super::*;
     use crate::base::random::Random;
@@ -397,12 +398,12 @@ mod tests {
         let again = entry("/", "foo=1;", 9);
         put(&mut store, &again);
         assert!(!one.is_live() && two.is_live() && again.is_live());
-        assert_eq!(find(&store, "/", "1").unwrap().len(), Some(9));
+        assert_eq!(find(&store, "/", "1").unwrap().body_len(), Some(9));
         assert!(find(&store, "/", "3").is_none());
         // Another Vary: what was there is history.
         put(&mut store, &entry("/", "", 3));
         assert!(!two.is_live() && !again.is_live() && store.len() == 1);
-        assert_eq!(find(&store, "/", "3").unwrap().len(), Some(3));
+        assert_eq!(find(&store, "/", "3").unwrap().body_len(), Some(3));
         for number in 0..1000 {
             put(&mut store, &entry("/many", &format!("foo={number};"), 0));
         }

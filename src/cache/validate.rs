@@ -1,7 +1,7 @@
 //! Conditional requests: a client's, answered from a stored response (RFC 9110 section 13), and
 //! ours, whose 304 brings a stored response up to date (RFC 9111 section 4.3).
 
-use super::entry::{Entry, lines};
+use super::entry::{Entry, Large, lines};
 use super::range::{self, Wanted};
 use crate::message::date;
 use crate::message::fields::{Fields, list};
@@ -97,6 +97,31 @@ pub fn answer(entry: &Entry, fields: &Fields, len: Option<u64>) -> Answer {
     }
 }
 
+/// Answers a client's conditions from a stored response that is not growing. Of one that is stored
+/// in part only that part is there: it is what the client gets if it wants another.
+#[must_use]
+pub fn answer_of(entry: &Entry, fields: &Fields) -> Answer {
+    let found = answer(entry, fields, entry.body_len());
+    let Some(Large::Partial { first, data, .. }) = entry.large() else { return found };
+    if found == Answer::NotModified || holds(entry, &found) {
+        return found;
+    }
+    Answer::Part(*first, data.len() as u64)
+}
+
+/// Whether what a client gets is there, of a response that is stored in part.
+fn holds(entry: &Entry, wanted: &Answer) -> bool {
+    let Some(Large::Partial { first: begins, data, .. }) = entry.large() else { return true };
+    let Answer::Part(first, count) = wanted else { return false };
+    first >= begins && first + count <= begins + data.len() as u64
+}
+
+/// Whether a response that is stored in part has the part that a request wants.
+#[must_use]
+pub fn has_part(entry: &Entry, fields: &Fields) -> bool {
+    holds(entry, &answer(entry, fields, entry.body_len()))
+}
+
 fn is_not_modified(entry: &Entry, fields: &Fields) -> bool {
     // Section 13.1.3: If-None-Match goes first, whatever it says.
     if fields.has(Name::IfNoneMatch) {
@@ -168,6 +193,7 @@ pub fn updated(entry: &Entry, response: &Fields) -> Fields {
 }
 
 #[cfg(test)]
+#[expect(clippy::type_complexity, reason = "tables of cases")]
 mod tests {
     use super::*;
     use crate::cache::entry::Draft;

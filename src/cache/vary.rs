@@ -91,6 +91,7 @@ fn normal(request: &Fields, name: &[u8], out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
+#[expect(clippy::type_complexity, reason = "tables of cases")]
 mod tests {
     use super::*;
 

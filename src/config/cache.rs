@@ -1,7 +1,5 @@
 //! `[cache]`, and what a route says of its part in it.
 
-use std::path::PathBuf;
-
 use ipnet::IpNet;
 
 /// `[cache]`
@@ -11,10 +9,6 @@ pub struct Cache {
     pub memory: u64,
     /// A larger body is not stored.
     pub object: u64,
-    /// Where entries outlive the process; `None` for nowhere.
-    pub disk: Option<PathBuf>,
-    /// Octets there.
-    pub disk_size: u64,
     /// Whose PURGE requests are obeyed.
     pub purge: Vec<IpNet>,
 }
@@ -22,8 +16,17 @@ pub struct Cache {
 impl Default for Cache {
     fn default() -> Self {
         let memory = 256 * 1024 * 1024;
-        Self { memory, object: memory / 8, disk: None, disk_size: 1 << 30, purge: Vec::new() }
+        Self { memory, object: memory / 8, purge: Vec::new() }
     }
+}
+
+/// A route's part in the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cached {
+    pub rule: Rule,
+    /// Stands for all that makes responses of this route what they are: where they come from and
+    /// what is changed about them. Under another one nothing of theirs is served.
+    pub digest: u64,
 }
 
 /// `route.cache`

@@ -13,7 +13,7 @@ use super::model::{
 };
 use super::problem::Problems;
 use super::raw::{Located, Table};
-use super::{lower_cluster, lower_route, units};
+use super::{lower_cache, lower_cluster, lower_route, units};
 use crate::base::id::ListenerId;
 use crate::base::limits::{FIELDS_MAX, HEAD_MAX, HeadLimits, Underscores};
 
@@ -52,6 +52,7 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
     };
     let routes = lower_route::read(root.tables("route"), &names);
     let access_log = read_access_log(root.table("access_log"));
+    let cache = lower_cache::read(root.table("cache"));
     let dns_servers = read_dns(root.table("dns"));
 
     check_listeners(&root, &listeners, &listener_places);
@@ -69,6 +70,7 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
         routes: routes.into_iter().collect::<Option<_>>()?,
         limits,
         access_log,
+        cache,
         dns_servers,
     })
 }
@@ -265,11 +267,7 @@ fn read_listener(
         || address.map(|address| address.to_string()).unwrap_or_default(),
         |name| name.value,
     );
-    let trusted = table
-        .strings("trusted_proxies")
-        .into_iter()
-        .filter_map(|block| read_block(&table, &block))
-        .collect::<Vec<_>>();
+    let trusted = read_blocks(&mut table, "trusted_proxies");
     let proxy_protocol = table.boolean("proxy_protocol").unwrap_or(false);
     if proxy_protocol && trusted.is_empty() {
         let message =
@@ -293,6 +291,12 @@ fn read_listener(
 }
 
 /// A block in CIDR notation, or one address.
+/// A list of blocks of addresses.
+pub(super) fn read_blocks(table: &mut Table<'_>, key: &'static str) -> Vec<IpNet> {
+    let blocks = table.strings(key);
+    blocks.iter().filter_map(|block| read_block(table, block)).collect()
+}
+
 fn read_block(table: &Table<'_>, text: &Located<String>) -> Option<IpNet> {
     let block = text.value.parse::<IpNet>().ok();
     let block = block.or_else(|| text.value.parse::<IpAddr>().ok().map(IpNet::from));

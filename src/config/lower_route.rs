@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::lower::{body_limit, read_timeouts};
+use super::lower_cache;
 use super::lower_cluster::Lowered;
 use super::model::{
     Action, HeaderRules, HostMatch, PathMatch, Redirect, Respond, Rewrite, Route, Timeouts,
@@ -61,6 +62,17 @@ fn read_one(mut table: Table<'_>, names: &Names<'_>) -> Option<Route> {
         vec![Box::from("websocket")]
     };
     let priority = table.word("priority", &Priority::NAMES).unwrap_or_default();
+    let cache = lower_cache::read_rule(&mut table, action.as_ref(), |rule| {
+        let cluster = match &action {
+            Some(Action::Forward(ClusterId(at))) => {
+                let lowered = &names.clusters[usize::from(*at)];
+                (&lowered.name, lowered.model.as_ref().map(|model| &model.host))
+            }
+            _ => return 0,
+        };
+        let all = (cluster, rule, &request_headers, &response_headers);
+        crate::base::hash::stable(format!("{all:?}").as_bytes())
+    });
     table.finish();
     Some(Route {
         line,
@@ -78,6 +90,7 @@ fn read_one(mut table: Table<'_>, names: &Names<'_>) -> Option<Route> {
         body,
         upgrade,
         priority,
+        cache,
     })
 }
 

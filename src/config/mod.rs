@@ -8,6 +8,7 @@ pub mod raw;
 pub mod resilience;
 pub mod units;
 
+mod lower_cache;
 mod lower_cluster;
 mod lower_health;
 mod lower_resilience;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::cache::{Cache, Cached};
 use super::resilience::{Priority, Resilience, Sticky};
 use crate::base::id::{ClusterId, ListenerId};
 use crate::base::limits::HeadLimits;
@@ -21,6 +22,7 @@ pub struct Config {
     pub routes: Vec<Route>,
     pub limits: Limits,
     pub access_log: Option<AccessLog>,
+    pub cache: Cache,
     /// DNS servers instead of the system's.
     pub dns_servers: Vec<SocketAddr>,
 }
@@ -341,6 +343,8 @@ pub struct Route {
     pub upgrade: Vec<Box<str>>,
     /// Whose turn it is where requests must wait.
     pub priority: Priority,
+    /// Whether and how its responses are stored.
+    pub cache: Option<Cached>,
 }
 
 /// `host = "…"`

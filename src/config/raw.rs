@@ -139,6 +139,14 @@ impl<'a> Table<'a> {
         Some(*found)
     }
 
+    /// True or false, where something else may stand as well.
+    pub fn switch(&mut self, key: &'static str) -> Option<bool> {
+        match self.take(key)?.get_ref() {
+            DeValue::Boolean(found) => Some(*found),
+            _ => None,
+        }
+    }
+
     /// A whole number in a range.
     pub fn number(&mut self, key: &'static str, range: Range<u64>) -> Option<u64> {
         let value = self.take(key)?;
@@ -215,7 +223,8 @@ impl<'a> Table<'a> {
         match value.get_ref() {
             DeValue::Table(table) => Self::new(path, Some(table), value.span(), self.problems),
             _ => {
-                self.wrong_type(key, value, "a table");
+                let wanted = if key == "cache" { "true, false or a table" } else { "a table" };
+                self.wrong_type(key, value, wanted);
                 Self::new(path, None, value.span(), self.problems)
             }
         }

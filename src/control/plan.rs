@@ -7,13 +7,19 @@ use std::sync::Arc;
 
 use crate::balance::Shared;
 use crate::base::id::{ClusterId, EndpointId, ListenerId};
+use crate::base::limits::CACHE_MAILBOX;
+use crate::base::random::Random;
+use crate::cache::ledger::Ledger;
+use crate::config::cache::Cache;
 use crate::config::model::{Cluster, Config};
 use crate::health::Table;
 use crate::limit::pressure::Pressure;
 use crate::net::bell::Bell;
+use crate::net::mailbox;
 use crate::route::Router;
 use crate::shard::Plan;
 use crate::shard::command::Command;
+use crate::shard::desk::{Message, Posts};
 use crate::upstream::Common;
 use crate::upstream::lobby::Turns;
 use crate::upstream::sticky::Seal;
@@ -23,19 +29,34 @@ pub(super) struct Frame {
     pub(super) name: Box<str>,
     pub(super) bells: Arc<[Bell]>,
     pub(super) pressure: Arc<Pressure>,
+    ledger: Arc<Ledger>,
+    posts: Posts,
+    /// By shard: kept here, so that a worker can be started again.
+    boxes: Vec<mailbox::Receiver<Message>>,
     /// Seals sticky cookies where the configuration has no key for them.
     key: [u8; 32],
 }
 
 impl Frame {
     /// For so many shards.
-    pub(super) fn new(name: Box<str>, shards: usize) -> Result<Self, String> {
+    pub(super) fn new(name: Box<str>, shards: usize, cache: &Cache) -> Result<Self, String> {
         let bells: Result<Arc<[Bell]>, _> = (0..shards).map(|_| Bell::new()).collect();
         let bells = bells.map_err(|error| format!("no descriptor for a bell: {error}"))?;
         let mut key = [0; 32];
         let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut key));
         random.map_err(|error| format!("no key for sticky cookies: /dev/urandom: {error}"))?;
-        Ok(Self { name, bells, pressure: Arc::default(), key })
+        let pairs: Result<Vec<_>, _> =
+            (0..shards).map(|_| mailbox::channel_of(CACHE_MAILBOX)).collect();
+        let pairs = pairs.map_err(|error| format!("no descriptor for a mailbox: {error}"))?;
+        let (posts, boxes): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        let seed = Random::seed_from_os();
+        let ledger = Arc::new(Ledger::new(cache.memory, cache.object, shards, seed));
+        Ok(Self { name, bells, pressure: Arc::default(), ledger, posts: posts.into(), boxes, key })
+    }
+
+    /// A shard's end of its cache mailbox.
+    pub(super) fn post(&self, shard: usize) -> mailbox::Receiver<Message> {
+        self.boxes[shard].clone()
     }
 
     /// The plan. What is known of endpoints that were in the old one stays known.
@@ -53,6 +74,8 @@ impl Frame {
             common: common.collect(),
             bells: Arc::clone(&self.bells),
             pressure: Arc::clone(&self.pressure),
+            ledger: Arc::clone(&self.ledger),
+            posts: Arc::clone(&self.posts),
             name: self.name.clone(),
             shards: self.bells.len(),
             may_panic: cfg!(debug_assertions)

@@ -83,5 +83,8 @@ fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
     if old.server != new.server {
         return Some("[server]");
     }
+    if old.cache != new.cache {
+        return Some("[cache]");
+    }
     (old.access_log != new.access_log).then_some("[access_log]")
 }

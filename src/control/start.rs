@@ -81,7 +81,7 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
     } else {
         config.server.name.clone()
     };
-    let frame = Frame::new(name.into_boxed_str(), cores.len())?;
+    let frame = Frame::new(name.into_boxed_str(), cores.len(), &config.cache)?;
     let plan = frame.plan(config, None);
     let mut workers = Workers {
         plan: Arc::new(plan),
@@ -199,6 +199,7 @@ impl Workers {
             plan: Arc::clone(&self.plan),
             log: self.log.as_ref().map(|(sender, _)| sender.clone()),
             commands: receiver,
+            post: self.frame.post(at),
             reports: self.reports.0.clone(),
             seed: self.seed,
         };

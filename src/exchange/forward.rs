@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use super::fill::Fill;
 use super::hedge;
 use super::relay::{self, Ended, Hop, Target};
 use super::side::Downstream;
@@ -36,14 +37,37 @@ use crate::wire::http1::write::RequestConnection;
 /// Why there was no answer, or no whole one.
 pub async fn run(
     shard: &Rc<Shard>,
-    route: &Route,
-    cluster_id: ClusterId,
+    to: To<'_>,
     work: &mut Workspace,
     down: &mut Downstream<'_>,
     record: &mut Record,
 ) -> Result<()> {
-    let cluster = shard.cluster(cluster_id);
-    prepare(shard, route, &mut work.request, down)?;
+    prepare(shard, to.route, &mut work.request, down)?;
+    again(shard, to, work, down, record).await
+}
+
+/// Where a request goes, and for whom.
+#[derive(Clone, Copy)]
+pub struct To<'a> {
+    pub route: &'a Route,
+    pub cluster: ClusterId,
+    /// The cache wants to see the answer.
+    pub fill: Option<&'a Fill<'a>>,
+}
+
+/// Forwards a request that was prepared already.
+///
+/// # Errors
+/// As `run`.
+pub async fn again(
+    shard: &Rc<Shard>,
+    to: To<'_>,
+    work: &mut Workspace,
+    down: &mut Downstream<'_>,
+    record: &mut Record,
+) -> Result<()> {
+    let route = to.route;
+    let cluster = shard.cluster(to.cluster);
     let total_by = shard.now().after(route.timeouts.total);
     let mut last_fault = None;
     let mut held: Option<Flight<'_>> = None;
@@ -79,13 +103,13 @@ pub async fn run(
         count(shard, &attempt);
         let is_secure = down.client.is_secure;
         let target = Target { cluster, id, ask: &ask, total_by, client, is_secure };
-        let (won, result) = once(shard, route, target, attempt, work, down).await;
+        let (won, result) = once(shard, to, target, attempt, work, down).await;
         let flight = won.unwrap_or(flight);
         record.endpoint = Some(flight.id);
         match result {
             Ok(()) => {
                 cluster.answered(flight.id, down.answer.status.get());
-                flight.landed();
+                landed(to, flight);
                 return Ok(());
             }
             Err(failure) => {
@@ -96,6 +120,14 @@ pub async fn run(
                 last_fault = Some(failure.kind);
             }
         }
+    }
+}
+
+/// The exchange is over, but for a body that is still read for the cache.
+fn landed(to: To<'_>, flight: Flight<'_>) {
+    match to.fill.and_then(|fill| fill.pump.take()) {
+        None => flight.landed(),
+        Some(pump) => pump.start(flight.pause()),
     }
 }
 
@@ -177,13 +209,12 @@ impl From<Kind> for Failure {
 
 /// Rewrites the request into what the upstream gets: the route's changes, then ours.
 #[inline]
-fn prepare(
+pub(super) fn prepare(
     shard: &Shard,
     route: &Route,
     request: &mut RequestHead,
     down: &mut Downstream<'_>,
 ) -> Result<()> {
-    rewrite::path(request, &route.rewrite);
     let random = shard.random.borrow_mut().ten_bytes();
     let id = uuid::Builder::from_unix_timestamp_millis(shard.wall(), &random).into_uuid();
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
@@ -197,14 +228,15 @@ fn prepare(
 /// One try on one connection.
 async fn once<'c>(
     shard: &Rc<Shard>,
-    route: &Route,
+    to: To<'_>,
     target: Target<'_, 'c>,
     attempt: Attempt,
     work: &mut Workspace,
     down: &mut Downstream<'_>,
 ) -> (Option<Flight<'c>>, std::result::Result<(), Failure>) {
-    let Workspace { request, response } = work;
+    let Workspace { request, response, .. } = work;
     let Attempt { mut connection, was_pooled } = attempt;
+    let route = to.route;
     let upgrade = upgrade::is_wanted(request, &route.upgrade).then(|| request.upgrade());
     let (cluster, id) = (target.cluster, target.id);
     let head = match head_bytes(shard, cluster, id, request, upgrade.is_some(), &mut connection) {
@@ -214,6 +246,7 @@ async fn once<'c>(
     let hop = Hop {
         shard,
         route,
+        fill: to.fill,
         stream: down.stream,
         answer: &down.answer,
         may_keep: down.may_keep && upgrade.is_none(),
@@ -224,10 +257,15 @@ async fn once<'c>(
     };
     let sides = Sides { hop: &hop, inbound: down.inbound, connection: &mut connection, response };
     let outcome = match exchange(sides, head).await {
-        Ok(Ended::Whole) => {
+        Ok(Ended::Whole | Ended::Answered) => {
             keep(&hop, connection, response);
             Ok(())
         }
+        Ok(Ended::Dropped) => Ok(()),
+        Ok(Ended::Stored) => match hop.fill {
+            Some(fill) => fill.absorb(&hop, connection, response.framing).map_err(Failure::from),
+            None => Err(Kind::Internal.into()),
+        },
         Ok(Ended::Switched) => {
             let ends = tunnel::Ends { stream: down.stream, inbound: down.inbound };
             tunnel::run(&hop, response, ends, *connection).await.map_err(Failure::from)

@@ -1,7 +1,13 @@
 //! Floor 7: the life of one request. Read `serve`, then `run`.
 
+pub mod cached;
+pub mod deliver;
+pub mod fill;
 pub mod forward;
+pub mod guard;
 pub mod hedge;
+pub mod pump;
+pub mod refresh;
 pub mod relay;
 pub mod respond;
 pub mod side;
@@ -17,7 +23,10 @@ use crate::message::framing::Framing;
 use crate::message::hop;
 use crate::message::name::Name;
 use crate::observe::record::Record;
+use crate::route::rewrite;
 use crate::shard::{Shard, Workspace};
+use cached::Visit;
+use forward::To;
 use side::{Downstream, Next};
 
 /// Serves one request, whatever happens, and says what becomes of the client's connection.
@@ -64,10 +73,20 @@ async fn run(
         return respond::options(shard, work, down).await;
     }
     match &route.action {
-        Action::Forward(_) if shard.is_shedding() => Err(Kind::Overloaded),
         Action::Forward(cluster) => {
             record.cluster = Some(*cluster);
-            forward::run(shard, route, *cluster, work, down, record).await
+            rewrite::path(&mut work.request, &route.rewrite);
+            if let Some(cached) = &route.cache {
+                if let Some(parcel) = cached::at_once(shard, cached, work, down) {
+                    return deliver::send(shard, parcel?, down).await;
+                }
+                shard.may_forward()?;
+                let visit = Visit { route, cached, cluster: *cluster };
+                return Box::pin(cached::run(shard, &visit, work, down, record)).await;
+            }
+            shard.may_forward()?;
+            let to = To { route, cluster: *cluster, fill: None };
+            forward::run(shard, to, work, down, record).await
         }
         Action::Redirect(redirect) => respond::redirect(shard, redirect, route, work, down).await,
         Action::Respond(canned) => respond::canned(shard, canned, route, work, down).await,

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::deliver;
+use super::fill::{Fill, Judged};
 use super::respond::connection_field;
 use super::side::Answer;
 use crate::base::clock::Moment;
@@ -30,6 +32,8 @@ use crate::wire::http1::write::{self, Writer};
 pub struct Hop<'a, 'c> {
     pub shard: &'a Rc<Shard>,
     pub route: &'a Route,
+    /// The cache wants to see the answer.
+    pub fill: Option<&'a Fill<'a>>,
     /// The client's connection.
     pub stream: &'a Stream,
     pub answer: &'a Answer,
@@ -62,6 +66,12 @@ pub enum Ended {
     Whole,
     /// With a 101 that was asked for.
     Switched,
+    /// By its framing, and the client gets something else for it.
+    Answered,
+    /// Its body is for the cache, and still to be read.
+    Stored,
+    /// Its body is for nobody: the connection is of no use any more.
+    Dropped,
 }
 
 impl Hop<'_, '_> {
@@ -204,6 +214,13 @@ pub async fn response(
     if response.status >= 400 && hop.is_given_up(response.status) {
         return Err(Kind::UpstreamStatus);
     }
+    if let Some(fill) = hop.fill {
+        hop.answer.status.set(response.status);
+        if let Judged::Taken(ended) = Box::pin(fill.judge(hop, response)).await {
+            return Ok(ended);
+        }
+        deliver::add_status(hop.shard, fill.status.get(), &mut response.fields);
+    }
     rewrite::fields(&mut response.fields, &hop.route.response_headers);
     let shard = hop.shard;
     let Target { cluster, id, ask, is_secure, .. } = hop.target;
@@ -315,7 +332,8 @@ async fn final_head(
             return Err(Kind::UpstreamInterim);
         }
         // RFC 9110 section 15.2: HTTP/1.0 does not know them.
-        if hop.request.version == Version::Http11 {
+        let is_heard = hop.fill.is_none_or(|fill| !fill.is_alone);
+        if hop.request.version == Version::Http11 && is_heard {
             send_interim(hop, response).await?;
         }
     }

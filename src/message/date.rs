@@ -24,14 +24,33 @@ pub fn parse(text: &[u8]) -> Option<u64> {
     {
         zone.copy_from_slice(b" GMT");
     }
-    let text = std::str::from_utf8(copy).ok()?;
-    let time = httpdate::parse_http_date(text).ok()?;
+    if let Some(time) = read(copy) {
+        return Some(time);
+    }
+    // The day of the week says nothing that the date does not; it may be any.
+    DAYS.iter().find_map(|day| {
+        copy.get_mut(..3)?.copy_from_slice(*day);
+        read(copy)
+    })
+}
+
+const DAYS: [&[u8; 3]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
+
+fn read(text: &[u8]) -> Option<u64> {
+    let time = httpdate::parse_http_date(std::str::from_utf8(text).ok()?).ok()?;
     Some(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
 #[cfg(test)]
 mod tests {
     use super::parse;
+
+    #[test]
+    fn the_day_of_the_week_does_not_count() {
+        assert_eq!(parse(b"Mon Nov  6 08:49:37 1994"), Some(784_111_777));
+        assert_eq!(parse(b"Wed, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(parse(b"Xyz, 31 Feb 1994 08:49:37 GMT"), None);
+    }
 
     #[test]
     fn three_forms_in_any_case_and_nothing_else() {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::buffer::{Buffer, Buffers, Size};
+use super::buffer::{Buffer, Buffers, Shared, Size};
 use super::deadline::Due;
 use super::inbound::Inbound;
 use super::stream::Stream;
@@ -61,6 +61,19 @@ enum Coding {
     Done,
 }
 
+/// How far a body was read: what stays when its reader is put aside.
+#[derive(Debug)]
+pub struct Progress {
+    coding: Coding,
+    trailers: Option<Fields>,
+    size: Size,
+    faults: Faults,
+    pace: Pace,
+    began: Moment,
+    received: u64,
+    most: u64,
+}
+
 /// Reads one body.
 #[derive(Debug)]
 pub struct BodyReader<'a> {
@@ -109,6 +122,36 @@ impl<'a> BodyReader<'a> {
             began: now,
             received: 0,
             most: u64::MAX,
+        }
+    }
+
+    /// Puts the reading aside.
+    #[must_use]
+    pub fn pause(self) -> Progress {
+        let Self { coding, trailers, size, faults, pace, began, received, most, .. } = self;
+        Progress { coding, trailers, size, faults, pace, began, received, most }
+    }
+
+    /// Goes on where a reader of the same connection was put aside.
+    pub fn resume(
+        progress: Progress,
+        stream: &'a Stream,
+        inbound: &'a mut Inbound,
+        buffers: &'a Buffers,
+    ) -> Self {
+        let Progress { coding, trailers, size, faults, pace, began, received, most } = progress;
+        Self {
+            stream,
+            inbound,
+            buffers,
+            coding,
+            trailers,
+            size,
+            faults,
+            pace,
+            began,
+            received,
+            most,
         }
     }
 
@@ -318,6 +361,20 @@ impl<'a> BodyWriter<'a> {
     pub async fn raw(&mut self, buffer: Buffer, now: Moment) -> Result<()> {
         let (result, buffer) = self.stream.send(buffer, now, self.period).await;
         self.buffers.give(buffer);
+        self.sent_all(result)
+    }
+
+    /// Writes octets that others read too, as they are. They count as data.
+    ///
+    /// # Errors
+    /// The peer is gone or does not read.
+    pub async fn shared(&mut self, data: Shared, now: Moment) -> Result<()> {
+        self.sent += data.data().len() as u64;
+        let (result, _) = self.stream.send(data, now, self.period).await;
+        self.sent_all(result)
+    }
+
+    fn sent_all(&self, result: std::io::Result<()>) -> Result<()> {
         result.map_err(|_| {
             if self.stream.expired() == Some(Due::Write) { self.slow } else { self.gone }
         })

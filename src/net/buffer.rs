@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::Arc;
 
 use monoio::buf::{IoBuf, IoBufMut};
 
@@ -145,6 +146,73 @@ unsafe impl IoBufMut for Buffer {
 
     unsafe fn set_init(&mut self, len: usize) {
         self.filled(len);
+    }
+}
+
+/// Octets that a socket takes bit by bit.
+pub trait Outgoing: IoBuf {
+    /// How many are left.
+    fn len(&self) -> usize;
+    /// None are left.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// So many were taken.
+    fn consume(&mut self, len: usize);
+}
+
+impl Outgoing for Buffer {
+    fn len(&self) -> usize {
+        Self::len(self)
+    }
+
+    fn consume(&mut self, len: usize) {
+        Self::consume(self, len);
+    }
+}
+
+/// A part of octets that others read too: sent from where they are.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    bytes: Arc<[u8]>,
+    part: Range<usize>,
+}
+
+impl Shared {
+    /// A part of these.
+    #[must_use]
+    pub fn new(bytes: &Arc<[u8]>, part: Range<usize>) -> Self {
+        assert!(part.start <= part.end && part.end <= bytes.len(), "a part of what is there");
+        Self { bytes: Arc::clone(bytes), part }
+    }
+
+    /// What is in it.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.bytes[self.part.clone()]
+    }
+}
+
+impl Outgoing for Shared {
+    fn len(&self) -> usize {
+        self.part.len()
+    }
+
+    fn consume(&mut self, len: usize) {
+        assert!(len <= self.part.len(), "only what is there is consumed");
+        self.part.start += len;
+    }
+}
+
+// SAFETY: the octets lie in a reference-counted slice that this value keeps alive, at an address
+// that does not change, and nobody writes to them.
+unsafe impl IoBuf for Shared {
+    fn read_ptr(&self) -> *const u8 {
+        self.data().as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.part.len()
     }
 }
 

@@ -31,7 +31,15 @@ pub struct Mailbox<T> {
 /// # Errors
 /// What the system says.
 pub fn channel<T>() -> io::Result<(Sender<T>, Receiver<T>)> {
-    let (sender, receiver) = crossbeam_channel::bounded(MAILBOX);
+    channel_of(MAILBOX)
+}
+
+/// Both ends, for so many messages.
+///
+/// # Errors
+/// What the system says.
+pub fn channel_of<T>(most: usize) -> io::Result<(Sender<T>, Receiver<T>)> {
+    let (sender, receiver) = crossbeam_channel::bounded(most);
     let bell = Bell::new()?;
     Ok((Sender { queue: sender, bell: bell.clone() }, Receiver { queue: receiver, bell }))
 }
@@ -46,6 +54,17 @@ impl<T> Sender<T> {
         self.bell.ring();
         Ok(())
     }
+
+    /// Wakes the other side without a message.
+    pub fn ring(&self) {
+        self.bell.ring();
+    }
+}
+
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone(), bell: self.bell.clone() }
+    }
 }
 
 impl<T> Receiver<T> {
@@ -59,6 +78,17 @@ impl<T> Receiver<T> {
 }
 
 impl<T> Mailbox<T> {
+    /// A message that is there.
+    #[must_use]
+    pub fn take(&self) -> Option<T> {
+        self.queue.try_recv().ok()
+    }
+
+    /// Waits until somebody rings, with a message or without.
+    pub async fn wait(&self) {
+        self.ear.wait().await;
+    }
+
     /// The next message; waits for one.
     pub async fn next(&self) -> T {
         loop {

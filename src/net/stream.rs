@@ -11,7 +11,7 @@ use std::rc::Rc;
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Outgoing};
 use super::deadline::{Class, Due};
 use super::socket::{self, How, Peek};
 use super::sweep::{Sweep, Watch};
@@ -42,6 +42,14 @@ impl Stream {
         let fd = socket.as_raw_fd();
         let inner = into_monoio(socket)?;
         Ok(Self { watch: sweep.watch(fd, class), fd, class, inner: UnsafeCell::new(inner) })
+    }
+
+    /// Stands for a client where there is none: nothing ever comes from it, nothing may be sent.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn nobody(sweep: &Rc<Sweep>) -> io::Result<Self> {
+        Self::new(socket::eventfd()?, sweep, Class::Upstream)
     }
 
     /// Waits until something can be read, or the peer has closed. Holds no buffer meanwhile.
@@ -78,12 +86,12 @@ impl Stream {
 
     /// Writes everything that is in the buffer and hands it back, empty if all went well. The peer
     /// must take some of it every `period` milliseconds or so.
-    pub async fn send(
+    pub async fn send<B: Outgoing>(
         &self,
-        mut buffer: Buffer,
+        mut buffer: B,
         now: Moment,
         period: u32,
-    ) -> (io::Result<()>, Buffer) {
+    ) -> (io::Result<()>, B) {
         self.watch.write_within(now, period);
         let result = loop {
             let (sent, back) = self.exclusive().write(buffer).await;

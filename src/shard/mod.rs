@@ -2,6 +2,7 @@
 //! cells with methods that borrow, act and release; no borrow is ever held across an await.
 
 pub mod command;
+pub mod desk;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -9,10 +10,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::clock::{self, Moment};
-use crate::base::error::Result;
+use crate::base::error::{Kind, Result};
 use crate::base::id::{ClusterId, ListenerId, RouteId, ShardId};
 use crate::base::limits;
 use crate::base::random::Random;
+use crate::cache::ledger::Ledger;
 use crate::config::model::{Config, Listener, Route};
 use crate::limit::gate::{Gate, Refusal};
 use crate::limit::pressure::{Pressure, Stage};
@@ -26,6 +28,7 @@ use crate::observe::counters::Counters;
 use crate::observe::record::{Batch, Record};
 use crate::route::Router;
 use crate::upstream::{Cluster, Common};
+use desk::{Desk, Posts};
 
 /// What all shards share, unchanging.
 #[derive(Debug)]
@@ -39,6 +42,10 @@ pub struct Plan {
     pub bells: Arc<[Bell]>,
     /// How full the memory is.
     pub pressure: Arc<Pressure>,
+    /// The books of the cache.
+    pub ledger: Arc<Ledger>,
+    /// What shards tell each other of the cache by.
+    pub posts: Posts,
     /// Our name in Via and Proxy-Status.
     pub name: Box<str>,
     /// How many shards there are.
@@ -52,6 +59,7 @@ pub struct Shard {
     pub id: ShardId,
     pub plan: Arc<Plan>,
     pub clusters: Vec<Cluster>,
+    pub desk: Rc<Desk>,
     pub sweep: Rc<Sweep>,
     pub alarms: Rc<Alarms>,
     pub buffers: Buffers,
@@ -77,12 +85,20 @@ pub struct Shard {
 pub struct Workspace {
     pub request: RequestHead,
     pub response: ResponseHead,
+    /// The request's key in the cache.
+    pub key: Vec<u8>,
 }
 
 impl Shard {
     /// A shard with nothing in it.
     #[must_use]
-    pub fn new(id: ShardId, plan: Arc<Plan>, log: Option<LogSender>, seed: u64) -> Rc<Self> {
+    pub fn new(
+        id: ShardId,
+        plan: Arc<Plan>,
+        desk: Rc<Desk>,
+        log: Option<LogSender>,
+        seed: u64,
+    ) -> Rc<Self> {
         let now = clock::monotonic();
         let mut random = Random::new(seed ^ u64::from(id.0));
         let config = Arc::clone(&plan.config);
@@ -100,6 +116,7 @@ impl Shard {
         let shard = Self {
             id,
             clusters,
+            desk,
             sweep: Sweep::new(now, bounds.body_rate),
             alarms: Rc::default(),
             buffers: Buffers::default(),
@@ -196,10 +213,12 @@ impl Shard {
         !self.is_draining.get() && self.stage.get() < Stage::Close
     }
 
-    /// Whether requests that need a server are refused for want of memory.
-    #[must_use]
-    pub fn is_shedding(&self) -> bool {
-        self.stage.get() >= Stage::Shed
+    /// Whether requests that need a server are served; not for want of memory.
+    ///
+    /// # Errors
+    /// `Overloaded`.
+    pub fn may_forward(&self) -> Result<()> {
+        if self.stage.get() >= Stage::Shed { Err(Kind::Overloaded) } else { Ok(()) }
     }
 
     // === who is served, and how ===
@@ -217,6 +236,12 @@ impl Shard {
     pub fn find_route(&self, listener: ListenerId, head: &RequestHead) -> Result<&Route> {
         let RouteId(at) = self.plan.routers[usize::from(listener.0)].find(head)?;
         Ok(&self.plan.config.routes[usize::from(at)])
+    }
+
+    /// Where a route stands in the plan.
+    #[must_use]
+    pub fn route_index(&self, route: &Route) -> Option<usize> {
+        self.plan.config.routes.iter().position(|one| std::ptr::eq(one, route))
     }
 
     /// The methods that routes allow for this host and path.

@@ -52,7 +52,31 @@ impl Cluster {
     }
 }
 
+/// A flight without its cluster, to be taken up again by another task: counted all the while.
+#[derive(Debug)]
+#[must_use]
+pub struct Layover {
+    id: EndpointId,
+    depth: u32,
+    began: Micros,
+}
+
+impl Cluster {
+    /// Takes up a flight of this cluster.
+    pub fn resume(&self, layover: Layover) -> Flight<'_> {
+        let Layover { id, depth, began } = layover;
+        Flight { cluster: self, id, depth, began }
+    }
+}
+
 impl Flight<'_> {
+    /// Puts it aside; whoever takes it up ends it.
+    pub fn pause(self) -> Layover {
+        let layover = Layover { id: self.id, depth: self.depth, began: self.began };
+        std::mem::forget(self);
+        layover
+    }
+
     /// The answer came whole: how long it took counts. A failure tells nothing about speed.
     pub fn landed(self) {
         let now = self.cluster.micros();

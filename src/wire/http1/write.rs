@@ -41,7 +41,8 @@ impl<'a> Writer<'a> {
         self.put(b"\r\n");
     }
 
-    fn number(&mut self, number: u64) {
+    /// Decimal digits.
+    pub fn number(&mut self, number: u64) {
         let mut digits = [0; 20];
         let mut at = digits.len();
         let mut rest = number;
@@ -145,7 +146,7 @@ pub fn response(
     connection: ResponseConnection,
     out: &mut Writer<'_>,
 ) {
-    status_line(head, out);
+    status_line(head.status, head.reason(), out);
     out.fields(&head.fields);
     // RFC 9110 section 6.6.1: a recipient with a clock supplies what is missing.
     if !date.is_empty() && !head.fields.has(crate::message::name::Name::Date) {
@@ -167,9 +168,31 @@ pub fn response(
     out.put(b"\r\n");
 }
 
+/// Writes the head of a stored response: `lines` are field lines with CRLF, a Date among them;
+/// `more` adds the fields that are this answer's own.
+pub fn stored(
+    status: u16,
+    lines: &[u8],
+    more: impl FnOnce(&mut Writer<'_>),
+    framing: Framing,
+    connection: ResponseConnection,
+    out: &mut Writer<'_>,
+) {
+    status_line(status, b"", out);
+    out.put(lines);
+    more(out);
+    out.framing(framing);
+    match connection {
+        ResponseConnection::Keep | ResponseConnection::Upgrade => {}
+        ResponseConnection::KeepAlive => out.put(b"Connection: keep-alive\r\n"),
+        ResponseConnection::Close => out.put(b"Connection: close\r\n"),
+    }
+    out.put(b"\r\n");
+}
+
 /// Writes an interim response: no framing, no connection, no date.
 pub fn interim(head: &ResponseHead, out: &mut Writer<'_>) {
-    status_line(head, out);
+    status_line(head.status, head.reason(), out);
     out.fields(&head.fields);
     out.put(b"\r\n");
 }
@@ -181,17 +204,17 @@ pub fn last_chunk(trailers: &Fields, out: &mut Writer<'_>) {
     out.put(b"\r\n");
 }
 
-fn status_line(head: &ResponseHead, out: &mut Writer<'_>) {
-    if head.status == 200 {
+fn status_line(status: u16, told: &[u8], out: &mut Writer<'_>) {
+    if status == 200 {
         return out.put(b"HTTP/1.1 200 OK\r\n");
     }
     out.put(b"HTTP/1.1 ");
-    out.number(u64::from(head.status));
+    out.number(u64::from(status));
     out.put(b" ");
     // The upstream's own phrase may hold octets that some client misreads; ours cannot.
-    let reason = canned::reason(head.status);
+    let reason = canned::reason(status);
     if reason.is_empty() {
-        out.put(head.reason())
+        out.put(told)
     } else {
         out.put(reason.as_bytes())
     }

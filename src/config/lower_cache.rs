@@ -1,0 +1,108 @@
+//! `[cache]` and `route.cache` to plan.
+
+use std::time::Duration;
+
+use super::cache::{Cache, Cached, Part, Rule};
+use super::lower::{duration, read_blocks};
+use super::model::Action;
+use super::raw::Table;
+use super::units;
+use crate::config::model::HashOn;
+
+/// Less memory than this holds nothing to speak of.
+const MEMORY_MIN: u64 = 1024 * 1024;
+
+pub(super) fn read(mut table: Table<'_>) -> Cache {
+    let defaults = Cache::default();
+    let memory = table.parsed("memory", |text| match units::size(text)? {
+        bytes if bytes >= MEMORY_MIN => Ok(bytes),
+        _ => {
+            Err("a cache takes at least 1MiB; to cache nothing, leave `cache` out of routes".into())
+        }
+    });
+    let memory = memory.unwrap_or(defaults.memory);
+    let object = table.parsed("object", |text| match units::size(text)? {
+        bytes if (1..=memory / 2).contains(&bytes) => Ok(bytes),
+        _ => {
+            Err("must be from 1B to half of cache.memory: one body must not take all of it".into())
+        }
+    });
+    let purge = read_blocks(&mut table, "purge");
+    table.finish();
+    Cache { memory, object: object.unwrap_or(memory / 8), purge }
+}
+
+/// `cache = true`, `cache = false`, or a table.
+pub(super) fn read_rule(
+    route: &mut Table<'_>,
+    action: Option<&Action>,
+    digest_of: impl Fn(&Rule) -> u64,
+) -> Option<Cached> {
+    let place = route.place_of("cache");
+    let rule = match route.switch("cache") {
+        Some(false) => return None,
+        Some(true) => Rule::default(),
+        None if !route.has("cache") => return None,
+        None => read_table(route.table("cache")),
+    };
+    if !matches!(action, None | Some(Action::Forward(_))) {
+        route.error(place, "only responses of a cluster are stored: \"cache\" has no use here");
+    }
+    let digest = digest_of(&rule);
+    Some(Cached { rule, digest })
+}
+
+fn read_table(mut table: Table<'_>) -> Rule {
+    let seconds = |table: &mut Table<'_>, key| {
+        let found: Option<Duration> = duration(table, key, true);
+        found.map(|found| u32::try_from(found.as_secs()).unwrap_or(u32::MAX))
+    };
+    let rule = Rule {
+        key: parts(&mut table, "key"),
+        ignore_query: names(&mut table, "ignore_query"),
+        keep_query: names(&mut table, "keep_query"),
+        sort_query: table.boolean("sort_query").unwrap_or_default(),
+        default_ttl: seconds(&mut table, "default_ttl"),
+        negative_ttl: seconds(&mut table, "negative_ttl"),
+        ignore_clients: !table.boolean("client_directives").unwrap_or(true),
+        grace: seconds(&mut table, "grace").unwrap_or_default(),
+        bypass: parts(&mut table, "bypass"),
+        cookies: table.boolean("cookies").unwrap_or_default(),
+    };
+    table.finish();
+    rule
+}
+
+fn parts(table: &mut Table<'_>, key: &'static str) -> Vec<Part> {
+    let mut found = Vec::new();
+    for text in table.strings(key) {
+        match units::hash_on(&text.value) {
+            Ok(HashOn::Header(name)) => found.push(Part::Header(name)),
+            Ok(HashOn::Cookie(name)) => found.push(Part::Cookie(name)),
+            Ok(HashOn::Query(name)) => found.push(Part::Query(name)),
+            _ => {
+                let wanted = "\"header:NAME\", \"cookie:NAME\" or \"query:NAME\"";
+                table.error(text.span, format!("\"{}\" is none of {wanted}", text.value));
+            }
+        }
+    }
+    found
+}
+
+/// Names of query parameters, of which the last character may be a star.
+fn names(table: &mut Table<'_>, key: &'static str) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in table.strings(key) {
+        let stem = name.value.strip_suffix('*').unwrap_or(&name.value);
+        if name.value.is_empty() || stem.contains(['*', '&', '=', '#']) {
+            let message = format!(
+                "\"{}\" is no name of a query parameter; write \"name\" or \"beginning*\"",
+                name.value
+            );
+            table.error(name.span, message);
+        } else {
+            found.push(name.value);
+        }
+    }
+    found
+}

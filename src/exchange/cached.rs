@@ -1,0 +1,368 @@
+//! A request on a route that caches: answered at once if it can be, else by the owner of its key's
+//! word: an entry, somebody's fetch to follow, or a fetch of its own.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::deliver::{self, Order, Parcel};
+use super::fill::{Fill, Taken};
+use super::forward::{self, To};
+use super::guard::Guard;
+use super::refresh;
+use super::side::Downstream;
+use crate::base::error::{Kind, Result};
+use crate::base::id::ClusterId;
+use crate::cache::directive::{self, Directives};
+use crate::cache::entry::Entry;
+use crate::cache::flow::{Flow, Node, Start};
+use crate::cache::freshness::Use;
+use crate::cache::part::{Found, Question};
+use crate::cache::policy::Asked;
+use crate::cache::status::{Forward, Status};
+use crate::cache::validate::{self, Answer};
+use crate::cache::{key, vary};
+use crate::config::cache::{Cached, Rule};
+use crate::config::model::Route;
+use crate::message::fields::Fields;
+use crate::message::framing::Framing;
+use crate::message::head::{Method, RequestHead, Version};
+use crate::message::name::Name;
+use crate::net::body::BodyWriter;
+use crate::net::buffer::{Shared, Size};
+use crate::observe::record::Record;
+use crate::shard::{Shard, Workspace};
+
+/// How often a request waits for somebody else's fetch, before the error is its own.
+const WAITS_MAX: u32 = 2;
+
+/// A request on its way through the cache.
+pub struct Visit<'a> {
+    pub route: &'a Route,
+    pub cached: &'a Cached,
+    pub cluster: ClusterId,
+}
+
+impl<'a> Visit<'a> {
+    /// Where a fetch for it goes.
+    pub fn to<'b>(&self, fill: &'b Fill<'b>) -> To<'b>
+    where
+        'a: 'b,
+    {
+        To { route: self.route, cluster: self.cluster, fill: Some(fill) }
+    }
+}
+
+/// How a request may use the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Looked up, and stored.
+    Open,
+    /// Not at all: the answer is not everybody's.
+    Bypass,
+    /// It changes what is stored.
+    Unsafe,
+}
+
+fn way(request: &RequestHead, rule: &Rule) -> Way {
+    match request.method {
+        Method::Get | Method::Head => {}
+        Method::Options | Method::Trace | Method::Connect => return Way::Bypass,
+        _ => return Way::Unsafe,
+    }
+    // A GET with a body is answered by what the body says (RELIABILITY E06).
+    let is_plain = request.framing == Framing::None
+        && request.upgrade().is_empty()
+        && !validate::is_for_origin(&request.fields)
+        && !key::is_unkeyed(&request.fields)
+        && !key::has_any(request, &rule.bypass);
+    if is_plain { Way::Open } else { Way::Bypass }
+}
+
+/// The answer to a request that can be answered at once.
+#[must_use]
+pub fn at_once(
+    shard: &Shard,
+    cached: &Cached,
+    work: &mut Workspace,
+    down: &Downstream<'_>,
+) -> Option<Result<Parcel>> {
+    let Workspace { request, key, .. } = work;
+    if way(request, &cached.rule) != Way::Open {
+        return None;
+    }
+    let frame = key::Frame { digest: cached.digest, is_secure: down.client.is_secure };
+    key::write(request, frame, &cached.rule, key);
+    let hash = shard.desk.hash(key);
+    let wants = wants(&request.fields, &cached.rule);
+    let now = shard.now();
+    shard.desk.quick((hash, key), &request.fields, &wants, now, |entry| {
+        let answer = validate::answer(entry, &request.fields, entry.body_len());
+        let ttl = Some(entry.freshness().ttl(now));
+        let status = Status { is_hit: true, ttl, ..Status::default() };
+        deliver::parcel(
+            shard,
+            down,
+            Order { entry, request, answer: &answer, status, growing: None },
+        )
+    })
+}
+
+fn wants(fields: &Fields, rule: &Rule) -> Directives {
+    if rule.ignore_clients { Directives::default() } else { directive::of_request(fields) }
+}
+
+/// Serves a request that could not be answered at once.
+///
+/// # Errors
+/// Why there was no answer, or no whole one.
+pub async fn run(
+    shard: &Rc<Shard>,
+    visit: &Visit<'_>,
+    work: &mut Workspace,
+    down: &mut Downstream<'_>,
+    record: &mut Record,
+) -> Result<()> {
+    let rule = &visit.cached.rule;
+    let way = way(&work.request, rule);
+    let asked = Asked::of(&work.request.fields, rule);
+    let question = question(shard, visit, work, &asked, down);
+    let fill = Fill::new(visit, &question, &asked, shard.now());
+    if way != Way::Open {
+        let why = if way == Way::Unsafe { Forward::Method } else { Forward::Bypass };
+        fill.status.set(Status::forwarded(why));
+        return forward::run(shard, visit.to(&fill), work, down, record).await;
+    }
+    let mut caller = Caller { shard, visit, question: &question, work, down, waits: 0 };
+    loop {
+        match shard.desk.ask(&question, shard.now()).await {
+            Found::Follow(flow, front) => {
+                if let Some(result) = caller.join(flow, front).await {
+                    return result;
+                }
+            }
+            found => return caller.act(found, fill, record).await,
+        }
+    }
+}
+
+fn question(
+    shard: &Shard,
+    visit: &Visit<'_>,
+    work: &mut Workspace,
+    asked: &Asked,
+    down: &Downstream<'_>,
+) -> Question {
+    let Workspace { request, key, .. } = work;
+    let rule = &visit.cached.rule;
+    let frame = key::Frame { digest: visit.cached.digest, is_secure: down.client.is_secure };
+    key::write(request, frame, rule, key);
+    let is_own = asked.has_authorization || (asked.has_cookie && !rule.cookies);
+    Question {
+        hash: shard.desk.hash(key),
+        key: key.clone(),
+        fields: asked.fields.clone(),
+        wants: asked.directives.clone(),
+        grace: rule.grace,
+        may_share: !is_own && !asked.directives.no_store,
+        is_partly: request.method == Method::Head || request.fields.has(Name::Range),
+    }
+}
+
+/// Whether an entry that somebody else's request brought answers this one.
+fn suits(entry: &Entry, question: &Question) -> bool {
+    !entry.is_partial() && vary::matches(entry.selecting(), &question.fields)
+}
+
+/// A request with all that it takes to serve it.
+struct Caller<'a, 'd> {
+    shard: &'a Rc<Shard>,
+    visit: &'a Visit<'a>,
+    question: &'a Question,
+    work: &'a mut Workspace,
+    down: &'a mut Downstream<'d>,
+    /// How often it has waited for somebody else's fetch.
+    waits: u32,
+}
+
+/// A body that is still coming.
+struct Flowing {
+    entry: Arc<Entry>,
+    flow: Arc<Flow>,
+    node: Arc<Node>,
+}
+
+impl Caller<'_, '_> {
+    /// Does what the owner of the key has said.
+    async fn act(&mut self, found: Found, mut fill: Fill<'_>, record: &mut Record) -> Result<()> {
+        let desk = &self.shard.desk;
+        let (stale, why) = match found {
+            Found::Use(entry, how) => {
+                return self.serve(&entry, self.hit(&entry, how)).await;
+            }
+            Found::Refresh(entry, ticket) => {
+                let guard = Guard::new(Rc::clone(desk), ticket);
+                let (shard, visit, question) = (self.shard, self.visit, self.question);
+                refresh::start(shard, visit, guard, &entry, question, self.work, self.down)?;
+                return self.serve(&entry, self.hit(&entry, Use::WhileRevalidating)).await;
+            }
+            Found::Absent | Found::Follow(..) => return Err(Kind::NotCached),
+            Found::Pass { stale, why } => (stale, why),
+            Found::Fetch { ticket, stale, why } => {
+                fill.ticket.replace(Some(Guard::new(Rc::clone(desk), ticket)));
+                (stale, why)
+            }
+        };
+        fill.stale = stale;
+        fill.status.set(Status::forwarded(why));
+        self.fetch(fill, record).await
+    }
+
+    /// Waits for what somebody else fetches. `None`: it is not for this request after all.
+    async fn join(&mut self, flow: Arc<Flow>, node: Arc<Node>) -> Option<Result<()>> {
+        self.waits += 1;
+        let by = self.shard.now().after(self.visit.route.timeouts.first_byte);
+        match self.shard.desk.start(&flow, by).await {
+            Some(Start::Stored(entry)) if suits(&entry, self.question) => {
+                Some(self.serve(&entry, self.collapsed(&entry)).await)
+            }
+            Some(Start::Growing(entry)) if suits(&entry, self.question) => {
+                let status = self.collapsed(&entry);
+                Some(self.follow(Flowing { entry, flow, node }, status).await)
+            }
+            // Everybody had one more chance: they fail together, not one after the other.
+            Some(Start::Failed(kind)) if self.waits >= WAITS_MAX => Some(Err(kind)),
+            None => Some(Err(Kind::FirstByteTimeout)),
+            _ if self.waits > 2 * WAITS_MAX => Some(Err(Kind::UpstreamGone)),
+            _ => None,
+        }
+    }
+
+    fn hit(&self, entry: &Entry, how: Use) -> Status {
+        let ttl = Some(entry.freshness().ttl(self.shard.now()));
+        let detail = (how == Use::WhileRevalidating).then_some("stale-while-revalidate");
+        Status { is_hit: true, ttl, detail, is_collapsed: self.waits > 0, ..Status::default() }
+    }
+
+    fn collapsed(&self, entry: &Entry) -> Status {
+        let ttl = Some(entry.freshness().ttl(self.shard.now()));
+        Status { is_collapsed: true, ttl, ..Status::forwarded(Forward::UriMiss) }
+    }
+
+    /// Asks the origin, for everybody.
+    async fn fetch(&mut self, mut fill: Fill<'_>, record: &mut Record) -> Result<()> {
+        let (shard, visit) = (self.shard, self.visit);
+        let may_share = self.question.may_share && !self.question.is_partly;
+        let is_shared = may_share && fill.ticket.borrow().is_some();
+        let stale = fill.stale.clone().filter(|one| validate::can_validate(one));
+        let fields = &mut self.work.request.fields;
+        // What is fetched for everybody is fetched whole; each client's conditions are ours to answer.
+        if is_shared || (stale.is_some() && !self.question.is_partly) {
+            validate::strip(fields);
+            if let Some(stale) = &stale {
+                validate::ask_about(stale, fields);
+                fill.has_asked = true;
+            }
+        }
+        let mut result = forward::run(shard, visit.to(&fill), self.work, self.down, record).await;
+        if matches!(*fill.taken.borrow(), Some(Taken::Again)) {
+            // The origin has confirmed what we do not have: once more, without conditions.
+            fill.taken.replace(None);
+            fill.has_asked = false;
+            validate::strip(&mut self.work.request.fields);
+            self.work.response.clear();
+            result = forward::again(shard, visit.to(&fill), self.work, self.down, record).await;
+        }
+        if let Err(kind) = result {
+            self.failed(&fill, kind)?;
+        }
+        let status = fill.status.get();
+        let taken = fill.taken.take();
+        match taken {
+            None | Some(Taken::Again) => Ok(()),
+            Some(Taken::Serve(entry)) => self.serve(&entry, status).await,
+            Some(Taken::Follow(entry, flow, node)) => {
+                self.follow(Flowing { entry, flow, node }, status).await
+            }
+        }
+    }
+
+    /// There was no answer: what is stored may stand in for it (RFC 5861 section 4).
+    fn failed(&self, fill: &Fill<'_>, kind: Kind) -> Result<()> {
+        let is_begun = self.down.answer.begun.get();
+        if !is_begun && !kind.is_clients() && fill.serves_stale(self.shard.now()) {
+            let detail = Some("stale-if-error");
+            fill.status.set(Status { detail, ..fill.status.get() });
+            fill.take_stale();
+            return Ok(());
+        }
+        // RFC 9111 section 5.2.2.2: what cannot be confirmed must not be served.
+        let is_unconfirmed = !is_begun && fill.stale.is_some() && kind.is_endpoints();
+        let kind = if is_unconfirmed { Kind::NotValidated } else { kind };
+        if let Some(guard) = fill.ticket.take() {
+            guard.fail(kind);
+        }
+        Err(kind)
+    }
+
+    /// Serves an entry.
+    async fn serve(&self, entry: &Arc<Entry>, status: Status) -> Result<()> {
+        let answer = validate::answer_of(entry, &self.question.fields);
+        let request = &self.work.request;
+        let order = Order { entry, request, answer: &answer, status, growing: None };
+        let parcel = deliver::parcel(self.shard, self.down, order)?;
+        deliver::send(self.shard, parcel, self.down).await
+    }
+
+    /// Serves what is on its way into the cache, as it comes.
+    async fn follow(&self, flowing: Flowing, status: Status) -> Result<()> {
+        let Flowing { entry, flow, mut node } = flowing;
+        let (shard, request) = (self.shard, &self.work.request);
+        let framing = match (entry.body_len(), request.version) {
+            (Some(len), _) => Framing::Length(len),
+            (None, Version::Http11) => Framing::Chunked,
+            (None, Version::Http10) => Framing::UntilClose,
+        };
+        let answer = validate::answer(&entry, &self.question.fields, None);
+        let order =
+            Order { entry: &entry, request, answer: &answer, status, growing: Some(framing) };
+        let parcel = deliver::parcel(shard, self.down, order)?;
+        let is_whole = answer == Answer::Whole && request.method != Method::Head;
+        deliver::send(shard, parcel, self.down).await?;
+        if !is_whole {
+            return Ok(());
+        }
+        let idle = self.visit.route.timeouts.body_idle;
+        let mut writer = BodyWriter::downstream(self.down.stream, &shard.buffers, framing, idle);
+        loop {
+            let by = shard.now().after(idle);
+            let next = shard.desk.next(&flow, &node, by).await;
+            let Some(next) = next.map_err(|()| Kind::UpstreamBodyCutShort)? else {
+                return writer.end(None, shard.now()).await;
+            };
+            node = next;
+            if flow.went_on() {
+                shard.desk.tell(&flow);
+            }
+            piece(shard, &mut writer, framing, &node).await?;
+            self.down.answer.sent.set(writer.sent);
+        }
+    }
+}
+
+/// One piece: from where it lies, if nothing has to stand around it.
+async fn piece(
+    shard: &Shard,
+    writer: &mut BodyWriter<'_>,
+    framing: Framing,
+    node: &Node,
+) -> Result<()> {
+    if framing != Framing::Chunked {
+        return writer.shared(Shared::new(&node.data, 0..node.data.len()), shard.now()).await;
+    }
+    for part in node.data.chunks(60 * 1024) {
+        let mut buffer = shard.buffers.take(Size::fitting(part.len()));
+        buffer.append(part);
+        writer.data(buffer, false, shard.now()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,449 @@
+//! The fetcher's side of the cache: what becomes of the answer to a request that was asked for
+//! everybody, or that changes what is stored.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::cached::Visit;
+use super::guard::Guard;
+use super::pump::{Coming, Pump};
+use super::relay::{Ended, Hop};
+use crate::base::clock::Moment;
+use crate::base::error::{Kind, Result};
+use crate::base::id::ClusterId;
+use crate::cache::entry::{Draft, Entry, Large};
+use crate::cache::flow::{Flow, Node, Start};
+use crate::cache::part::Question;
+use crate::cache::policy::{self, Asked, Refused, Storable, Times};
+use crate::cache::purge::{Purge, What};
+use crate::cache::status::Status;
+use crate::cache::{key, range, validate};
+use crate::config::cache::Rule;
+use crate::message::date;
+use crate::message::fields::Fields;
+use crate::message::framing::Framing;
+use crate::message::head::{Method, RequestHead, ResponseHead};
+use crate::message::name::Name;
+use crate::net::body::{self, BodyReader, Pace};
+use crate::route::rewrite;
+use crate::shard::Shard;
+use crate::upstream::http1::Connection;
+use crate::wire::http1::reuse::peer_keeps;
+
+/// A fetch for the cache, while its answer is awaited.
+pub struct Fill<'a> {
+    pub rule: &'a Rule,
+    pub question: &'a Question,
+    pub asked: &'a Asked,
+    pub cluster: ClusterId,
+    /// No client waits for the answer.
+    pub is_alone: bool,
+    /// What is stored already, and whether the origin was asked about it.
+    pub stale: Option<Arc<Entry>>,
+    pub has_asked: bool,
+    pub began: Moment,
+    pub ticket: RefCell<Option<Guard>>,
+    pub status: Cell<Status>,
+    pub taken: RefCell<Option<Taken>>,
+    pub pump: RefCell<Option<Box<Pump>>>,
+}
+
+/// What the client is served from then.
+#[derive(Clone, Debug)]
+pub enum Taken {
+    /// An entry.
+    Serve(Arc<Entry>),
+    /// What is on its way into one.
+    Follow(Arc<Entry>, Arc<Flow>, Arc<Node>),
+    /// The origin spoke of something else: it must be asked without conditions.
+    Again,
+}
+
+/// What becomes of an answer.
+pub enum Judged {
+    /// It goes to the client alone.
+    Stream,
+    /// It is (part of) what the client is served from; so its body ended.
+    Taken(Ended),
+}
+
+impl<'a> Fill<'a> {
+    /// For a request that may be answered by the cache, or change it.
+    #[must_use]
+    pub fn new(visit: &Visit<'a>, question: &'a Question, asked: &'a Asked, began: Moment) -> Self {
+        Self {
+            rule: &visit.cached.rule,
+            question,
+            asked,
+            cluster: visit.cluster,
+            is_alone: false,
+            stale: None,
+            has_asked: false,
+            began,
+            ticket: RefCell::default(),
+            status: Cell::default(),
+            taken: RefCell::default(),
+            pump: RefCell::default(),
+        }
+    }
+}
+
+impl Fill<'_> {
+    /// Decides what becomes of the answer whose head has come. What it changes of what is stored has
+    /// changed on every core when this returns.
+    pub async fn judge(&self, hop: &Hop<'_, '_>, response: &mut ResponseHead) -> Judged {
+        let mut status = self.status.get();
+        let rules = &hop.route.response_headers;
+        if !matches!(hop.request.method, Method::Get | Method::Head) {
+            self.invalidate(hop, response).await;
+            return Judged::Stream;
+        }
+        status.forward_status = Some(response.status);
+        self.status.set(status);
+        if response.status == 304 && self.has_asked {
+            rewrite::fields(&mut response.fields, rules);
+            return Judged::Taken(self.validated(hop, response));
+        }
+        if matches!(response.status, 500 | 502 | 503 | 504) && self.serves_stale(hop.shard.now()) {
+            self.take_stale();
+            return Judged::Taken(Ended::Dropped);
+        }
+        if hop.request.method == Method::Head {
+            self.head_came(hop, response);
+            return Judged::Stream;
+        }
+        status.forward_status = None;
+        match self.storable(hop, response) {
+            Ok(storable) => {
+                rewrite::fields(&mut response.fields, rules);
+                self.begin(hop, response, storable);
+                Judged::Taken(Ended::Stored)
+            }
+            Err(why) => {
+                self.status.set(status.refused(why));
+                self.release(why);
+                // Nobody waits for it: the body is not even read.
+                if self.is_alone { Judged::Taken(Ended::Dropped) } else { Judged::Stream }
+            }
+        }
+    }
+
+    /// Whether what is stored may be served instead of an error.
+    #[must_use]
+    pub fn serves_stale(&self, now: Moment) -> bool {
+        let stale = self.stale.as_ref().filter(|stale| !stale.is_partial());
+        stale.is_some_and(|stale| {
+            stale.freshness().serves_errors(&self.asked.directives, self.rule.grace, now)
+        })
+    }
+
+    /// Serves what is stored.
+    pub fn take_stale(&self) {
+        if let Some(stale) = &self.stale {
+            self.taken.replace(Some(Taken::Serve(Arc::clone(stale))));
+            // Others get it too, without asking again.
+            if let Some(guard) = self.ticket.take() {
+                guard.stands(stale);
+            }
+        }
+    }
+
+    fn times(&self, shard: &Shard) -> Times {
+        Times { now: shard.now(), wall: shard.wall(), asked: self.began }
+    }
+
+    fn storable(
+        &self,
+        hop: &Hop<'_, '_>,
+        response: &ResponseHead,
+    ) -> std::result::Result<Storable, Refused> {
+        if self.ticket.borrow().is_none() {
+            return Err(Refused::Method);
+        }
+        let is_asked_part = self.question.fields.has(Name::Range);
+        if response.status == 206 && !(is_asked_part && part_of(response).is_some()) {
+            return Err(Refused::Status);
+        }
+        if let Framing::Length(len) = response.framing
+            && len > hop.shard.desk.ledger().object
+        {
+            return Err(Refused::TooLarge);
+        }
+        policy::may_store(self.asked, response, self.rule, self.times(hop.shard))
+    }
+
+    /// Tells those who wait to ask for themselves. What the response alone decides is remembered.
+    fn release(&self, why: Refused) {
+        if let Some(guard) = self.ticket.take() {
+            let is_ours =
+                matches!(why, Refused::Authorization | Refused::OddRequest | Refused::Method)
+                    || (why == Refused::Cookie && self.asked.has_cookie);
+            guard.release(why, !is_ours);
+        }
+    }
+
+    /// A response that will be stored: its head is known to all from here on.
+    fn begin(&self, hop: &Hop<'_, '_>, response: &ResponseHead, storable: Storable) {
+        let shard = hop.shard;
+        let len = match response.framing {
+            Framing::Length(len) => Some(len),
+            Framing::None => Some(0),
+            Framing::Chunked | Framing::UntilClose => None,
+        };
+        let fields = stored_fields(shard, &response.fields, &storable.withheld);
+        let draft = Draft {
+            key: &self.question.key,
+            selecting: &storable.selecting,
+            fields: &fields,
+            status: response.status,
+            freshness: storable.freshness,
+            modified: storable.modified,
+        };
+        let head = Arc::new(draft.large(Large::Growing(len)));
+        let mut status = self.status.get();
+        status.is_stored = true;
+        status.forward_status = None;
+        status.ttl = Some(head.freshness().ttl(shard.now()));
+        self.status.set(status);
+        let part = part_of(response).filter(|_| response.status == 206);
+        let pump = Pump {
+            shard: Rc::clone(shard),
+            cluster: self.cluster,
+            id: hop.id(),
+            head,
+            part: part.map(|(first, _, total)| (first, total)),
+            old_part: self.stale.clone().filter(|stale| stale.is_partial()),
+            peer_keeps: peer_keeps(response.version, response.options) && !response.tainted,
+            idle: hop.route.timeouts.body_idle,
+            chunks: Vec::new(),
+            coming: None,
+            is_stored: true,
+            counted: 0,
+        };
+        self.pump.replace(Some(Box::new(pump)));
+    }
+
+    /// The connection with the body of what `begin` began. What has come already is taken at once:
+    /// most bodies come with their head.
+    ///
+    /// # Errors
+    /// What is wrong with the body.
+    pub fn absorb(
+        &self,
+        hop: &Hop<'_, '_>,
+        connection: Box<Connection>,
+        framing: Framing,
+    ) -> Result<()> {
+        let (Some(mut pump), Some(guard)) = (self.pump.take(), self.ticket.take()) else {
+            return Err(Kind::Internal);
+        };
+        let shard = hop.shard;
+        let mut connection = connection;
+        let pace = Pace { idle: pump.idle, total_by: hop.target.total_by, rate: 0 };
+        let Connection { stream, inbound, .. } = &mut *connection;
+        let mut reader = BodyReader::new(
+            stream,
+            inbound,
+            &shard.buffers,
+            framing,
+            body::RESPONSE,
+            pace,
+            shard.now(),
+        );
+        while let Some(data) = reader.ready()? {
+            pump.chunks.push(Arc::from(data.data()));
+            shard.buffers.give(data);
+        }
+        let is_done = reader.is_done();
+        let progress = reader.pause();
+        if is_done {
+            let entry = pump.finished();
+            pump.keep(connection);
+            guard.commit(Arc::clone(&entry));
+            self.taken.replace(Some(Taken::Serve(entry)));
+            return Ok(());
+        }
+        let Some(ticket) = guard.ticket() else { return Err(Kind::Internal) };
+        let (flow, front) = (Arc::clone(&ticket.flow), Arc::clone(&ticket.front));
+        flow.begin(Start::Growing(Arc::clone(&pump.head)));
+        shard.desk.tell(&flow);
+        let follow = Taken::Follow(Arc::clone(&pump.head), Arc::clone(&flow), Arc::clone(&front));
+        self.taken.replace(Some(follow));
+        pump.coming = Some(Coming { guard: Some(guard), flow, last: front, connection, progress });
+        self.pump.replace(Some(pump));
+        Ok(())
+    }
+
+    /// What is stored is still good, with these fields (RFC 9111 section 4.3.4).
+    fn validated(&self, hop: &Hop<'_, '_>, response: &ResponseHead) -> Ended {
+        let Some(stale) =
+            self.stale.as_ref().filter(|one| validate::confirms(one, &response.fields))
+        else {
+            self.taken.replace(Some(Taken::Again));
+            return Ended::Answered;
+        };
+        let shard = hop.shard;
+        let fields = validate::updated(stale, &response.fields);
+        let refreshed = self.refreshed(shard, stale, &fields);
+        let mut status = self.status.get();
+        match (refreshed, self.ticket.take()) {
+            (Ok(entry), Some(guard)) => {
+                let entry = Arc::new(entry);
+                status.is_stored = true;
+                status.ttl = Some(entry.freshness().ttl(shard.now()));
+                guard.commit(Arc::clone(&entry));
+                self.taken.replace(Some(Taken::Serve(entry)));
+            }
+            (refreshed, guard) => {
+                // It may not be kept any more, and answers this request all the same.
+                shard.desk.replace(self.question.hash, stale, None);
+                if let (Err(why), Some(guard)) = (refreshed, guard) {
+                    status = status.refused(why);
+                    guard.release(why, true);
+                }
+                self.taken.replace(Some(Taken::Serve(Arc::clone(stale))));
+            }
+        }
+        self.status.set(status);
+        Ended::Answered
+    }
+
+    /// The same body under fields that have come now.
+    fn refreshed(
+        &self,
+        shard: &Shard,
+        stale: &Entry,
+        fields: &Fields,
+    ) -> std::result::Result<Entry, Refused> {
+        let mut head = ResponseHead::default();
+        head.status = stale.status();
+        head.fields = fields.clone();
+        let mut storable = policy::may_store(self.asked, &head, self.rule, self.times(shard))?;
+        // What selected it does so still, unless Vary says something new.
+        if !fields.has(Name::Vary) {
+            storable.selecting = stale.selecting().to_vec();
+        }
+        let lines = stored_fields(shard, fields, &storable.withheld);
+        let draft = Draft {
+            key: stale.key(),
+            selecting: &storable.selecting,
+            fields: &lines,
+            status: stale.status(),
+            freshness: storable.freshness,
+            modified: storable.modified,
+        };
+        Ok(match stale.large() {
+            None => draft.small(stale.small().unwrap_or_default()),
+            Some(Large::Whole(chunks, len)) => draft.large(Large::Whole(chunks.clone(), *len)),
+            Some(Large::Growing(_) | Large::Partial { .. }) => return Err(Refused::Status),
+        })
+    }
+
+    /// The answer to a HEAD says something of what is stored (RFC 9111 section 4.3.5).
+    fn head_came(&self, hop: &Hop<'_, '_>, response: &ResponseHead) {
+        let (Some(stale), true) = (&self.stale, response.status == 200) else { return };
+        let has_len = response.length_told;
+        let is_same = validate::confirms(stale, &response.fields)
+            && has_len.is_none_or(|len| stale.body_len() == Some(len));
+        let new = is_same.then(|| validate::updated(stale, &response.fields));
+        let new = new.and_then(|fields| self.refreshed(hop.shard, stale, &fields).ok());
+        hop.shard.desk.replace(self.question.hash, stale, new.map(Arc::new));
+    }
+
+    /// A method that is not safe has changed something (RFC 9111 section 4.4).
+    async fn invalidate(&self, hop: &Hop<'_, '_>, response: &ResponseHead) {
+        if !(200..400).contains(&response.status) {
+            return;
+        }
+        let own = &self.question.key;
+        let mut urls = vec![own.clone()];
+        for name in [Name::Location, Name::ContentLocation] {
+            let target =
+                response.fields.only(name).and_then(|uri| same_origin(uri, own, hop.request));
+            urls.extend(target.map(|target| key::sibling(own, &target)));
+        }
+        for url in urls {
+            let purge = Purge { what: What::Url(url), is_soft: false };
+            hop.shard.desk.purge(purge, hop.shard.now()).await;
+        }
+    }
+}
+
+/// The path and query of a reference, if it leads to the origin that the request went to: nobody
+/// invalidates what is another's (RFC 9111 section 4.4).
+fn same_origin(uri: &[u8], own: &[u8], request: &RequestHead) -> Option<Vec<u8>> {
+    let (authority, _) = key::parts(own);
+    let uri = uri.split(|byte| *byte == b'#').next()?;
+    let schemes: [&[u8]; 2] = [b"http://", b"https://"];
+    let absolute = schemes.iter().find_map(|scheme| {
+        let head = uri.get(..scheme.len())?;
+        head.eq_ignore_ascii_case(scheme).then(|| &uri[scheme.len()..])
+    });
+    let rest = absolute.or_else(|| uri.strip_prefix(b"//"));
+    let target = match rest {
+        Some(rest) => {
+            let end =
+                rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+            if !rest[..end].eq_ignore_ascii_case(authority) {
+                return None;
+            }
+            &rest[end..]
+        }
+        None => uri,
+    };
+    let (path, query) = match target.iter().position(|byte| *byte == b'?') {
+        Some(at) => (&target[..at], Some(&target[at..])),
+        None => (target, None),
+    };
+    // A relative path is one from the folder of the request's own.
+    let mut full = Vec::new();
+    match path {
+        [] if rest.is_some() => full.push(b'/'),
+        [] => full.extend_from_slice(request.path()),
+        [b'/', ..] => full.extend_from_slice(path),
+        _ => {
+            let folder = request.path().iter().rposition(|byte| *byte == b'/')?;
+            full.extend_from_slice(&request.path()[..=folder]);
+            full.extend_from_slice(path);
+        }
+    }
+    let mut out = Vec::new();
+    crate::message::target::normalise(&full, &mut out).ok()?;
+    out.extend_from_slice(query.unwrap_or_default());
+    Some(out)
+}
+
+/// Where the octets of a 206 belong.
+fn part_of(response: &ResponseHead) -> Option<(u64, u64, u64)> {
+    let (first, count, total) = range::content_range(response.fields.only(Name::ContentRange)?)?;
+    let fits = response.framing == Framing::Length(count)
+        || matches!(response.framing, Framing::Chunked | Framing::UntilClose);
+    fits.then_some((first, count, total))
+}
+
+/// Field lines as they are stored: what is not for others is left out, and a Date is there.
+fn stored_fields(shard: &Shard, fields: &Fields, withheld: &[Box<[u8]>]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(fields.wire_len() + 40);
+    let mut has_date = false;
+    for field in fields.iter() {
+        let is_withheld = field.known == Name::Age
+            || field.name.eq_ignore_ascii_case(b"proxy-authentication-info")
+            || withheld.iter().any(|name| field.name.eq_ignore_ascii_case(name));
+        if is_withheld {
+            continue;
+        }
+        has_date |= field.known == Name::Date && date::parse(field.value).is_some();
+        for part in [field.name, b": ", field.value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+    if !has_date {
+        let mut date = [0; 29];
+        let len = shard.date(&mut date);
+        for part in [b"Date: ", &date[..len], b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+    out
+}

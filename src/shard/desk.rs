@@ -1,0 +1,413 @@
+//! Where a core asks for entries of the cache: its own, those it keeps near, or by message those of
+//! another core. Lives as long as the worker, whatever plan it serves.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use xxhash_rust::xxh3::Xxh3DefaultBuilder;
+
+use crate::base::clock::{self, Moment};
+use crate::base::id::ShardId;
+use crate::base::limits::NEAR_ENTRIES;
+use crate::cache::directive::Directives;
+use crate::cache::entry::Entry;
+use crate::cache::flow::{Flow, Link, Node, Start};
+use crate::cache::freshness::Use;
+use crate::cache::key;
+use crate::cache::ledger::Ledger;
+use crate::cache::near::Near;
+use crate::cache::part::{Found, Part, Question, Ticket};
+use crate::cache::policy::Refused;
+use crate::cache::purge::{Purge, What};
+use crate::cache::status::Forward;
+use crate::message::fields::Fields;
+use crate::net::mailbox::Sender;
+
+/// How long another core may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What one core tells another about the cache.
+#[derive(Debug)]
+pub enum Message {
+    Ask { question: Box<Question>, from: ShardId, number: u64 },
+    Found { number: u64, found: Found },
+    Commit { ticket: Ticket, entry: Arc<Entry> },
+    Release { ticket: Ticket, why: Refused, is_marked: bool },
+    Fail { ticket: Ticket },
+    Replace { hash: u64, old: Arc<Entry>, new: Option<Arc<Entry>> },
+    Purge { purge: Purge, from: ShardId, number: u64 },
+    Purged { number: u64, count: usize },
+}
+
+/// What shards tell each other by.
+pub type Posts = Arc<[Sender<Message>]>;
+
+/// An answer that a task waits for.
+struct Waiting {
+    waker: Waker,
+    by: Moment,
+    said: Option<Said>,
+}
+
+enum Said {
+    Found(Found),
+    Purged(usize),
+}
+
+/// A flow that a task waits on.
+struct Follower {
+    flow: Arc<Flow>,
+    seen: u32,
+    by: Moment,
+    waker: Waker,
+}
+
+/// One core's door to the cache.
+pub struct Desk {
+    shard: ShardId,
+    ledger: Arc<Ledger>,
+    posts: Posts,
+    part: RefCell<Part>,
+    near: RefCell<Near>,
+    waiting: RefCell<HashMap<u64, Waiting, Xxh3DefaultBuilder>>,
+    followers: RefCell<Vec<Follower>>,
+    next: Cell<u64>,
+    now: Cell<Moment>,
+}
+
+impl Desk {
+    /// With nothing stored. One post for each shard.
+    #[must_use]
+    pub fn new(shard: ShardId, ledger: Arc<Ledger>, posts: Posts) -> Rc<Self> {
+        // One core has nobody to be near to.
+        let near = if posts.len() > 1 { NEAR_ENTRIES } else { 0 };
+        Rc::new(Self {
+            part: RefCell::new(Part::new(usize::from(shard.0), Arc::clone(&ledger))),
+            shard,
+            ledger,
+            posts,
+            near: RefCell::new(Near::new(near)),
+            waiting: RefCell::default(),
+            followers: RefCell::default(),
+            next: Cell::new(0),
+            now: Cell::new(clock::monotonic()),
+        })
+    }
+
+    /// The books that all cores share.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Places a key.
+    #[must_use]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        key::hash(key, self.ledger.seed)
+    }
+
+    fn owner(&self, hash: u64) -> usize {
+        key::owner(hash, self.posts.len())
+    }
+
+    fn is_own(&self, hash: u64) -> bool {
+        self.owner(hash) == usize::from(self.shard.0)
+    }
+
+    // === asking ===
+
+    /// Hands an entry that can be served at once to `serve`: one of this core, or one that it keeps
+    /// near. Neither waits nor allocates.
+    pub fn quick<T>(
+        &self,
+        (hash, key): (u64, &[u8]),
+        fields: &Fields,
+        wants: &Directives,
+        now: Moment,
+        serve: impl FnOnce(&Arc<Entry>) -> T,
+    ) -> Option<T> {
+        let (mut part, mut near);
+        let entry = if self.is_own(hash) {
+            part = self.part.borrow_mut();
+            part.find(hash, key, fields, now).0
+        } else {
+            near = self.near.borrow_mut();
+            near.find(hash, key, fields, self.ledger.epoch())
+        };
+        let entry = entry.filter(|entry| !entry.is_partial())?;
+        let is_good = entry.freshness().judge(wants, 0, now) == Use::Fresh;
+        is_good.then(|| {
+            entry.warm();
+            serve(entry)
+        })
+    }
+
+    /// What is to be done for a request.
+    pub async fn ask(&self, question: &Question, now: Moment) -> Found {
+        if self.is_own(question.hash) {
+            return self.part.borrow_mut().ask(question, now);
+        }
+        let epoch = self.ledger.epoch();
+        let number = self.number(now);
+        let (from, question_copy) = (self.shard, Box::new(question.clone()));
+        let message = Message::Ask { question: question_copy, from, number };
+        let pass = Found::Pass { stale: None, why: Forward::Bypass };
+        if !self.send(self.owner(question.hash), message) {
+            self.waiting.borrow_mut().remove(&number);
+            return pass;
+        }
+        match self.answer(number).await {
+            Some(Said::Found(found)) => {
+                if let Found::Use(entry, _) = &found {
+                    self.near.borrow_mut().offer(question.hash, entry, epoch);
+                }
+                found
+            }
+            _ => pass,
+        }
+    }
+
+    /// The number of a message whose answer will be waited for.
+    fn number(&self, now: Moment) -> u64 {
+        let number = self.next.get() + 1;
+        self.next.set(number);
+        let (by, waker) = (now.after(PATIENCE), Waker::noop().clone());
+        self.waiting.borrow_mut().insert(number, Waiting { waker, by, said: None });
+        number
+    }
+
+    /// Waits for the answer; `None` if it does not come in time.
+    async fn answer(&self, number: u64) -> Option<Said> {
+        poll_fn(|context| {
+            let mut waiting = self.waiting.borrow_mut();
+            let Some(one) = waiting.get_mut(&number) else { return Poll::Ready(None) };
+            if one.said.is_none() && self.now.get() < one.by {
+                one.waker.clone_from(context.waker());
+                return Poll::Pending;
+            }
+            Poll::Ready(waiting.remove(&number).and_then(|one| one.said))
+        })
+        .await
+    }
+
+    // === fetching ===
+
+    /// A fetch has brought a whole entry. What others see of it first is this.
+    pub fn commit(&self, ticket: &Ticket, entry: Arc<Entry>) {
+        ticket.flow.begin(Start::Stored(Arc::clone(&entry)));
+        if self.is_own(ticket.hash) {
+            self.part.borrow_mut().commit(ticket.hash, ticket.id, &entry, self.now.get());
+        } else {
+            self.send(self.owner(ticket.hash), Message::Commit { ticket: ticket.clone(), entry });
+        }
+        self.tell(&ticket.flow);
+    }
+
+    /// A fetch has brought what cannot be stored.
+    pub fn release(&self, ticket: &Ticket, why: Refused, is_marked: bool) {
+        if self.is_own(ticket.hash) {
+            let now = self.now.get();
+            self.part.borrow_mut().release(ticket.hash, ticket.id, why, is_marked, now);
+        } else {
+            let message = Message::Release { ticket: ticket.clone(), why, is_marked };
+            self.send(self.owner(ticket.hash), message);
+        }
+        ticket.flow.begin(Start::Released(why));
+        self.tell(&ticket.flow);
+    }
+
+    /// A fetch has come to nothing. Whoever asks from now on begins anew.
+    pub fn fail(&self, ticket: &Ticket) {
+        if self.is_own(ticket.hash) {
+            self.part.borrow_mut().fail(ticket.hash, ticket.id);
+        } else {
+            self.send(self.owner(ticket.hash), Message::Fail { ticket: ticket.clone() });
+        }
+        self.tell(&ticket.flow);
+    }
+
+    /// Something else takes an entry's place, or nothing.
+    pub fn replace(&self, hash: u64, old: &Arc<Entry>, new: Option<Arc<Entry>>) {
+        if self.is_own(hash) {
+            self.part.borrow_mut().replace(hash, old, new);
+        } else {
+            self.send(self.owner(hash), Message::Replace { hash, old: Arc::clone(old), new });
+        }
+    }
+
+    /// Something was said about a flow: wakes who follows it, here and elsewhere.
+    pub fn tell(&self, flow: &Flow) {
+        for shard in flow.followers() {
+            if shard == usize::from(self.shard.0) {
+                self.wake_followers();
+            } else {
+                self.posts[shard].ring();
+            }
+        }
+    }
+
+    // === following ===
+
+    /// Waits until it is known what became of a fetch; `None` after `by`.
+    pub async fn start(&self, flow: &Arc<Flow>, by: Moment) -> Option<Start> {
+        self.follow(flow, by, || flow.start().cloned()).await
+    }
+
+    /// Waits for what follows a piece: another one, or the end (`Ok(None)`).
+    ///
+    /// # Errors
+    /// The body was cut off, or nothing came before `by`.
+    pub async fn next(
+        &self,
+        flow: &Arc<Flow>,
+        node: &Node,
+        by: Moment,
+    ) -> Result<Option<Arc<Node>>, ()> {
+        let link = || match node.next() {
+            None => None,
+            Some(Link::Data(next)) => Some(Ok(Some(Arc::clone(next)))),
+            Some(Link::End) => Some(Ok(None)),
+            Some(Link::Cut) => Some(Err(())),
+        };
+        self.follow(flow, by, link).await.unwrap_or(Err(()))
+    }
+
+    /// Waits until a fetch's readers have caught up to `most` octets behind it.
+    pub async fn room(&self, flow: &Arc<Flow>, most: u64, by: Moment) -> bool {
+        let found = self.follow(flow, by, || (flow.outstanding() <= most).then_some(()));
+        found.await.is_some()
+    }
+
+    async fn follow<T>(
+        &self,
+        flow: &Arc<Flow>,
+        by: Moment,
+        look: impl Fn() -> Option<T>,
+    ) -> Option<T> {
+        flow.follow(usize::from(self.shard.0));
+        poll_fn(|context| {
+            // The version is read before the look: what is said in between wakes us again.
+            let seen = flow.version();
+            if let Some(found) = look() {
+                return Poll::Ready(Some(found));
+            }
+            if self.now.get() >= by {
+                return Poll::Ready(None);
+            }
+            let (flow, waker) = (Arc::clone(flow), context.waker().clone());
+            self.followers.borrow_mut().push(Follower { flow, seen, by, waker });
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Wakes those whose flow has moved.
+    pub fn wake_followers(&self) {
+        self.wake_if(|one| one.flow.version() != one.seen);
+    }
+
+    fn wake_if(&self, is_due: impl Fn(&Follower) -> bool) {
+        self.followers.borrow_mut().retain(|one| {
+            let is_due = is_due(one);
+            if is_due {
+                one.waker.wake_by_ref();
+            }
+            !is_due
+        });
+    }
+
+    // === purging ===
+
+    /// Takes entries out on every core; how many, as far as that is known at once. When it returns
+    /// no core serves them any more.
+    pub async fn purge(&self, purge: Purge, now: Moment) -> usize {
+        let mut count = 0;
+        let mut numbers = Vec::new();
+        for shard in 0..self.posts.len() {
+            let is_url =
+                matches!(&purge.what, What::Url(key) if self.owner(self.hash(key)) != shard);
+            if is_url {
+                continue;
+            }
+            if shard == usize::from(self.shard.0) {
+                count += self.part.borrow_mut().purge(&purge, now);
+                continue;
+            }
+            let number = self.number(now);
+            let (from, purge) = (self.shard, purge.clone());
+            self.send(shard, Message::Purge { purge, from, number });
+            numbers.push(number);
+        }
+        for number in numbers {
+            if let Some(Said::Purged(one)) = self.answer(number).await {
+                count += one;
+            }
+        }
+        if !matches!(purge.what, What::Url(_)) {
+            self.ledger.next_epoch();
+        }
+        count
+    }
+
+    // === other cores ===
+
+    fn send(&self, shard: usize, message: Message) -> bool {
+        self.posts[shard].send(message).is_ok()
+    }
+
+    /// Does what another core asks, or hears its answer.
+    pub fn hear(&self, message: Message) {
+        let now = self.now.get();
+        match message {
+            Message::Ask { question, from, number } => {
+                let found = self.part.borrow_mut().ask(&question, now);
+                self.send(usize::from(from.0), Message::Found { number, found });
+            }
+            Message::Found { number, found } => self.said(number, Said::Found(found)),
+            Message::Commit { ticket, entry } => {
+                self.part.borrow_mut().commit(ticket.hash, ticket.id, &entry, now);
+            }
+            Message::Release { ticket, why, is_marked } => {
+                self.part.borrow_mut().release(ticket.hash, ticket.id, why, is_marked, now);
+            }
+            Message::Fail { ticket } => self.part.borrow_mut().fail(ticket.hash, ticket.id),
+            Message::Replace { hash, old, new } => {
+                self.part.borrow_mut().replace(hash, &old, new);
+            }
+            Message::Purge { purge, from, number } => {
+                let count = self.part.borrow_mut().purge(&purge, now);
+                self.send(usize::from(from.0), Message::Purged { number, count });
+            }
+            Message::Purged { number, count } => self.said(number, Said::Purged(count)),
+        }
+    }
+
+    fn said(&self, number: u64, said: Said) {
+        if let Some(one) = self.waiting.borrow_mut().get_mut(&number) {
+            one.said = Some(said);
+            one.waker.wake_by_ref();
+        } else if let Said::Found(Found::Fetch { ticket, .. } | Found::Refresh(_, ticket)) = said {
+            // Whoever asked has given up: nobody will fetch this.
+            ticket.flow.begin(Start::Failed(crate::base::error::Kind::Internal));
+            self.fail(&ticket);
+        }
+    }
+
+    /// Ten times a second.
+    pub fn tick(&self, now: Moment) {
+        self.now.set(now);
+        self.part.borrow_mut().tick(now);
+        self.wake_if(|one| one.by <= now || one.flow.version() != one.seen);
+        for one in self.waiting.borrow().values().filter(|one| one.by <= now) {
+            one.waker.wake_by_ref();
+        }
+        if now.0 % 1000 < 100 {
+            self.near.borrow_mut().sweep(self.ledger.epoch());
+        }
+    }
+}
