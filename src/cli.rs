@@ -37,6 +37,7 @@ pub enum Command {
   millrace proxy --to 127.0.0.1:3001 --to 127.0.0.1:3002
   millrace proxy --listen 0.0.0.0:80 --to app.internal:3000,weight=3 --to [::1]:3001
   millrace proxy --to unix:/run/app.sock --access-log - --cores 2
+  millrace proxy --to 127.0.0.1:3001 --cache 256MiB
   millrace proxy --to 127.0.0.1:3001 --print-config > millrace.toml")]
     Proxy(Proxy),
     /// Run a configuration file
@@ -113,6 +114,9 @@ pub struct Proxy {
     pub health: String,
     #[command(flatten)]
     pub how: How,
+    /// Cache responses, as HTTP allows it, in so much memory
+    #[arg(long, value_name = "SIZE", value_parser = parse_cache)]
+    pub cache: Option<String>,
     /// Where the access log goes: a path, - for standard output, or off
     #[arg(long, value_name = "PATH|-|off", default_value = "off")]
     pub access_log: String,
@@ -187,6 +191,9 @@ impl Proxy {
             }
         }
         let _ = writeln!(text, "\n[[route]]\nhost = \"*\"\npath = \"/\"\ncluster = \"app\"");
+        if let Some(size) = &self.cache {
+            let _ = writeln!(text, "cache = true\n\n[cache]\nmemory = \"{size}\"");
+        }
         if self.access_log != "off" {
             let path = quoted(&self.access_log);
             let _ = writeln!(text, "\n[access_log]\npath = {path}\nformat = \"json\"");
@@ -225,6 +232,13 @@ fn parse_balance(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!("there are: {}", names.join(", ")))
+    }
+}
+
+fn parse_cache(text: &str) -> Result<String, String> {
+    match units::size(text)? {
+        0..1_048_576 => Err("a cache takes at least 1MiB".to_owned()),
+        _ => Ok(text.to_owned()),
     }
 }
 

@@ -88,6 +88,7 @@ fn run_demo(arguments: &Demo) -> ExitCode {
          \x20 curl {url}/                             # ask again: three servers take turns  \n\
          \x20 curl -i -d hello {url}/echo             # what you send comes back\n\
          \x20 curl -N '{url}/sse?n=5&ms=500'          # events, as they happen\n\
+         \x20 curl -i '{url}/cached?s=10'              # ask again: fresh for 10 s, see Cache-Status\n\
          Also: /slow?ms=  /bytes?n=  /chunked  /status/404  /ws\n\n\
          Stop one of the three, and see that nobody notices:\n\
          \x20 while sleep 0.1; do curl -s -o /dev/null -w '%{{http_code}} ' {url}/; done\n\

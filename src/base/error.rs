@@ -55,6 +55,8 @@ pub enum Kind {
     QueueTimeout,
     Overloaded,
     NotCached,
+    PurgeRefused,
+    PurgeWord,
     NotValidated,
     Internal,
     // === the upstream ===
@@ -202,6 +204,17 @@ impl Kind {
                 "connection_limit_reached",
                 "queue_timeout",
                 "All servers are busy. Try again later.",
+            ),
+            Self::PurgeRefused => ours(
+                403,
+                "http_request_denied",
+                "purge_refused",
+                "Only addresses in cache.purge may purge.",
+            ),
+            Self::PurgeWord => client(
+                400,
+                "purge_word",
+                "Millrace-Purge knows the words soft, prefix, pattern and all.",
             ),
             Self::NotCached => {
                 ours(504, "", "not_cached", "The request wants a stored answer, and there is none.")

@@ -16,6 +16,8 @@ const BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
 /// Most events of `/sse` and longest wait of `/slow`.
 const EVENTS_MAX: u64 = 10_000;
 const WAIT_MAX: u64 = 60_000;
+/// Longest time that `/cached` is fresh, in seconds.
+const FRESH_MAX: u64 = 86_400;
 /// Longest rest of `/stop`, in seconds.
 const STOP_MAX: u64 = 3600;
 
@@ -32,6 +34,11 @@ pub(super) fn answer(
             let millis = request.number("ms", 1000, WAIT_MAX);
             wait(millis);
             whole(stream, 200, &origin, "application/json", who(name, request).as_bytes())
+        }
+        "/cached" => {
+            let fresh = request.number("s", 10, FRESH_MAX);
+            let head = format!("{origin}Cache-Control: max-age={fresh}, stale-if-error=60\r\n");
+            whole(stream, 200, &head, "application/json", who(name, request).as_bytes())
         }
         "/bytes" => bytes(stream, &origin, request),
         "/chunked" => chunked(stream, &origin, name),

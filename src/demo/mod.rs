@@ -28,6 +28,6 @@ pub fn configuration(listen: &str, origins: &[SocketAddr]) -> String {
     for origin in origins {
         text.push_str(&format!("[[cluster.endpoint]]\naddress = \"{origin}\"\n"));
     }
-    text.push_str("\n[[route]]\npath = \"/\"\ncluster = \"origins\"\n");
+    text.push_str("\n[[route]]\npath = \"/\"\ncluster = \"origins\"\ncache = true\n");
     text
 }

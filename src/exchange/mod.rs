@@ -7,6 +7,7 @@ pub mod forward;
 pub mod guard;
 pub mod hedge;
 pub mod pump;
+pub mod purge;
 pub mod refresh;
 pub mod relay;
 pub mod respond;
@@ -77,6 +78,10 @@ async fn run(
             record.cluster = Some(*cluster);
             rewrite::path(&mut work.request, &route.rewrite);
             if let Some(cached) = &route.cache {
+                if purge::is_one(shard, &work.request) {
+                    let client = record.client;
+                    return Box::pin(purge::run(shard, cached, client, work, down)).await;
+                }
                 if let Some(parcel) = cached::at_once(shard, cached, work, down) {
                     return deliver::send(shard, parcel?, down).await;
                 }

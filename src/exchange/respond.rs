@@ -97,6 +97,23 @@ pub async fn canned(
     send(shard, work, down, respond.body.as_bytes()).await
 }
 
+/// Answers with a piece of JSON.
+///
+/// # Errors
+/// The client is gone.
+pub async fn json(
+    shard: &Rc<Shard>,
+    work: &mut Workspace,
+    down: &mut Downstream<'_>,
+    text: &str,
+) -> Result<()> {
+    work.response.clear();
+    work.response.status = 200;
+    work.response.fields.push(b"Content-Type", b"application/json");
+    work.response.fields.push(b"Cache-Control", b"no-store");
+    send(shard, work, down, text.as_bytes()).await
+}
+
 /// Answers OPTIONS whose Max-Forwards ran out here (RFC 9110 section 7.6.2).
 ///
 /// # Errors

@@ -1,0 +1,72 @@
+//! `PURGE`: takes entries out of the cache, for those who may. What exactly, two fields say:
+//! `Millrace-Purge` (`soft`, `prefix`, `pattern`, `all`), and `Surrogate-Key` or `Cache-Tag`.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::respond;
+use super::side::Downstream;
+use crate::base::error::{Kind, Result};
+use crate::cache::key;
+use crate::cache::purge::{Purge, What};
+use crate::config::cache::Cached;
+use crate::message::fields::list;
+use crate::message::head::RequestHead;
+use crate::message::name::Name;
+use crate::shard::{Shard, Workspace};
+
+/// The field that says how.
+const FIELD: &[u8] = b"millrace-purge";
+
+/// Whether a request is a purge, and not somebody else's method.
+#[must_use]
+pub fn is_one(shard: &Shard, request: &RequestHead) -> bool {
+    !shard.plan.config.cache.purge.is_empty() && request.method_text() == b"PURGE"
+}
+
+/// Takes out what the request means. When the answer goes out no core serves it any more.
+///
+/// # Errors
+/// `PurgeRefused` for those who may not; `Field` for words that mean nothing.
+pub async fn run(
+    shard: &Rc<Shard>,
+    cached: &Cached,
+    client: IpAddr,
+    work: &mut Workspace,
+    down: &mut Downstream<'_>,
+) -> Result<()> {
+    let allowed = &shard.plan.config.cache.purge;
+    if !allowed.iter().any(|block| block.contains(&client.to_canonical())) {
+        return Err(Kind::PurgeRefused);
+    }
+    let Workspace { request, key, .. } = work;
+    let frame = key::Frame { digest: cached.digest, is_secure: down.client.is_secure };
+    key::write(request, frame, &cached.rule, key);
+    let purge = parse(request, key)?;
+    let count = shard.desk.purge(purge, shard.now()).await;
+    respond::json(shard, work, down, &format!("{{\"purged\":{count}}}\n")).await
+}
+
+fn parse(request: &RequestHead, key: &[u8]) -> Result<Purge> {
+    let (authority, target) = key::parts(key);
+    let (authority, target) = (authority.to_vec(), target.to_vec());
+    let mut what = What::Url(key.to_vec());
+    let mut is_soft = false;
+    for word in list(request.fields.values_named(FIELD)) {
+        match word {
+            b"soft" => is_soft = true,
+            b"prefix" => what = What::Prefix(authority.clone(), target.clone()),
+            b"pattern" => what = What::Pattern(authority.clone(), target.clone()),
+            b"all" => what = What::All,
+            _ => return Err(Kind::PurgeWord),
+        }
+    }
+    let names = [Name::SurrogateKey, Name::CacheTag];
+    if request.fields.has_any(&names) {
+        let values = names.into_iter().flat_map(|name| request.fields.values(name));
+        let tags = values.flat_map(|value| value.split(|byte| matches!(byte, b',' | b' ')));
+        let tags = tags.filter(|tag| !tag.is_empty()).map(<[u8]>::to_vec).collect();
+        what = What::Tags(tags);
+    }
+    Ok(Purge { what, is_soft })
+}
