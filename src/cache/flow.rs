@@ -50,7 +50,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.outstanding.fetch_sub(self.data.len() as u64, Ordering::Relaxed);
+        self.outstanding.fetch_sub(self.data.len() as u64, Ordering::SeqCst);
         // One after the other: a long chain would overflow the stack.
         let mut next = self.next.take();
         while let Some(Link::Data(node)) = next {
@@ -110,7 +110,7 @@ impl Flow {
     /// Puts a piece behind the last one, and returns it.
     #[must_use]
     pub fn push(&self, last: &Node, data: Chunk) -> Arc<Node> {
-        self.outstanding.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.outstanding.fetch_add(data.len() as u64, Ordering::SeqCst);
         let (next, outstanding) = (OnceLock::new(), Arc::clone(&self.outstanding));
         let node = Arc::new(Node { data, next, outstanding });
         let is_first = last.next.set(Link::Data(Arc::clone(&node))).is_ok();
@@ -163,7 +163,7 @@ impl Flow {
     /// Octets of the body that readers have not done with, or that are kept for new ones.
     #[must_use]
     pub fn outstanding(&self) -> u64 {
-        self.outstanding.load(Ordering::Relaxed)
+        self.outstanding.load(Ordering::SeqCst)
     }
 }
 

@@ -78,6 +78,7 @@ pub struct Ticket {
 struct Fill {
     id: u64,
     key: Vec<u8>,
+    fields: Fields,
     flow: Arc<Flow>,
     front: Arc<Node>,
     begun: Moment,
@@ -141,28 +142,36 @@ impl Part {
     }
 
     /// What is to be done for a request.
-    pub fn ask(&mut self, question: &Question, now: Moment) -> Found {
+    ///
+    /// `hint` is a response for the same key that did not suit this request: others that are asked
+    /// for may not suit it either.
+    pub fn ask(&mut self, question: &Question, hint: Option<&Arc<Entry>>, now: Moment) -> Found {
         let Question { key, hash, fields, wants, grace, .. } = question;
         let (entry, has_others) = self.find(*hash, key, fields, now);
         let entry = entry.map(Arc::clone);
         let miss = if has_others { Forward::VaryMiss } else { Forward::UriMiss };
-        let Some(entry) = entry else { return self.fetch(question, None, miss, now) };
+        let Some(entry) = entry else {
+            let other = self.store.variants(*hash, key).find(|one| one.key() == key).cloned();
+            let hint = hint.or(other.as_ref()).map(|one| one.selecting());
+            return self.fetch(question, None, miss, hint, now);
+        };
+        let hint = Some(entry.selecting());
         if entry.is_partial() {
             let is_fresh = entry.freshness().judge(wants, 0, now) == Use::Fresh;
             if is_fresh && validate::has_part(&entry, fields) {
                 entry.warm();
                 return Found::Use(entry, Use::Fresh);
             }
-            return self.fetch(question, Some(entry), Forward::Partial, now);
+            return self.fetch(question, Some(entry.clone()), Forward::Partial, hint, now);
         }
         match entry.freshness().judge(wants, *grace, now) {
             Use::Validate => {
                 let is_fresh = entry.freshness().ttl(now) > 0;
                 let why = if is_fresh { Forward::Request } else { Forward::Stale };
-                self.fetch(question, Some(entry), why, now)
+                self.fetch(question, Some(entry.clone()), why, hint, now)
             }
             Use::WhileRevalidating => {
-                if self.fill_for(question, now).is_some() {
+                if self.fill_for(question, hint, now).is_some() {
                     return Found::Use(entry, Use::WhileRevalidating);
                 }
                 let ticket = self.begin(question, false, now);
@@ -180,6 +189,7 @@ impl Part {
         question: &Question,
         stale: Option<Arc<Entry>>,
         why: Forward,
+        hint: Option<&[u8]>,
         now: Moment,
     ) -> Found {
         if question.wants.only_if_cached {
@@ -191,7 +201,7 @@ impl Part {
         }
         // Who wants it from the origin does not want what somebody asked for a while ago.
         let may_follow = why != Forward::Request;
-        if may_follow && let Some(fill) = self.fill_for(question, now) {
+        if may_follow && let Some(fill) = self.fill_for(question, hint, now) {
             return Found::Follow(Arc::clone(&fill.flow), Arc::clone(&fill.front));
         }
         let is_marked = self.marks.get(&question.hash).is_some_and(|until| now < *until);
@@ -201,7 +211,9 @@ impl Part {
     }
 
     /// A fetch that a request can wait for.
-    fn fill_for(&self, question: &Question, now: Moment) -> Option<&Fill> {
+    fn fill_for(&self, question: &Question, hint: Option<&[u8]>, now: Moment) -> Option<&Fill> {
+        let may_suit =
+            |fill: &Fill| hint.is_none_or(|hint| vary::agree(hint, &fill.fields, &question.fields));
         let fills = self.fills.get(&question.hash)?;
         fills.iter().rev().find(|fill| {
             let is_open = !fill.is_solo && !fill.is_doomed && fill.key == question.key;
@@ -209,7 +221,7 @@ impl Part {
             is_open
                 && fill.purges == self.purges.last()
                 && match fill.flow.start() {
-                    None => now < fill.begun.after(ABANDONED),
+                    None => now < fill.begun.after(ABANDONED) && may_suit(fill),
                     Some(Start::Growing(entry) | Start::Stored(entry)) => {
                         vary::matches(entry.selecting(), &question.fields)
                     }
@@ -225,6 +237,7 @@ impl Part {
         let fill = Fill {
             id,
             key: question.key.clone(),
+            fields: question.fields.clone(),
             flow: Arc::clone(&flow),
             front: Arc::clone(&front),
             begun: now,

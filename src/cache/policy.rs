@@ -62,7 +62,8 @@ pub enum Refused {
     NoFreshness,
     TooLarge,
     OddRequest,
-    Purged,
+    /// Its framing had more than one reading.
+    Faulty,
 }
 
 impl Refused {
@@ -81,7 +82,7 @@ impl Refused {
             Self::NoFreshness => "no-freshness",
             Self::TooLarge => "too-large",
             Self::OddRequest => "odd-request",
-            Self::Purged => "purged",
+            Self::Faulty => "faulty",
         }
     }
 }
@@ -119,6 +120,9 @@ pub fn may_store(
     let fields = &response.fields;
     let (says, is_targeted) = directive::of_response(fields);
     let status = response.status;
+    if response.tainted {
+        return Err(Refused::Faulty);
+    }
     // Section 3: the status is final, and if it must be understood, it is.
     if says.must_understand && !is_understood(status) {
         return Err(Refused::NotUnderstood);

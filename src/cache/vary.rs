@@ -45,6 +45,17 @@ pub fn matches(selecting: &[u8], request: &Fields) -> bool {
     })
 }
 
+/// Whether two requests have the same in the fields that select a response.
+#[must_use]
+pub fn agree(selecting: &[u8], one: &Fields, other: &Fields) -> bool {
+    let value = |name: &[u8], fields: &Fields| {
+        let mut out = Vec::new();
+        normal(fields, name, &mut out);
+        out
+    };
+    pairs(selecting).all(|(name, _)| value(name, one) == value(name, other))
+}
+
 /// Whether two stored responses are selected by the same fields.
 #[must_use]
 pub fn same_names(one: &[u8], other: &[u8]) -> bool {

@@ -66,7 +66,7 @@ enum Way {
 fn way(request: &RequestHead, rule: &Rule) -> Way {
     match request.method {
         Method::Get | Method::Head => {}
-        Method::Options | Method::Trace | Method::Connect => return Way::Bypass,
+        method if method.is_safe(request.method_text()) => return Way::Bypass,
         _ => return Way::Unsafe,
     }
     // A GET with a body is answered by what the body says (RELIABILITY E06).
@@ -127,6 +127,7 @@ pub async fn run(
     let asked = Asked::of(&work.request.fields, rule);
     let question = question(shard, visit, work, &asked, down);
     let fill = Fill::new(visit, &question, &asked, shard.now());
+    let mut hint = None;
     if way != Way::Open {
         let why = if way == Way::Unsafe { Forward::Method } else { Forward::Bypass };
         fill.status.set(Status::forwarded(why));
@@ -134,9 +135,9 @@ pub async fn run(
     }
     let mut caller = Caller { shard, visit, question: &question, work, down, waits: 0 };
     loop {
-        match shard.desk.ask(&question, shard.now()).await {
+        match shard.desk.ask(&question, hint.as_ref(), shard.now()).await {
             Found::Follow(flow, front) => {
-                if let Some(result) = caller.join(flow, front).await {
+                if let Some(result) = caller.join(flow, front, &mut hint).await {
                     return result;
                 }
             }
@@ -218,7 +219,13 @@ impl Caller<'_, '_> {
     }
 
     /// Waits for what somebody else fetches. `None`: it is not for this request after all.
-    async fn join(&mut self, flow: Arc<Flow>, node: Arc<Node>) -> Option<Result<()>> {
+    /// Then `hint` tells what such requests are told apart by.
+    async fn join(
+        &mut self,
+        flow: Arc<Flow>,
+        node: Arc<Node>,
+        hint: &mut Option<Arc<Entry>>,
+    ) -> Option<Result<()>> {
         self.waits += 1;
         let by = self.shard.now().after(self.visit.route.timeouts.first_byte);
         match self.shard.desk.start(&flow, by).await {
@@ -229,10 +236,14 @@ impl Caller<'_, '_> {
                 let status = self.collapsed(&entry);
                 Some(self.follow(Flowing { entry, flow, node }, status).await)
             }
+            Some(Start::Stored(entry) | Start::Growing(entry)) => {
+                *hint = Some(entry);
+                None
+            }
             // Everybody had one more chance: they fail together, not one after the other.
             Some(Start::Failed(kind)) if self.waits >= WAITS_MAX => Some(Err(kind)),
             None => Some(Err(Kind::FirstByteTimeout)),
-            _ if self.waits > 2 * WAITS_MAX => Some(Err(Kind::UpstreamGone)),
+            _ if self.waits > 8 * WAITS_MAX => Some(Err(Kind::UpstreamGone)),
             _ => None,
         }
     }

@@ -95,8 +95,11 @@ impl Fill<'_> {
     pub async fn judge(&self, hop: &Hop<'_, '_>, response: &mut ResponseHead) -> Judged {
         let mut status = self.status.get();
         let rules = &hop.route.response_headers;
-        if !matches!(hop.request.method, Method::Get | Method::Head) {
+        let (method, text) = (hop.request.method, hop.request.method_text());
+        if !method.is_safe(text) {
             self.invalidate(hop, response).await;
+        }
+        if !matches!(method, Method::Get | Method::Head) {
             return Judged::Stream;
         }
         status.forward_status = Some(response.status);

@@ -40,6 +40,16 @@ impl Method {
         }
     }
 
+    /// Asks, and changes nothing (RFC 9110 section 9.2.1; the IANA registry of methods).
+    #[must_use]
+    pub fn is_safe(self, text: &[u8]) -> bool {
+        match self {
+            Self::Get | Self::Head | Self::Options | Self::Trace => true,
+            Self::Other => matches!(text, b"PROPFIND" | b"REPORT" | b"SEARCH" | b"QUERY"),
+            _ => false,
+        }
+    }
+
     /// Doing it twice is the same as doing it once (RFC 9110 section 9.2.2).
     #[must_use]
     pub const fn is_idempotent(self) -> bool {

@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What one core tells another about the cache.
 #[derive(Debug)]
 pub enum Message {
-    Ask { question: Box<Question>, from: ShardId, number: u64 },
+    Ask { question: Box<Question>, hint: Option<Arc<Entry>>, from: ShardId, number: u64 },
     Found { number: u64, found: Found },
     Commit { ticket: Ticket, entry: Arc<Entry> },
     Release { ticket: Ticket, why: Refused, is_marked: bool },
@@ -148,14 +148,15 @@ impl Desk {
     }
 
     /// What is to be done for a request.
-    pub async fn ask(&self, question: &Question, now: Moment) -> Found {
+    pub async fn ask(&self, question: &Question, hint: Option<&Arc<Entry>>, now: Moment) -> Found {
         if self.is_own(question.hash) {
-            return self.part.borrow_mut().ask(question, now);
+            return self.part.borrow_mut().ask(question, hint, now);
         }
         let epoch = self.ledger.epoch();
         let number = self.number(now);
         let (from, question_copy) = (self.shard, Box::new(question.clone()));
-        let message = Message::Ask { question: question_copy, from, number };
+        let hint = hint.cloned();
+        let message = Message::Ask { question: question_copy, hint, from, number };
         let pass = Found::Pass { stale: None, why: Forward::Bypass };
         if !self.send(self.owner(question.hash), message) {
             self.waiting.borrow_mut().remove(&number);
@@ -364,8 +365,8 @@ impl Desk {
     pub fn hear(&self, message: Message) {
         let now = self.now.get();
         match message {
-            Message::Ask { question, from, number } => {
-                let found = self.part.borrow_mut().ask(&question, now);
+            Message::Ask { question, hint, from, number } => {
+                let found = self.part.borrow_mut().ask(&question, hint.as_ref(), now);
                 self.send(usize::from(from.0), Message::Found { number, found });
             }
             Message::Found { number, found } => self.said(number, Said::Found(found)),
@@ -374,6 +375,13 @@ impl Desk {
             }
             Message::Release { ticket, why, is_marked } => {
                 self.part.borrow_mut().release(ticket.hash, ticket.id, why, is_marked, now);
+                // Nobody can begin to read it any more: its beginning was let go just now, which
+                // its writer may be waiting for.
+                let Ticket { flow, front, .. } = ticket;
+                drop(front);
+                if flow.went_on() {
+                    self.tell(&flow);
+                }
             }
             Message::Fail { ticket } => self.part.borrow_mut().fail(ticket.hash, ticket.id),
             Message::Replace { hash, old, new } => {

@@ -4,6 +4,8 @@ mod a_requests;
 mod b_responses;
 mod c_forwarding;
 mod d_pool;
+mod e_cache;
+mod e_fills;
 mod f_slow;
 mod g_upstream;
 mod h_overload;
@@ -17,6 +19,8 @@ pub fn rows() -> Vec<Row> {
     rows.extend(b_responses::rows());
     rows.extend(c_forwarding::rows());
     rows.extend(d_pool::rows());
+    rows.extend(e_cache::rows());
+    rows.extend(e_fills::rows());
     rows.extend(f_slow::rows());
     rows.extend(g_upstream::rows());
     rows.extend(h_overload::rows());
