@@ -76,7 +76,9 @@ fn run(setup: Setup) {
 async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     let Setup { id, listeners, plan, log, commands, post, reports, seed, .. } = setup;
     let bell = plan.bells[usize::from(id.0)].clone();
-    let desk = Desk::new(id, Arc::clone(&plan.ledger), Arc::clone(&plan.posts));
+    let (ledger, posts, door) =
+        (Arc::clone(&plan.ledger), Arc::clone(&plan.posts), plan.door.clone());
+    let desk = Desk::new(id, ledger, posts, door);
     let shards = Shards::new(Shard::new(id, plan, Rc::clone(&desk), log.clone(), seed));
     let mut acceptors = Vec::new();
     for (listener, socket) in listeners {

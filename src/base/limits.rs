@@ -84,6 +84,12 @@ pub const NEAR_ENTRIES: usize = 4096;
 /// Octets of a response without a length that its readers may lag behind once it is too large to
 /// be stored.
 pub const FLOW_WINDOW: u64 = 4 * 1024 * 1024;
+/// How long a request waits for the cache's disk before it goes to its origin.
+pub const DISK_PATIENCE: Duration = Duration::from_millis(250);
+/// Orders waiting for the disk, of each kind.
+pub const DISK_ORDERS: usize = 16 * 1024;
+/// Octets of responses waiting to be written; more are not written.
+pub const DISK_QUEUE: u64 = 32 * 1024 * 1024;
 /// Batches of access log waiting for the writer; more are dropped and counted.
 pub const LOG_BATCHES: usize = 256;
 /// Bytes after which a batch of access log is handed over before its sweep.

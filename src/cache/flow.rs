@@ -20,6 +20,8 @@ pub enum Start {
     Released(Refused),
     /// There was no answer.
     Failed(Kind),
+    /// The disk was looked into: ask again.
+    Looked,
 }
 
 /// What follows a piece.

@@ -3,6 +3,7 @@
 
 pub mod directive;
 pub mod entry;
+pub mod file;
 pub mod flow;
 pub mod freshness;
 pub mod key;
@@ -12,6 +13,7 @@ pub mod part;
 pub mod policy;
 pub mod purge;
 pub mod range;
+pub mod shelf;
 pub mod status;
 pub mod store;
 pub mod validate;

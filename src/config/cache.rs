@@ -1,5 +1,7 @@
 //! `[cache]`, and what a route says of its part in it.
 
+use std::path::PathBuf;
+
 use ipnet::IpNet;
 
 /// `[cache]`
@@ -9,6 +11,10 @@ pub struct Cache {
     pub memory: u64,
     /// A larger body is not stored.
     pub object: u64,
+    /// The folder in which it survives restarts.
+    pub disk: Option<PathBuf>,
+    /// Octets of all files there.
+    pub disk_size: u64,
     /// Whose PURGE requests are obeyed.
     pub purge: Vec<IpNet>,
 }
@@ -16,7 +22,8 @@ pub struct Cache {
 impl Default for Cache {
     fn default() -> Self {
         let memory = 256 * 1024 * 1024;
-        Self { memory, object: memory / 8, purge: Vec::new() }
+        let disk_size = 1024 * 1024 * 1024;
+        Self { memory, object: memory / 8, disk: None, disk_size, purge: Vec::new() }
     }
 }
 

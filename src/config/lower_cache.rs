@@ -1,5 +1,6 @@
 //! `[cache]` and `route.cache` to plan.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cache::{Cache, Cached, Part, Rule};
@@ -27,9 +28,20 @@ pub(super) fn read(mut table: Table<'_>) -> Cache {
             Err("must be from 1B to half of cache.memory: one body must not take all of it".into())
         }
     });
+    let disk = table.string("disk").map(|text| text.value).filter(|path| !path.is_empty());
+    let disk_size = table.parsed("disk_size", |text| match units::size(text)? {
+        bytes if bytes >= MEMORY_MIN => Ok(bytes),
+        _ => Err("a disk takes at least 1MiB; for none write disk = \"\"".into()),
+    });
     let purge = read_blocks(&mut table, "purge");
     table.finish();
-    Cache { memory, object: object.unwrap_or(memory / 8), purge }
+    Cache {
+        memory,
+        object: object.unwrap_or(memory / 8),
+        disk: disk.map(PathBuf::from),
+        disk_size: disk_size.unwrap_or(defaults.disk_size),
+        purge,
+    }
 }
 
 /// `cache = true`, `cache = false`, or a table.

@@ -32,6 +32,7 @@ use start::Workers;
 
 /// How often dead workers and endpoints in trouble are looked for.
 const WATCH: Duration = Duration::from_millis(250);
+const LOOKS_A_SECOND: u64 = 4;
 
 /// Signals this close to each other are one.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
@@ -71,6 +72,7 @@ fn serve(
     ready(&started);
     let clock = crossbeam_channel::tick(WATCH);
     let mut orders = inputs.orders.clone();
+    let mut looks: u64 = 0;
     loop {
         select! {
             recv(inputs.signals) -> signal => match signal {
@@ -101,6 +103,10 @@ fn serve(
             recv(clock) -> _ => {
                 workers.revive();
                 helpers.watch.look(&workers);
+                looks += 1;
+                if looks.is_multiple_of(LOOKS_A_SECOND) {
+                    workers.balance_cache();
+                }
             }
         }
     }
@@ -164,6 +170,7 @@ fn drain(mut workers: Workers, signals: &Receiver<Signal>) -> Result<(), String>
         }
     }
     workers.close_log();
+    workers.close_disk();
     summary(&counters, cut);
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::balance::Shared;
@@ -15,7 +16,8 @@ use crate::config::model::{Cluster, Config};
 use crate::health::Table;
 use crate::limit::pressure::Pressure;
 use crate::net::bell::Bell;
-use crate::net::mailbox;
+use crate::net::disk::{self, Door};
+use crate::net::{mailbox, notice};
 use crate::route::Router;
 use crate::shard::Plan;
 use crate::shard::command::Command;
@@ -31,6 +33,7 @@ pub(super) struct Frame {
     pub(super) pressure: Arc<Pressure>,
     ledger: Arc<Ledger>,
     posts: Posts,
+    door: Option<Door>,
     /// By shard: kept here, so that a worker can be started again.
     boxes: Vec<mailbox::Receiver<Message>>,
     /// Seals sticky cookies where the configuration has no key for them.
@@ -49,9 +52,9 @@ impl Frame {
             (0..shards).map(|_| mailbox::channel_of(CACHE_MAILBOX)).collect();
         let pairs = pairs.map_err(|error| format!("no descriptor for a mailbox: {error}"))?;
         let (posts, boxes): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-        let seed = Random::seed_from_os();
-        let ledger = Arc::new(Ledger::new(cache.memory, cache.object, shards, seed));
-        Ok(Self { name, bells, pressure: Arc::default(), ledger, posts: posts.into(), boxes, key })
+        let posts: Posts = posts.into();
+        let (ledger, door) = open_cache(cache, shards, &posts);
+        Ok(Self { name, bells, pressure: Arc::default(), ledger, posts, door, boxes, key })
     }
 
     /// A shard's end of its cache mailbox.
@@ -76,6 +79,7 @@ impl Frame {
             pressure: Arc::clone(&self.pressure),
             ledger: Arc::clone(&self.ledger),
             posts: Arc::clone(&self.posts),
+            door: self.door.clone(),
             name: self.name.clone(),
             shards: self.bells.len(),
             may_panic: cfg!(debug_assertions)
@@ -96,6 +100,39 @@ impl Frame {
             },
         }
     }
+}
+
+/// The books of the cache, and its disk if it is to have one. Without its disk a cache is still a
+/// cache: that is a warning, and no reason not to serve (RELIABILITY Q03).
+fn open_cache(cache: &Cache, shards: usize, posts: &Posts) -> (Arc<Ledger>, Option<Door>) {
+    let opened = cache.disk.as_ref().and_then(|path| match disk::Opened::new(path) {
+        Ok(opened) => Some(opened),
+        Err(error) => {
+            notice::warn(disk_fault(path, &error));
+            None
+        }
+    });
+    let seed = opened.as_ref().map_or_else(Random::seed_from_os, disk::Opened::seed);
+    let ledger = Arc::new(Ledger::new(cache.memory, cache.object, shards, seed));
+    let door = opened.and_then(|opened| {
+        let books = opened.books(cache.disk_size, shards);
+        let posts = Arc::clone(posts);
+        let tell = move |shard: usize, news| match posts[shard].send(Message::Disk(news)) {
+            Err(Message::Disk(news)) => Err(news),
+            _ => Ok(()),
+        };
+        let started = disk::start(opened, books, Arc::clone(&ledger), Box::new(tell));
+        started.map_err(|error| notice::warn(format_args!("cache: no threads: {error}"))).ok()
+    });
+    (ledger, door)
+}
+
+/// Why a folder is of no use to the cache.
+pub(super) fn disk_fault(path: &Path, error: &std::io::Error) -> String {
+    format!(
+        "cache.disk {}: {error}; it must be a folder that this process may write in, and its own",
+        path.display()
+    )
 }
 
 fn inherited(cluster: &Cluster, old: Option<(&Cluster, &Common)>) -> Table {

@@ -14,6 +14,7 @@ use super::plan::{self, Frame};
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::random::Random;
 use crate::config::model::{AccessLog, Config, Cores};
+use crate::net::disk;
 use crate::net::log_file::{self, LogSender};
 use crate::net::mailbox;
 use crate::net::{listener, notice, socket};
@@ -23,6 +24,8 @@ use crate::worker::{self, Setup};
 
 /// How long the end waits for an access log that is not read.
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
+/// How long it waits for what is still to be written to the cache's disk.
+const DISK_END: Duration = Duration::from_secs(5);
 
 /// What a newcomer wants to know first.
 #[derive(Debug)]
@@ -110,7 +113,12 @@ pub fn objections(config: &Config) -> Vec<String> {
     let log = config.access_log.as_ref();
     let log =
         log.and_then(|log| log_file::probe(&log.path).err().map(|error| log_fault(log, &error)));
-    cores.into_iter().chain(log).collect()
+    let disk = config.cache.disk.as_ref();
+    let disk = disk.and_then(|path| {
+        let found = disk::probe(path).err();
+        found.map(|error| plan::disk_fault(path, &error))
+    });
+    cores.into_iter().chain(log).chain(disk).collect()
 }
 
 fn log_fault(log: &AccessLog, error: &std::io::Error) -> String {
@@ -311,6 +319,21 @@ impl Workers {
         if let Some((sender, _)) = &self.log {
             // A full queue means that its reader is behind: the next request for it will do.
             let _ = sender.try_send(log_file::Message::Reopen);
+        }
+    }
+
+    /// Waits until the cache's disk has written everything.
+    pub fn close_disk(&self) {
+        if let Some(door) = &self.plan.door {
+            door.end(DISK_END);
+        }
+    }
+
+    /// Once a second: gives memory and disk of the cache to those who need it.
+    pub fn balance_cache(&self) {
+        self.plan.ledger.balance();
+        if let Some(door) = &self.plan.door {
+            door.books.ledger.balance();
         }
     }
 

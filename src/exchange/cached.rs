@@ -12,11 +12,12 @@ use super::refresh;
 use super::side::Downstream;
 use crate::base::error::{Kind, Result};
 use crate::base::id::ClusterId;
+use crate::base::limits::DISK_PATIENCE;
 use crate::cache::directive::{self, Directives};
 use crate::cache::entry::Entry;
 use crate::cache::flow::{Flow, Node, Start};
 use crate::cache::freshness::Use;
-use crate::cache::part::{Found, Question};
+use crate::cache::part::{Found, Question, Seen};
 use crate::cache::policy::Asked;
 use crate::cache::status::{Forward, Status};
 use crate::cache::validate::{self, Answer};
@@ -127,19 +128,24 @@ pub async fn run(
     let asked = Asked::of(&work.request.fields, rule);
     let question = question(shard, visit, work, &asked, down);
     let fill = Fill::new(visit, &question, &asked, shard.now());
-    let mut hint = None;
     if way != Way::Open {
         let why = if way == Way::Unsafe { Forward::Method } else { Forward::Bypass };
         fill.status.set(Status::forwarded(why));
         return forward::run(shard, visit.to(&fill), work, down, record).await;
     }
-    let mut caller = Caller { shard, visit, question: &question, work, down, waits: 0 };
+    let seen = Seen::default();
+    let mut caller = Caller { shard, visit, question: &question, work, down, waits: 0, seen };
     loop {
-        match shard.desk.ask(&question, hint.as_ref(), shard.now()).await {
+        match shard.desk.ask(&question, &caller.seen, shard.now()).await {
             Found::Follow(flow, front) => {
-                if let Some(result) = caller.join(flow, front, &mut hint).await {
+                if let Some(result) = caller.join(flow, front).await {
                     return result;
                 }
+            }
+            Found::Load(flow) => {
+                // Found or not, or not in time: the next answer goes without the disk.
+                shard.desk.start(&flow, shard.now().after(DISK_PATIENCE)).await;
+                caller.seen.disk = true;
             }
             found => return caller.act(found, fill, record).await,
         }
@@ -183,6 +189,7 @@ struct Caller<'a, 'd> {
     down: &'a mut Downstream<'d>,
     /// How often it has waited for somebody else's fetch.
     waits: u32,
+    seen: Seen,
 }
 
 /// A body that is still coming.
@@ -206,7 +213,7 @@ impl Caller<'_, '_> {
                 refresh::start(shard, visit, guard, &entry, question, self.work, self.down)?;
                 return self.serve(&entry, self.hit(&entry, Use::WhileRevalidating)).await;
             }
-            Found::Absent | Found::Follow(..) => return Err(Kind::NotCached),
+            Found::Absent | Found::Follow(..) | Found::Load(_) => return Err(Kind::NotCached),
             Found::Pass { stale, why } => (stale, why),
             Found::Fetch { ticket, stale, why } => {
                 fill.ticket.replace(Some(Guard::new(Rc::clone(desk), ticket)));
@@ -218,14 +225,9 @@ impl Caller<'_, '_> {
         self.fetch(fill, record).await
     }
 
-    /// Waits for what somebody else fetches. `None`: it is not for this request after all.
-    /// Then `hint` tells what such requests are told apart by.
-    async fn join(
-        &mut self,
-        flow: Arc<Flow>,
-        node: Arc<Node>,
-        hint: &mut Option<Arc<Entry>>,
-    ) -> Option<Result<()>> {
+    /// Waits for what somebody else fetches. `None`: it is not for this request after all. Then
+    /// it is known what such requests are told apart by.
+    async fn join(&mut self, flow: Arc<Flow>, node: Arc<Node>) -> Option<Result<()>> {
         self.waits += 1;
         let by = self.shard.now().after(self.visit.route.timeouts.first_byte);
         match self.shard.desk.start(&flow, by).await {
@@ -237,7 +239,7 @@ impl Caller<'_, '_> {
                 Some(self.follow(Flowing { entry, flow, node }, status).await)
             }
             Some(Start::Stored(entry) | Start::Growing(entry)) => {
-                *hint = Some(entry);
+                self.seen.other = Some(entry);
                 None
             }
             // Everybody had one more chance: they fail together, not one after the other.
@@ -250,7 +252,10 @@ impl Caller<'_, '_> {
 
     fn hit(&self, entry: &Entry, how: Use) -> Status {
         let ttl = Some(entry.freshness().ttl(self.shard.now()));
-        let detail = (how == Use::WhileRevalidating).then_some("stale-while-revalidate");
+        let detail = match how {
+            Use::WhileRevalidating => Some("stale-while-revalidate"),
+            _ => self.seen.disk.then_some("disk"),
+        };
         Status { is_hit: true, ttl, detail, is_collapsed: self.waits > 0, ..Status::default() }
     }
 

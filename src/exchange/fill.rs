@@ -295,7 +295,7 @@ impl Fill<'_> {
                 let entry = Arc::new(entry);
                 status.is_stored = true;
                 status.ttl = Some(entry.freshness().ttl(shard.now()));
-                guard.commit(Arc::clone(&entry));
+                guard.confirm(Arc::clone(&entry));
                 self.taken.replace(Some(Taken::Serve(entry)));
             }
             (refreshed, guard) => {
@@ -368,7 +368,7 @@ impl Fill<'_> {
         }
         for url in urls {
             let purge = Purge { what: What::Url(url), is_soft: false };
-            hop.shard.desk.purge(purge, hop.shard.now()).await;
+            hop.shard.desk.invalidate(purge, None, hop.shard.now()).await;
         }
     }
 }

@@ -27,7 +27,14 @@ impl Guard {
     /// It has brought a whole entry.
     pub fn commit(mut self, entry: Arc<Entry>) {
         if let Some(ticket) = self.ticket.take() {
-            self.desk.commit(&ticket, entry);
+            self.desk.commit(&ticket, entry, false);
+        }
+    }
+
+    /// What is stored is good, with other fields.
+    pub fn confirm(mut self, entry: Arc<Entry>) {
+        if let Some(ticket) = self.ticket.take() {
+            self.desk.commit(&ticket, entry, true);
         }
     }
 

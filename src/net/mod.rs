@@ -7,6 +7,7 @@ pub mod body;
 pub mod buffer;
 pub mod connect;
 pub mod deadline;
+pub mod disk;
 pub mod guard;
 pub mod inbound;
 pub mod listener;

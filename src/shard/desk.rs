@@ -21,11 +21,13 @@ use crate::cache::freshness::Use;
 use crate::cache::key;
 use crate::cache::ledger::Ledger;
 use crate::cache::near::Near;
-use crate::cache::part::{Found, Part, Question, Ticket};
+use crate::cache::part::{Found, Part, Question, Seen, Ticket};
 use crate::cache::policy::Refused;
 use crate::cache::purge::{Purge, What};
+use crate::cache::shelf::{News, Order};
 use crate::cache::status::Forward;
 use crate::message::fields::Fields;
+use crate::net::disk::Door;
 use crate::net::mailbox::Sender;
 
 /// How long another core may take to answer.
@@ -34,14 +36,46 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What one core tells another about the cache.
 #[derive(Debug)]
 pub enum Message {
-    Ask { question: Box<Question>, hint: Option<Arc<Entry>>, from: ShardId, number: u64 },
-    Found { number: u64, found: Found },
-    Commit { ticket: Ticket, entry: Arc<Entry> },
-    Release { ticket: Ticket, why: Refused, is_marked: bool },
-    Fail { ticket: Ticket },
-    Replace { hash: u64, old: Arc<Entry>, new: Option<Arc<Entry>> },
-    Purge { purge: Purge, from: ShardId, number: u64 },
-    Purged { number: u64, count: usize },
+    Ask {
+        question: Box<Question>,
+        seen: Seen,
+        from: ShardId,
+        number: u64,
+    },
+    Found {
+        number: u64,
+        found: Found,
+    },
+    Commit {
+        ticket: Ticket,
+        entry: Arc<Entry>,
+        is_same: bool,
+    },
+    Release {
+        ticket: Ticket,
+        why: Refused,
+        is_marked: bool,
+    },
+    Fail {
+        ticket: Ticket,
+    },
+    Replace {
+        hash: u64,
+        old: Arc<Entry>,
+        new: Option<Arc<Entry>>,
+    },
+    Purge {
+        purge: Purge,
+        on_disk: Option<u64>,
+        from: ShardId,
+        number: u64,
+    },
+    Purged {
+        number: u64,
+        count: usize,
+    },
+    /// The disk has something to say.
+    Disk(News),
 }
 
 /// What shards tell each other by.
@@ -57,6 +91,7 @@ struct Waiting {
 enum Said {
     Found(Found),
     Purged(usize),
+    Noted,
 }
 
 /// A flow that a task waits on.
@@ -72,6 +107,7 @@ pub struct Desk {
     shard: ShardId,
     ledger: Arc<Ledger>,
     posts: Posts,
+    door: Option<Door>,
     part: RefCell<Part>,
     near: RefCell<Near>,
     waiting: RefCell<HashMap<u64, Waiting, Xxh3DefaultBuilder>>,
@@ -83,14 +119,20 @@ pub struct Desk {
 impl Desk {
     /// With nothing stored. One post for each shard.
     #[must_use]
-    pub fn new(shard: ShardId, ledger: Arc<Ledger>, posts: Posts) -> Rc<Self> {
+    pub fn new(shard: ShardId, ledger: Arc<Ledger>, posts: Posts, door: Option<Door>) -> Rc<Self> {
         // One core has nobody to be near to.
         let near = if posts.len() > 1 { NEAR_ENTRIES } else { 0 };
+        let (number, books) =
+            (usize::from(shard.0), door.as_ref().map(|door| Arc::clone(&door.books)));
+        if let Some(door) = &door {
+            door.list(number);
+        }
         Rc::new(Self {
-            part: RefCell::new(Part::new(usize::from(shard.0), Arc::clone(&ledger))),
+            part: RefCell::new(Part::new(number, Arc::clone(&ledger), books)),
             shard,
             ledger,
             posts,
+            door,
             near: RefCell::new(Near::new(near)),
             waiting: RefCell::default(),
             followers: RefCell::default(),
@@ -148,15 +190,15 @@ impl Desk {
     }
 
     /// What is to be done for a request.
-    pub async fn ask(&self, question: &Question, hint: Option<&Arc<Entry>>, now: Moment) -> Found {
+    pub async fn ask(&self, question: &Question, seen: &Seen, now: Moment) -> Found {
         if self.is_own(question.hash) {
-            return self.part.borrow_mut().ask(question, hint, now);
+            return self.own(|part| part.ask(question, seen, now));
         }
         let epoch = self.ledger.epoch();
         let number = self.number(now);
         let (from, question_copy) = (self.shard, Box::new(question.clone()));
-        let hint = hint.cloned();
-        let message = Message::Ask { question: question_copy, hint, from, number };
+        let seen = seen.clone();
+        let message = Message::Ask { question: question_copy, seen, from, number };
         let pass = Found::Pass { stale: None, why: Forward::Bypass };
         if !self.send(self.owner(question.hash), message) {
             self.waiting.borrow_mut().remove(&number);
@@ -198,13 +240,16 @@ impl Desk {
 
     // === fetching ===
 
-    /// A fetch has brought a whole entry. What others see of it first is this.
-    pub fn commit(&self, ticket: &Ticket, entry: Arc<Entry>) {
+    /// A fetch has brought a whole entry; `is_same` if it has only confirmed one. What others see of
+    /// it first is this.
+    pub fn commit(&self, ticket: &Ticket, entry: Arc<Entry>, is_same: bool) {
         ticket.flow.begin(Start::Stored(Arc::clone(&entry)));
         if self.is_own(ticket.hash) {
-            self.part.borrow_mut().commit(ticket.hash, ticket.id, &entry, self.now.get());
+            let now = self.now.get();
+            self.own(|part| part.commit(ticket, &entry, is_same, now));
         } else {
-            self.send(self.owner(ticket.hash), Message::Commit { ticket: ticket.clone(), entry });
+            let message = Message::Commit { ticket: ticket.clone(), entry, is_same };
+            self.send(self.owner(ticket.hash), message);
         }
         self.tell(&ticket.flow);
     }
@@ -235,7 +280,7 @@ impl Desk {
     /// Something else takes an entry's place, or nothing.
     pub fn replace(&self, hash: u64, old: &Arc<Entry>, new: Option<Arc<Entry>>) {
         if self.is_own(hash) {
-            self.part.borrow_mut().replace(hash, old, new);
+            self.own(|part| part.replace(hash, old, new));
         } else {
             self.send(self.owner(hash), Message::Replace { hash, old: Arc::clone(old), new });
         }
@@ -324,9 +369,30 @@ impl Desk {
 
     // === purging ===
 
-    /// Takes entries out on every core; how many, as far as that is known at once. When it returns
-    /// no core serves them any more.
+    /// An operator's purge: like `invalidate`, and when it returns it has come to stay, whatever
+    /// becomes of the process.
     pub async fn purge(&self, purge: Purge, now: Moment) -> usize {
+        let Some(door) = &self.door else { return self.invalidate(purge, None, now).await };
+        let (shard, answer) = (usize::from(self.shard.0), self.number(now));
+        if matches!(purge.what, What::Url(_)) {
+            let count = self.invalidate(purge, None, now).await;
+            if door.fence(shard, answer) {
+                self.answer(answer).await;
+            }
+            self.waiting.borrow_mut().remove(&answer);
+            return count;
+        }
+        let number = door.books.next_purge();
+        door.note(shard, answer, number, purge.clone());
+        self.answer(answer).await;
+        let count = self.invalidate(purge, Some(number), now).await;
+        door.sweep(number);
+        count
+    }
+
+    /// Takes entries out on every core; how many, as far as that is known at once. When it returns
+    /// no core serves them any more. `on_disk` numbers a wide purge of files.
+    pub async fn invalidate(&self, purge: Purge, on_disk: Option<u64>, now: Moment) -> usize {
         let mut count = 0;
         let mut numbers = Vec::new();
         for shard in 0..self.posts.len() {
@@ -336,12 +402,12 @@ impl Desk {
                 continue;
             }
             if shard == usize::from(self.shard.0) {
-                count += self.part.borrow_mut().purge(&purge, now);
+                count += self.purge_own(&purge, on_disk, now);
                 continue;
             }
             let number = self.number(now);
             let (from, purge) = (self.shard, purge.clone());
-            self.send(shard, Message::Purge { purge, from, number });
+            self.send(shard, Message::Purge { purge, on_disk, from, number });
             numbers.push(number);
         }
         for number in numbers {
@@ -355,6 +421,49 @@ impl Desk {
         count
     }
 
+    fn purge_own(&self, purge: &Purge, on_disk: Option<u64>, now: Moment) -> usize {
+        self.own(|part| {
+            on_disk.into_iter().for_each(|number| part.purge_shelf(number, purge));
+            part.purge(purge, now)
+        })
+    }
+
+    // === the disk ===
+
+    /// Does something to our own part, and hands over what it orders of the disk.
+    fn own<T>(&self, act: impl FnOnce(&mut Part) -> T) -> T {
+        let mut part = self.part.borrow_mut();
+        let result = act(&mut part);
+        let mut heard = Vec::new();
+        if let (Some(door), Some(shelf)) = (&self.door, &mut part.shelf)
+            && shelf.has_orders()
+        {
+            let mut is_full = false;
+            for order in shelf.take_orders() {
+                if is_full {
+                    shelf.put_back(order);
+                    continue;
+                }
+                match door.order(usize::from(self.shard.0), order) {
+                    Ok(()) => {}
+                    Err(Order::Load(load)) => heard.push(load),
+                    Err(Order::Write { hash, .. }) => shelf.not_written(hash),
+                    Err(order @ Order::Remove { .. }) => {
+                        is_full = true;
+                        shelf.put_back(order);
+                    }
+                }
+            }
+        }
+        for load in heard {
+            // The disk is too busy to be asked.
+            if let Some(flow) = part.not_loaded(load.hash, load.id) {
+                self.tell(&flow);
+            }
+        }
+        result
+    }
+
     // === other cores ===
 
     fn send(&self, shard: usize, message: Message) -> bool {
@@ -365,13 +474,13 @@ impl Desk {
     pub fn hear(&self, message: Message) {
         let now = self.now.get();
         match message {
-            Message::Ask { question, hint, from, number } => {
-                let found = self.part.borrow_mut().ask(&question, hint.as_ref(), now);
+            Message::Ask { question, seen, from, number } => {
+                let found = self.own(|part| part.ask(&question, &seen, now));
                 self.send(usize::from(from.0), Message::Found { number, found });
             }
             Message::Found { number, found } => self.said(number, Said::Found(found)),
-            Message::Commit { ticket, entry } => {
-                self.part.borrow_mut().commit(ticket.hash, ticket.id, &entry, now);
+            Message::Commit { ticket, entry, is_same } => {
+                self.own(|part| part.commit(&ticket, &entry, is_same, now));
             }
             Message::Release { ticket, why, is_marked } => {
                 self.part.borrow_mut().release(ticket.hash, ticket.id, why, is_marked, now);
@@ -385,13 +494,18 @@ impl Desk {
             }
             Message::Fail { ticket } => self.part.borrow_mut().fail(ticket.hash, ticket.id),
             Message::Replace { hash, old, new } => {
-                self.part.borrow_mut().replace(hash, &old, new);
+                self.own(|part| part.replace(hash, &old, new));
             }
-            Message::Purge { purge, from, number } => {
-                let count = self.part.borrow_mut().purge(&purge, now);
+            Message::Purge { purge, on_disk, from, number } => {
+                let count = self.purge_own(&purge, on_disk, now);
                 self.send(usize::from(from.0), Message::Purged { number, count });
             }
             Message::Purged { number, count } => self.said(number, Said::Purged(count)),
+            Message::Disk(News::Noted { number }) => self.said(number, Said::Noted),
+            Message::Disk(news) => {
+                let flow = self.own(|part| part.hear(news, now));
+                flow.into_iter().for_each(|flow| self.tell(&flow));
+            }
         }
     }
 
@@ -409,7 +523,7 @@ impl Desk {
     /// Ten times a second.
     pub fn tick(&self, now: Moment) {
         self.now.set(now);
-        self.part.borrow_mut().tick(now);
+        self.own(|part| part.tick(now));
         self.wake_if(|one| one.by <= now || one.flow.version() != one.seen);
         for one in self.waiting.borrow().values().filter(|one| one.by <= now) {
             one.waker.wake_by_ref();

@@ -22,6 +22,7 @@ use crate::message::head::{RequestHead, ResponseHead};
 use crate::net::alarm::Alarms;
 use crate::net::bell::Bell;
 use crate::net::buffer::Buffers;
+use crate::net::disk::Door;
 use crate::net::log_file::{LogSender, Message};
 use crate::net::sweep::Sweep;
 use crate::observe::counters::Counters;
@@ -46,6 +47,8 @@ pub struct Plan {
     pub ledger: Arc<Ledger>,
     /// What shards tell each other of the cache by.
     pub posts: Posts,
+    /// The cache's disk.
+    pub door: Option<Door>,
     /// Our name in Via and Proxy-Status.
     pub name: Box<str>,
     /// How many shards there are.

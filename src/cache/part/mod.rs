@@ -2,25 +2,26 @@
 //! already. One fetch at a time for a key in the whole process (RELIABILITY E11), and none of what
 //! was purged meanwhile is kept (E22).
 
+mod disk;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
-use super::directive::Directives;
-use super::entry::Entry;
-use super::flow::{Flow, Node, Start};
-use super::freshness::Use;
-use super::key;
-use super::ledger::Ledger;
-use super::policy::Refused;
-use super::purge::{Log, Purge, What};
-use super::status::Forward;
-use super::store::Store;
-use super::validate;
-use super::vary;
 use crate::base::clock::Moment;
+use crate::cache::directive::Directives;
+use crate::cache::entry::Entry;
+use crate::cache::flow::{Flow, Node, Start};
+use crate::cache::freshness::Use;
+use crate::cache::ledger::Ledger;
+use crate::cache::policy::Refused;
+use crate::cache::purge::{Log, Purge, What};
+use crate::cache::shelf::{Books, Shelf};
+use crate::cache::status::Forward;
+use crate::cache::store::Store;
+use crate::cache::{key, validate, vary};
 use crate::message::fields::Fields;
 
 /// How long a key whose response could not be stored is fetched by everybody for themselves.
@@ -47,6 +48,15 @@ pub struct Question {
     pub is_partly: bool,
 }
 
+/// What a request has been shown already, and had no use for.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// A response for the same key that did not suit it: others that are asked for may not either.
+    pub other: Option<Arc<Entry>>,
+    /// Somebody has looked on disk.
+    pub disk: bool,
+}
+
 /// What is to be done.
 #[derive(Clone, Debug)]
 pub enum Found {
@@ -58,6 +68,8 @@ pub enum Found {
     Fetch { ticket: Ticket, stale: Option<Arc<Entry>>, why: Forward },
     /// Somebody fetches it already: begin to read here.
     Follow(Arc<Flow>, Arc<Node>),
+    /// It may be on disk: ask again when this is known.
+    Load(Arc<Flow>),
     /// Ask the origin for yourself, and store nothing.
     Pass { stale: Option<Arc<Entry>>, why: Forward },
     /// The client wants no request to the origin.
@@ -88,6 +100,8 @@ struct Fill {
     is_doomed: bool,
     /// Nobody waits for it.
     is_solo: bool,
+    /// It is the disk that is asked.
+    is_load: bool,
 }
 
 /// What one shard owns of the cache.
@@ -96,6 +110,8 @@ pub struct Part {
     shard: usize,
     ledger: Arc<Ledger>,
     pub store: Store,
+    /// What is on disk, if anything is ever written there.
+    pub shelf: Option<Shelf>,
     fills: HashMap<u64, Vec<Fill>, Xxh3DefaultBuilder>,
     marks: HashMap<u64, Moment, Xxh3DefaultBuilder>,
     mark_order: VecDeque<u64>,
@@ -108,9 +124,10 @@ pub struct Part {
 impl Part {
     /// An empty one.
     #[must_use]
-    pub fn new(shard: usize, ledger: Arc<Ledger>) -> Self {
+    pub fn new(shard: usize, ledger: Arc<Ledger>, books: Option<Arc<Books>>) -> Self {
         Self {
             shard,
+            shelf: books.map(|books| Shelf::new(shard, books)),
             store: Store::new(ledger.seed),
             ledger,
             fills: HashMap::default(),
@@ -142,15 +159,18 @@ impl Part {
     }
 
     /// What is to be done for a request.
-    ///
-    /// `hint` is a response for the same key that did not suit this request: others that are asked
-    /// for may not suit it either.
-    pub fn ask(&mut self, question: &Question, hint: Option<&Arc<Entry>>, now: Moment) -> Found {
+    pub fn ask(&mut self, question: &Question, seen: &Seen, now: Moment) -> Found {
         let Question { key, hash, fields, wants, grace, .. } = question;
         let (entry, has_others) = self.find(*hash, key, fields, now);
         let entry = entry.map(Arc::clone);
         let miss = if has_others { Forward::VaryMiss } else { Forward::UriMiss };
         let Some(entry) = entry else {
+            if !seen.disk
+                && let Some(flow) = self.look_on_disk(question, now)
+            {
+                return Found::Load(flow);
+            }
+            let hint = seen.other.as_ref();
             let other = self.store.variants(*hash, key).find(|one| one.key() == key).cloned();
             let hint = hint.or(other.as_ref()).map(|one| one.selecting());
             return self.fetch(question, None, miss, hint, now);
@@ -216,16 +236,17 @@ impl Part {
             |fill: &Fill| hint.is_none_or(|hint| vary::agree(hint, &fill.fields, &question.fields));
         let fills = self.fills.get(&question.hash)?;
         fills.iter().rev().find(|fill| {
-            let is_open = !fill.is_solo && !fill.is_doomed && fill.key == question.key;
+            let is_open = !fill.is_solo && !fill.is_load && !fill.is_doomed;
             // What began before a wide purge may be what it means.
             is_open
+                && fill.key == question.key
                 && fill.purges == self.purges.last()
                 && match fill.flow.start() {
                     None => now < fill.begun.after(ABANDONED) && may_suit(fill),
                     Some(Start::Growing(entry) | Start::Stored(entry)) => {
                         vary::matches(entry.selecting(), &question.fields)
                     }
-                    Some(Start::Released(_) | Start::Failed(_)) => false,
+                    Some(Start::Released(_) | Start::Failed(_) | Start::Looked) => false,
                 }
         })
     }
@@ -244,6 +265,7 @@ impl Part {
             purges: self.purges.last(),
             is_doomed: false,
             is_solo,
+            is_load: false,
         };
         self.fills.entry(question.hash).or_default().push(fill);
         Ticket { id, hash: question.hash, flow, front }
@@ -259,25 +281,41 @@ impl Part {
         Some(fill)
     }
 
-    /// A fetch has brought a whole entry. False if it is not kept: it was purged meanwhile.
-    pub fn commit(&mut self, hash: u64, id: u64, entry: &Arc<Entry>, now: Moment) -> bool {
-        let Some(fill) = self.end(hash, id) else {
+    /// A fetch has brought a whole entry; `is_same` if it has only confirmed one. False if it is not
+    /// kept: it was purged meanwhile.
+    pub fn commit(
+        &mut self,
+        ticket: &Ticket,
+        entry: &Arc<Entry>,
+        is_same: bool,
+        now: Moment,
+    ) -> bool {
+        let hash = ticket.hash;
+        if !self.accept(hash, ticket.id, entry, now) {
             entry.kill();
             return false;
-        };
+        }
+        self.marks.remove(&hash);
+        self.store.put(hash, Arc::clone(entry));
+        if let Some(shelf) = &mut self.shelf {
+            shelf.store(hash, entry, is_same, now);
+        }
+        self.trim();
+        entry.is_live()
+    }
+
+    /// Ends a fetch. False if what it has brought was purged meanwhile, or is something else.
+    fn accept(&mut self, hash: u64, id: u64, entry: &Entry, now: Moment) -> bool {
+        let Some(fill) = self.end(hash, id) else { return false };
         let verdict = self.purges.verdict(entry, fill.purges);
-        if fill.is_doomed || verdict == Some(false) || fill.key != entry.key() {
-            entry.kill();
+        if fill.is_doomed || verdict == Some(false) {
             return false;
         }
         if verdict == Some(true) {
             entry.demote(now);
         }
         entry.set_purges(self.purges.last());
-        self.marks.remove(&hash);
-        self.store.put(hash, Arc::clone(entry));
-        self.trim();
-        self.store.variants(hash, entry.key()).any(|one| Arc::ptr_eq(one, entry))
+        fill.key == entry.key()
     }
 
     /// A fetch has brought something that cannot be stored; `is_marked` if that will be so again.
@@ -311,7 +349,12 @@ impl Part {
     pub fn replace(&mut self, hash: u64, old: &Arc<Entry>, new: Option<Arc<Entry>>) {
         let dropped =
             self.store.drop_matching(hash, old.key(), |one| std::ptr::eq(one, old.as_ref()));
-        if let Some(new) = new.filter(|_| dropped > 0) {
+        let new = new.filter(|_| dropped > 0);
+        if let (Some(shelf), None) = (&mut self.shelf, &new) {
+            // What is on disk says the same as `old` at best.
+            shelf.remove(hash);
+        }
+        if let Some(new) = new {
             new.set_purges(old.purges());
             self.store.put(hash, new);
             self.trim();
@@ -324,6 +367,9 @@ impl Part {
             let hash = key::hash(key, self.ledger.seed);
             for fill in self.fills.get_mut(&hash).into_iter().flatten() {
                 fill.is_doomed |= key::url(&fill.key) == key::url(key);
+            }
+            if let Some(shelf) = &mut self.shelf {
+                shelf.remove(hash);
             }
             if purge.is_soft {
                 let variants = self.store.variants(hash, key);
@@ -374,6 +420,9 @@ impl Part {
             self.forget_purges();
         }
         self.store.tidy();
+        if let Some(shelf) = &mut self.shelf {
+            shelf.tick();
+        }
         self.ledger.regret(self.shard, self.store.take_regrets());
         self.trim();
         self.fills.retain(|_, fills| {

@@ -1,0 +1,86 @@
+//! A part and its shelf: entries that are not in memory may be on disk. Whoever asks for one waits for
+//! the answer, like those who wait for a fetch, and then asks again.
+
+use std::sync::Arc;
+
+use super::{Part, Question};
+use crate::base::clock::Moment;
+use crate::base::limits::DISK_PATIENCE;
+use crate::cache::flow::{Flow, Start};
+use crate::cache::purge::Purge;
+use crate::cache::shelf::{Load, Loaded, News};
+use crate::cache::vary;
+
+impl Part {
+    /// Has the disk looked into for a request, unless there is nothing to look for.
+    pub(super) fn look_on_disk(&mut self, question: &Question, now: Moment) -> Option<Arc<Flow>> {
+        let hash = question.hash;
+        if !self.shelf.as_ref().is_some_and(|shelf| shelf.may_have(hash)) {
+            return None;
+        }
+        let last = self.purges.last();
+        let mut fills = self.fills.get(&hash).into_iter().flatten();
+        let same = fills.find(|fill| {
+            fill.is_load && !fill.is_doomed && fill.purges == last && fill.key == question.key
+        });
+        if let Some(fill) = same {
+            // A disk that takes this long is not waited for any more.
+            let is_slow = fill.begun.after(DISK_PATIENCE) < now;
+            return (!is_slow).then(|| Arc::clone(&fill.flow));
+        }
+        let ticket = self.begin(question, true, now);
+        let fill = self.fills.get_mut(&hash).and_then(|fills| fills.last_mut());
+        fill.into_iter().for_each(|fill| fill.is_load = true);
+        let (key, fields) = (question.key.clone(), question.fields.clone());
+        if let Some(shelf) = &mut self.shelf {
+            shelf.load(Load { hash, key, fields, id: ticket.id });
+        }
+        Some(ticket.flow)
+    }
+
+    /// Hears what has become of files. Returns the flow that somebody may wait on for it.
+    pub fn hear(&mut self, news: News, now: Moment) -> Option<Arc<Flow>> {
+        self.shelf.as_mut()?.hear(&news);
+        let News::Loaded { hash, id, found, .. } = news else { return None };
+        let Some(found) = found else { return self.not_loaded(hash, id) };
+        let fills = self.fills.get(&hash);
+        let fill = fills.and_then(|fills| fills.iter().find(|fill| fill.id == id));
+        let flow = fill.map(|fill| Arc::clone(&fill.flow));
+        self.loaded(hash, id, &found, now);
+        flow.inspect(|flow| flow.begin(Start::Looked))
+    }
+
+    /// The disk could not be asked. Returns the flow that somebody may wait on for it.
+    pub fn not_loaded(&mut self, hash: u64, id: u64) -> Option<Arc<Flow>> {
+        let fill = self.end(hash, id)?;
+        fill.flow.begin(Start::Looked);
+        Some(fill.flow)
+    }
+
+    fn loaded(&mut self, hash: u64, id: u64, found: &Loaded, now: Moment) {
+        let verdict = self.shelf.as_ref().and_then(|shelf| shelf.verdict(found));
+        let entry = &found.entry;
+        let is_good = self.accept(hash, id, entry, now) && verdict != Some(false);
+        // A fetch may have been faster: then what it has brought is newer, and says what selects.
+        let is_there = self.store.variants(hash, entry.key()).any(|one| {
+            one.key() == entry.key()
+                && (one.selecting() == entry.selecting()
+                    || !vary::same_names(one.selecting(), entry.selecting()))
+        });
+        if is_good && !is_there {
+            if verdict == Some(true) {
+                entry.demote(now);
+            }
+            self.store.put(hash, Arc::clone(entry));
+        }
+        self.ledger.give(found.counted);
+        self.trim();
+    }
+
+    /// A wide purge has its number among those that files are held against.
+    pub fn purge_shelf(&mut self, number: u64, purge: &Purge) {
+        if let Some(shelf) = &mut self.shelf {
+            shelf.purge(number, purge);
+        }
+    }
+}

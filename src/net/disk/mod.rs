@@ -1,0 +1,415 @@
+//! The cache's disk: threads of its own that read, write and look through files, so that no worker
+//! ever waits for one (RELIABILITY Q03). Shards give orders through a `Door`; what comes of them is told.
+
+mod faults;
+mod folder;
+mod state;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::Builder;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+
+use super::notice;
+use crate::base::clock::{self, Moment};
+use crate::base::limits::{DISK_ORDERS, DISK_QUEUE};
+use crate::cache::entry::Entry;
+use crate::cache::file::When;
+use crate::cache::key;
+use crate::cache::ledger::Ledger;
+use crate::cache::purge::Purge;
+use crate::cache::shelf::{Books, Load, Loaded, News, Order};
+use folder::{BUCKETS, Folder, Listed, Name};
+use state::State;
+
+/// Threads that read.
+const READERS: usize = 2;
+/// After a write that failed none is tried for so long.
+const REST: Duration = Duration::from_secs(10);
+/// Others that want the same are waited for before all files are listed.
+const GATHER: Duration = Duration::from_millis(50);
+/// A shard that takes no news for so many tries is gone.
+const TRIES: usize = 100;
+
+/// Tells a shard; hands the news back if there is no room for it.
+pub type Tell = dyn Fn(usize, News) -> Result<(), News> + Send + Sync;
+
+/// A folder that was taken over.
+pub struct Opened {
+    state: State,
+    folder: Folder,
+}
+
+impl Opened {
+    /// Takes a folder over for a cache.
+    ///
+    /// # Errors
+    /// It cannot be had: not written, no folder, another process's, or another version's.
+    pub fn new(path: &Path) -> io::Result<Self> {
+        let state = State::open(path)?;
+        let folder = state.files()?;
+        Ok(Self { state, folder })
+    }
+
+    /// Places keys, as when its files were written.
+    #[must_use]
+    pub const fn seed(&self) -> u64 {
+        self.state.seed
+    }
+
+    /// The books for so many octets.
+    #[must_use]
+    pub fn books(&self, budget: u64, shards: usize) -> Arc<Books> {
+        Arc::new(Books::new(budget, shards, self.state.last, self.state.unmet.clone()))
+    }
+}
+
+/// Whether a folder could be had, found out without taking it or making it.
+///
+/// # Errors
+/// What stands in the way.
+pub fn probe(path: &Path) -> io::Result<()> {
+    let place = match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            std::fs::metadata(parent.unwrap_or_else(|| Path::new(".")))?
+        }
+        found => found?,
+    };
+    if place.permissions().readonly() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    if place.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+}
+
+/// Where shards leave their orders.
+#[derive(Clone, Debug)]
+pub struct Door {
+    pub books: Arc<Books>,
+    loads: Sender<(usize, Load)>,
+    changes: Sender<Change>,
+    jobs: Sender<Job>,
+    /// Octets that wait to be written.
+    queued: Arc<AtomicU64>,
+    done: Receiver<()>,
+}
+
+/// What the writer is told.
+#[derive(Debug)]
+enum Change {
+    Write {
+        shard: usize,
+        hash: u64,
+        entry: Arc<Entry>,
+        born: u64,
+    },
+    Remove {
+        shard: usize,
+        hash: u64,
+    },
+    /// Says when all before it is done.
+    Fence {
+        shard: usize,
+        number: u64,
+    },
+    /// All that was written before this may have to go.
+    Sweep {
+        number: u64,
+    },
+    End,
+}
+
+/// What the sweeper is told.
+#[derive(Debug)]
+enum Job {
+    List { shard: usize },
+    Note { shard: usize, answer: u64, number: u64, purge: Purge },
+    Sweep { number: u64 },
+}
+
+impl Door {
+    /// Hands an order over.
+    ///
+    /// # Errors
+    /// The order, if there is no room for it.
+    pub fn order(&self, shard: usize, order: Order) -> Result<(), Order> {
+        match order {
+            Order::Load(load) => self
+                .loads
+                .try_send((shard, load))
+                .map_err(|error| Order::Load(error.into_inner().1)),
+            Order::Write { hash, entry, born } => {
+                let octets = entry.weight();
+                if self.queued.fetch_add(octets, Relaxed) + octets > DISK_QUEUE {
+                    self.queued.fetch_sub(octets, Relaxed);
+                    return Err(Order::Write { hash, entry, born });
+                }
+                let change = Change::Write { shard, hash, entry: Arc::clone(&entry), born };
+                self.changes.try_send(change).map_err(|_| {
+                    self.queued.fetch_sub(octets, Relaxed);
+                    Order::Write { hash, entry, born }
+                })
+            }
+            Order::Remove { hash } => self
+                .changes
+                .try_send(Change::Remove { shard, hash })
+                .map_err(|_| Order::Remove { hash }),
+        }
+    }
+
+    /// Has all files listed for a shard.
+    pub fn list(&self, shard: usize) {
+        self.job(Job::List { shard });
+    }
+
+    /// Has a wide purge written down; `Noted { answer }` says when it is.
+    pub fn note(&self, shard: usize, answer: u64, number: u64, purge: Purge) {
+        self.job(Job::Note { shard, answer, number, purge });
+    }
+
+    /// Has files held against a purge that all shards have heard.
+    pub fn sweep(&self, number: u64) {
+        // Without room for it the next start will do it.
+        let _ = self.changes.try_send(Change::Sweep { number });
+    }
+
+    /// `Noted { answer }` says when all orders before this are carried out. False: there is no room.
+    #[must_use]
+    pub fn fence(&self, shard: usize, answer: u64) -> bool {
+        self.changes.try_send(Change::Fence { shard, number: answer }).is_ok()
+    }
+
+    fn job(&self, job: Job) {
+        // The sweeper only ends with the process.
+        let _ = self.jobs.send(job);
+    }
+
+    /// Waits until what is to be written is written, but no longer than this.
+    pub fn end(&self, patience: Duration) {
+        let is_told = self.changes.send_timeout(Change::End, patience).is_ok();
+        let is_done =
+            is_told && self.done.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
+        if !is_done {
+            notice::warn("cache: the disk is slow; not all that was stored is written");
+        }
+    }
+}
+
+/// What all threads have.
+struct Common {
+    folder: Folder,
+    ledger: Arc<Ledger>,
+    queued: Arc<AtomicU64>,
+    jobs: Sender<Job>,
+    tell: Box<Tell>,
+}
+
+/// Starts the threads. `ledger` counts the memory of what is read.
+///
+/// # Errors
+/// There are no threads to be had.
+pub fn start(
+    opened: Opened,
+    books: Arc<Books>,
+    ledger: Arc<Ledger>,
+    tell: Box<Tell>,
+) -> io::Result<Door> {
+    let Opened { state, folder } = opened;
+    let (loads, to_load) = bounded(DISK_ORDERS);
+    let (changes, to_change) = bounded(DISK_ORDERS);
+    let (jobs, to_do) = unbounded();
+    let (ended, done) = bounded(1);
+    let queued = Arc::new(AtomicU64::new(0));
+    let common = Common { folder, ledger, queued: Arc::clone(&queued), jobs: jobs.clone(), tell };
+    let common = Arc::new(common);
+    for _ in 0..READERS {
+        let (common, to_load) = (Arc::clone(&common), to_load.clone());
+        Builder::new().name("cache-read".to_owned()).spawn(move || read(&common, &to_load))?;
+    }
+    let writer = Arc::clone(&common);
+    Builder::new().name("cache-write".to_owned()).spawn(move || {
+        write(&writer, &to_change);
+        drop(ended);
+    })?;
+    let sweeper = Sweeper { common, state };
+    Builder::new().name("cache-sweep".to_owned()).spawn(move || sweeper.run(&to_do))?;
+    Ok(Door { books, loads, changes, jobs, queued, done })
+}
+
+fn when() -> When {
+    When { now: clock::monotonic(), wall: clock::wall() }
+}
+
+impl Common {
+    fn tell(&self, shard: usize, news: News) {
+        let mut news = news;
+        for _ in 0..TRIES {
+            match (self.tell)(shard, news) {
+                Ok(()) => return,
+                Err(back) => news = back,
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        if let News::Loaded { found: Some(found), .. } = news {
+            self.ledger.give(found.counted);
+        }
+    }
+}
+
+fn read(common: &Common, loads: &Receiver<(usize, Load)>) {
+    for (shard, load) in loads {
+        let counted = std::cell::Cell::new(0);
+        let may_take = |octets| {
+            let fits = octets <= common.ledger.object && common.ledger.take(octets);
+            counted.set(if fits { octets } else { 0 });
+            fits
+        };
+        let (found, octets) = common.folder.load(&load, when(), may_take);
+        let counted = counted.get();
+        if found.is_none() {
+            common.ledger.give(counted);
+        }
+        let found = found.map(|(entry, born)| Loaded { entry: Arc::new(entry), born, counted });
+        common.tell(shard, News::Loaded { hash: load.hash, id: load.id, found, octets });
+    }
+}
+
+fn write(common: &Common, changes: &Receiver<Change>) {
+    let mut resting: Option<Moment> = None;
+    for change in changes {
+        match change {
+            Change::Write { shard, hash, entry, born } => {
+                let now = clock::monotonic();
+                let is_awake = resting.is_none_or(|until| until <= now);
+                let is_done = is_awake
+                    && {
+                        let written = common.folder.write(hash, &entry, born, when());
+                        if let Err(error) = &written {
+                            if resting.is_none() {
+                                let rest = REST.as_secs();
+                                notice::warn(format_args!(
+                                    "cache: {error}; nothing is written for {rest} s, and then tried again"
+                                ));
+                            }
+                            resting = Some(now.after(REST));
+                        } else {
+                            resting = None;
+                        }
+                        written.is_ok()
+                    };
+                common.queued.fetch_sub(entry.weight(), Relaxed);
+                drop(entry);
+                let octets = common.folder.octets(hash);
+                common.tell(shard, News::Written { hash, octets, is_done });
+            }
+            Change::Remove { shard, hash } => {
+                common.folder.remove(hash);
+                common.tell(shard, News::Removed { hash });
+            }
+            Change::Fence { shard, number } => common.tell(shard, News::Noted { number }),
+            Change::Sweep { number } => {
+                let _ = common.jobs.send(Job::Sweep { number });
+            }
+            Change::End => return,
+        }
+    }
+}
+
+/// Looks through all files: at the start, and after wide purges.
+struct Sweeper {
+    common: Arc<Common>,
+    state: State,
+}
+
+impl Sweeper {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        let shards = self.common.ledger.shards();
+        let mut unmet: Vec<u64> = self.state.unmet.iter().map(|(number, _)| *number).collect();
+        let mut waiting = Vec::new();
+        loop {
+            // Lists of all files are made for all who want one at once.
+            let job =
+                if waiting.is_empty() { jobs.recv().ok() } else { jobs.recv_timeout(GATHER).ok() };
+            match job {
+                Some(Job::List { shard }) => waiting.push(shard),
+                Some(Job::Note { shard, answer, number, purge }) => {
+                    if let Err(error) = self.state.note(number, purge) {
+                        notice::warn(format_args!(
+                            "cache: a purge cannot be written down: {error}; after the next start \
+                             nothing that is on disk now counts"
+                        ));
+                    }
+                    self.common.tell(shard, News::Noted { number: answer });
+                }
+                Some(Job::Sweep { number }) => self.sweep(&[number], shards),
+                None if waiting.is_empty() => return,
+                None => {
+                    self.list(&std::mem::take(&mut waiting), shards);
+                    self.state.clear_old();
+                    self.sweep(&std::mem::take(&mut unmet), shards);
+                }
+            }
+        }
+    }
+
+    /// Tells shards what there is of theirs.
+    fn list(&self, to: &[usize], shards: usize) {
+        for bucket in 0..BUCKETS {
+            let mut by_hash: Vec<(u64, u64)> = Vec::new();
+            let mut files = self.common.folder.list(bucket);
+            files.sort_unstable_by_key(|one| one.name.hash);
+            for Listed { name, octets } in files {
+                match by_hash.last_mut().filter(|(hash, _)| *hash == name.hash) {
+                    Some((_, sum)) => *sum += octets,
+                    None => by_hash.push((name.hash, octets)),
+                }
+            }
+            for shard in to {
+                let of = |one: &&(u64, u64)| key::owner(one.0, shards) == *shard;
+                let own: Vec<(u64, u64)> = by_hash.iter().filter(of).copied().collect();
+                if !own.is_empty() {
+                    self.common.tell(*shard, News::Listed(own));
+                }
+            }
+        }
+        to.iter().for_each(|shard| self.common.tell(*shard, News::AllListed));
+    }
+
+    /// Takes away what these purges mean, and forgets them.
+    fn sweep(&mut self, numbers: &[u64], shards: usize) {
+        if numbers.is_empty() {
+            return;
+        }
+        let mut purges = self.state.unmet.clone();
+        purges.retain(|(number, _)| numbers.contains(number));
+        for bucket in 0..BUCKETS {
+            for Listed { name, .. } in self.common.folder.list(bucket) {
+                if self.is_meant(name, &purges) {
+                    self.common.folder.remove_one(name);
+                    let (hash, octets) = (name.hash, self.common.folder.octets(name.hash));
+                    self.common.tell(key::owner(hash, shards), News::Swept { hash, octets });
+                }
+            }
+        }
+        for number in numbers {
+            if let Err(error) = self.state.forget(*number) {
+                notice::warn(format_args!("cache: the folder's state cannot be written: {error}"));
+            }
+            (0..shards).for_each(|shard| {
+                self.common.tell(shard, News::SweptAll { number: *number });
+            });
+        }
+    }
+
+    /// Soft purges mean it too: a file cannot say that it is stale now.
+    fn is_meant(&self, name: Name, purges: &[(u64, Purge)]) -> bool {
+        let Ok(Some((front, _))) = self.common.folder.front(name) else { return false };
+        let entry = front.bare();
+        let born = front.header.born;
+        purges.iter().any(|(number, purge)| *number > born && purge.what.means(&entry))
+    }
+}
