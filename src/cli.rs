@@ -117,6 +117,9 @@ pub struct Proxy {
     /// Cache responses, as HTTP allows it, in so much memory
     #[arg(long, value_name = "SIZE", value_parser = parse_cache)]
     pub cache: Option<String>,
+    /// A folder in which the cache survives restarts
+    #[arg(long, value_name = "FOLDER", requires = "cache")]
+    pub cache_disk: Option<String>,
     /// Where the access log goes: a path, - for standard output, or off
     #[arg(long, value_name = "PATH|-|off", default_value = "off")]
     pub access_log: String,
@@ -193,6 +196,9 @@ impl Proxy {
         let _ = writeln!(text, "\n[[route]]\nhost = \"*\"\npath = \"/\"\ncluster = \"app\"");
         if let Some(size) = &self.cache {
             let _ = writeln!(text, "cache = true\n\n[cache]\nmemory = \"{size}\"");
+            if let Some(folder) = &self.cache_disk {
+                let _ = writeln!(text, "disk = {}", quoted(folder));
+            }
         }
         if self.access_log != "off" {
             let path = quoted(&self.access_log);

@@ -140,6 +140,11 @@ impl Proxy {
         assert!(sent.unwrap().success());
     }
 
+    /// It has ended.
+    pub fn is_dead(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for the end; its exit code.
     pub fn wait(&mut self) -> Option<i32> {
         let mut code = None;
