@@ -149,7 +149,8 @@ impl Shelf {
     /// With nothing known yet of what is there.
     #[must_use]
     pub fn new(shard: usize, books: Arc<Books>) -> Self {
-        let purges = Purges { heard: books.first, ahead: Vec::new(), unmet: books.unmet.clone() };
+        let (heard, unmet) = (books.first, books.unmet.clone());
+        let purges = Purges { heard, ahead: Vec::new(), unmet, met: Vec::new() };
         Self {
             shard,
             books,
@@ -258,6 +259,30 @@ impl Shelf {
         self.purges.verdict(&loaded.entry, loaded.born)
     }
 
+    /// All files have met a purge, but loads up to this one may have read theirs before.
+    pub fn swept(&mut self, number: u64, last_load: u64) {
+        self.purges.met.push((number, last_load));
+    }
+
+    /// Whether there are purges that wait for loads to come home.
+    #[must_use]
+    pub const fn has_met(&self) -> bool {
+        !self.purges.met.is_empty()
+    }
+
+    /// No load before this one is under way any more.
+    pub fn forget_met(&mut self, oldest_load: u64) {
+        let purges = &mut self.purges;
+        let unmet = &mut purges.unmet;
+        purges.met.retain(|(number, last_load)| {
+            let is_over = *last_load < oldest_load;
+            if is_over {
+                unmet.retain(|(one, _)| one != number);
+            }
+            !is_over
+        });
+    }
+
     /// Hears what has become of files. `Loaded` is the cache's to hear first.
     pub fn hear(&mut self, news: &News) {
         match news {
@@ -281,8 +306,8 @@ impl Shelf {
                 }
             }
             News::Removed { hash } => self.set(*hash, 0, 1),
-            News::SweptAll { number } => self.purges.forget(*number),
-            News::Noted { .. } => {}
+            // A load that is under way may have read what was swept: `forget_met` comes later.
+            News::SweptAll { .. } | News::Noted { .. } => {}
         }
     }
 
@@ -373,6 +398,8 @@ struct Purges {
     /// Heard before one that comes before them.
     ahead: Vec<u64>,
     unmet: Vec<(u64, Purge)>,
+    /// Those that all files have met, and the last load that may have been under way then.
+    met: Vec<(u64, u64)>,
 }
 
 impl Purges {
@@ -390,10 +417,6 @@ impl Purges {
         let mut hits = newer.filter(|(_, purge)| purge.what.means(entry)).map(|one| one.1.is_soft);
         let first = hits.next()?;
         Some(first && hits.all(|is_soft| is_soft))
-    }
-
-    fn forget(&mut self, number: u64) {
-        self.unmet.retain(|(one, _)| *one != number);
     }
 }
 
@@ -510,7 +533,10 @@ mod tests {
         shelf.purge(1, &Purge { what: What::Tags(Vec::new()), is_soft: false });
         assert_eq!(shelf.purges.heard, 2);
         assert_eq!((shelf.verdict(&loaded(1)), shelf.verdict(&loaded(2))), (Some(false), None));
-        shelf.hear(&News::SweptAll { number: 2 });
+        shelf.swept(2, 7);
+        shelf.forget_met(7);
+        assert_eq!(shelf.verdict(&loaded(0)), Some(false), "the seventh load is under way");
+        shelf.forget_met(8);
         assert_eq!(shelf.verdict(&loaded(0)), None);
     }
 }

@@ -276,18 +276,18 @@ fn survives(driver: Driver) {
     let now = Arc::clone(&version);
     let origin = Origin::scripted(move |request, link| {
         let tag = request.path()[1..].split('/').next().unwrap();
-        let vary = if tag == "vary" { "\r\nVary: Foo" } else { "" };
+        let vary = if tag == "vary" { "\r\nVary: Kind" } else { "" };
         let head =
             format!("200 OK\r\nCache-Control: max-age=600\r\nSurrogate-Key: {tag} all{vary}");
-        let foo = request.header("foo").unwrap_or_default();
-        say(link, &head, &format!("{} {foo} {}", now.load(SeqCst), request.path()))
+        let kind = request.header("kind").unwrap_or_default();
+        say(link, &head, &format!("{} {kind} {}", now.load(SeqCst), request.path()))
     });
     let folder = Folder::new();
     let all = ["/a/1", "/a/2", "/b/1", "/c/1", "/d/1", "/e/1"];
     let proxy = start(driver, &origin, &folder.config(), None);
     all.iter().for_each(|path| assert_eq!(get(&proxy, path, "").status, 200));
-    for foo in 0..3 {
-        get(&proxy, "/vary/1", &format!("Foo: {foo}\r\n"));
+    for kind in 0..3 {
+        get(&proxy, "/vary/1", &format!("Kind: {kind}\r\n"));
     }
     folder.wait_for(all.len() + 3);
     kill(proxy);
@@ -300,9 +300,9 @@ fn survives(driver: Driver) {
         assert!(reply.header("cache-status").unwrap().contains("detail=disk"), "{}", reply.head);
         assert!(reply.header("age").is_some());
     }
-    for foo in [2, 0, 1] {
-        let reply = get(&proxy, "/vary/1", &format!("Foo: {foo}\r\n"));
-        assert!(is_hit(&reply) && reply.body == format!("0 {foo} /vary/1").as_bytes(), "{foo}");
+    for kind in [2, 0, 1] {
+        let reply = get(&proxy, "/vary/1", &format!("Kind: {kind}\r\n"));
+        assert!(is_hit(&reply) && reply.body == format!("0 {kind} /vary/1").as_bytes(), "{kind}");
     }
     assert_eq!(origin.requests().len(), before, "no request reached the origin");
     stop(proxy);

@@ -10,10 +10,25 @@
 )]
 
 mod balancing;
+mod caching;
+mod disk;
+mod eviction;
 mod queues;
 mod states;
 
 fn main() {
-    states::run(10_000);
-    balancing::table();
+    let wanted = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
+    let runs = |name: &str| wanted.as_ref().is_none_or(|wanted| name == wanted);
+    if runs("states") {
+        states::run(10_000);
+    }
+    if runs("caching") {
+        caching::run(5_000);
+    }
+    if runs("balancing") {
+        balancing::table();
+    }
+    if runs("eviction") {
+        eviction::table();
+    }
 }

@@ -40,7 +40,11 @@ impl Part {
 
     /// Hears what has become of files. Returns the flow that somebody may wait on for it.
     pub fn hear(&mut self, news: News, now: Moment) -> Option<Arc<Flow>> {
-        self.shelf.as_mut()?.hear(&news);
+        let shelf = self.shelf.as_mut()?;
+        shelf.hear(&news);
+        if let News::SweptAll { number } = news {
+            shelf.swept(number, self.next_id);
+        }
         let News::Loaded { hash, id, found, .. } = news else { return None };
         let Some(found) = found else { return self.not_loaded(hash, id) };
         let fills = self.fills.get(&hash);
@@ -75,6 +79,16 @@ impl Part {
         }
         self.ledger.give(found.counted);
         self.trim();
+    }
+
+    /// Ten times a second.
+    pub(super) fn tick_shelf(&mut self) {
+        let Some(shelf) = &mut self.shelf else { return };
+        shelf.tick();
+        if shelf.has_met() {
+            let loads = self.fills.values().flatten().filter(|fill| fill.is_load);
+            shelf.forget_met(loads.map(|fill| fill.id).min().unwrap_or(u64::MAX));
+        }
     }
 
     /// A wide purge has its number among those that files are held against.

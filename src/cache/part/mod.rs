@@ -420,9 +420,7 @@ impl Part {
             self.forget_purges();
         }
         self.store.tidy();
-        if let Some(shelf) = &mut self.shelf {
-            shelf.tick();
-        }
+        self.tick_shelf();
         self.ledger.regret(self.shard, self.store.take_regrets());
         self.trim();
         self.fills.retain(|_, fills| {
