@@ -363,6 +363,21 @@ impl Kind {
             )
     }
 
+    /// No server could be asked: there was no connection, or no answer on it.
+    #[must_use]
+    pub const fn is_cut_off(self) -> bool {
+        matches!(
+            self,
+            Self::NoEndpoint
+                | Self::NoAddress
+                | Self::ConnectRefused
+                | Self::ConnectFailed
+                | Self::ConnectTimeout
+                | Self::UpstreamGone
+                | Self::FirstByteTimeout
+        )
+    }
+
     /// The client's own doing on the wire: after the answer nothing on this connection can be
     /// believed, so it closes.
     #[must_use]

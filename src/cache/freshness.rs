@@ -107,6 +107,15 @@ impl Freshness {
         !wants.no_cache && over < self.window(granted, grace)
     }
 
+    /// Whether it may be served because nobody can be asked (RFC 9111 section 4.2.4: "unless
+    /// disconnected"), for `down` seconds beyond its end. Not where the origin has set a bound itself.
+    #[must_use]
+    pub fn serves_cut_off(&self, wants: &Directives, down: u32, now: Moment) -> bool {
+        let over = self.age_millis(now).saturating_sub(u64::from(self.lifetime) * 1000);
+        let is_bound = self.stale != Stale::Asked || self.if_error > 0;
+        !is_bound && !wants.no_cache && over < u64::from(down) * 1000
+    }
+
     /// Whether anybody might still want it, some day, without asking the origin first.
     #[must_use]
     pub fn is_of_use(&self, grace: u32) -> bool {
@@ -239,6 +248,15 @@ mod tests {
         assert!(!BASE.serves_errors(&wants("stale-if-error=20"), 0, now));
         assert!(BASE.serves_errors(&wants(""), 21, now));
         assert_eq!(BASE.judge(&wants(""), 21, now), Use::WhileRevalidating);
+        assert!(BASE.serves_cut_off(&wants("max-age=0"), 21, now));
+        assert!(
+            !BASE.serves_cut_off(&wants(""), 20, now)
+                && !BASE.serves_cut_off(&wants("no-cache"), 99, now)
+        );
+        for bound in [Freshness { stale: Stale::Never, ..BASE }, Freshness { if_error: 9, ..BASE }]
+        {
+            assert!(!bound.serves_cut_off(&wants(""), 99, now));
+        }
         let once = Freshness { stale: Stale::Granted, ..BASE };
         assert!(!once.serves_errors(&wants("stale-if-error=99"), 99, now));
     }

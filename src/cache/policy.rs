@@ -7,6 +7,7 @@ use crate::base::clock::Moment;
 use crate::config::cache::Rule;
 use crate::message::date;
 use crate::message::fields::{Fields, list};
+use crate::message::framing::Framing;
 use crate::message::head::ResponseHead;
 use crate::message::name::Name;
 
@@ -120,7 +121,8 @@ pub fn may_store(
     let fields = &response.fields;
     let (says, is_targeted) = directive::of_response(fields);
     let status = response.status;
-    if response.tainted {
+    let ends_by_close = response.framing == Framing::UntilClose;
+    if response.tainted && !ends_by_close {
         return Err(Refused::Faulty);
     }
     // Section 3: the status is final, and if it must be understood, it is.
@@ -144,7 +146,8 @@ pub fn may_store(
     if asked.has_authorization && !is_shared {
         return Err(Refused::Authorization);
     }
-    let has_cookie = asked.has_cookie || fields.has(Name::SetCookie);
+    let is_withheld = says.withheld.iter().any(|name| name.eq_ignore_ascii_case(b"set-cookie"));
+    let has_cookie = asked.has_cookie || (fields.has(Name::SetCookie) && !is_withheld);
     if has_cookie && !rule.cookies && !is_shared {
         return Err(Refused::Cookie);
     }
@@ -154,6 +157,11 @@ pub fn may_store(
     let selecting = vary::selecting(fields, &asked.fields).ok_or(Refused::Vary)?;
     let facts = facts(fields, times);
     let freshness = freshness(&says, is_targeted, status, &facts, rule, times.now)?;
+    // A body that ends with its connection may lack its end: it takes somebody's word (B03).
+    let is_explicit = facts.explicit_lifetime(&says, is_targeted).is_some();
+    if ends_by_close && !is_explicit && rule.default_ttl.is_none() {
+        return Err(Refused::NoFreshness);
+    }
     let can_validate = fields.has(Name::Etag) || facts.last_modified.is_some();
     if !freshness.is_of_use(rule.grace) && !can_validate {
         return Err(Refused::NoFreshness);
@@ -205,6 +213,13 @@ fn freshness(
         if_error: says.stale_if_error.unwrap_or(0),
         stale,
     })
+}
+
+/// Whether the origin says itself how long a response is fresh.
+#[must_use]
+pub fn is_explicit(fields: &Fields) -> bool {
+    let (says, is_targeted) = directive::of_response(fields);
+    facts(fields, Times::default()).explicit_lifetime(&says, is_targeted).is_some()
 }
 
 /// The facts of a response.
@@ -312,6 +327,8 @@ mod tests {
         }
         let set = ("Set-Cookie", "a=b");
         assert_eq!(judge(&[], 200, &[cc("max-age=60"), set]), Err(Refused::Cookie));
+        let named = cc("max-age=60, no-cache=\"Set-Cookie\"");
+        assert_eq!(judge(&[], 200, &[named, set]), Ok(60), "it says itself what is not for others");
         let rule = Rule { cookies: true, ..Rule::default() };
         assert_eq!(judge_with(&rule, &[("Cookie", "x")], 200, &[cc("max-age=60"), set]), Ok(60));
     }

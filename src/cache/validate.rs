@@ -4,7 +4,7 @@
 use super::entry::{Entry, Large, lines};
 use super::range::{self, Wanted};
 use crate::message::date;
-use crate::message::fields::{Fields, list};
+use crate::message::fields::Fields;
 use crate::message::name::Name;
 
 /// What a client wants to know or have, beyond the whole response.
@@ -125,7 +125,7 @@ pub fn has_part(entry: &Entry, fields: &Fields) -> bool {
 fn is_not_modified(entry: &Entry, fields: &Fields) -> bool {
     // Section 13.1.3: If-None-Match goes first, whatever it says.
     if fields.has(Name::IfNoneMatch) {
-        let mut tags = list(fields.values(Name::IfNoneMatch));
+        let mut tags = fields.values(Name::IfNoneMatch).flat_map(tags);
         return tags.any(|tag| {
             tag == b"*" || entry.etag().is_some_and(|etag| opaque(etag) == opaque(tag))
         });
@@ -135,6 +135,30 @@ fn is_not_modified(entry: &Entry, fields: &Fields) -> bool {
     };
     let modified = entry.modified().or_else(|| entry.field(Name::Date).and_then(date::parse));
     modified.is_some_and(|modified| modified <= since)
+}
+
+/// The members of a list of entity tags, in which commas may stand inside of quotes.
+fn tags(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = value;
+    std::iter::from_fn(move || {
+        while let [b' ' | b'\t' | b',', tail @ ..] = rest {
+            rest = tail;
+        }
+        let quote = match rest {
+            [] => return None,
+            [b'"', ..] => 1,
+            [b'W', b'/', b'"', ..] => 3,
+            // What is no tag ends at the next comma.
+            _ => rest.len(),
+        };
+        let end = match rest.get(quote..).and_then(|tag| memchr::memchr(b'"', tag)) {
+            Some(at) => quote + at + 1,
+            None => memchr::memchr(b',', rest).unwrap_or(rest.len()),
+        };
+        let (tag, tail) = rest.split_at(end);
+        rest = tail;
+        Some(tag.trim_ascii())
+    })
 }
 
 /// Section 13.1.5: a part only of the very same representation.
@@ -225,6 +249,7 @@ mod tests {
     fn conditions_are_answered() {
         // RFC 9110 sections 13.1 and 13.2.
         let stored = "ETag: \"a\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        let comma = "ETag: \"a,b\"\r\n";
         let weak = "ETag: W/\"a\"\r\n";
         let dated = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
         let inm = "If-None-Match";
@@ -236,6 +261,9 @@ mod tests {
             (stored, &[(inm, "\"x\", \"a\", \"y\"")], &same),
             (stored, &[(inm, "\"x\""), (inm, "\"a\"")], &same),
             (stored, &[(inm, "*")], &same),
+            (comma, &[(inm, "\"x\",\"a,b\"")], &same),
+            (comma, &[(inm, "\"a\", b\"")], &whole),
+            (stored, &[(inm, "junk, , W/\"a\"")], &same),
             (stored, &[(inm, "a")], &whole),
             (stored, &[(inm, "\"b\""), (ims, SAME)], &whole),
             (stored, &[(inm, "\"a\""), (ims, OLDER)], &same),

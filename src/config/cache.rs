@@ -37,7 +37,7 @@ pub struct Cached {
 }
 
 /// `route.cache`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// What belongs to the key besides scheme, authority, path and query.
     pub key: Vec<Part>,
@@ -55,10 +55,30 @@ pub struct Rule {
     pub ignore_clients: bool,
     /// Seconds for which a response may be served stale that does not forbid it.
     pub grace: u32,
+    /// The same, where no server of the cluster can be reached.
+    pub grace_down: u32,
     /// Requests with one of these do not touch the cache.
     pub bypass: Vec<Part>,
     /// Cookies do not keep responses from being stored, and Set-Cookie is stored with them.
     pub cookies: bool,
+}
+
+impl Default for Rule {
+    fn default() -> Self {
+        Self {
+            key: Vec::new(),
+            ignore_query: Vec::new(),
+            keep_query: Vec::new(),
+            sort_query: false,
+            default_ttl: None,
+            negative_ttl: None,
+            ignore_clients: false,
+            grace: 0,
+            grace_down: 600,
+            bypass: Vec::new(),
+            cookies: false,
+        }
+    }
 }
 
 /// Something of a request.

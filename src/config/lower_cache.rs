@@ -78,6 +78,7 @@ fn read_table(mut table: Table<'_>) -> Rule {
         negative_ttl: seconds(&mut table, "negative_ttl"),
         ignore_clients: !table.boolean("client_directives").unwrap_or(true),
         grace: seconds(&mut table, "grace").unwrap_or_default(),
+        grace_down: seconds(&mut table, "grace_down").unwrap_or_else(|| Rule::default().grace_down),
         bypass: parts(&mut table, "bypass"),
         cookies: table.boolean("cookies").unwrap_or_default(),
     };

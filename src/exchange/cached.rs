@@ -103,7 +103,7 @@ pub fn at_once(
         deliver::parcel(
             shard,
             down,
-            Order { entry, request, answer: &answer, status, growing: None },
+            Order { entry, request, answer: &answer, status, growing: None, own: b"" },
         )
     })
 }
@@ -128,13 +128,15 @@ pub async fn run(
     let asked = Asked::of(&work.request.fields, rule);
     let question = question(shard, visit, work, &asked, down);
     let fill = Fill::new(visit, &question, &asked, shard.now());
+    let (waits, seen) = (0, Seen::default());
+    let mut caller = Caller { shard, visit, question: &question, way, work, down, waits, seen };
     if way != Way::Open {
         let why = if way == Way::Unsafe { Forward::Method } else { Forward::Bypass };
         fill.status.set(Status::forwarded(why));
-        return forward::run(shard, visit.to(&fill), work, down, record).await;
+        let to = visit.to(&fill);
+        forward::run(shard, to, caller.work, caller.down, record).await?;
+        return caller.give(&fill).await;
     }
-    let seen = Seen::default();
-    let mut caller = Caller { shard, visit, question: &question, work, down, waits: 0, seen };
     loop {
         match shard.desk.ask(&question, &caller.seen, shard.now()).await {
             Found::Follow(flow, front) => {
@@ -185,6 +187,7 @@ struct Caller<'a, 'd> {
     shard: &'a Rc<Shard>,
     visit: &'a Visit<'a>,
     question: &'a Question,
+    way: Way,
     work: &'a mut Workspace,
     down: &'a mut Downstream<'d>,
     /// How often it has waited for somebody else's fetch.
@@ -205,13 +208,13 @@ impl Caller<'_, '_> {
         let desk = &self.shard.desk;
         let (stale, why) = match found {
             Found::Use(entry, how) => {
-                return self.serve(&entry, self.hit(&entry, how)).await;
+                return self.serve(&entry, self.hit(&entry, how), b"").await;
             }
             Found::Refresh(entry, ticket) => {
                 let guard = Guard::new(Rc::clone(desk), ticket);
                 let (shard, visit, question) = (self.shard, self.visit, self.question);
                 refresh::start(shard, visit, guard, &entry, question, self.work, self.down)?;
-                return self.serve(&entry, self.hit(&entry, Use::WhileRevalidating)).await;
+                return self.serve(&entry, self.hit(&entry, Use::WhileRevalidating), b"").await;
             }
             Found::Absent | Found::Follow(..) | Found::Load(_) => return Err(Kind::NotCached),
             Found::Pass { stale, why } => (stale, why),
@@ -232,11 +235,11 @@ impl Caller<'_, '_> {
         let by = self.shard.now().after(self.visit.route.timeouts.first_byte);
         match self.shard.desk.start(&flow, by).await {
             Some(Start::Stored(entry)) if suits(&entry, self.question) => {
-                Some(self.serve(&entry, self.collapsed(&entry)).await)
+                Some(self.serve(&entry, self.collapsed(&entry), b"").await)
             }
             Some(Start::Growing(entry)) if suits(&entry, self.question) => {
                 let status = self.collapsed(&entry);
-                Some(self.follow(Flowing { entry, flow, node }, status).await)
+                Some(self.follow(Flowing { entry, flow, node }, status, b"").await)
             }
             Some(Start::Stored(entry) | Start::Growing(entry)) => {
                 self.seen.other = Some(entry);
@@ -268,7 +271,9 @@ impl Caller<'_, '_> {
     async fn fetch(&mut self, mut fill: Fill<'_>, record: &mut Record) -> Result<()> {
         let (shard, visit) = (self.shard, self.visit);
         let may_share = self.question.may_share && !self.question.is_partly;
-        let is_shared = may_share && fill.ticket.borrow().is_some();
+        // Where it is known that nothing will be stored, the client's conditions are the origin's.
+        let is_for_all = |guard: &Guard| guard.ticket().is_some_and(|ticket| !ticket.is_solo);
+        let is_shared = may_share && fill.ticket.borrow().as_ref().is_some_and(is_for_all);
         let stale = fill.stale.clone().filter(|one| validate::can_validate(one));
         let fields = &mut self.work.request.fields;
         // What is fetched for everybody is fetched whole; each client's conditions are ours to answer.
@@ -291,13 +296,18 @@ impl Caller<'_, '_> {
         if let Err(kind) = result {
             self.failed(&fill, kind)?;
         }
-        let status = fill.status.get();
+        self.give(&fill).await
+    }
+
+    /// Serves what the answer has become, if the cache took it.
+    async fn give(&self, fill: &Fill<'_>) -> Result<()> {
+        let (status, own) = (fill.status.get(), fill.own.take());
         let taken = fill.taken.take();
         match taken {
             None | Some(Taken::Again) => Ok(()),
-            Some(Taken::Serve(entry)) => self.serve(&entry, status).await,
+            Some(Taken::Serve(entry)) => self.serve(&entry, status, &own).await,
             Some(Taken::Follow(entry, flow, node)) => {
-                self.follow(Flowing { entry, flow, node }, status).await
+                self.follow(Flowing { entry, flow, node }, status, &own).await
             }
         }
     }
@@ -311,6 +321,11 @@ impl Caller<'_, '_> {
             fill.take_stale();
             return Ok(());
         }
+        if !is_begun && kind.is_cut_off() && fill.serves_cut_off(self.shard.now()) {
+            fill.status.set(Status { detail: Some("disconnected"), ..fill.status.get() });
+            fill.take_stale();
+            return Ok(());
+        }
         // RFC 9111 section 5.2.2.2: what cannot be confirmed must not be served.
         let is_unconfirmed = !is_begun && fill.stale.is_some() && kind.is_endpoints();
         let kind = if is_unconfirmed { Kind::NotValidated } else { kind };
@@ -321,16 +336,20 @@ impl Caller<'_, '_> {
     }
 
     /// Serves an entry.
-    async fn serve(&self, entry: &Arc<Entry>, status: Status) -> Result<()> {
-        let answer = validate::answer_of(entry, &self.question.fields);
+    async fn serve(&self, entry: &Arc<Entry>, status: Status, own: &[u8]) -> Result<()> {
+        let answer = match self.way {
+            Way::Open => validate::answer_of(entry, &self.question.fields),
+            // The conditions of an unsafe request were the origin's to judge.
+            Way::Bypass | Way::Unsafe => Answer::Whole,
+        };
         let request = &self.work.request;
-        let order = Order { entry, request, answer: &answer, status, growing: None };
+        let order = Order { entry, request, answer: &answer, status, growing: None, own };
         let parcel = deliver::parcel(self.shard, self.down, order)?;
         deliver::send(self.shard, parcel, self.down).await
     }
 
     /// Serves what is on its way into the cache, as it comes.
-    async fn follow(&self, flowing: Flowing, status: Status) -> Result<()> {
+    async fn follow(&self, flowing: Flowing, status: Status, own: &[u8]) -> Result<()> {
         let Flowing { entry, flow, mut node } = flowing;
         let (shard, request) = (self.shard, &self.work.request);
         let framing = match (entry.body_len(), request.version) {
@@ -338,9 +357,12 @@ impl Caller<'_, '_> {
             (None, Version::Http11) => Framing::Chunked,
             (None, Version::Http10) => Framing::UntilClose,
         };
-        let answer = validate::answer(&entry, &self.question.fields, None);
-        let order =
-            Order { entry: &entry, request, answer: &answer, status, growing: Some(framing) };
+        let answer = match self.way {
+            Way::Open => validate::answer(&entry, &self.question.fields, None),
+            Way::Bypass | Way::Unsafe => Answer::Whole,
+        };
+        let growing = Some(framing);
+        let order = Order { entry: &entry, request, answer: &answer, status, growing, own };
         let parcel = deliver::parcel(shard, self.down, order)?;
         let is_whole = answer == Answer::Whole && request.method != Method::Head;
         deliver::send(shard, parcel, self.down).await?;

@@ -48,6 +48,8 @@ pub struct Order<'a> {
     pub status: Status,
     /// How the body is framed, where it is not known whole.
     pub growing: Option<Framing>,
+    /// Field lines for this client alone.
+    pub own: &'a [u8],
 }
 
 /// Sends an entry.
@@ -88,7 +90,7 @@ pub fn parcel(shard: &Shard, down: &Downstream<'_>, order: Order<'_>) -> Result<
         && shard.may_keep();
     let sends_body = request.method != Method::Head && order.growing.is_none();
     let small = if sends_body { body.small } else { b"" };
-    let room = entry.fields().len() + ADDED + small.len();
+    let room = entry.fields().len() + order.own.len() + ADDED + small.len();
     let mut buffer = shard.buffers.take(Size::fitting(room));
     let mut out = Writer::new(buffer.spare());
     head(shard, down, &order, &body, keeps, &mut out);
@@ -123,13 +125,14 @@ fn head(
     keeps: bool,
     out: &mut Writer<'_>,
 ) {
-    let Order { entry, request, answer, status, .. } = *order;
+    let Order { entry, request, answer, status, own, .. } = *order;
     let now = shard.now();
     let more = |out: &mut Writer<'_>| {
         out.put(b"Age: ");
         out.number(entry.freshness().age(now));
         out.put(b"\r\n");
         body.own_fields(out);
+        out.put(own);
         let key = down.client.is_trusted.then(|| crate::cache::key::parts(entry.key()));
         put_status(shard, status, key, out);
     };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::cached::Visit;
 use super::guard::Guard;
+use super::lines::{part_of, same_origin, sorted};
 use super::pump::{Coming, Pump};
 use super::relay::{Ended, Hop};
 use crate::base::clock::Moment;
@@ -18,12 +19,11 @@ use crate::cache::part::Question;
 use crate::cache::policy::{self, Asked, Refused, Storable, Times};
 use crate::cache::purge::{Purge, What};
 use crate::cache::status::Status;
-use crate::cache::{key, range, validate};
+use crate::cache::{directive, key, validate};
 use crate::config::cache::Rule;
-use crate::message::date;
 use crate::message::fields::Fields;
 use crate::message::framing::Framing;
-use crate::message::head::{Method, RequestHead, ResponseHead};
+use crate::message::head::{Method, ResponseHead};
 use crate::message::name::Name;
 use crate::net::body::{self, BodyReader, Pace};
 use crate::route::rewrite;
@@ -46,6 +46,8 @@ pub struct Fill<'a> {
     pub ticket: RefCell<Option<Guard>>,
     pub status: Cell<Status>,
     pub taken: RefCell<Option<Taken>>,
+    /// Field lines for the client that asked, and for nobody else.
+    pub own: RefCell<Vec<u8>>,
     pub pump: RefCell<Option<Box<Pump>>>,
 }
 
@@ -84,6 +86,7 @@ impl<'a> Fill<'a> {
             ticket: RefCell::default(),
             status: Cell::default(),
             taken: RefCell::default(),
+            own: RefCell::default(),
             pump: RefCell::default(),
         }
     }
@@ -99,7 +102,9 @@ impl Fill<'_> {
         if !method.is_safe(text) {
             self.invalidate(hop, response).await;
         }
-        if !matches!(method, Method::Get | Method::Head) {
+        if method == Method::Post && self.answers_get(hop, response) {
+            self.reserve(hop).await;
+        } else if !matches!(method, Method::Get | Method::Head) {
             return Judged::Stream;
         }
         status.forward_status = Some(response.status);
@@ -125,7 +130,8 @@ impl Fill<'_> {
             }
             Err(why) => {
                 self.status.set(status.refused(why));
-                self.release(why);
+                // A 304 to the client's own conditions says nothing of what could be stored.
+                self.release(why, response.status != 304);
                 // Nobody waits for it: the body is not even read.
                 if self.is_alone { Judged::Taken(Ended::Dropped) } else { Judged::Stream }
             }
@@ -138,6 +144,15 @@ impl Fill<'_> {
         let stale = self.stale.as_ref().filter(|stale| !stale.is_partial());
         stale.is_some_and(|stale| {
             stale.freshness().serves_errors(&self.asked.directives, self.rule.grace, now)
+        })
+    }
+
+    /// The same, where nobody could be asked.
+    #[must_use]
+    pub fn serves_cut_off(&self, now: Moment) -> bool {
+        let stale = self.stale.as_ref().filter(|stale| !stale.is_partial());
+        stale.is_some_and(|stale| {
+            stale.freshness().serves_cut_off(&self.asked.directives, self.rule.grace_down, now)
         })
     }
 
@@ -177,12 +192,12 @@ impl Fill<'_> {
     }
 
     /// Tells those who wait to ask for themselves. What the response alone decides is remembered.
-    fn release(&self, why: Refused) {
+    fn release(&self, why: Refused, may_mark: bool) {
         if let Some(guard) = self.ticket.take() {
             let is_ours =
                 matches!(why, Refused::Authorization | Refused::OddRequest | Refused::Method)
                     || (why == Refused::Cookie && self.asked.has_cookie);
-            guard.release(why, !is_ours);
+            guard.release(why, may_mark && !is_ours);
         }
     }
 
@@ -194,16 +209,17 @@ impl Fill<'_> {
             Framing::None => Some(0),
             Framing::Chunked | Framing::UntilClose => None,
         };
-        let fields = stored_fields(shard, &response.fields, &storable.withheld);
+        let lines = sorted(shard, &response.fields, &storable.withheld);
         let draft = Draft {
             key: &self.question.key,
             selecting: &storable.selecting,
-            fields: &fields,
+            fields: &lines.stored,
             status: response.status,
             freshness: storable.freshness,
             modified: storable.modified,
         };
         let head = Arc::new(draft.large(Large::Growing(len)));
+        self.own.replace(lines.own);
         let mut status = self.status.get();
         status.is_stored = true;
         status.forward_status = None;
@@ -287,6 +303,7 @@ impl Fill<'_> {
             return Ended::Answered;
         };
         let shard = hop.shard;
+        self.own.replace(self.own_lines(shard, &response.fields));
         let fields = validate::updated(stale, &response.fields);
         let refreshed = self.refreshed(shard, stale, &fields);
         let mut status = self.status.get();
@@ -312,6 +329,37 @@ impl Fill<'_> {
         Ended::Answered
     }
 
+    /// What a 304 says to the one client that asked.
+    fn own_lines(&self, shard: &Shard, fields: &Fields) -> Vec<u8> {
+        let mut withheld = directive::of_response(fields).0.withheld;
+        if !self.rule.cookies {
+            withheld.push(Box::from(&b"set-cookie"[..]));
+        }
+        sorted(shard, fields, &withheld).own
+    }
+
+    /// Whether the response to a POST is what a GET would be answered with (RFC 9110 section 9.3.3):
+    /// it says so by its Content-Location, and for how long.
+    fn answers_get(&self, hop: &Hop<'_, '_>, response: &ResponseHead) -> bool {
+        let own = &self.question.key;
+        let place = response.fields.only(Name::ContentLocation);
+        let place = place.and_then(|uri| same_origin(uri, own, hop.request));
+        let is_here = place.is_some_and(|target| key::parts(own).1 == target.as_slice());
+        // All of the request is sent: the connection is not needed for more of it.
+        is_here
+            && response.status == 200
+            && hop.answer.body_done.get()
+            && policy::is_explicit(&response.fields)
+    }
+
+    /// The right to store what nobody has asked for yet.
+    async fn reserve(&self, hop: &Hop<'_, '_>) {
+        let (shard, question) = (hop.shard, self.question);
+        let ticket = shard.desk.reserve(question, shard.now()).await;
+        let guard = ticket.map(|ticket| Guard::new(Rc::clone(&shard.desk), ticket));
+        self.ticket.replace(guard);
+    }
+
     /// The same body under fields that have come now.
     fn refreshed(
         &self,
@@ -327,11 +375,11 @@ impl Fill<'_> {
         if !fields.has(Name::Vary) {
             storable.selecting = stale.selecting().to_vec();
         }
-        let lines = stored_fields(shard, fields, &storable.withheld);
+        let lines = sorted(shard, fields, &storable.withheld);
         let draft = Draft {
             key: stale.key(),
             selecting: &storable.selecting,
-            fields: &lines,
+            fields: &lines.stored,
             status: stale.status(),
             freshness: storable.freshness,
             modified: storable.modified,
@@ -371,82 +419,4 @@ impl Fill<'_> {
             hop.shard.desk.invalidate(purge, None, hop.shard.now()).await;
         }
     }
-}
-
-/// The path and query of a reference, if it leads to the origin that the request went to: nobody
-/// invalidates what is another's (RFC 9111 section 4.4).
-fn same_origin(uri: &[u8], own: &[u8], request: &RequestHead) -> Option<Vec<u8>> {
-    let (authority, _) = key::parts(own);
-    let uri = uri.split(|byte| *byte == b'#').next()?;
-    let schemes: [&[u8]; 2] = [b"http://", b"https://"];
-    let absolute = schemes.iter().find_map(|scheme| {
-        let head = uri.get(..scheme.len())?;
-        head.eq_ignore_ascii_case(scheme).then(|| &uri[scheme.len()..])
-    });
-    let rest = absolute.or_else(|| uri.strip_prefix(b"//"));
-    let target = match rest {
-        Some(rest) => {
-            let end =
-                rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
-            if !rest[..end].eq_ignore_ascii_case(authority) {
-                return None;
-            }
-            &rest[end..]
-        }
-        None => uri,
-    };
-    let (path, query) = match target.iter().position(|byte| *byte == b'?') {
-        Some(at) => (&target[..at], Some(&target[at..])),
-        None => (target, None),
-    };
-    // A relative path is one from the folder of the request's own.
-    let mut full = Vec::new();
-    match path {
-        [] if rest.is_some() => full.push(b'/'),
-        [] => full.extend_from_slice(request.path()),
-        [b'/', ..] => full.extend_from_slice(path),
-        _ => {
-            let folder = request.path().iter().rposition(|byte| *byte == b'/')?;
-            full.extend_from_slice(&request.path()[..=folder]);
-            full.extend_from_slice(path);
-        }
-    }
-    let mut out = Vec::new();
-    crate::message::target::normalise(&full, &mut out).ok()?;
-    out.extend_from_slice(query.unwrap_or_default());
-    Some(out)
-}
-
-/// Where the octets of a 206 belong.
-fn part_of(response: &ResponseHead) -> Option<(u64, u64, u64)> {
-    let (first, count, total) = range::content_range(response.fields.only(Name::ContentRange)?)?;
-    let fits = response.framing == Framing::Length(count)
-        || matches!(response.framing, Framing::Chunked | Framing::UntilClose);
-    fits.then_some((first, count, total))
-}
-
-/// Field lines as they are stored: what is not for others is left out, and a Date is there.
-fn stored_fields(shard: &Shard, fields: &Fields, withheld: &[Box<[u8]>]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(fields.wire_len() + 40);
-    let mut has_date = false;
-    for field in fields.iter() {
-        let is_withheld = field.known == Name::Age
-            || field.name.eq_ignore_ascii_case(b"proxy-authentication-info")
-            || withheld.iter().any(|name| field.name.eq_ignore_ascii_case(name));
-        if is_withheld {
-            continue;
-        }
-        has_date |= field.known == Name::Date && date::parse(field.value).is_some();
-        for part in [field.name, b": ", field.value, b"\r\n"] {
-            out.extend_from_slice(part);
-        }
-    }
-    if !has_date {
-        let mut date = [0; 29];
-        let len = shard.date(&mut date);
-        for part in [b"Date: ", &date[..len], b"\r\n"] {
-            out.extend_from_slice(part);
-        }
-    }
-    out
 }

@@ -6,6 +6,7 @@ pub mod fill;
 pub mod forward;
 pub mod guard;
 pub mod hedge;
+pub mod lines;
 pub mod pump;
 pub mod purge;
 pub mod refresh;

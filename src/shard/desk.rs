@@ -215,6 +215,21 @@ impl Desk {
         }
     }
 
+    /// The right to store something that nobody has asked for; `None` if somebody has already.
+    pub async fn reserve(&self, question: &Question, now: Moment) -> Option<Ticket> {
+        let alone = Question { is_partly: true, ..question.clone() };
+        let seen = Seen { disk: true, ..Seen::default() };
+        match self.ask(&alone, &seen, now).await {
+            Found::Fetch { ticket, .. } => Some(ticket),
+            Found::Refresh(_, ticket) => {
+                ticket.flow.begin(Start::Failed(crate::base::error::Kind::Internal));
+                self.fail(&ticket);
+                None
+            }
+            _ => None,
+        }
+    }
+
     /// The number of a message whose answer will be waited for.
     fn number(&self, now: Moment) -> u64 {
         let number = self.next.get() + 1;

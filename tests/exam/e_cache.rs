@@ -245,9 +245,41 @@ fn e07(driver: Driver) {
         assert_eq!(is_hit(&again), is_stored, "{path}: {}", again.head);
         if is_stored {
             assert!(again.header("set-cookie").is_none(), "{path}: a cookie was replayed");
-        } else {
-            assert_eq!(first.header("set-cookie"), Some("id=7"));
         }
+        assert_eq!(first.header("set-cookie"), Some("id=7"), "who asked gets it");
+    }
+    withheld(driver);
+}
+
+/// What is withheld from others goes to who asked: with the answer, and with a 304 that confirms.
+fn withheld(driver: Driver) {
+    let count = AtomicUsize::new(0);
+    let origin = Origin::scripted(move |request, link| {
+        let number = count.fetch_add(1, SeqCst);
+        let head = match request.path() {
+            "/named" => format!(
+                "200 OK\r\nCache-Control: max-age=60, no-cache=\"X-Own\"\r\nX-Own: {number}"
+            ),
+            _ if request.header("if-none-match").is_some() => {
+                link.send(format!(
+                    "HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\nSet-Cookie: n={number}\r\n\r\n"
+                ));
+                return Does::Keep;
+            }
+            _ => format!(
+                "200 OK\r\nCache-Control: no-cache, public\r\nETag: \"1\"\r\nSet-Cookie: n={number}"
+            ),
+        };
+        say(link, &head, "x")
+    });
+    let proxy = Proxy::with(driver, &origin, CACHES);
+    assert_eq!(get(&proxy, "/named", "").header("x-own"), Some("0"));
+    let again = get(&proxy, "/named", "");
+    assert!(is_hit(&again) && again.header("x-own").is_none(), "{}", again.head);
+    for number in 1..4 {
+        let reply = get(&proxy, "/session", "");
+        let cookie = format!("n={number}");
+        assert_eq!((reply.status, reply.header("set-cookie")), (200, Some(cookie.as_str())));
     }
 }
 
@@ -488,6 +520,23 @@ fn e16(driver: Driver) {
     let same = get(&proxy, "/good", "If-None-Match: W/\"1\"\r\n");
     assert!(same.status == 304 && is_hit(&same) && same.header("etag") == Some("\"1\""));
     crate::support::mark(&proxy);
+    // Where nothing can be stored, conditions are the origin's to judge.
+    let private = Origin::scripted(|request, link| {
+        if request.header("if-none-match") == Some("\"a,b\"") {
+            link.send("HTTP/1.1 304 Not Modified\r\nETag: \"a,b\"\r\n\r\n");
+            return Does::Keep;
+        }
+        let control = if request.path() == "/private" { "private" } else { "max-age=60" };
+        say(link, &format!("200 OK\r\nCache-Control: {control}\r\nETag: \"a,b\""), "x")
+    });
+    let proxy = Proxy::with(driver, &private, CACHES);
+    let condition = "If-None-Match: \"x\", \"a,b\"\r\n";
+    get(&proxy, "/private", "");
+    let same = get(&proxy, "/private", "If-None-Match: \"a,b\"\r\n");
+    assert!(same.status == 304 && !is_hit(&same), "{}", same.head);
+    get(&proxy, "/public", "");
+    let same = get(&proxy, "/public", condition);
+    assert!(same.status == 304 && is_hit(&same), "a comma in a tag: {}", same.head);
 }
 
 fn e17(driver: Driver) {
@@ -500,6 +549,11 @@ fn e17(driver: Driver) {
             "/redirects" => "303 See Other\r\nLocation: /target?x=1",
             "/moves" => "201 Created\r\nContent-Location: http://a.example/target",
             "/attacks" => "201 Created\r\nLocation: http://b.example/target",
+            "/form" => {
+                "200 OK\r\nContent-Location: /form\r\nCache-Control: max-age=60\r\nETag: \"1\""
+            }
+            "/form-elsewhere" => "200 OK\r\nContent-Location: /x\r\nCache-Control: max-age=60",
+            "/form-unsure" => "200 OK\r\nContent-Location: /form-unsure",
             _ => "200 OK",
         };
         say(link, head, "done")
@@ -526,6 +580,16 @@ fn e17(driver: Driver) {
     assert!(stored("/target", "Host: b.example\r\n"), "another host's is not ours to touch");
     ask(&proxy, "OPTIONS /own", "");
     assert!(stored("/own", ""), "a safe method changes nothing");
+    // A POST whose answer is what a GET would get, and says so, is what the next GET gets.
+    for (path, is_stored) in [("/form", true), ("/form-elsewhere", false), ("/form-unsure", false)]
+    {
+        let reply =
+            ask(&proxy, &format!("POST {path}"), "If-None-Match: *\r\nContent-Length: 0\r\n");
+        assert_eq!((reply.status, reply.body.as_slice()), (200, &b"done"[..]), "{path}");
+        let next = get(&proxy, path, "");
+        assert_eq!(is_hit(&next), is_stored, "{path}: {}", next.head);
+        assert_eq!(next.body == b"done", is_stored, "{path}");
+    }
 }
 
 fn e18(driver: Driver) {

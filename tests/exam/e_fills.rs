@@ -164,12 +164,13 @@ fn e19(driver: Driver) {
             "/must" => "max-age=0, must-revalidate, stale-if-error=60",
             "/no-cache" => "no-cache, stale-if-error=60",
             "/while" => "max-age=0, stale-while-revalidate=60",
+            "/shared" => "s-maxage=0",
             _ => "max-age=0",
         };
         say(link, &format!("200 OK\r\nETag: \"1\"\r\nCache-Control: {control}"), request.path())
     });
     let proxy = Proxy::with(driver, &origin, CACHES);
-    let paths = ["/error", "/must", "/no-cache", "/while", "/plain"];
+    let paths = ["/error", "/must", "/no-cache", "/while", "/shared", "/plain"];
     for path in paths {
         get(&proxy, path, "");
     }
@@ -177,7 +178,8 @@ fn e19(driver: Driver) {
         is_down.store(state, SeqCst);
         for path in paths {
             let reply = get(&proxy, path, "");
-            let may = matches!(path, "/error" | "/while");
+            // RFC 9111 section 4.2.4: whoever is disconnected may, where nothing forbids it.
+            let may = matches!(path, "/error" | "/while") || (path, state) == ("/plain", 1);
             let expected = if may { 200 } else { status };
             assert_eq!(reply.status, expected, "{path} while {state}: {}", reply.text());
             if may {
@@ -187,6 +189,13 @@ fn e19(driver: Driver) {
         let asked = get(&proxy, "/plain", "Cache-Control: stale-if-error=60\r\n");
         assert_eq!(asked.status, 200, "the client allows it: {}", asked.head);
     }
+    // Or not at all.
+    let never = CACHES.replace("cache = true", "cache = { grace_down = \"0s\" }");
+    let proxy = Proxy::with(driver, &origin, &never);
+    is_down.store(0, SeqCst);
+    get(&proxy, "/plain", "");
+    is_down.store(1, SeqCst);
+    assert_eq!(get(&proxy, "/plain", "").status, 504);
     is_down.store(0, SeqCst);
     let only = get(&proxy, "/nothing", "Cache-Control: only-if-cached\r\n");
     assert_eq!(only.status, 504);

@@ -83,6 +83,8 @@ pub struct Ticket {
     pub hash: u64,
     pub flow: Arc<Flow>,
     pub front: Arc<Node>,
+    /// Nobody else will be answered by it, but for what it leaves in the store.
+    pub is_solo: bool,
 }
 
 /// A fetch under way.
@@ -268,7 +270,7 @@ impl Part {
             is_load: false,
         };
         self.fills.entry(question.hash).or_default().push(fill);
-        Ticket { id, hash: question.hash, flow, front }
+        Ticket { id, hash: question.hash, flow, front, is_solo }
     }
 
     fn end(&mut self, hash: u64, id: u64) -> Option<Fill> {
