@@ -3,16 +3,24 @@
 //! epoll, no allocation after a connection is open. No proxy that uses one kernel TCP connection on
 //! each side can cost less.
 //!
-//! `floor LISTEN_PORT UPSTREAM_PORT`
+//! `floor LISTEN_PORT UPSTREAM_PORT`, or `floor LISTEN_PORT answer FILE`: then every read is answered
+//! with a head and the file, from memory. No cache can answer for less.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 
 fn main() -> io::Result<()> {
-    let ports: Vec<u16> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let ports: Vec<u16> = arguments.iter().filter_map(|text| text.parse().ok()).collect();
+    if let ([listen, word, file], [port]) = (arguments.as_slice(), ports.as_slice())
+        && word == "answer"
+        && listen.parse() == Ok(*port)
+    {
+        return answer(*port, &std::fs::read(file)?);
+    }
     let [listen, upstream] = ports[..] else {
-        eprintln!("usage: floor LISTEN_PORT UPSTREAM_PORT");
+        eprintln!("usage: floor LISTEN_PORT UPSTREAM_PORT | floor LISTEN_PORT answer FILE");
         std::process::exit(2);
     };
     let listener = TcpListener::bind(("127.0.0.1", listen))?;
@@ -34,6 +42,62 @@ fn main() -> io::Result<()> {
                 }
             } else if !relay(&mut pairs, fd, &mut block) {
                 close(&mut pairs, fd);
+            }
+        }
+    }
+}
+
+/// Answers every read. What does not fit into the socket at once is written when it does.
+fn answer(port: u16, body: &[u8]) -> io::Result<()> {
+    let head = "HTTP/1.1 200 OK\r\nServer: floor\r\nContent-Type: application/octet-stream\r\n\
+                Cache-Control: max-age=3600\r\nAge: 1\r\nContent-Length:";
+    let text = [format!("{head} {}\r\n\r\n", body.len()).as_bytes(), body].concat();
+    let listener = TcpListener::bind(("127.0.0.1", port))?;
+    listener.set_nonblocking(true)?;
+    let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    watch(epoll, listener.as_raw_fd())?;
+    // By descriptor: the socket, and how much of the answer is still to be written.
+    let mut clients: Vec<Option<(TcpStream, usize)>> = Vec::new();
+    let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 512];
+    let mut block = vec![0; 16 * 1024];
+    loop {
+        let ready = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), 512, -1) };
+        for event in &events[..usize::try_from(ready).unwrap_or(0)] {
+            let fd = i32::try_from(event.u64).unwrap_or(-1);
+            if fd == listener.as_raw_fd() {
+                while let Ok((client, _)) = listener.accept() {
+                    client.set_nonblocking(true)?;
+                    client.set_nodelay(true)?;
+                    let at = client.as_raw_fd() as usize;
+                    clients.resize_with(clients.len().max(at + 1), || None);
+                    watch(epoll, client.as_raw_fd())?;
+                    clients[at] = Some((client, 0));
+                }
+                continue;
+            }
+            let Some((client, left)) = clients[fd as usize].as_mut() else { continue };
+            if *left == 0 {
+                match client.read(&mut block) {
+                    Ok(0) | Err(_) => {
+                        clients[fd as usize] = None;
+                        continue;
+                    }
+                    Ok(_) => *left = text.len(),
+                }
+            }
+            let before = *left;
+            while *left > 0 {
+                match client.write(&text[text.len() - *left..]) {
+                    Ok(count) => *left -= count,
+                    Err(_) => break,
+                }
+            }
+            // Only who waits for room is told of it.
+            let is_waiting = *left > 0;
+            if is_waiting || before < text.len() {
+                let events = if is_waiting { libc::EPOLLOUT } else { libc::EPOLLIN };
+                let mut wanted = libc::epoll_event { events: events as u32, u64: fd as u64 };
+                check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_MOD, fd, &mut wanted) })?;
             }
         }
     }
