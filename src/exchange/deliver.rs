@@ -60,20 +60,11 @@ pub async fn send(shard: &Rc<Shard>, parcel: Parcel, down: &Downstream<'_>) -> R
     let period = shard.plan.config.listeners[usize::from(down.listener.0)].keepalive;
     let framing = Framing::None;
     let mut writer = BodyWriter::downstream(down.stream, &shard.buffers, framing, period);
-    writer.raw(parcel.buffer, shard.now()).await?;
-    for piece in parcel.rest {
-        match piece {
-            Piece::Shared(shared) => writer.shared(shared, shard.now()).await?,
-            Piece::Octets(octets) => {
-                for part in octets.chunks(8 * 1024) {
-                    let mut buffer = shard.buffers.take(Size::Small);
-                    buffer.append(part);
-                    writer.raw(buffer, shard.now()).await?;
-                }
-            }
-        }
+    if parcel.rest.is_empty() {
+        return writer.raw(parcel.buffer, shard.now()).await;
     }
-    Ok(())
+    let pieces: Vec<&[u8]> = parcel.rest.iter().map(Piece::octets).collect();
+    writer.pieces(parcel.buffer, &pieces, shard.now()).await
 }
 
 /// Makes an answer of an entry: from here on no other can be given.
@@ -357,10 +348,14 @@ fn cut(chunks: &[Chunk], first: u64, count: u64) -> Vec<Piece> {
 }
 
 impl Piece {
-    fn len(&self) -> u64 {
+    fn octets(&self) -> &[u8] {
         match self {
-            Self::Octets(octets) => octets.len() as u64,
-            Self::Shared(shared) => shared.data().len() as u64,
+            Self::Octets(octets) => octets,
+            Self::Shared(shared) => shared.data(),
         }
+    }
+
+    fn len(&self) -> u64 {
+        self.octets().len() as u64
     }
 }

@@ -374,6 +374,17 @@ impl<'a> BodyWriter<'a> {
         self.sent_all(result)
     }
 
+    /// Writes a head and pieces of a body behind it.
+    ///
+    /// # Errors
+    /// The peer is gone or does not read.
+    pub async fn pieces(&mut self, head: Buffer, pieces: &[&[u8]], now: Moment) -> Result<()> {
+        let all: Vec<&[u8]> = std::iter::once(head.data()).chain(pieces.iter().copied()).collect();
+        let result = self.stream.send_pieces(&all, now, self.period).await;
+        self.buffers.give(head);
+        self.sent_all(result)
+    }
+
     fn sent_all(&self, result: std::io::Result<()>) -> Result<()> {
         result.map_err(|_| {
             if self.stream.expired() == Some(Due::Write) { self.slow } else { self.gone }

@@ -277,6 +277,21 @@ pub fn ring(fd: RawFd) {
     unsafe { libc::write(fd, one.as_ptr().cast(), one.len()) };
 }
 
+/// Sends as much of several pieces as goes at once.
+///
+/// # Errors
+/// `WouldBlock` if nothing goes now; the peer is gone.
+pub fn send_pieces(fd: RawFd, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    // SAFETY: a message header is plain data, for which zeros are good values.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = pieces.as_ptr().cast_mut().cast();
+    message.msg_iovlen = pieces.len();
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: an IoSlice is an iovec by its contract; the kernel reads the octets during the call.
+    let sent = unsafe { libc::sendmsg(fd, &raw const message, flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
 fn begun(result: libc::c_int) -> io::Result<bool> {
     if result == 0 {
         return Ok(true);

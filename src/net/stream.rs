@@ -17,6 +17,9 @@ use super::socket::{self, How, Peek};
 use super::sweep::{Sweep, Watch};
 use crate::base::clock::Moment;
 
+/// Pieces that go out in one call.
+const PIECES_AT_ONCE: usize = 16;
+
 /// A connection to a client or an endpoint.
 pub struct Stream {
     // Dropped first: the sweep must forget the descriptor before it is closed.
@@ -112,6 +115,44 @@ impl Stream {
         };
         self.watch.write_done(*result.as_ref().unwrap_or(&0));
         (result.map(|_| ()), buffer)
+    }
+
+    /// Writes pieces that lie apart, in as few calls as they go in: at once, by the calling thread, for
+    /// they stay where they are. What does not go at once goes when there is room.
+    ///
+    /// # Errors
+    /// As `send`.
+    pub async fn send_pieces(&self, pieces: &[&[u8]], now: Moment, period: u32) -> io::Result<()> {
+        self.watch.write_within(now, period);
+        let (mut at, mut skip) = (0, 0);
+        let result = loop {
+            // What is empty would look like the end.
+            while pieces.get(at).is_some_and(|piece| skip >= piece.len()) {
+                skip -= pieces[at].len();
+                at += 1;
+            }
+            if at == pieces.len() {
+                break Ok(0);
+            }
+            let mut slices = [io::IoSlice::new(b""); PIECES_AT_ONCE];
+            let count = PIECES_AT_ONCE.min(pieces.len() - at);
+            for (slice, piece) in slices.iter_mut().zip(&pieces[at..at + count]) {
+                *slice = io::IoSlice::new(piece);
+            }
+            slices[0] = io::IoSlice::new(&pieces[at][skip..]);
+            match socket::send_pieces(self.fd, &slices[..count]) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(len) => {
+                    skip += len;
+                    self.watch.wrote(len);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.watch.write_done(*result.as_ref().unwrap_or(&0));
+        result.map(|_| ())
     }
 
     /// Nothing may arrive after this; `NEVER` for no deadline.
