@@ -88,6 +88,16 @@ pub fn is_whole(entry: &Entry) -> bool {
     matches!(entry.large(), None | Some(Large::Whole(..)))
 }
 
+/// Puts the right sums into what stands before a body: for tests of what is behind the sums.
+pub fn sign(front: &mut [u8], body: &[u8]) {
+    if front.len() >= HEADER {
+        front[64..72].copy_from_slice(&(body.len() as u64).to_le_bytes());
+        front[HEADER - 16..HEADER - 8].copy_from_slice(&xxh3_64(body).to_le_bytes());
+        let sum = sum_of_front(front);
+        front[HEADER - 8..HEADER].copy_from_slice(&sum.to_le_bytes());
+    }
+}
+
 fn sum_of_front(front: &[u8]) -> u64 {
     let seed = xxh3_64(&front[..HEADER - 8]);
     xxh3_64_with_seed(&front[HEADER..], seed)
