@@ -389,6 +389,21 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_costs_little_beside_its_texts() {
+        // Entry with its two counts, the two words of its block, slot, queue, index, ghost.
+        let entry = size_of::<Entry>() + 2 * size_of::<usize>();
+        let places = size_of::<Slot>() + 2 * size_of::<u32>() + 1 + size_of::<u32>();
+        assert!(entry + places <= 128, "{entry} and {places} octets");
+        let one = entry("/name", "", 100);
+        let texts = one.key().len() as u64 + 100;
+        assert!(
+            one.weight() - texts <= 160,
+            "with what tables keep free: {}",
+            one.weight() - texts
+        );
+    }
+
+    #[test]
     fn variants_live_side_by_side_and_are_replaced_one_by_one() {
         let mut store = Store::new(0);
         let (one, two) = (entry("/", "foo=1;", 1), entry("/", "foo=2;", 2));

@@ -161,6 +161,8 @@ struct World {
     versions: BTreeMap<u32, u64>,
     least: BTreeMap<u32, u64>,
     disk: Disk,
+    /// Milliseconds between purges, at most.
+    calm: u64,
     sum: Sum,
 }
 
@@ -168,6 +170,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let shards = 1 + random.below(4) as usize;
+        let random_calm = random.below(4) as usize;
         let ledger =
             Arc::new(Ledger::new(2_000 + u64::from(random.below(8_000)), 4_000, shards, SEED));
         let books = Arc::new(Books::new(6_000, shards, 0, Vec::new()));
@@ -186,6 +189,7 @@ impl World {
             versions: (0..URLS).map(|url| (url, 1)).collect(),
             least: BTreeMap::new(),
             disk: Disk::default(),
+            calm: [10, 120, 120, 400][random_calm],
             sum: Sum::default(),
         };
         world.start(shards);
@@ -245,7 +249,7 @@ impl World {
             Event::Fetch(fetch) => self.fetch(*fetch),
             Event::Purge => {
                 self.purge();
-                self.later(Event::Purge, 120);
+                self.later(Event::Purge, self.calm);
             }
             Event::PurgeGoesOn(purge) => self.purge_goes_on(purge),
             Event::Writer => {
