@@ -57,6 +57,7 @@ pub enum Kind {
     NotCached,
     PurgeRefused,
     PurgeWord,
+    PurgeUnsure,
     NotValidated,
     Internal,
     // === the upstream ===
@@ -214,7 +215,13 @@ impl Kind {
             Self::PurgeWord => client(
                 400,
                 "purge_word",
-                "Millrace-Purge knows the words soft, prefix, pattern and all.",
+                "Millrace-Purge knows the words soft, prefix, pattern and all; of the last three, and of tags, one at a time.",
+            ),
+            Self::PurgeUnsure => ours(
+                503,
+                "proxy_internal_error",
+                "purge_unsure",
+                "Not every core, or not the disk, has confirmed the purge in time: send it again.",
             ),
             Self::NotCached => {
                 ours(504, "", "not_cached", "The request wants a stored answer, and there is none.")

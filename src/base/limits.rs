@@ -81,6 +81,12 @@ pub const MAILBOX: usize = 1024;
 pub const CACHE_MAILBOX: usize = 16 * 1024;
 /// Entries of other shards that a shard keeps near.
 pub const NEAR_ENTRIES: usize = 4096;
+/// How long all who lag behind in such a response are waited for, before they are cut off.
+pub const FLOW_PATIENCE: Duration = Duration::from_secs(10);
+/// Fetches anew of stale entries under way at once, for each shard; more are served without.
+pub const REFRESHES_MAX: u32 = 256;
+/// Messages about the cache that found a full mailbox, for each shard; they are sent again.
+pub const CACHE_LATE_MAX: usize = 64 * 1024;
 /// Octets of a response without a length that its readers may lag behind once it is too large to
 /// be stored.
 pub const FLOW_WINDOW: u64 = 4 * 1024 * 1024;

@@ -1,8 +1,8 @@
 //! A stored response: immutable, shared by all cores, with three exceptions that any core may
 //! look at: whether it is still the one, whether it was marked stale, and how much it is wanted.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use super::freshness::{Freshness, Stale};
 use crate::base::clock::Moment;
@@ -49,9 +49,50 @@ pub enum Large {
     /// It is still coming; of so many octets, if that is known.
     Growing(Option<u64>),
     /// All of it.
-    Whole(Box<[Chunk]>, u64),
+    Whole(Bulk),
     /// Octets from `first` on, of so many in all.
     Partial { first: u64, data: Chunk, total: u64 },
+}
+
+/// A whole body in pieces. As long as it lives, stored or held by who still reads it, it counts.
+#[derive(Debug)]
+pub struct Bulk {
+    chunks: Box<[Chunk]>,
+    len: u64,
+    counted: OnceLock<Arc<AtomicU64>>,
+}
+
+impl Bulk {
+    /// Of these pieces.
+    #[must_use]
+    pub fn new(chunks: Box<[Chunk]>) -> Self {
+        let len = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        Self { chunks, len, counted: OnceLock::new() }
+    }
+
+    #[must_use]
+    pub const fn chunks(&self) -> &[Chunk] {
+        &self.chunks
+    }
+
+    /// Octets.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Drop for Bulk {
+    fn drop(&mut self) {
+        if let Some(counted) = self.counted.get() {
+            counted.fetch_sub(self.len, Relaxed);
+        }
+    }
 }
 
 /// What an entry is made of.
@@ -88,7 +129,7 @@ impl Draft<'_> {
             let pieces: Vec<&[u8]> = chunks.iter().map(AsRef::as_ref).collect();
             return self.build(&pieces, None);
         }
-        self.large(Large::Whole(packed(chunks), len as u64))
+        self.large(Large::Whole(Bulk::new(packed(chunks))))
     }
 
     fn build(&self, body: &[&[u8]], large: Option<Box<Large>>) -> Entry {
@@ -157,7 +198,7 @@ const fn short(len: usize) -> u32 {
 fn find(fields: &[u8], name: Name) -> Option<(usize, usize)> {
     lines(fields).find_map(|(at, line)| {
         let colon = line.iter().position(|byte| *byte == b':')?;
-        let value = colon + 2;
+        let value = (colon + 2).min(line.len());
         (Name::of(&line[..colon]) == name).then(|| (at + value, line.len() - value))
     })
 }
@@ -234,7 +275,7 @@ impl Entry {
         match self.large() {
             None => Some((self.text.len() - self.fields_end as usize) as u64),
             Some(Large::Growing(len)) => *len,
-            Some(Large::Whole(_, len)) => Some(*len),
+            Some(Large::Whole(bulk)) => Some(bulk.len()),
             Some(Large::Partial { total, .. }) => Some(*total),
         }
     }
@@ -253,10 +294,19 @@ impl Entry {
         let fixed = size_of::<Self>() + 2 * size_of::<usize>() + PLACE;
         let body = match self.large() {
             None | Some(Large::Growing(_)) => 0,
-            Some(Large::Whole(chunks, len)) => len + (chunks.len() * 40 + 64) as u64,
+            Some(Large::Whole(bulk)) => bulk.len() + (bulk.chunks().len() * 40 + 80) as u64,
             Some(Large::Partial { data, .. }) => (data.len() + 104) as u64,
         };
         (fixed + self.text.len()) as u64 + body
+    }
+
+    /// Its body counts from here on until it is dropped.
+    pub fn count_body(&self, bodies: &Arc<AtomicU64>) {
+        if let Some(Large::Whole(bulk)) = self.large()
+            && bulk.counted.set(Arc::clone(bodies)).is_ok()
+        {
+            bodies.fetch_add(bulk.len(), Relaxed);
+        }
     }
 
     /// What decides whether it may be served.
@@ -324,7 +374,7 @@ impl Entry {
         let values = lines(self.fields()).filter_map(|(_, line)| {
             let colon = line.iter().position(|byte| *byte == b':')?;
             let is_tag = matches!(Name::of(&line[..colon]), Name::SurrogateKey | Name::CacheTag);
-            is_tag.then(|| &line[colon + 2..])
+            is_tag.then(|| line.get(colon + 2..).unwrap_or_default())
         });
         let parts = values.flat_map(|value| value.split(|byte| matches!(byte, b',' | b' ')));
         parts.map(<[u8]>::trim_ascii).filter(|tag| !tag.is_empty())
@@ -364,11 +414,19 @@ mod tests {
     fn pieces_are_packed_and_nothing_is_lost() {
         let pieces: Vec<Chunk> = (0..100_u8).map(|n| Arc::from(vec![n; 3000])).collect();
         let entry = draft().whole(&pieces);
-        let Some(Large::Whole(chunks, 300_000)) = entry.large() else { panic!("large") };
+        let Some(Large::Whole(bulk)) = entry.large() else { panic!("large") };
+        let chunks = bulk.chunks();
+        assert_eq!(bulk.len(), 300_000);
+        let bodies = Arc::new(AtomicU64::new(0));
+        entry.count_body(&bodies);
+        entry.count_body(&bodies);
+        assert_eq!(bodies.load(Relaxed), 300_000, "once");
         assert!(chunks.len() <= 5, "{}", chunks.len());
         let all: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect();
         assert_eq!(all, pieces.concat());
         assert!(entry.weight() > 300_000 && entry.weight() < 301_000);
+        drop(entry);
+        assert_eq!(bodies.load(Relaxed), 0);
         assert_eq!(draft().whole(&pieces[..2]).small().map(<[u8]>::len), Some(6000));
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
-use super::entry::{Chunk, Draft, Entry, INLINE_MAX, Large};
+use super::entry::{Bulk, Chunk, Draft, Entry, INLINE_MAX, Large};
 use super::freshness::{Freshness, Stale};
 use super::key;
 use crate::base::clock::Moment;
@@ -77,7 +77,7 @@ pub fn front(entry: &Entry, born: u64, when: When) -> Vec<u8> {
 pub fn each_piece(entry: &Entry, mut each: impl FnMut(&[u8])) {
     match entry.large() {
         None => each(entry.small().unwrap_or_default()),
-        Some(Large::Whole(chunks, _)) => chunks.iter().for_each(|chunk| each(chunk)),
+        Some(Large::Whole(bulk)) => bulk.chunks().iter().for_each(|chunk| each(chunk)),
         Some(Large::Growing(_) | Large::Partial { .. }) => {}
     }
 }
@@ -238,7 +238,7 @@ impl Front {
             return Some(draft.whole(chunks));
         }
         let chunks = chunks.iter().map(Arc::clone).collect();
-        Some(draft.large(Large::Whole(chunks, len)))
+        Some(draft.large(Large::Whole(Bulk::new(chunks))))
     }
 
     /// The entry without its body, for purges to look at.

@@ -3,7 +3,7 @@
 //! writes, each reader goes on from where it was.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::entry::{Chunk, Entry};
 use super::policy::Refused;
@@ -14,20 +14,24 @@ use crate::base::error::Kind;
 pub enum Start {
     /// It is stored already, whole.
     Stored(Arc<Entry>),
+    /// There was no answer, and what is stored may stand in for it.
+    Stands(Arc<Entry>),
     /// It will be, if its body comes whole. What there is of it follows `Link` by `Link`.
     Growing(Arc<Entry>),
     /// It is nobody else's: ask for yourself.
     Released(Refused),
     /// There was no answer.
     Failed(Kind),
-    /// The disk was looked into: ask again.
-    Looked,
+    /// The disk was looked into, and this was there: ask again if it does not suit.
+    Looked(Option<Arc<Entry>>),
 }
 
 /// What follows a piece.
 #[derive(Debug)]
 pub enum Link {
     Data(Arc<Node>),
+    /// Of a body that will not be stored: it is kept for a while only. Who comes too late is cut off.
+    Passing(Weak<Node>),
     /// The body ended by its framing.
     End,
     /// It did not.
@@ -38,8 +42,11 @@ pub enum Link {
 #[derive(Debug)]
 pub struct Node {
     pub data: Chunk,
+    /// Octets of the body up to its end.
+    at: u64,
+    /// Readers who are beyond it.
+    passed: AtomicU32,
     next: OnceLock<Link>,
-    outstanding: Arc<AtomicU64>,
 }
 
 impl Node {
@@ -48,11 +55,16 @@ impl Node {
     pub fn next(&self) -> Option<&Link> {
         self.next.get()
     }
+
+    /// Octets of the body up to its end.
+    #[must_use]
+    pub const fn at(&self) -> u64 {
+        self.at
+    }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.outstanding.fetch_sub(self.data.len() as u64, Ordering::SeqCst);
         // One after the other: a long chain would overflow the stack.
         let mut next = self.next.take();
         while let Some(Link::Data(node)) = next {
@@ -73,25 +85,26 @@ pub struct Flow {
     followed: Box<[AtomicBool]>,
     /// The writer waits for its readers.
     is_waiting: AtomicBool,
-    /// Octets that somebody still holds.
-    outstanding: Arc<AtomicU64>,
+    /// How many read it, and how far the first of them is.
+    readers: AtomicU32,
+    first: AtomicU64,
 }
 
 impl Flow {
     /// Nothing is known yet. Returns the place where the body will begin.
     #[must_use]
     pub fn new(id: u64, shards: usize) -> (Arc<Self>, Arc<Node>) {
-        let outstanding = Arc::new(AtomicU64::new(0));
         let none: Chunk = Arc::from(Vec::new());
         let next = OnceLock::new();
-        let front = Arc::new(Node { data: none, next, outstanding: Arc::clone(&outstanding) });
+        let front = Arc::new(Node { data: none, at: 0, passed: AtomicU32::new(0), next });
         let flow = Self {
             id,
             start: OnceLock::new(),
             version: AtomicU32::new(0),
             followed: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             is_waiting: AtomicBool::new(false),
-            outstanding,
+            readers: AtomicU32::new(0),
+            first: AtomicU64::new(0),
         };
         (Arc::new(flow), front)
     }
@@ -109,13 +122,19 @@ impl Flow {
         }
     }
 
-    /// Puts a piece behind the last one, and returns it.
+    /// Puts a piece behind the last one, and returns it: kept by the one before it, or by the writer
+    /// alone, who lets it go when it likes.
     #[must_use]
-    pub fn push(&self, last: &Node, data: Chunk) -> Arc<Node> {
-        self.outstanding.fetch_add(data.len() as u64, Ordering::SeqCst);
-        let (next, outstanding) = (OnceLock::new(), Arc::clone(&self.outstanding));
-        let node = Arc::new(Node { data, next, outstanding });
-        let is_first = last.next.set(Link::Data(Arc::clone(&node))).is_ok();
+    pub fn push(&self, last: &Node, data: Chunk, is_passing: bool) -> Arc<Node> {
+        let next = OnceLock::new();
+        let at = last.at + data.len() as u64;
+        let node = Arc::new(Node { data, at, passed: AtomicU32::new(0), next });
+        let link = if is_passing {
+            Link::Passing(Arc::downgrade(&node))
+        } else {
+            Link::Data(Arc::clone(&node))
+        };
+        let is_first = last.next.set(link).is_ok();
         debug_assert!(is_first, "one writes");
         self.version.fetch_add(1, Ordering::Release);
         node
@@ -162,10 +181,37 @@ impl Flow {
         is_waiting
     }
 
-    /// Octets of the body that readers have not done with, or that are kept for new ones.
+    /// One more reads it, or one less.
+    pub fn joined(&self) {
+        self.readers.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn left(&self) {
+        self.readers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// A reader is through with this piece.
+    pub fn passed(&self, node: &Node) {
+        node.passed.fetch_add(1, Ordering::SeqCst);
+        self.first.fetch_max(node.at, Ordering::SeqCst);
+    }
+
+    /// How many read it.
     #[must_use]
-    pub fn outstanding(&self) -> u64 {
-        self.outstanding.load(Ordering::SeqCst)
+    pub fn readers(&self) -> u32 {
+        self.readers.load(Ordering::SeqCst)
+    }
+
+    /// How far the first of them is.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.first.load(Ordering::SeqCst)
+    }
+
+    /// Whether all are beyond this piece, as far as can be told.
+    #[must_use]
+    pub fn have_passed(&self, node: &Node) -> bool {
+        node.passed.load(Ordering::SeqCst) >= self.readers()
     }
 }
 
@@ -182,10 +228,10 @@ mod tests {
         let (flow, front) = Flow::new(1, 4);
         flow.follow(2);
         assert_eq!(flow.followers().collect::<Vec<_>>(), [2]);
-        let first = flow.push(&front, piece(10));
-        let last = flow.push(&first, piece(20));
+        let first = flow.push(&front, piece(10), false);
+        let last = flow.push(&first, piece(20), false);
+        let behind = Arc::downgrade(&first);
         drop(first);
-        assert_eq!(flow.outstanding(), 30);
         let mut reader = Arc::clone(&front);
         drop(front);
         let mut seen = 0;
@@ -194,12 +240,27 @@ mod tests {
             reader = next;
             seen += reader.data.len();
         }
-        assert_eq!((seen, flow.outstanding()), (30, 20));
+        assert!(seen == 30 && behind.upgrade().is_none(), "what all have read is let go");
         let version = flow.version();
         flow.end(&last, true);
         assert!(flow.version() > version && matches!(reader.next(), Some(Link::End)));
-        drop((reader, last));
-        assert_eq!(flow.outstanding(), 0);
+    }
+
+    #[test]
+    fn what_passes_is_kept_by_its_writer_alone() {
+        let (flow, front) = Flow::new(1, 1);
+        flow.joined();
+        let first = flow.push(&front, piece(10), false);
+        let second = flow.push(&first, piece(20), true);
+        assert_eq!((first.at(), second.at()), (10, 30));
+        let Some(Link::Passing(weak)) = first.next() else { panic!("passing") };
+        assert!(weak.upgrade().is_some() && !flow.have_passed(&first));
+        flow.passed(&first);
+        assert!(flow.have_passed(&first) && flow.first() == 10);
+        drop(second);
+        assert!(weak.upgrade().is_none(), "too late");
+        flow.left();
+        assert_eq!(flow.readers(), 0);
     }
 
     #[test]
@@ -214,10 +275,14 @@ mod tests {
     fn a_long_body_is_let_go_without_recursion() {
         let (flow, front) = Flow::new(1, 1);
         let mut last = Arc::clone(&front);
+        let first = flow.push(&front, piece(1), false);
+        let behind = Arc::downgrade(&first);
+        last.clone_from(&first);
+        drop(first);
         for _ in 0..1_000_000 {
-            last = flow.push(&last, piece(1));
+            last = flow.push(&last, piece(1), false);
         }
         drop((front, last));
-        assert_eq!(flow.outstanding(), 0);
+        assert!(behind.upgrade().is_none());
     }
 }

@@ -19,22 +19,34 @@ const FIXED: usize = 8 + 1 + 4 + 4;
 
 /// Fields that make some servers answer for another target or method; a request that has one is
 /// nobody else's (RELIABILITY E05).
-const UNKEYED: [&[u8]; 6] = [
-    b"x-original-url",
-    b"x-rewrite-url",
-    b"x-http-method-override",
+const UNKEYED: [&[u8]; 7] = [
     b"x-http-method",
-    b"x-method-override",
     b"x-host",
+    b"x-http-destinationurl",
+    b"x-proxy-url",
+    b"base-url",
+    b"request-uri",
+    b"destination",
 ];
+/// And families of them: their beginnings and their ends.
+const UNKEYED_FAMILIES: [(&[u8], &[u8]); 4] =
+    [(b"x-original-", b""), (b"x-rewrite-", b""), (b"x-", b"-override"), (b"x-override-", b"")];
 
 /// Whether a request has something that changes the answer and is not in the key.
 #[must_use]
 pub fn is_unkeyed(fields: &Fields) -> bool {
-    fields.iter().any(|field| {
-        matches!(field.name.first(), Some(b'x' | b'X'))
-            && field.known == Name::Other
-            && UNKEYED.iter().any(|name| field.name.eq_ignore_ascii_case(name))
+    let begins = |name: &[u8], with: &[u8]| {
+        name.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
+    };
+    let ends = |name: &[u8], with: &[u8]| {
+        let from = name.len().checked_sub(with.len());
+        from.is_some_and(|from| name[from..].eq_ignore_ascii_case(with))
+    };
+    fields.iter().filter(|field| field.known == Name::Other).any(|field| {
+        UNKEYED.iter().any(|name| field.name.eq_ignore_ascii_case(name))
+            || UNKEYED_FAMILIES
+                .iter()
+                .any(|(start, end)| begins(field.name, start) && ends(field.name, end))
     })
 }
 
@@ -100,12 +112,20 @@ pub fn parts(key: &[u8]) -> (&[u8], &[u8]) {
 /// The key of another target of the same scheme and authority (section 4.4 of RFC 9111): its URL
 /// part, which is what invalidation goes by.
 #[must_use]
-pub fn sibling(key: &[u8], target: &[u8]) -> Vec<u8> {
+pub fn sibling(key: &[u8], target: &[u8], rule: &Rule) -> Vec<u8> {
     let (authority, _) = parts(key);
     let mut out = key[..FIXED].to_vec();
-    out[13..17].copy_from_slice(&length(target.len()).to_le_bytes());
     out.extend_from_slice(authority);
-    out.extend_from_slice(target);
+    let from = out.len();
+    match target.iter().position(|byte| *byte == b'?') {
+        None => out.extend_from_slice(target),
+        Some(at) => {
+            out.extend_from_slice(&target[..at]);
+            push_query(&target[at + 1..], rule, &mut out);
+        }
+    }
+    let len = length(out.len() - from);
+    out[13..17].copy_from_slice(&len.to_le_bytes());
     out
 }
 
@@ -223,7 +243,30 @@ mod tests {
         }
         assert_eq!(key("A.Example", "/", None), key("a.example", "/", None));
         assert_eq!(parts(&key("a", "/b", Some("c"))), (&b"a"[..], &b"/b?c"[..]));
-        assert_eq!(sibling(&key("a", "/b", None), b"/other?x"), key("a", "/other", Some("x")));
+        let other = sibling(&key("a", "/b", None), b"/other?x", &Rule::default());
+        assert_eq!(other, key("a", "/other", Some("x")));
+    }
+
+    #[test]
+    fn what_changes_the_answer_and_is_not_keyed_is_known() {
+        // RELIABILITY E05.
+        let with = |name: &str| {
+            let mut fields = Fields::default();
+            fields.push(name.as_bytes(), b"/admin");
+            is_unkeyed(&fields)
+        };
+        for name in [
+            "X-Original-URL",
+            "x-original-host",
+            "X-Rewrite-Url",
+            "X-HTTP-Method-Override",
+            "X-Host",
+            "Base-Url",
+            "X-HTTP-Host-Override",
+        ] {
+            assert!(with(name), "{name}");
+        }
+        assert!(!with("X-Custom") && !with("Accept") && !with("X-"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How much memory the cache may take, and which shard how much of it: by use, not evenly for ever.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// One shard's line; a cache line of its own.
@@ -24,6 +25,8 @@ pub struct Ledger {
     lines: Box<[Line]>,
     /// Octets on their way into entries.
     coming: AtomicU64,
+    /// Octets of large bodies that were stored and are alive: who reads one keeps it.
+    pub bodies: Arc<AtomicU64>,
     /// Purges of more than one URL so far.
     epoch: AtomicU32,
     /// Places keys.
@@ -38,7 +41,8 @@ impl Ledger {
         let share = budget / shards.max(1) as u64;
         lines.iter().for_each(|line| line.share.store(share, Relaxed));
         let (coming, epoch) = (AtomicU64::new(0), AtomicU32::new(0));
-        Self { budget, object, lines, coming, epoch, seed }
+        let bodies = Arc::default();
+        Self { budget, object, lines, coming, bodies, epoch, seed }
     }
 
     /// How many shards there are.
@@ -52,11 +56,14 @@ impl Ledger {
         self.lines[shard].used.store(bytes, Relaxed);
     }
 
-    /// Octets that are taken, of all shards and all fetches.
+    /// Octets that are taken, of all shards and all fetches, and of who still reads what left.
     #[must_use]
     pub fn taken(&self) -> u64 {
-        let stored: u64 = self.lines.iter().map(|line| line.used.load(Relaxed)).sum();
-        stored + self.coming.load(Relaxed)
+        self.stored().max(self.bodies.load(Relaxed)) + self.coming.load(Relaxed)
+    }
+
+    fn stored(&self) -> u64 {
+        self.lines.iter().map(|line| line.used.load(Relaxed)).sum()
     }
 
     /// Whether a shard has to let entries go: there is too much in all, and it has more than its
@@ -67,17 +74,35 @@ impl Ledger {
         self.taken() > self.budget && line.used.load(Relaxed) > self.room(shard)
     }
 
+    /// A shard has more than its share, of which it lent something while it had no use for it: it
+    /// takes that back, up to three quarters of an even share, from who has most.
+    pub fn reclaim(&self, shard: usize) {
+        let line = &self.lines[shard];
+        let even = self.budget / self.lines.len() as u64;
+        let (share, used) = (line.share.load(Relaxed), line.used.load(Relaxed));
+        let wanted = used.min(even / 4 * 3);
+        let richest = self.lines.iter().max_by_key(|one| one.share.load(Relaxed));
+        if let (Some(more), Some(from)) = (wanted.checked_sub(share), richest)
+            && from.share.load(Relaxed) > even + more
+        {
+            from.share.fetch_sub(more, Relaxed);
+            line.share.fetch_add(more, Relaxed);
+        }
+    }
+
     /// What a shard may keep while fetches take their part of the memory.
     fn room(&self, shard: usize) -> u64 {
         let coming = self.coming.load(Relaxed) / self.lines.len() as u64;
         self.lines[shard].share.load(Relaxed).saturating_sub(coming)
     }
 
-    /// Whether so much more may be fetched: fetches take no more than half of all.
+    /// Whether so much more may be fetched: fetches take no more than half of all, together with what
+    /// readers hold on to that has left.
     #[must_use]
     pub fn take(&self, bytes: u64) -> bool {
         let before = self.coming.fetch_add(bytes, Relaxed);
-        let fits = before + bytes <= self.budget / 2;
+        let fits =
+            before + bytes <= self.budget / 2 && self.bodies.load(Relaxed) + bytes <= self.budget;
         if !fits {
             self.give(bytes);
         }
@@ -203,6 +228,25 @@ mod tests {
         let found = shares(&uses, 1000);
         assert!(sums(&found) && found[2] > 250, "{found:?}");
         assert_eq!(shares(&[calm; 4], 1000), [250; 4], "and nothing moves without a reason");
+    }
+
+    #[test]
+    fn what_was_lent_is_taken_back() {
+        let ledger = Ledger::new(1600, 100, 2, 0);
+        ledger.set_used(0, 1400);
+        for _ in 0..10 {
+            ledger.balance();
+        }
+        let share = |at: usize| ledger.lines[at].share.load(Relaxed);
+        assert!(share(1) < 300, "it has no use for it: {}", share(1));
+        ledger.set_used(1, 500);
+        assert!(ledger.is_over(1));
+        ledger.reclaim(1);
+        assert_eq!(share(1), 500);
+        assert!(!ledger.is_over(1) && ledger.is_over(0));
+        ledger.set_used(1, 800);
+        ledger.reclaim(1);
+        assert_eq!(share(1), 600, "but not all of it at once");
     }
 
     #[test]

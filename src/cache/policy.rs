@@ -52,6 +52,8 @@ impl Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     Method,
+    /// The cache was not asked.
+    Bypassed,
     Status,
     NotUnderstood,
     NoStore,
@@ -73,6 +75,7 @@ impl Refused {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Method => "method",
+            Self::Bypassed => "bypass",
             Self::Status => "status",
             Self::NotUnderstood => "must-understand",
             Self::NoStore => "no-store",
@@ -142,7 +145,6 @@ pub fn may_store(
     // Section 3.5: shared with others only by explicit leave; and the same for cookies, which
     // servers forget to mention (RELIABILITY E07).
     let is_shared = says.public || says.s_maxage.is_some() || says.must_revalidate;
-    let is_shared = is_shared || (is_targeted && says.max_age.is_some());
     if asked.has_authorization && !is_shared {
         return Err(Refused::Authorization);
     }
@@ -163,7 +165,8 @@ pub fn may_store(
         return Err(Refused::NoFreshness);
     }
     let can_validate = fields.has(Name::Etag) || facts.last_modified.is_some();
-    if !freshness.is_of_use(rule.grace) && !can_validate {
+    let is_of_use = freshness.is_of_use(rule.grace) && freshness.stale != Stale::Always;
+    if !is_of_use && !can_validate {
         return Err(Refused::NoFreshness);
     }
     let mut withheld = says.withheld;

@@ -65,6 +65,9 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     pattern[at.min(pattern.len())..].iter().all(|byte| *byte == b'*')
 }
 
+/// Wide purges that wait to be held against entries.
+const WAITING_MAX: usize = 1024;
+
 /// The wide purges that some entry may not have been held against.
 #[derive(Debug, Default)]
 pub struct Log {
@@ -86,6 +89,12 @@ impl Log {
         if purge.what == What::All && !purge.is_soft {
             // Nothing older is left to be held against.
             self.waiting.clear();
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            // Too many to tell apart: everything goes.
+            self.waiting.clear();
+            self.waiting.push((self.last, Purge { what: What::All, is_soft: false }));
+            return;
         }
         self.waiting.push((self.last, purge));
     }

@@ -61,7 +61,19 @@ impl Status {
     /// It was not stored, for this reason.
     #[must_use]
     pub fn refused(self, why: Refused) -> Self {
-        Self { detail: Some(why.word()), ..self }
+        // That it was bypassed is said already.
+        Self { detail: Some(why.word()).filter(|_| why != Refused::Bypassed), ..self }
+    }
+
+    /// The whole in a word, for the access log.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match (self.is_hit, self.is_collapsed, self.forward) {
+            (true, ..) => "hit",
+            (_, true, _) => "collapsed",
+            (_, _, Some(why)) => why.word(),
+            _ => "none",
+        }
     }
 
     /// Writes the field's value, piece by piece; `key` is for those who may see it.

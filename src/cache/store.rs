@@ -79,6 +79,12 @@ impl Store {
         self.count
     }
 
+    /// Places for entries, taken or not: what `look` looks through.
+    #[must_use]
+    pub const fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.count == 0
@@ -125,6 +131,17 @@ impl Store {
     /// Takes an entry in. It replaces the one with the same key and the same selecting values, and
     /// all that other fields select: the origin has changed its mind.
     pub fn put(&mut self, hash: u64, entry: Arc<Entry>) {
+        let was_here = self.ghosts.take(hash);
+        self.regrets += u64::from(was_here);
+        self.put_into(hash, entry, !was_here);
+    }
+
+    /// The same, for one that was asked for before: it need not prove itself.
+    pub fn put_wanted(&mut self, hash: u64, entry: Arc<Entry>) {
+        self.put_into(hash, entry, false);
+    }
+
+    fn put_into(&mut self, hash: u64, entry: Arc<Entry>, is_small: bool) {
         self.drop_matching(hash, entry.key(), |old| {
             old.key() == entry.key()
                 && (old.selecting() == entry.selecting()
@@ -136,8 +153,6 @@ impl Store {
                 last.as_ref().is_some_and(|last| std::ptr::eq(one, last.as_ref()))
             });
         }
-        let is_small = !self.ghosts.take(hash);
-        self.regrets += u64::from(!is_small);
         let weight = entry.weight();
         self.bytes += weight;
         self.count += 1;
@@ -391,9 +406,9 @@ mod tests {
     #[test]
     fn an_entry_costs_little_beside_its_texts() {
         // Entry with its two counts, the two words of its block, slot, queue, index, ghost.
-        let entry = size_of::<Entry>() + 2 * size_of::<usize>();
+        let fixed = size_of::<Entry>() + 2 * size_of::<usize>();
         let places = size_of::<Slot>() + 2 * size_of::<u32>() + 1 + size_of::<u32>();
-        assert!(entry + places <= 128, "{entry} and {places} octets");
+        assert!(fixed + places <= 128, "{fixed} and {places} octets");
         let one = entry("/name", "", 100);
         let texts = one.key().len() as u64 + 100;
         assert!(

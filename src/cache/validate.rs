@@ -75,9 +75,9 @@ pub enum Answer {
 }
 
 /// Answers a client's conditions from a response, of whose body `len` octets there are, if that is
-/// known already (RFC 9110 section 13.2.2).
+/// known already (RFC 9110 section 13.2.2). Parts are for GET only (section 14.2).
 #[must_use]
-pub fn answer(entry: &Entry, fields: &Fields, len: Option<u64>) -> Answer {
+pub fn answer(entry: &Entry, fields: &Fields, is_get: bool, len: Option<u64>) -> Answer {
     // Preconditions are for what would be a success without them (section 13.2.1).
     if entry.status() != 200 && entry.status() != 206 || !fields.has_any(CONDITIONS) {
         return Answer::Whole;
@@ -86,7 +86,7 @@ pub fn answer(entry: &Entry, fields: &Fields, len: Option<u64>) -> Answer {
         return Answer::NotModified;
     }
     let (Some(wanted), Some(len)) = (fields.only(Name::Range), len) else { return Answer::Whole };
-    if !may_have_part(entry, fields) {
+    if !is_get || !may_have_part(entry, fields) {
         return Answer::Whole;
     }
     match range::parse(wanted, len) {
@@ -100,8 +100,8 @@ pub fn answer(entry: &Entry, fields: &Fields, len: Option<u64>) -> Answer {
 /// Answers a client's conditions from a stored response that is not growing. Of one that is stored
 /// in part only that part is there: it is what the client gets if it wants another.
 #[must_use]
-pub fn answer_of(entry: &Entry, fields: &Fields) -> Answer {
-    let found = answer(entry, fields, entry.body_len());
+pub fn answer_of(entry: &Entry, fields: &Fields, is_get: bool) -> Answer {
+    let found = answer(entry, fields, is_get, entry.body_len());
     let Some(Large::Partial { first, data, .. }) = entry.large() else { return found };
     if found == Answer::NotModified || holds(entry, &found) {
         return found;
@@ -119,7 +119,7 @@ fn holds(entry: &Entry, wanted: &Answer) -> bool {
 /// Whether a response that is stored in part has the part that a request wants.
 #[must_use]
 pub fn has_part(entry: &Entry, fields: &Fields) -> bool {
-    holds(entry, &answer(entry, fields, entry.body_len()))
+    holds(entry, &answer(entry, fields, true, entry.body_len()))
 }
 
 fn is_not_modified(entry: &Entry, fields: &Fields) -> bool {
@@ -167,8 +167,12 @@ fn may_have_part(entry: &Entry, fields: &Fields) -> bool {
     if condition.ends_with(b"\"") {
         return entry.etag() == Some(condition) && !condition.starts_with(b"W/");
     }
-    let modified = entry.field(Name::LastModified).and_then(date::parse);
-    modified.is_some() && modified == date::parse(condition)
+    // Section 8.8.2.2: a date is as strong as a tag if it was old when the response was made.
+    let dated = |name| entry.field(name).and_then(date::parse);
+    let (Some(modified), Some(made)) = (dated(Name::LastModified), dated(Name::Date)) else {
+        return false;
+    };
+    modified < made && Some(modified) == date::parse(condition)
 }
 
 /// Section 8.8.3.2, weak comparison.
@@ -191,8 +195,19 @@ pub fn confirms(entry: &Entry, response: &Fields) -> bool {
     true
 }
 
+/// Whether a part is of the very body that is stored whole, as far as anybody can tell: then there is
+/// nothing in it that we do not have.
+#[must_use]
+pub fn is_part_of(part: &Entry, whole: &Entry) -> bool {
+    let differ = |one: Option<&[u8]>, other: Option<&[u8]>| matches!((one, other), (Some(one), Some(other)) if one != other);
+    let dated = |entry: &Entry| entry.modified();
+    part.body_len() == whole.body_len()
+        && !differ(part.etag(), whole.etag())
+        && !matches!((dated(part), dated(whole)), (Some(one), Some(other)) if one != other)
+}
+
 /// What a 304 does not change: it would not fit the body any more (RFC 9111 section 3.2).
-const BODYS: &[Name] = &[Name::ContentLength, Name::ContentRange, Name::Age];
+const BODYS: &[Name] = &[Name::ContentLength, Name::ContentRange];
 
 /// A stored response's fields after a 304: those that came replace those that were there
 /// (section 3.2).
@@ -202,10 +217,13 @@ pub fn updated(entry: &Entry, response: &Fields) -> Fields {
         BODYS.contains(&Name::of(name)) || name.eq_ignore_ascii_case(b"content-encoding")
     };
     let mut fields = Fields::default();
+    let has_date = response.has(Name::Date);
     for (_, line) in lines(entry.fields()) {
         let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         let name = &line[..colon];
-        let is_new = response.iter().any(|field| field.name.eq_ignore_ascii_case(name));
+        // RFC 9110 section 6.6.1: without a Date it was made when it came.
+        let is_new = response.iter().any(|field| field.name.eq_ignore_ascii_case(name))
+            || (!has_date && Name::of(name) == Name::Date);
         if !is_new || stays(name) {
             fields.push(name, line.get(colon + 2..).unwrap_or_default());
         }
@@ -248,7 +266,8 @@ mod tests {
     #[test]
     fn conditions_are_answered() {
         // RFC 9110 sections 13.1 and 13.2.
-        let stored = "ETag: \"a\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        let stored = "ETag: \"a\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nDate: Sun, 06 Nov 1994 08:49:38 GMT\r\n";
+        let young = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
         let comma = "ETag: \"a,b\"\r\n";
         let weak = "ETag: W/\"a\"\r\n";
         let dated = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
@@ -280,12 +299,15 @@ mod tests {
             (weak, &[("Range", "bytes=2-3"), ("If-Range", "W/\"a\"")], &whole),
             (stored, &[("Range", "bytes=2-3"), ("If-Range", SAME)], &Answer::Part(2, 2)),
             (stored, &[("Range", "bytes=2-3"), ("If-Range", OLDER)], &whole),
+            (young, &[("Range", "bytes=2-3"), ("If-Range", SAME)], &whole),
             (stored, &[("Range", "bytes=10-")], &Answer::Unsatisfiable),
         ];
         for (stored, asked, expected) in cases {
-            let found = answer(&entry(stored), &fields(asked), Some(10));
+            let found = answer(&entry(stored), &fields(asked), true, Some(10));
             assert_eq!(found, **expected, "{stored} {asked:?}");
         }
+        let head = answer(&entry(stored), &fields(&[("Range", "bytes=2-3")]), false, Some(10));
+        assert_eq!(head, whole, "a HEAD has no parts");
     }
 
     #[test]

@@ -37,12 +37,58 @@ pub fn matches(selecting: &[u8], request: &Fields) -> bool {
     if selecting.is_empty() {
         return true;
     }
-    let mut value = Vec::new();
-    pairs(selecting).all(|(name, stored)| {
-        value.clear();
+    pairs(selecting).all(|(name, stored)| has_same(request, name, stored))
+}
+
+/// Members of a list that are compared without memory for them.
+const FEW: usize = 32;
+
+/// Whether a request has in a field what `normal` made of another's. Without allocation, but for
+/// lists that no browser sends.
+fn has_same(request: &Fields, name: &[u8], stored: &[u8]) -> bool {
+    if stored == [1] {
+        return request.values_named(name).next().is_none();
+    }
+    let members = || {
+        let values = request.values_named(name);
+        values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+    };
+    if !is_set(name) {
+        let mut rest = Some(stored);
+        let mut is_first = true;
+        for member in members() {
+            // `normal` leaves out the comma as long as nothing stands before it.
+            let after = rest.and_then(|rest| {
+                let comma: &[u8] = if is_first || rest.len() == stored.len() { b"" } else { b"," };
+                rest.strip_prefix(comma)?.strip_prefix(member)
+            });
+            (rest, is_first) = (after, false);
+        }
+        return !is_first && rest.is_some_and(<[u8]>::is_empty);
+    }
+    let wanted = || stored.split(|byte| *byte == b',').filter(|one| !one.is_empty());
+    let has = || members().filter(|one| !one.is_empty());
+    let count = wanted().count();
+    if count > FEW {
+        let mut value = Vec::new();
         normal(request, name, &mut value);
-        value == stored
-    })
+        return value == stored;
+    }
+    let is_there = request.values_named(name).next().is_some();
+    let times = |one: &[u8]| wanted().filter(|other| *other == one).count();
+    is_there
+        && has().count() == count
+        && wanted().all(|one| has().filter(|other| is_same_word(other, one)).count() == times(one))
+}
+
+/// Whether a member of a list is this one, which has no white space and is in lower case.
+fn is_same_word(text: &[u8], normal: &[u8]) -> bool {
+    let octets = text.iter().filter(|byte| !matches!(byte, b' ' | b'\t'));
+    octets.map(u8::to_ascii_lowercase).eq(normal.iter().copied())
+}
+
+fn is_set(name: &[u8]) -> bool {
+    matches!(name, b"accept-encoding" | b"accept-language" | b"accept-charset")
 }
 
 /// Whether two requests have the same in the fields that select a response.
@@ -76,7 +122,7 @@ pub fn pairs(selecting: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 fn normal(request: &Fields, name: &[u8], out: &mut Vec<u8>) {
     let mut is_there = false;
     let from = out.len();
-    let is_set = matches!(name, b"accept-encoding" | b"accept-language" | b"accept-charset");
+    let is_set = is_set(name);
     let mut sorted: Vec<Vec<u8>> = Vec::new();
     for value in request.values_named(name) {
         is_there = true;
@@ -143,6 +189,34 @@ mod tests {
         for (vary, stored, asked, expected) in cases {
             let made = selecting(&fields(&[("Vary", vary)]), &fields(stored)).unwrap();
             assert_eq!(matches(&made, &fields(asked)), *expected, "{vary} {stored:?} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn the_quick_comparison_says_what_the_normal_forms_say() {
+        let values = [
+            "", " ", ",", "a", "A", "a,b", "b, a", "a,,b", ",a", "a,", "a b", "a,a", "b,b,a",
+            "a;q=1", "a; q=1",
+        ];
+        let lists: Vec<Vec<&str>> = std::iter::once(Vec::new())
+            .chain(values.iter().map(|one| vec![*one]))
+            .chain(values.iter().flat_map(|one| values.iter().map(|other| vec![*one, *other])))
+            .collect();
+        for name in ["accept-encoding", "foo"] {
+            let made: Vec<Fields> = lists
+                .iter()
+                .map(|list| fields(&list.iter().map(|one| (name, *one)).collect::<Vec<_>>()))
+                .collect();
+            for stored in &made {
+                let mut text = Vec::new();
+                normal(stored, name.as_bytes(), &mut text);
+                for asked in &made {
+                    let mut other = Vec::new();
+                    normal(asked, name.as_bytes(), &mut other);
+                    let found = has_same(asked, name.as_bytes(), &text);
+                    assert_eq!(found, text == other, "{name} {stored:?} {asked:?}");
+                }
+            }
         }
     }
 

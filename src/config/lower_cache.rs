@@ -67,7 +67,8 @@ pub(super) fn read_rule(
 fn read_table(mut table: Table<'_>) -> Rule {
     let seconds = |table: &mut Table<'_>, key| {
         let found: Option<Duration> = duration(table, key, true);
-        found.map(|found| u32::try_from(found.as_secs()).unwrap_or(u32::MAX))
+        // HTTP counts whole seconds: what is begun counts.
+        found.map(|found| u32::try_from(found.as_millis().div_ceil(1000)).unwrap_or(u32::MAX))
     };
     let rule = Rule {
         key: parts(&mut table, "key"),

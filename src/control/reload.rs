@@ -45,7 +45,9 @@ pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Sour
     };
     let old = workers.config();
     if let Some(what) = needs_restart(&old, &config) {
-        notice::warn(format_args!("{what} changed, which needs a restart: the old one stays"));
+        notice::warn(format_args!(
+            "{what} changed, which needs a restart: nothing of the new configuration is used"
+        ));
         return;
     }
     let config = Arc::new(config);
@@ -83,8 +85,13 @@ fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
     if old.server != new.server {
         return Some("[server]");
     }
-    if old.cache != new.cache {
-        return Some("[cache]");
+    // Whom PURGE is obeyed from may change at any time.
+    let lasting = |config: &Config| {
+        let cache = &config.cache;
+        (cache.memory, cache.object, cache.disk.clone(), cache.disk_size)
+    };
+    if lasting(old) != lasting(new) {
+        return Some("[cache] (all but purge)");
     }
     (old.access_log != new.access_log).then_some("[access_log]")
 }

@@ -278,6 +278,8 @@ impl Workers {
                 continue;
             }
             notice::warn(format_args!("worker {at} died; starting it again"));
+            // What others keep near of its entries nobody will ever take out.
+            self.plan.ledger.next_epoch();
             match self.start(at) {
                 Ok(running) => {
                     for command in &self.said {

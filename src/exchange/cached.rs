@@ -3,11 +3,13 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::deliver::{self, Order, Parcel};
 use super::fill::{Fill, Taken};
 use super::forward::{self, To};
 use super::guard::Guard;
+use super::place::Place;
 use super::refresh;
 use super::side::Downstream;
 use crate::base::error::{Kind, Result};
@@ -35,6 +37,10 @@ use crate::shard::{Shard, Workspace};
 
 /// How often a request waits for somebody else's fetch, before the error is its own.
 const WAITS_MAX: u32 = 2;
+/// And how often for one whose own client leaves.
+const CLIENTS_MAX: u32 = 32;
+/// A client that follows a fetch must take something within twice this: others may wait for it.
+const FOLLOWER_IDLE: Duration = Duration::from_secs(5);
 
 /// A request on its way through the cache.
 pub struct Visit<'a> {
@@ -97,7 +103,8 @@ pub fn at_once(
     let wants = wants(&request.fields, &cached.rule);
     let now = shard.now();
     shard.desk.quick((hash, key), &request.fields, &wants, now, |entry| {
-        let answer = validate::answer(entry, &request.fields, entry.body_len());
+        let is_get = request.method == Method::Get;
+        let answer = validate::answer(entry, &request.fields, is_get, entry.body_len());
         let ttl = Some(entry.freshness().ttl(now));
         let status = Status { is_hit: true, ttl, ..Status::default() };
         deliver::parcel(
@@ -128,10 +135,18 @@ pub async fn run(
     let asked = Asked::of(&work.request.fields, rule);
     let question = question(shard, visit, work, &asked, down);
     let fill = Fill::new(visit, &question, &asked, shard.now());
+    let why = match way {
+        Way::Open => Forward::UriMiss,
+        Way::Bypass => Forward::Bypass,
+        Way::Unsafe => Forward::Method,
+    };
+    down.answer.cache.set(Some(Status::forwarded(why)));
     let (waits, seen) = (0, Seen::default());
     let mut caller = Caller { shard, visit, question: &question, way, work, down, waits, seen };
+    if way == Way::Bypass && asked.directives.only_if_cached {
+        return Err(Kind::NotCached);
+    }
     if way != Way::Open {
-        let why = if way == Way::Unsafe { Forward::Method } else { Forward::Bypass };
         fill.status.set(Status::forwarded(why));
         let to = visit.to(&fill);
         forward::run(shard, to, caller.work, caller.down, record).await?;
@@ -146,8 +161,13 @@ pub async fn run(
             }
             Found::Load(flow) => {
                 // Found or not, or not in time: the next answer goes without the disk.
-                shard.desk.start(&flow, shard.now().after(DISK_PATIENCE)).await;
                 caller.seen.disk = true;
+                let by = shard.now().after(DISK_PATIENCE);
+                if let Some(Start::Looked(Some(entry))) = shard.desk.start(&flow, by).await
+                    && caller.is_fresh(&entry)
+                {
+                    return caller.serve(&entry, caller.hit(&entry, Use::Fresh), b"").await;
+                }
             }
             found => return caller.act(found, fill, record).await,
         }
@@ -174,6 +194,7 @@ fn question(
         grace: rule.grace,
         may_share: !is_own && !asked.directives.no_store,
         is_partly: request.method == Method::Head || request.fields.has(Name::Range),
+        has_range: request.method == Method::Get && request.fields.has(Name::Range),
     }
 }
 
@@ -195,13 +216,6 @@ struct Caller<'a, 'd> {
     seen: Seen,
 }
 
-/// A body that is still coming.
-struct Flowing {
-    entry: Arc<Entry>,
-    flow: Arc<Flow>,
-    node: Arc<Node>,
-}
-
 impl Caller<'_, '_> {
     /// Does what the owner of the key has said.
     async fn act(&mut self, found: Found, mut fill: Fill<'_>, record: &mut Record) -> Result<()> {
@@ -217,6 +231,9 @@ impl Caller<'_, '_> {
                 return self.serve(&entry, self.hit(&entry, Use::WhileRevalidating), b"").await;
             }
             Found::Absent | Found::Follow(..) | Found::Load(_) => return Err(Kind::NotCached),
+            Found::Pass { .. } if self.question.wants.only_if_cached => {
+                return Err(Kind::NotCached);
+            }
             Found::Pass { stale, why } => (stale, why),
             Found::Fetch { ticket, stale, why } => {
                 fill.ticket.replace(Some(Guard::new(Rc::clone(desk), ticket)));
@@ -225,6 +242,7 @@ impl Caller<'_, '_> {
         };
         fill.stale = stale;
         fill.status.set(Status::forwarded(why));
+        self.down.answer.cache.set(Some(fill.status.get()));
         self.fetch(fill, record).await
     }
 
@@ -239,18 +257,45 @@ impl Caller<'_, '_> {
             }
             Some(Start::Growing(entry)) if suits(&entry, self.question) => {
                 let status = self.collapsed(&entry);
-                Some(self.follow(Flowing { entry, flow, node }, status, b"").await)
+                let place = Place::new(&self.shard.desk, flow, node);
+                Some(self.follow(&entry, place, status, b"").await)
+            }
+            Some(Start::Stands(entry)) if self.stands(&entry) => {
+                let detail = Some("stale-if-error");
+                let status = Status { detail, ..self.collapsed(&entry) };
+                Some(self.serve(&entry, status, b"").await)
             }
             Some(Start::Stored(entry) | Start::Growing(entry)) => {
                 self.seen.other = Some(entry);
                 None
             }
+            // Its client has gone, and nobody else's: there may be another who fetches already.
+            Some(Start::Failed(kind)) if kind.is_clients() && self.waits < CLIENTS_MAX => None,
             // Everybody had one more chance: they fail together, not one after the other.
             Some(Start::Failed(kind)) if self.waits >= WAITS_MAX => Some(Err(kind)),
             None => Some(Err(Kind::FirstByteTimeout)),
-            _ if self.waits > 8 * WAITS_MAX => Some(Err(Kind::UpstreamGone)),
+            _ if self.waits > CLIENTS_MAX => Some(Err(Kind::UpstreamGone)),
             _ => None,
         }
+    }
+
+    /// Whether an entry can be served at once.
+    fn is_fresh(&self, entry: &Entry) -> bool {
+        let judged = entry.freshness().judge(&self.question.wants, 0, self.shard.now());
+        suits(entry, self.question) && judged == Use::Fresh
+    }
+
+    /// Whether what is stored may stand in for an answer that did not come, for this request too.
+    fn stands(&self, entry: &Entry) -> bool {
+        let (now, question) = (self.shard.now(), self.question);
+        let freshness = entry.freshness();
+        suits(entry, question)
+            && (freshness.serves_errors(&question.wants, question.grace, now)
+                || freshness.serves_cut_off(
+                    &question.wants,
+                    self.visit.cached.rule.grace_down,
+                    now,
+                ))
     }
 
     fn hit(&self, entry: &Entry, how: Use) -> Status {
@@ -270,14 +315,15 @@ impl Caller<'_, '_> {
     /// Asks the origin, for everybody.
     async fn fetch(&mut self, mut fill: Fill<'_>, record: &mut Record) -> Result<()> {
         let (shard, visit) = (self.shard, self.visit);
-        let may_share = self.question.may_share && !self.question.is_partly;
+        let wants_whole = self.question.wants_whole(fill.stale.as_deref());
+        let may_share = self.question.may_share && wants_whole;
         // Where it is known that nothing will be stored, the client's conditions are the origin's.
         let is_for_all = |guard: &Guard| guard.ticket().is_some_and(|ticket| !ticket.is_solo);
         let is_shared = may_share && fill.ticket.borrow().as_ref().is_some_and(is_for_all);
         let stale = fill.stale.clone().filter(|one| validate::can_validate(one));
         let fields = &mut self.work.request.fields;
         // What is fetched for everybody is fetched whole; each client's conditions are ours to answer.
-        if is_shared || (stale.is_some() && !self.question.is_partly) {
+        if is_shared || (stale.is_some() && wants_whole) {
             validate::strip(fields);
             if let Some(stale) = &stale {
                 validate::ask_about(stale, fields);
@@ -306,9 +352,7 @@ impl Caller<'_, '_> {
         match taken {
             None | Some(Taken::Again) => Ok(()),
             Some(Taken::Serve(entry)) => self.serve(&entry, status, &own).await,
-            Some(Taken::Follow(entry, flow, node)) => {
-                self.follow(Flowing { entry, flow, node }, status, &own).await
-            }
+            Some(Taken::Follow(entry, place)) => self.follow(&entry, place, status, &own).await,
         }
     }
 
@@ -316,14 +360,11 @@ impl Caller<'_, '_> {
     fn failed(&self, fill: &Fill<'_>, kind: Kind) -> Result<()> {
         let is_begun = self.down.answer.begun.get();
         if !is_begun && !kind.is_clients() && fill.serves_stale(self.shard.now()) {
-            let detail = Some("stale-if-error");
-            fill.status.set(Status { detail, ..fill.status.get() });
-            fill.take_stale();
+            fill.take_stale(self.shard.now(), "stale-if-error");
             return Ok(());
         }
         if !is_begun && kind.is_cut_off() && fill.serves_cut_off(self.shard.now()) {
-            fill.status.set(Status { detail: Some("disconnected"), ..fill.status.get() });
-            fill.take_stale();
+            fill.take_stale(self.shard.now(), "disconnected");
             return Ok(());
         }
         // RFC 9111 section 5.2.2.2: what cannot be confirmed must not be served.
@@ -338,7 +379,10 @@ impl Caller<'_, '_> {
     /// Serves an entry.
     async fn serve(&self, entry: &Arc<Entry>, status: Status, own: &[u8]) -> Result<()> {
         let answer = match self.way {
-            Way::Open => validate::answer_of(entry, &self.question.fields),
+            Way::Open => {
+                let is_get = self.work.request.method == Method::Get;
+                validate::answer_of(entry, &self.question.fields, is_get)
+            }
             // The conditions of an unsafe request were the origin's to judge.
             Way::Bypass | Way::Unsafe => Answer::Whole,
         };
@@ -349,8 +393,13 @@ impl Caller<'_, '_> {
     }
 
     /// Serves what is on its way into the cache, as it comes.
-    async fn follow(&self, flowing: Flowing, status: Status, own: &[u8]) -> Result<()> {
-        let Flowing { entry, flow, mut node } = flowing;
+    async fn follow(
+        &self,
+        entry: &Arc<Entry>,
+        mut place: Place,
+        status: Status,
+        own: &[u8],
+    ) -> Result<()> {
         let (shard, request) = (self.shard, &self.work.request);
         let framing = match (entry.body_len(), request.version) {
             (Some(len), _) => Framing::Length(len),
@@ -358,11 +407,11 @@ impl Caller<'_, '_> {
             (None, Version::Http10) => Framing::UntilClose,
         };
         let answer = match self.way {
-            Way::Open => validate::answer(&entry, &self.question.fields, None),
+            Way::Open => validate::answer(entry, &self.question.fields, true, None),
             Way::Bypass | Way::Unsafe => Answer::Whole,
         };
         let growing = Some(framing);
-        let order = Order { entry: &entry, request, answer: &answer, status, growing, own };
+        let order = Order { entry, request, answer: &answer, status, growing, own };
         let parcel = deliver::parcel(shard, self.down, order)?;
         let is_whole = answer == Answer::Whole && request.method != Method::Head;
         deliver::send(shard, parcel, self.down).await?;
@@ -370,18 +419,18 @@ impl Caller<'_, '_> {
             return Ok(());
         }
         let idle = self.visit.route.timeouts.body_idle;
-        let mut writer = BodyWriter::downstream(self.down.stream, &shard.buffers, framing, idle);
+        let write_idle = idle.min(2 * FOLLOWER_IDLE);
+        let mut writer =
+            BodyWriter::downstream(self.down.stream, &shard.buffers, framing, write_idle);
         loop {
             let by = shard.now().after(idle);
-            let next = shard.desk.next(&flow, &node, by).await;
+            let next = shard.desk.next(&place.flow, &place.node, by).await;
             let Some(next) = next.map_err(|()| Kind::UpstreamBodyCutShort)? else {
                 return writer.end(None, shard.now()).await;
             };
-            node = next;
-            if flow.went_on() {
-                shard.desk.tell(&flow);
-            }
-            piece(shard, &mut writer, framing, &node).await?;
+            place.go(next);
+            piece(shard, &mut writer, framing, &place.node).await?;
+            place.passed();
             self.down.answer.sent.set(writer.sent);
         }
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::respond::connection_field;
-use super::side::Downstream;
+use super::side::{Answer as Told, Downstream};
 use crate::base::error::{Kind, Result};
 use crate::cache::entry::{Chunk, Entry, Large, lines};
 use crate::cache::status::{self, Status};
@@ -30,6 +30,8 @@ const ADDED: usize = 1024;
 pub struct Parcel {
     pub buffer: Buffer,
     pub rest: Vec<Piece>,
+    /// Whose body the rest is of: it counts until it is sent.
+    _entry: Option<Arc<Entry>>,
 }
 
 /// A piece of an answer's body.
@@ -92,6 +94,7 @@ pub fn parcel(shard: &Shard, down: &Downstream<'_>, order: Order<'_>) -> Result<
     buffer.filled(len);
     let told = &down.answer;
     told.begun.set(true);
+    told.cache.set(Some(order.status));
     told.keeps.set(keeps);
     told.status.set(body.status);
     told.ends_by_close.set(body.framing == Framing::UntilClose);
@@ -105,7 +108,8 @@ pub fn parcel(shard: &Shard, down: &Downstream<'_>, order: Order<'_>) -> Result<
     if sends_body && let Framing::Length(len) = body.framing {
         told.sent.set(len);
     }
-    Ok(Parcel { buffer, rest })
+    let entry = (!rest.is_empty()).then(|| Arc::clone(entry));
+    Ok(Parcel { buffer, rest, _entry: entry })
 }
 
 fn head(
@@ -155,7 +159,8 @@ fn put_status(shard: &Shard, status: Status, key: Option<(&[u8], &[u8])>, out: &
 }
 
 /// Adds the Cache-Status field to an answer that comes from elsewhere.
-pub fn add_status(shard: &Shard, status: Status, fields: &mut Fields) {
+pub fn add_status(shard: &Shard, told: &Told, status: Status, fields: &mut Fields) {
+    told.cache.set(Some(status));
     let mut text = Vec::with_capacity(64);
     status.write(&shard.plan.name, None, |part| text.extend_from_slice(part));
     fields.push_known(Name::CacheStatus, b"Cache-Status", &text);
@@ -318,7 +323,7 @@ fn pieces(entry: &Entry, first: u64, count: u64) -> Vec<Piece> {
             vec![Piece::Octets(small[from..from + len].to_vec())]
         }
         Some(Large::Growing(_)) => Vec::new(),
-        Some(Large::Whole(chunks, _)) => cut(chunks, first, count),
+        Some(Large::Whole(bulk)) => cut(bulk.chunks(), first, count),
         Some(Large::Partial { first: begins, data, .. }) => {
             cut(std::slice::from_ref(data), first.saturating_sub(*begins), count)
         }

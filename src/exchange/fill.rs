@@ -8,13 +8,14 @@ use std::sync::Arc;
 use super::cached::Visit;
 use super::guard::Guard;
 use super::lines::{part_of, same_origin, sorted};
+use super::place::Place;
 use super::pump::{Coming, Pump};
 use super::relay::{Ended, Hop};
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::ClusterId;
-use crate::cache::entry::{Draft, Entry, Large};
-use crate::cache::flow::{Flow, Node, Start};
+use crate::cache::entry::{Bulk, Draft, Entry, Large};
+use crate::cache::flow::Start;
 use crate::cache::part::Question;
 use crate::cache::policy::{self, Asked, Refused, Storable, Times};
 use crate::cache::purge::{Purge, What};
@@ -52,12 +53,11 @@ pub struct Fill<'a> {
 }
 
 /// What the client is served from then.
-#[derive(Clone, Debug)]
 pub enum Taken {
     /// An entry.
     Serve(Arc<Entry>),
     /// What is on its way into one.
-    Follow(Arc<Entry>, Arc<Flow>, Arc<Node>),
+    Follow(Arc<Entry>, Place),
     /// The origin spoke of something else: it must be asked without conditions.
     Again,
 }
@@ -114,14 +114,15 @@ impl Fill<'_> {
             return Judged::Taken(self.validated(hop, response));
         }
         if matches!(response.status, 500 | 502 | 503 | 504) && self.serves_stale(hop.shard.now()) {
-            self.take_stale();
+            self.take_stale(hop.shard.now(), "stale-if-error");
             return Judged::Taken(Ended::Dropped);
         }
+        status.forward_status = None;
         if hop.request.method == Method::Head {
+            self.status.set(status);
             self.head_came(hop, response);
             return Judged::Stream;
         }
-        status.forward_status = None;
         match self.storable(hop, response) {
             Ok(storable) => {
                 rewrite::fields(&mut response.fields, rules);
@@ -130,8 +131,8 @@ impl Fill<'_> {
             }
             Err(why) => {
                 self.status.set(status.refused(why));
-                // A 304 to the client's own conditions says nothing of what could be stored.
-                self.release(why, response.status != 304);
+                // What the client's own conditions brought says nothing of what others get.
+                self.release(why, !matches!(response.status, 206 | 304 | 412 | 416));
                 // Nobody waits for it: the body is not even read.
                 if self.is_alone { Judged::Taken(Ended::Dropped) } else { Judged::Stream }
             }
@@ -156,9 +157,11 @@ impl Fill<'_> {
         })
     }
 
-    /// Serves what is stored.
-    pub fn take_stale(&self) {
+    /// Serves what is stored, for this reason.
+    pub fn take_stale(&self, now: Moment, why: &'static str) {
         if let Some(stale) = &self.stale {
+            let ttl = Some(stale.freshness().ttl(now));
+            self.status.set(Status { ttl, detail: Some(why), ..self.status.get() });
             self.taken.replace(Some(Taken::Serve(Arc::clone(stale))));
             // Others get it too, without asking again.
             if let Some(guard) = self.ticket.take() {
@@ -177,7 +180,7 @@ impl Fill<'_> {
         response: &ResponseHead,
     ) -> std::result::Result<Storable, Refused> {
         if self.ticket.borrow().is_none() {
-            return Err(Refused::Method);
+            return Err(Refused::Bypassed);
         }
         let is_asked_part = self.question.fields.has(Name::Range);
         if response.status == 206 && !(is_asked_part && part_of(response).is_some()) {
@@ -194,10 +197,18 @@ impl Fill<'_> {
     /// Tells those who wait to ask for themselves. What the response alone decides is remembered.
     fn release(&self, why: Refused, may_mark: bool) {
         if let Some(guard) = self.ticket.take() {
-            let is_ours =
-                matches!(why, Refused::Authorization | Refused::OddRequest | Refused::Method)
-                    || (why == Refused::Cookie && self.asked.has_cookie);
-            guard.release(why, may_mark && !is_ours);
+            let may_mark = may_mark && !self.question.is_partly && !self.is_askers(why);
+            guard.release(why, may_mark);
+        }
+    }
+
+    /// Whether it is the request that keeps the response from being stored, not the response.
+    fn is_askers(&self, why: Refused) -> bool {
+        match why {
+            Refused::Authorization | Refused::OddRequest | Refused::Method => true,
+            Refused::Cookie => self.asked.has_cookie,
+            Refused::NoStore => self.asked.directives.no_store,
+            _ => false,
         }
     }
 
@@ -236,6 +247,7 @@ impl Fill<'_> {
             peer_keeps: peer_keeps(response.version, response.options) && !response.tainted,
             idle: hop.route.timeouts.body_idle,
             chunks: Vec::new(),
+            small: Vec::new(),
             coming: None,
             is_stored: true,
             counted: 0,
@@ -287,7 +299,9 @@ impl Fill<'_> {
         let (flow, front) = (Arc::clone(&ticket.flow), Arc::clone(&ticket.front));
         flow.begin(Start::Growing(Arc::clone(&pump.head)));
         shard.desk.tell(&flow);
-        let follow = Taken::Follow(Arc::clone(&pump.head), Arc::clone(&flow), Arc::clone(&front));
+        // Its reader is known before its first piece: the writer waits for nobody else.
+        let place = Place::new(&shard.desk, Arc::clone(&flow), Arc::clone(&front));
+        let follow = Taken::Follow(Arc::clone(&pump.head), place);
         self.taken.replace(Some(follow));
         pump.coming = Some(Coming { guard: Some(guard), flow, last: front, connection, progress });
         self.pump.replace(Some(pump));
@@ -314,6 +328,14 @@ impl Fill<'_> {
                 status.ttl = Some(entry.freshness().ttl(shard.now()));
                 guard.confirm(Arc::clone(&entry));
                 self.taken.replace(Some(Taken::Serve(entry)));
+            }
+            (Err(why), guard) if self.is_askers(why) => {
+                // It is as good as before, but not by this request's word.
+                if let Some(guard) = guard {
+                    guard.release(why, false);
+                }
+                status = status.refused(why);
+                self.taken.replace(Some(Taken::Serve(Arc::clone(stale))));
             }
             (refreshed, guard) => {
                 // It may not be kept any more, and answers this request all the same.
@@ -344,9 +366,14 @@ impl Fill<'_> {
         let own = &self.question.key;
         let place = response.fields.only(Name::ContentLocation);
         let place = place.and_then(|uri| same_origin(uri, own, hop.request));
-        let is_here = place.is_some_and(|target| key::parts(own).1 == target.as_slice());
+        let is_here = place.is_some_and(|target| {
+            key::url(&key::sibling(own, &target, self.rule)) == key::url(own)
+        });
+        let is_keyed =
+            !key::is_unkeyed(&self.asked.fields) && !key::has_any(hop.request, &self.rule.bypass);
         // All of the request is sent: the connection is not needed for more of it.
         is_here
+            && is_keyed
             && response.status == 200
             && hop.answer.body_done.get()
             && policy::is_explicit(&response.fields)
@@ -386,7 +413,7 @@ impl Fill<'_> {
         };
         Ok(match stale.large() {
             None => draft.small(stale.small().unwrap_or_default()),
-            Some(Large::Whole(chunks, len)) => draft.large(Large::Whole(chunks.clone(), *len)),
+            Some(Large::Whole(bulk)) => draft.large(Large::Whole(Bulk::new(bulk.chunks().into()))),
             Some(Large::Growing(_) | Large::Partial { .. }) => return Err(Refused::Status),
         })
     }
@@ -412,11 +439,12 @@ impl Fill<'_> {
         for name in [Name::Location, Name::ContentLocation] {
             let target =
                 response.fields.only(name).and_then(|uri| same_origin(uri, own, hop.request));
-            urls.extend(target.map(|target| key::sibling(own, &target)));
+            urls.extend(target.map(|target| key::sibling(own, &target, self.rule)));
         }
         for url in urls {
             let purge = Purge { what: What::Url(url), is_soft: false };
-            hop.shard.desk.invalidate(purge, None, hop.shard.now()).await;
+            // A core that does not answer in time does what it was told all the same.
+            let _ = hop.shard.desk.invalidate(purge, None, hop.shard.now()).await;
         }
     }
 }

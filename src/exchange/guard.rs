@@ -48,7 +48,7 @@ impl Guard {
     /// What is stored stands in for the answer, for all who wait.
     pub fn stands(mut self, stale: &Arc<Entry>) {
         if let Some(ticket) = self.ticket.take() {
-            ticket.flow.begin(Start::Stored(Arc::clone(stale)));
+            ticket.flow.begin(Start::Stands(Arc::clone(stale)));
             self.desk.fail(&ticket);
         }
     }

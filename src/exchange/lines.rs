@@ -90,7 +90,6 @@ pub fn same_origin(uri: &[u8], own: &[u8], request: &RequestHead) -> Option<Vec<
 /// Where the octets of a 206 belong.
 pub fn part_of(response: &ResponseHead) -> Option<(u64, u64, u64)> {
     let (first, count, total) = range::content_range(response.fields.only(Name::ContentRange)?)?;
-    let fits = response.framing == Framing::Length(count)
-        || matches!(response.framing, Framing::Chunked | Framing::UntilClose);
-    fits.then_some((first, count, total))
+    // Only a length that is known before can be held against it.
+    (response.framing == Framing::Length(count)).then_some((first, count, total))
 }

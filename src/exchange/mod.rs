@@ -7,6 +7,7 @@ pub mod forward;
 pub mod guard;
 pub mod hedge;
 pub mod lines;
+pub mod place;
 pub mod pump;
 pub mod purge;
 pub mod refresh;
@@ -78,11 +79,11 @@ async fn run(
         Action::Forward(cluster) => {
             record.cluster = Some(*cluster);
             rewrite::path(&mut work.request, &route.rewrite);
+            if purge::is_one(shard, &work.request) {
+                let (cached, client) = (route.cache.as_ref(), record.client);
+                return Box::pin(purge::run(shard, cached, client, work, down)).await;
+            }
             if let Some(cached) = &route.cache {
-                if purge::is_one(shard, &work.request) {
-                    let client = record.client;
-                    return Box::pin(purge::run(shard, cached, client, work, down)).await;
-                }
                 if let Some(parcel) = cached::at_once(shard, cached, work, down) {
                     return deliver::send(shard, parcel?, down).await;
                 }
@@ -122,6 +123,7 @@ async fn close(
             result = respond::error(shard, kind, work, down).await;
         }
     }
+    record.cache = down.answer.cache.get().map(|status| status.word());
     record.status = down.answer.status.get();
     record.bytes_in = down.answer.received.get();
     record.bytes_out = down.answer.sent.get();

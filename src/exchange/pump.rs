@@ -1,6 +1,7 @@
 //! Reads a body into the cache, at the origin's speed, whoever reads along: a client that is slow, or
 //! leaves, holds up nobody else.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use super::guard::Guard;
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ClusterId, EndpointId};
-use crate::base::limits::FLOW_WINDOW;
+use crate::base::limits::{FLOW_PATIENCE, FLOW_WINDOW};
 use crate::cache::entry::{Chunk, Draft, Entry, Large};
 use crate::cache::flow::{Flow, Node};
 use crate::cache::policy::Refused;
@@ -21,6 +22,13 @@ use crate::shard::Shard;
 use crate::upstream::flight::Layover;
 use crate::upstream::http1::Connection;
 use crate::wire::http1::reuse::Proof;
+
+/// Pieces of an entry are at least this large, but for the last.
+const PIECE_MIN: usize = 64 * 1024;
+/// What a piece costs beside its octets.
+const PIECE_COST: usize = 112;
+/// Larger parts are not put together: that would be copying.
+const JOINED_MAX: usize = 8 * 1024 * 1024;
 
 /// Reads a body for all who follow it.
 pub struct Pump {
@@ -35,6 +43,8 @@ pub struct Pump {
     pub peer_keeps: bool,
     pub idle: Duration,
     pub chunks: Vec<Chunk>,
+    /// Small pieces that become a larger one.
+    pub small: Vec<u8>,
     /// What is still to come.
     pub coming: Option<Coming>,
     pub is_stored: bool,
@@ -70,12 +80,12 @@ impl Pump {
         let flight = cluster.resume(layover);
         let Some(coming) = self.coming.take() else { return };
         let Coming { mut guard, flow, last, mut connection, progress } = coming;
-        let mut writer = Tail { flow: Arc::clone(&flow), last };
+        let mut writer = Tail::new(Arc::clone(&flow), last);
         for data in std::mem::take(&mut self.chunks) {
             self.push(&mut writer, &mut guard, data);
         }
         let result = self.read(&mut connection, progress, &mut writer, &mut guard).await;
-        flow.end(&writer.last, result.is_ok());
+        writer.end(result.is_ok());
         match result {
             Ok(()) => {
                 self.keep(connection);
@@ -94,6 +104,22 @@ impl Pump {
             }
         }
         shard.desk.tell(&flow);
+        self.linger(&writer).await;
+    }
+
+    /// What nobody else keeps is kept until all have read it who do not take too long.
+    async fn linger(&self, tail: &Tail) {
+        if tail.passing.is_empty() {
+            return;
+        }
+        tail.flow.set_waiting(true);
+        let mut left = None;
+        while tail.flow.readers() > 0 && left != Some(tail.flow.first()) {
+            // As long as somebody gets on.
+            left = Some(tail.flow.first());
+            let by = self.shard.now().after(self.idle);
+            self.shard.desk.until(&tail.flow, by, || tail.flow.readers() == 0).await;
+        }
     }
 
     async fn read(
@@ -110,7 +136,7 @@ impl Pump {
             let data = Arc::from(buffer.data());
             shard.buffers.give(buffer);
             self.push(tail, guard, data);
-            if !self.is_stored && !self.readers_keep_up(&tail.flow).await {
+            if !self.is_stored && !self.readers_keep_up(tail).await {
                 return Err(Kind::ClientGone);
             }
         }
@@ -118,44 +144,69 @@ impl Pump {
     }
 
     fn push(&mut self, tail: &mut Tail, guard: &mut Option<Guard>, data: Chunk) {
-        let len = data.len() as u64;
+        let len = (data.len() + PIECE_COST) as u64;
         let ledger = self.shard.desk.ledger();
         let total = self.counted + len;
         if self.is_stored && total <= ledger.object && ledger.take(len) {
             self.counted = total;
-            self.chunks.push(Arc::clone(&data));
+            self.keep_piece(&data);
         } else if self.is_stored {
             // Too large after all. Those who read it go on; nobody joins them, for what they have
             // read is let go behind them.
             self.is_stored = false;
-            self.chunks = Vec::new();
+            (self.chunks, self.small) = (Vec::new(), Vec::new());
             self.settle();
             if let Some(guard) = guard.take() {
                 guard.release(Refused::TooLarge, true);
             }
         }
-        tail.last = tail.flow.push(&tail.last, data);
+        tail.push(data, !self.is_stored);
         self.shard.desk.tell(&tail.flow);
     }
 
-    /// What cannot be stored may not run ahead of its readers (RELIABILITY F14). False if there are
-    /// none any more.
-    async fn readers_keep_up(&self, flow: &Arc<Flow>) -> bool {
-        while flow.outstanding() > FLOW_WINDOW {
-            flow.set_waiting(true);
-            let by = self.shard.now().after(self.idle);
-            if !self.shard.desk.room(flow, FLOW_WINDOW / 2, by).await {
-                return false;
-            }
-            flow.set_waiting(false);
+    /// Puts a piece behind the others; small ones become larger, for each costs an allocation and a
+    /// place in a send.
+    pub fn keep_piece(&mut self, data: &Chunk) {
+        if data.len() >= PIECE_MIN && self.small.is_empty() {
+            return self.chunks.push(Arc::clone(data));
         }
-        // Two are ours.
-        Arc::strong_count(flow) > 2
+        self.small.extend_from_slice(data);
+        if self.small.len() >= PIECE_MIN {
+            self.chunks.push(Arc::from(self.small.as_slice()));
+            self.small.clear();
+        }
+    }
+
+    /// What cannot be stored may not run ahead of its readers (RELIABILITY F14): it waits for the first
+    /// of them, and a while for the others. Who lags behind after that is cut off, for one who does not
+    /// read must not hold up the rest. False if there is nobody any more.
+    async fn readers_keep_up(&self, tail: &mut Tail) -> bool {
+        let (desk, flow) = (&self.shard.desk, Arc::clone(&tail.flow));
+        let now = || self.shard.now();
+        flow.set_waiting(true);
+        let is_near = || flow.readers() == 0 || tail.last.at() <= flow.first() + FLOW_WINDOW;
+        let is_read = is_near() || desk.until(&flow, now().after(self.idle), is_near).await;
+        while let Some(oldest) = tail.passing.front()
+            && oldest.at() + FLOW_WINDOW < tail.last.at()
+        {
+            let begun = now();
+            let has_all = || flow.have_passed(oldest);
+            if !has_all() && tail.patience > Duration::ZERO {
+                desk.until(&flow, begun.after(tail.patience), has_all).await;
+                tail.patience = tail.patience.saturating_sub(now().since(begun));
+            }
+            tail.passing.pop_front();
+        }
+        flow.set_waiting(false);
+        is_read && flow.readers() > 0
     }
 
     /// The entry of the whole body.
     pub fn finished(&mut self) -> Arc<Entry> {
-        let chunks = std::mem::take(&mut self.chunks);
+        let mut chunks = std::mem::take(&mut self.chunks);
+        if !self.small.is_empty() {
+            chunks.push(Arc::from(std::mem::take(&mut self.small)));
+        }
         let head = &self.head;
         let draft = Draft {
             key: head.key(),
@@ -190,7 +241,8 @@ impl Pump {
             return None;
         };
         let etag = self.head.etag().filter(|tag| !tag.starts_with(b"W/"))?;
-        let is_same = *of == total && old.etag() == Some(etag);
+        let is_small = data.len() + stored.len() <= JOINED_MAX;
+        let is_same = is_small && *of == total && old.etag() == Some(etag);
         is_same.then(|| range::joined((first, data), (*before, stored))).flatten()
     }
 
@@ -215,10 +267,42 @@ impl Pump {
     }
 }
 
-/// The end of a flow, where its pump writes.
+/// The end of a flow, where its pump writes. Dropped before the end it cuts the flow off.
 struct Tail {
     flow: Arc<Flow>,
     last: Arc<Node>,
+    /// Pieces that nobody else keeps.
+    passing: VecDeque<Arc<Node>>,
+    /// How long laggards may still be waited for.
+    patience: Duration,
+    is_ended: bool,
+}
+
+impl Tail {
+    const fn new(flow: Arc<Flow>, last: Arc<Node>) -> Self {
+        let passing = VecDeque::new();
+        Self { flow, last, passing, patience: FLOW_PATIENCE, is_ended: false }
+    }
+
+    fn push(&mut self, data: Chunk, is_passing: bool) {
+        self.last = self.flow.push(&self.last, data, is_passing);
+        if is_passing {
+            self.passing.push_back(Arc::clone(&self.last));
+        }
+    }
+
+    fn end(&mut self, is_whole: bool) {
+        self.is_ended = true;
+        self.flow.end(&self.last, is_whole);
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            self.end(false);
+        }
+    }
 }
 
 impl Drop for Pump {

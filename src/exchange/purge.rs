@@ -9,7 +9,7 @@ use super::side::Downstream;
 use crate::base::error::{Kind, Result};
 use crate::cache::key;
 use crate::cache::purge::{Purge, What};
-use crate::config::cache::Cached;
+use crate::config::cache::{Cached, Rule};
 use crate::message::fields::list;
 use crate::message::head::RequestHead;
 use crate::message::name::Name;
@@ -27,10 +27,10 @@ pub fn is_one(shard: &Shard, request: &RequestHead) -> bool {
 /// Takes out what the request means. When the answer goes out no core serves it any more.
 ///
 /// # Errors
-/// `PurgeRefused` for those who may not; `Field` for words that mean nothing.
+/// `PurgeRefused` for those who may not; `PurgeWord` for words that mean nothing; `PurgeUnsure`.
 pub async fn run(
     shard: &Rc<Shard>,
-    cached: &Cached,
+    cached: Option<&Cached>,
     client: IpAddr,
     work: &mut Workspace,
     down: &mut Downstream<'_>,
@@ -40,24 +40,27 @@ pub async fn run(
         return Err(Kind::PurgeRefused);
     }
     let Workspace { request, key, .. } = work;
-    let frame = key::Frame { digest: cached.digest, is_secure: down.client.is_secure };
-    key::write(request, frame, &cached.rule, key);
+    // What a URL is called does not depend on whose rules stored it, but for its query.
+    let plain = Rule::default();
+    let (digest, rule) = cached.map_or((0, &plain), |cached| (cached.digest, &cached.rule));
+    key::write(request, key::Frame { digest, is_secure: down.client.is_secure }, rule, key);
     let purge = parse(request, key)?;
-    let count = shard.desk.purge(purge, shard.now()).await;
+    let purged = shard.desk.purge(purge, shard.now()).await;
+    let count = purged.map_err(|_| Kind::PurgeUnsure)?;
     respond::json(shard, work, down, &format!("{{\"purged\":{count}}}\n")).await
 }
 
 fn parse(request: &RequestHead, key: &[u8]) -> Result<Purge> {
     let (authority, target) = key::parts(key);
     let (authority, target) = (authority.to_vec(), target.to_vec());
-    let mut what = What::Url(key.to_vec());
+    let mut kinds = Vec::new();
     let mut is_soft = false;
     for word in list(request.fields.values_named(FIELD)) {
         match word {
             b"soft" => is_soft = true,
-            b"prefix" => what = What::Prefix(authority.clone(), target.clone()),
-            b"pattern" => what = What::Pattern(authority.clone(), target.clone()),
-            b"all" => what = What::All,
+            b"prefix" => kinds.push(What::Prefix(authority.clone(), target.clone())),
+            b"pattern" => kinds.push(What::Pattern(authority.clone(), target.clone())),
+            b"all" => kinds.push(What::All),
             _ => return Err(Kind::PurgeWord),
         }
     }
@@ -66,7 +69,12 @@ fn parse(request: &RequestHead, key: &[u8]) -> Result<Purge> {
         let values = names.into_iter().flat_map(|name| request.fields.values(name));
         let tags = values.flat_map(|value| value.split(|byte| matches!(byte, b',' | b' ')));
         let tags = tags.filter(|tag| !tag.is_empty()).map(<[u8]>::to_vec).collect();
-        what = What::Tags(tags);
+        kinds.push(What::Tags(tags));
     }
-    Ok(Purge { what, is_soft })
+    // Nobody guesses which of two was meant.
+    match (kinds.pop(), kinds.is_empty()) {
+        (None, _) => Ok(Purge { what: What::Url(key.to_vec()), is_soft }),
+        (Some(what), true) => Ok(Purge { what, is_soft }),
+        (Some(_), false) => Err(Kind::PurgeWord),
+    }
 }

@@ -23,7 +23,17 @@ use crate::net::inbound::Inbound;
 use crate::net::runtime::spawn;
 use crate::net::stream::Stream;
 use crate::observe::record::Record;
+use crate::shard::desk::Desk;
 use crate::shard::{Shard, Workspace};
+
+/// A fetch that counts until it is over.
+struct Running(Rc<Desk>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.refreshed();
+    }
+}
 
 /// Begins, on a task of its own, with a copy of the request.
 ///
@@ -38,6 +48,10 @@ pub fn start(
     work: &Workspace,
     down: &mut Downstream<'_>,
 ) -> Result<()> {
+    if !shard.desk.may_refresh() {
+        return Ok(());
+    }
+    let running = Running(Rc::clone(&shard.desk));
     let mut request = work.request.clone();
     validate::strip(&mut request.fields);
     if validate::can_validate(entry) {
@@ -51,6 +65,7 @@ pub fn start(
     let (cluster, listener, address, client) =
         (visit.cluster, down.listener, down.address, *down.client);
     spawn(async move {
+        let _running = running;
         let task = async {
             let route = &shard.plan.config.routes[at];
             let (Some(cached), Ok(nobody)) = (&route.cache, Stream::nobody(&shard.sweep)) else {

@@ -219,7 +219,7 @@ pub async fn response(
         if let Judged::Taken(ended) = Box::pin(fill.judge(hop, response)).await {
             return Ok(ended);
         }
-        deliver::add_status(hop.shard, fill.status.get(), &mut response.fields);
+        deliver::add_status(hop.shard, hop.answer, fill.status.get(), &mut response.fields);
     }
     rewrite::fields(&mut response.fields, &hop.route.response_headers);
     let shard = hop.shard;

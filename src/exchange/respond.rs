@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::deliver;
 use super::side::Downstream;
 use crate::base::error::{Kind, Result};
 use crate::config::model::{Redirect, Respond, Route};
@@ -37,8 +38,13 @@ pub async fn error(
     let fields = &mut response.fields;
     fields.push(b"Content-Type", form.content_type().as_bytes());
     // RFC 9209: which intermediary, and what kind of fault.
-    let parts = [shard.plan.name.as_bytes(), b"; error=", row.proxy_status.as_bytes()];
-    fields.push_parts(Name::ProxyStatus, b"Proxy-Status", &parts);
+    if !row.proxy_status.is_empty() {
+        let parts = [shard.plan.name.as_bytes(), b"; error=", row.proxy_status.as_bytes()];
+        fields.push_parts(Name::ProxyStatus, b"Proxy-Status", &parts);
+    }
+    if let Some(status) = down.answer.cache.get() {
+        deliver::add_status(shard, &down.answer, status, fields);
+    }
     fields.push(b"Cache-Control", b"no-store");
     match row.status {
         405 if kind == Kind::MethodNotRouted => {

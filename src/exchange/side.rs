@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 
 use crate::base::id::ListenerId;
+use crate::cache::status::Status;
 use crate::message::hop::{Client, Kept};
 use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
@@ -38,6 +39,8 @@ pub struct Answer {
     /// The connection became a tunnel, which has ended.
     pub was_tunnel: Cell<bool>,
     pub status: Cell<u16>,
+    /// What the cache did, where it was asked.
+    pub cache: Cell<Option<Status>>,
     /// Octets of the request's body.
     pub received: Cell<u64>,
     /// Octets of the response's body.

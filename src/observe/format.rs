@@ -39,6 +39,7 @@ fn json(batch: &Batch, entry: &Entry, config: &Config, out: &mut Vec<u8>) {
         "route": record.route_line,
         "cluster": cluster,
         "endpoint": endpoint,
+        "cache": record.cache,
         "attempts": record.attempts,
         "reused": record.reused,
         "request_id": optional(entry.request_id),

@@ -21,6 +21,8 @@ pub struct Record {
     pub route_line: Option<usize>,
     pub cluster: Option<ClusterId>,
     pub endpoint: Option<EndpointId>,
+    /// What the cache did, in a word, if it was asked.
+    pub cache: Option<&'static str>,
     /// Tries at upstreams.
     pub attempts: u8,
     /// The last try used a pooled connection.
@@ -55,6 +57,7 @@ impl Record {
             route_line: None,
             cluster: None,
             endpoint: None,
+            cache: None,
             attempts: 0,
             reused: false,
             bytes_in: 0,

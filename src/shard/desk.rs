@@ -2,7 +2,7 @@
 //! another core. Lives as long as the worker, whatever plan it serves.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::base::clock::{self, Moment};
 use crate::base::id::ShardId;
-use crate::base::limits::NEAR_ENTRIES;
+use crate::base::limits::{CACHE_LATE_MAX, NEAR_ENTRIES, REFRESHES_MAX};
 use crate::cache::directive::Directives;
 use crate::cache::entry::Entry;
 use crate::cache::flow::{Flow, Link, Node, Start};
@@ -78,6 +78,10 @@ pub enum Message {
     Disk(News),
 }
 
+/// Not every core has confirmed something in time.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsure;
+
 /// What shards tell each other by.
 pub type Posts = Arc<[Sender<Message>]>;
 
@@ -113,6 +117,10 @@ pub struct Desk {
     waiting: RefCell<HashMap<u64, Waiting, Xxh3DefaultBuilder>>,
     followers: RefCell<Vec<Follower>>,
     next: Cell<u64>,
+    /// What found a full mailbox, in order.
+    late: RefCell<VecDeque<(usize, Message)>>,
+    /// Stale entries that are being fetched anew.
+    refreshes: Cell<u32>,
     now: Cell<Moment>,
 }
 
@@ -136,7 +144,10 @@ impl Desk {
             near: RefCell::new(Near::new(near)),
             waiting: RefCell::default(),
             followers: RefCell::default(),
-            next: Cell::new(0),
+            // Another worker may have had this mailbox: answers to its questions are not ours.
+            next: Cell::new(clock::micros() << 12),
+            late: RefCell::default(),
+            refreshes: Cell::new(0),
             now: Cell::new(clock::monotonic()),
         })
     }
@@ -200,12 +211,17 @@ impl Desk {
         let seen = seen.clone();
         let message = Message::Ask { question: question_copy, seen, from, number };
         let pass = Found::Pass { stale: None, why: Forward::Bypass };
-        if !self.send(self.owner(question.hash), message) {
+        if self.post(self.owner(question.hash), message).is_err() {
             self.waiting.borrow_mut().remove(&number);
             return pass;
         }
         match self.answer(number).await {
             Some(Said::Found(found)) => {
+                if found.entry().is_some_and(|entry| entry.key() != question.key) {
+                    // Nobody's answer to this question.
+                    self.refuse(found);
+                    return pass;
+                }
                 if let Found::Use(entry, _) = &found {
                     self.near.borrow_mut().offer(question.hash, entry, epoch);
                 }
@@ -221,13 +237,32 @@ impl Desk {
         let seen = Seen { disk: true, ..Seen::default() };
         match self.ask(&alone, &seen, now).await {
             Found::Fetch { ticket, .. } => Some(ticket),
-            Found::Refresh(_, ticket) => {
-                ticket.flow.begin(Start::Failed(crate::base::error::Kind::Internal));
-                self.fail(&ticket);
+            found => {
+                self.refuse(found);
                 None
             }
-            _ => None,
         }
+    }
+
+    /// Nobody will fetch what was to be fetched.
+    fn refuse(&self, found: Found) {
+        if let Found::Fetch { ticket, .. } | Found::Refresh(_, ticket) = found {
+            ticket.flow.begin(Start::Failed(crate::base::error::Kind::Internal));
+            self.fail(&ticket);
+        }
+    }
+
+    /// One more stale entry is fetched anew; false if there are enough.
+    #[must_use]
+    pub fn may_refresh(&self) -> bool {
+        let may = self.refreshes.get() < REFRESHES_MAX;
+        self.refreshes.set(self.refreshes.get() + u32::from(may));
+        may
+    }
+
+    /// One less.
+    pub fn refreshed(&self) {
+        self.refreshes.set(self.refreshes.get().saturating_sub(1));
     }
 
     /// The number of a message whose answer will be waited for.
@@ -332,16 +367,16 @@ impl Desk {
         let link = || match node.next() {
             None => None,
             Some(Link::Data(next)) => Some(Ok(Some(Arc::clone(next)))),
+            Some(Link::Passing(next)) => Some(next.upgrade().map(Some).ok_or(())),
             Some(Link::End) => Some(Ok(None)),
             Some(Link::Cut) => Some(Err(())),
         };
         self.follow(flow, by, link).await.unwrap_or(Err(()))
     }
 
-    /// Waits until a fetch's readers have caught up to `most` octets behind it.
-    pub async fn room(&self, flow: &Arc<Flow>, most: u64, by: Moment) -> bool {
-        let found = self.follow(flow, by, || (flow.outstanding() <= most).then_some(()));
-        found.await.is_some()
+    /// Waits until a fetch's readers are where its writer wants them; false if that is not before `by`.
+    pub async fn until(&self, flow: &Arc<Flow>, by: Moment, is_so: impl Fn() -> bool) -> bool {
+        self.follow(flow, by, || is_so().then_some(())).await.is_some()
     }
 
     async fn follow<T>(
@@ -386,29 +421,39 @@ impl Desk {
 
     /// An operator's purge: like `invalidate`, and when it returns it has come to stay, whatever
     /// becomes of the process.
-    pub async fn purge(&self, purge: Purge, now: Moment) -> usize {
+    ///
+    /// # Errors
+    /// Not every core has confirmed it in time: it may have to be given again.
+    pub async fn purge(&self, purge: Purge, now: Moment) -> Result<usize, Unsure> {
         let Some(door) = &self.door else { return self.invalidate(purge, None, now).await };
         let (shard, answer) = (usize::from(self.shard.0), self.number(now));
         if matches!(purge.what, What::Url(_)) {
             let count = self.invalidate(purge, None, now).await;
-            if door.fence(shard, answer) {
-                self.answer(answer).await;
-            }
+            let is_done = door.fence(shard, answer) && self.answer(answer).await.is_some();
             self.waiting.borrow_mut().remove(&answer);
-            return count;
+            return if is_done { count } else { Err(Unsure) };
         }
         let number = door.books.next_purge();
-        door.note(shard, answer, number, purge.clone());
-        self.answer(answer).await;
+        let is_noted = door.note(shard, answer, number, purge.clone());
+        let is_noted = is_noted && self.answer(answer).await.is_some();
+        self.waiting.borrow_mut().remove(&answer);
         let count = self.invalidate(purge, Some(number), now).await;
         door.sweep(number);
-        count
+        if is_noted { count } else { Err(Unsure) }
     }
 
     /// Takes entries out on every core; how many, as far as that is known at once. When it returns
     /// no core serves them any more. `on_disk` numbers a wide purge of files.
-    pub async fn invalidate(&self, purge: Purge, on_disk: Option<u64>, now: Moment) -> usize {
-        let mut count = 0;
+    ///
+    /// # Errors
+    /// Not every core has confirmed it in time.
+    pub async fn invalidate(
+        &self,
+        purge: Purge,
+        on_disk: Option<u64>,
+        now: Moment,
+    ) -> Result<usize, Unsure> {
+        let (mut count, mut is_sure) = (0, true);
         let mut numbers = Vec::new();
         for shard in 0..self.posts.len() {
             let is_url =
@@ -426,14 +471,15 @@ impl Desk {
             numbers.push(number);
         }
         for number in numbers {
-            if let Some(Said::Purged(one)) = self.answer(number).await {
-                count += one;
+            match self.answer(number).await {
+                Some(Said::Purged(one)) => count += one,
+                _ => is_sure = false,
             }
         }
         if !matches!(purge.what, What::Url(_)) {
             self.ledger.next_epoch();
         }
-        count
+        if is_sure { Ok(count) } else { Err(Unsure) }
     }
 
     fn purge_own(&self, purge: &Purge, on_disk: Option<u64>, now: Moment) -> usize {
@@ -481,8 +527,27 @@ impl Desk {
 
     // === other cores ===
 
-    fn send(&self, shard: usize, message: Message) -> bool {
-        self.posts[shard].send(message).is_ok()
+    /// Sends what must arrive: later, if there is no room now, and in order.
+    fn send(&self, shard: usize, message: Message) {
+        let is_behind = self.late.borrow().iter().any(|(to, _)| *to == shard);
+        let message = if is_behind { Err(message) } else { self.posts[shard].send(message) };
+        if let Err(message) = message {
+            let mut late = self.late.borrow_mut();
+            if late.len() < CACHE_LATE_MAX {
+                late.push_back((shard, message));
+            }
+        }
+    }
+
+    /// Sends what is of no use later.
+    fn post(&self, shard: usize, message: Message) -> Result<(), Message> {
+        self.posts[shard].send(message)
+    }
+
+    /// Sends again what found no room.
+    fn send_late(&self) {
+        let late = std::mem::take(&mut *self.late.borrow_mut());
+        late.into_iter().for_each(|(shard, message)| self.send(shard, message));
     }
 
     /// Does what another core asks, or hears its answer.
@@ -491,7 +556,10 @@ impl Desk {
         match message {
             Message::Ask { question, seen, from, number } => {
                 let found = self.own(|part| part.ask(&question, &seen, now));
-                self.send(usize::from(from.0), Message::Found { number, found });
+                let answer = self.post(usize::from(from.0), Message::Found { number, found });
+                if let Err(Message::Found { found, .. }) = answer {
+                    self.refuse(found);
+                }
             }
             Message::Found { number, found } => self.said(number, Said::Found(found)),
             Message::Commit { ticket, entry, is_same } => {
@@ -528,16 +596,18 @@ impl Desk {
         if let Some(one) = self.waiting.borrow_mut().get_mut(&number) {
             one.said = Some(said);
             one.waker.wake_by_ref();
-        } else if let Said::Found(Found::Fetch { ticket, .. } | Found::Refresh(_, ticket)) = said {
-            // Whoever asked has given up: nobody will fetch this.
-            ticket.flow.begin(Start::Failed(crate::base::error::Kind::Internal));
-            self.fail(&ticket);
+        } else if let Said::Found(found) = said {
+            // Whoever asked has given up.
+            self.refuse(found);
         }
     }
 
     /// Ten times a second.
     pub fn tick(&self, now: Moment) {
         self.now.set(now);
+        if !self.late.borrow().is_empty() {
+            self.send_late();
+        }
         self.own(|part| part.tick(now));
         self.wake_if(|one| one.by <= now || one.flow.version() != one.seen);
         for one in self.waiting.borrow().values().filter(|one| one.by <= now) {

@@ -19,6 +19,7 @@ pub fn rows() -> Vec<Row> {
         ("e09_nothing_faulty_is_stored", e09),
         ("e14_head_and_get", e14),
         ("e15_ranges", e15),
+        ("e15_parts_and_wholes", parts),
         ("e16_not_modified", e16),
         ("e17_invalidation", e17),
         ("e18_odd_ages", e18),
@@ -221,6 +222,7 @@ fn e07(driver: Driver) {
         let control = match request.path() {
             path if path.starts_with("/public") => "public, max-age=60",
             path if path.starts_with("/shared") => "s-maxage=60",
+            "/targeted" => "max-age=60\r\nCDN-Cache-Control: max-age=60",
             path if path.starts_with("/must") => "max-age=60, must-revalidate",
             _ => "max-age=60",
         };
@@ -239,6 +241,9 @@ fn e07(driver: Driver) {
             assert_eq!(is_hit(&other), is_stored, "{path} {own}: {}", other.head);
         }
     }
+    // A lifetime for shared caches is no leave to share (RFC 9111 section 3.5).
+    get(&proxy, "/targeted", "Authorization: Basic eA==\r\n");
+    assert!(!is_hit(&get(&proxy, "/targeted", "")));
     for (path, is_stored) in [("/plain/set", false), ("/public/set", true)] {
         let first = get(&proxy, path, "");
         let again = get(&proxy, path, "");
@@ -479,6 +484,60 @@ fn e15(driver: Driver) {
     assert!(whole.status == 200 && whole.body.len() == 100_000, "a part is no whole");
     let condition = get(&proxy, "/whole", "Range: bytes=0-1\r\nIf-Range: \"other\"\r\n");
     assert_eq!((condition.status, condition.body.len()), (200, 100_000));
+}
+
+/// A part never takes the place of the whole, nor does a wrong one become it.
+fn parts(driver: Driver) {
+    let origin = Origin::scripted(|request, link| {
+        let range = request.header("range").map(str::to_owned);
+        match (request.path(), range.as_deref()) {
+            ("/chunked", Some(_)) => {
+                link.send("HTTP/1.1 206 Partial\r\nCache-Control: max-age=60\r\nContent-Range: bytes 0-2/9\r\n\
+                           Transfer-Encoding: chunked\r\n\r\n9\r\n123456789\r\n0\r\n\r\n");
+                Does::Keep
+            }
+            ("/young", _) => {
+                let date = "Sun, 06 Nov 2044 08:49:37 GMT";
+                say(
+                    link,
+                    &format!(
+                        "200 OK\r\nCache-Control: max-age=60\r\nDate: {date}\r\nLast-Modified: {date}"
+                    ),
+                    "0123456789",
+                )
+            }
+            (_, Some(_)) => say(
+                link,
+                "206 Partial\r\nCache-Control: max-age=60\r\nETag: \"1\"\r\nContent-Range: bytes 0-0/10",
+                "0",
+            ),
+            _ if request.header("if-none-match").is_some() => {
+                link.send(
+                    "HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\nCache-Control: max-age=60\r\n\r\n",
+                );
+                Does::Keep
+            }
+            _ => say(link, "200 OK\r\nCache-Control: max-age=60\r\nETag: \"1\"", "0123456789"),
+        }
+    });
+    let proxy = Proxy::with(driver, &origin, CACHES);
+    get(&proxy, "/whole", "");
+    let part = get(&proxy, "/whole", "Range: bytes=0-0\r\nCache-Control: no-cache\r\n");
+    assert_eq!((part.status, part.body.as_slice()), (206, &b"0"[..]));
+    let again = get(&proxy, "/whole", "");
+    assert!(is_hit(&again) && again.body == b"0123456789", "{}", again.head);
+    let asked = origin.requests();
+    assert!(asked.last().unwrap().header("range").is_none(), "the whole was asked about");
+    get(&proxy, "/chunked", "Range: bytes=0-2\r\n");
+    let whole = get(&proxy, "/chunked", "");
+    assert!(!is_hit(&whole) && whole.body == b"0123456789", "{}", whole.text());
+    // RFC 9110 sections 13.1.5 and 14.2: no parts by a weak date, none for HEAD.
+    get(&proxy, "/young", "");
+    let weak =
+        get(&proxy, "/young", "Range: bytes=0-0\r\nIf-Range: Sun, 06 Nov 2044 08:49:37 GMT\r\n");
+    assert_eq!(weak.status, 200);
+    let head = ask(&proxy, "HEAD /whole", "Range: bytes=0-0\r\n");
+    assert!(head.status == 200 && head.header("content-length") == Some("10"), "{}", head.head);
 }
 
 fn e16(driver: Driver) {

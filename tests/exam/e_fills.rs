@@ -15,6 +15,9 @@ pub fn rows() -> Vec<Row> {
         ("e11_one_fetch_for_all", e11),
         ("e12_a_fetch_that_fails", e12),
         ("e13_not_for_all_after_all", e13),
+        ("e11_nobody_turns_collapsing_off", collapsing_stays),
+        ("e10_one_who_leaves_holds_up_nobody", leaver),
+        ("e10_a_leader_who_leaves_takes_nobody_along", leaders),
         ("e19_stale_where_it_may_be", e19),
         ("e21_more_than_there_is_room_for", e21),
         ("e22_purges_race_with_fetches", e22),
@@ -87,6 +90,102 @@ fn e11(driver: Driver) {
     assert_eq!(origin.requests().len(), 1, "one fetch for the whole process");
     let collapsed = |reply: &Reply| reply.header("cache-status").unwrap().contains("collapsed");
     assert!(replies.iter().filter(|(reply, _)| collapsed(reply)).count() >= 150);
+}
+
+/// What one client asks for on its own terms says nothing of what others get.
+fn collapsing_stays(driver: Driver) {
+    let origin = Origin::scripted(|request, link| {
+        pause(100);
+        if request.header("range").is_some() {
+            link.send("HTTP/1.1 416 No\r\nContent-Range: bytes */1\r\nContent-Length: 0\r\n\r\n");
+            return Does::Keep;
+        }
+        say(link, "200 OK\r\nCache-Control: max-age=60", "x")
+    });
+    let proxy = Proxy::with(driver, &origin, CACHES);
+    let terms =
+        ["Cache-Control: no-store\r\n", "Range: bytes=9-\r\n", "Cookie: a=b\r\n", "X: y\r\n"];
+    for (at, lines) in terms.into_iter().enumerate() {
+        let path = format!("/{at}");
+        get(&proxy, &path, lines);
+        if at == 3 {
+            ask(&proxy, &format!("POST {path}"), "Content-Length: 0\r\n");
+        }
+        let before = origin.requests().len();
+        crowd(&proxy, 30, &path, "");
+        assert_eq!(origin.requests().len() - before, 1, "{lines}");
+    }
+    // Nor does it take away what is stored: a request with a cookie is answered, and that is all.
+    let origin = Origin::scripted(|request, link| {
+        if request.header("if-none-match").is_some() {
+            link.send("HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\n\r\n");
+            return Does::Keep;
+        }
+        say(link, "200 OK\r\nCache-Control: max-age=0\r\nETag: \"1\"", "x")
+    });
+    let proxy = Proxy::with(driver, &origin, CACHES);
+    for lines in ["", "Cookie: a=b\r\n", "Cache-Control: no-store\r\n", "Cookie: a=b\r\n", ""] {
+        assert_eq!(get(&proxy, "/v", lines).body, b"x");
+    }
+    let asked = origin.requests();
+    let asked = asked.iter().filter(|one| one.header("if-none-match").is_some()).count();
+    assert_eq!(asked, 4, "it was there to be asked about each time");
+}
+
+/// A body that turns out too large to be stored, and a reader who leaves in the middle of it.
+fn leaver(driver: Driver) {
+    let block = "x".repeat(1024 * 1024);
+    let origin = Origin::scripted(move |_, link| {
+        link.send(
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n",
+        );
+        for _ in 0..40 {
+            link.send(format!("100000\r\n{block}\r\n"));
+            pause(10);
+        }
+        link.send("0\r\n\r\n");
+        Does::Keep
+    });
+    let config = format!("{CACHES}[cache]\nmemory = \"8MiB\"\nobject = \"1MiB\"\n");
+    let proxy = Proxy::with(driver, &origin, &config);
+    std::thread::scope(|scope| {
+        let stays = scope.spawn(|| get(&proxy, "/large", ""));
+        until("the fetch", || !origin.requests().is_empty());
+        let mut leaves = proxy.connect();
+        leaves.send("GET /large HTTP/1.1\r\nHost: a.example\r\n\r\n");
+        pause(200);
+        drop(leaves);
+        let reply = stays.join().unwrap();
+        assert!(reply.is_complete && reply.body.len() == 40 << 20, "{} octets", reply.body.len());
+    });
+    // Nothing of it is kept.
+    until("memory to come back", || proxy.rss() < 80 * 1024);
+}
+
+fn leaders(driver: Driver) {
+    let origin = Origin::scripted(|_, link| {
+        for _ in 0..20 {
+            link.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+            pause(20);
+        }
+        say(link, "200 OK\r\nCache-Control: max-age=60", "x")
+    });
+    let proxy = Proxy::with(driver, &origin, CACHES);
+    std::thread::scope(|scope| {
+        let mut leaders: Vec<Client> = Vec::new();
+        for number in 1..=2 {
+            let mut leader = proxy.connect();
+            leader.send("GET /x HTTP/1.1\r\nHost: a.example\r\n\r\n");
+            until("the leader's request", || origin.requests().len() >= number.min(1));
+            leaders.push(leader);
+        }
+        let stays = scope.spawn(|| crowd(&proxy, 5, "/x", ""));
+        pause(50);
+        drop(leaders);
+        for (reply, _) in stays.join().unwrap() {
+            assert_eq!((reply.status, reply.body.as_slice()), (200, &b"x"[..]), "{}", reply.head);
+        }
+    });
 }
 
 fn e12(driver: Driver) {
@@ -198,7 +297,8 @@ fn e19(driver: Driver) {
     assert_eq!(get(&proxy, "/plain", "").status, 504);
     is_down.store(0, SeqCst);
     let only = get(&proxy, "/nothing", "Cache-Control: only-if-cached\r\n");
-    assert_eq!(only.status, 504);
+    assert_eq!((only.status, only.header("proxy-status")), (504, None), "{}", only.head);
+    assert!(only.header("cache-status").unwrap().contains("fwd="), "{}", only.head);
     assert_eq!(get(&proxy, "/error", "").status, 200);
 }
 
@@ -242,7 +342,8 @@ fn e21(driver: Driver) {
     for number in 0..60 {
         get(&proxy, &format!("/2/{number}"), "");
     }
-    assert!(is_hit(&get(&proxy, "/2/59", "")));
+    let last = get(&proxy, "/2/59", "");
+    assert!(is_hit(&last), "{}", last.head);
     let mut client = proxy.connect();
     for number in 0..20_000 {
         client.send(format!("GET /0/{number} HTTP/1.1\r\nHost: a.example\r\n\r\n"));
@@ -300,7 +401,10 @@ fn e22(driver: Driver) {
     get(&proxy, "/soft", "");
     ask(&proxy, "PURGE /soft", "Millrace-Purge: soft\r\n");
     assert!(!is_hit(&get(&proxy, "/soft", "")));
-    assert_eq!(ask(&proxy, "PURGE /soft", "Millrace-Purge: everything\r\n").status, 400);
+    for words in ["everything", "all, prefix", "all\r\nCache-Tag: x"] {
+        let lines = format!("Millrace-Purge: {words}\r\n");
+        assert_eq!(ask(&proxy, "PURGE /soft", &lines).status, 400, "{words}");
+    }
     let config = format!("{CACHES}[cache]\npurge = [\"10.0.0.0/8\"]\n");
     let other = Proxy::with(driver, &origin, &config);
     assert_eq!(ask(&other, "PURGE /soft", "").status, 403);

@@ -376,6 +376,12 @@ impl World {
         match std::mem::replace(&mut self.clients[client].on, On::Nothing) {
             On::Nothing => {}
             On::Load(flow) => {
+                if let Some(Start::Looked(Some(entry))) = flow.start()
+                    && self.is_fresh(client, entry)
+                {
+                    self.sum.from_disk += 1;
+                    return self.serve(client, &Arc::clone(entry));
+                }
                 if flow.start().is_none() && waits < 4 {
                     self.clients[client].on = On::Load(flow);
                     return self.later(Event::Look(client), 10);
@@ -385,6 +391,12 @@ impl World {
             }
             On::Flow(flow, node, body) => self.follow(client, flow, node, body),
         }
+    }
+
+    fn is_fresh(&self, client: usize, entry: &Entry) -> bool {
+        let Client { question, .. } = &self.clients[client];
+        vary::matches(entry.selecting(), &question.fields)
+            && entry.freshness().judge(&question.wants, 0, self.now()) == Use::Fresh
     }
 
     fn follow(&mut self, client: usize, flow: Arc<Flow>, mut node: Arc<Node>, mut body: Vec<u8>) {
@@ -412,7 +424,7 @@ impl World {
                             return self.check(client, entry.key(), &body);
                         }
                         // The client sees that it was cut.
-                        Link::Cut => return,
+                        Link::Cut | Link::Passing(_) => return,
                     }
                 }
             }
@@ -420,8 +432,8 @@ impl World {
                 self.clients[client].seen.other = Some(Arc::clone(entry));
                 return self.ask(client);
             }
-            Some(Start::Failed(_)) => return,
-            Some(Start::Released(_) | Start::Looked) => return self.ask(client),
+            Some(Start::Failed(_) | Start::Stands(_)) => return,
+            Some(Start::Released(_) | Start::Looked(_)) => return self.ask(client),
         }
         if self.clients[client].waits < 100 {
             self.clients[client].on = On::Flow(flow, node, body);
@@ -433,7 +445,7 @@ impl World {
         self.sum.hits += 1;
         let body = match entry.large() {
             None => entry.small().unwrap().to_vec(),
-            Some(Large::Whole(chunks, _)) => chunks.concat(),
+            Some(Large::Whole(bulk)) => bulk.chunks().concat(),
             Some(_) => panic!("a part is served"),
         };
         assert!(vary::matches(entry.selecting(), &self.clients[client].question.fields));
@@ -479,7 +491,7 @@ impl World {
         let piece = &body[come..body.len().min(come + 700)];
         let data: Chunk = Arc::from(piece);
         fetch.pieces.push(Arc::clone(&data));
-        fetch.last = fetch.ticket.flow.push(&fetch.last, data);
+        fetch.last = fetch.ticket.flow.push(&fetch.last, data, false);
         let come = come + piece.len();
         if come < body.len() {
             fetch.body = Some((version, head, body, come));
@@ -511,8 +523,8 @@ impl World {
         {
             let fresh = self.freshness();
             let entry = match stale.large() {
-                Some(Large::Whole(chunks, _)) => {
-                    Draft { freshness: fresh, ..draft(stale) }.whole(chunks)
+                Some(Large::Whole(bulk)) => {
+                    Draft { freshness: fresh, ..draft(stale) }.whole(bulk.chunks())
                 }
                 _ => Draft { freshness: fresh, ..draft(stale) }.small(stale.small().unwrap()),
             };
@@ -737,6 +749,7 @@ fn question(url: u32, kind: u32) -> Question {
         grace: 0,
         may_share: true,
         is_partly: false,
+        has_range: false,
     }
 }
 
@@ -754,7 +767,7 @@ fn draft(entry: &Entry) -> Draft<'_> {
 fn version_of(entry: &Entry) -> Option<u64> {
     let body = match entry.large() {
         None => entry.small()?.to_vec(),
-        Some(Large::Whole(chunks, _)) => chunks.concat(),
+        Some(Large::Whole(bulk)) => bulk.chunks().concat(),
         Some(_) => return None,
     };
     std::str::from_utf8(&body).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()

@@ -212,6 +212,7 @@ fn question(object: u32) -> Question {
         grace: 0,
         may_share: true,
         is_partly: false,
+        has_range: false,
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Part, Question};
 use crate::base::clock::Moment;
 use crate::base::limits::DISK_PATIENCE;
+use crate::cache::entry::Entry;
 use crate::cache::flow::{Flow, Start};
 use crate::cache::purge::Purge;
 use crate::cache::shelf::{Load, Loaded, News};
@@ -50,18 +51,19 @@ impl Part {
         let fills = self.fills.get(&hash);
         let fill = fills.and_then(|fills| fills.iter().find(|fill| fill.id == id));
         let flow = fill.map(|fill| Arc::clone(&fill.flow));
-        self.loaded(hash, id, &found, now);
-        flow.inspect(|flow| flow.begin(Start::Looked))
+        let entry = self.loaded(hash, id, &found, now);
+        flow.inspect(|flow| flow.begin(Start::Looked(entry)))
     }
 
     /// The disk could not be asked. Returns the flow that somebody may wait on for it.
     pub fn not_loaded(&mut self, hash: u64, id: u64) -> Option<Arc<Flow>> {
         let fill = self.end(hash, id)?;
-        fill.flow.begin(Start::Looked);
+        fill.flow.begin(Start::Looked(None));
         Some(fill.flow)
     }
 
-    fn loaded(&mut self, hash: u64, id: u64, found: &Loaded, now: Moment) {
+    /// What was found, if it may be served.
+    fn loaded(&mut self, hash: u64, id: u64, found: &Loaded, now: Moment) -> Option<Arc<Entry>> {
         let verdict = self.shelf.as_ref().and_then(|shelf| shelf.verdict(found));
         let entry = &found.entry;
         let is_good = self.accept(hash, id, entry, now) && verdict != Some(false);
@@ -71,14 +73,17 @@ impl Part {
                 && (one.selecting() == entry.selecting()
                     || !vary::same_names(one.selecting(), entry.selecting()))
         });
-        if is_good && !is_there {
+        let is_new = is_good && !is_there;
+        if is_new {
             if verdict == Some(true) {
                 entry.demote(now);
             }
-            self.store.put(hash, Arc::clone(entry));
+            entry.count_body(&self.ledger.bodies);
+            self.store.put_wanted(hash, Arc::clone(entry));
         }
         self.ledger.give(found.counted);
         self.trim();
+        is_new.then(|| Arc::clone(entry))
     }
 
     /// Ten times a second.

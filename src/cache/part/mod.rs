@@ -14,7 +14,7 @@ use crate::base::clock::Moment;
 use crate::cache::directive::Directives;
 use crate::cache::entry::Entry;
 use crate::cache::flow::{Flow, Node, Start};
-use crate::cache::freshness::Use;
+use crate::cache::freshness::{Stale, Use};
 use crate::cache::ledger::Ledger;
 use crate::cache::policy::Refused;
 use crate::cache::purge::{Log, Purge, What};
@@ -30,6 +30,8 @@ const MARK: Duration = Duration::from_secs(10);
 const MARKS_MAX: usize = 8192;
 /// A fetch without a head after this long is nobody's any more: another may begin.
 const ABANDONED: Duration = Duration::from_secs(60);
+/// How often a stale response is fetched anew, if that does not help.
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
 /// Entries that a tick holds against wide purges.
 const LOOKS: usize = 4096;
 
@@ -46,6 +48,18 @@ pub struct Question {
     pub may_share: bool,
     /// HEAD, or a part: nothing is fetched for others.
     pub is_partly: bool,
+    /// A part.
+    pub has_range: bool,
+}
+
+impl Question {
+    /// Whether the whole is fetched for it, beside what is stored: what a part would be taken from is
+    /// asked about, not the part.
+    #[must_use]
+    pub fn wants_whole(&self, stale: Option<&Entry>) -> bool {
+        let helps = |one: &Entry| !one.is_partial() && validate::can_validate(one);
+        !self.is_partly || (self.has_range && stale.is_some_and(helps))
+    }
 }
 
 /// What a request has been shown already, and had no use for.
@@ -74,6 +88,18 @@ pub enum Found {
     Pass { stale: Option<Arc<Entry>>, why: Forward },
     /// The client wants no request to the origin.
     Absent,
+}
+
+impl Found {
+    /// The stored response that it names.
+    #[must_use]
+    pub const fn entry(&self) -> Option<&Arc<Entry>> {
+        match self {
+            Self::Use(entry, _) | Self::Refresh(entry, _) => Some(entry),
+            Self::Fetch { stale, .. } | Self::Pass { stale, .. } => stale.as_ref(),
+            Self::Follow(..) | Self::Load(_) | Self::Absent => None,
+        }
+    }
 }
 
 /// The right to fetch something.
@@ -117,6 +143,8 @@ pub struct Part {
     fills: HashMap<u64, Vec<Fill>, Xxh3DefaultBuilder>,
     marks: HashMap<u64, Moment, Xxh3DefaultBuilder>,
     mark_order: VecDeque<u64>,
+    /// What was fetched anew a moment ago, well or not.
+    refreshes: HashMap<u64, Moment, Xxh3DefaultBuilder>,
     purges: Log,
     /// The last purge that all entries had been held against when the sweep began.
     sweeping: u32,
@@ -135,6 +163,7 @@ impl Part {
             fills: HashMap::default(),
             marks: HashMap::default(),
             mark_order: VecDeque::new(),
+            refreshes: HashMap::default(),
             purges: Log::default(),
             sweeping: 0,
             next_id: 0,
@@ -188,14 +217,17 @@ impl Part {
         }
         match entry.freshness().judge(wants, *grace, now) {
             Use::Validate => {
-                let is_fresh = entry.freshness().ttl(now) > 0;
+                let freshness = entry.freshness();
+                let is_fresh = freshness.ttl(now) > 0 && freshness.stale != Stale::Always;
                 let why = if is_fresh { Forward::Request } else { Forward::Stale };
                 self.fetch(question, Some(entry.clone()), why, hint, now)
             }
             Use::WhileRevalidating => {
-                if self.fill_for(question, hint, now).is_some() {
+                let is_tried = self.refreshes.get(hash).is_some_and(|until| now < *until);
+                if is_tried || self.fill_for(question, hint, now).is_some() {
                     return Found::Use(entry, Use::WhileRevalidating);
                 }
+                self.refreshes.insert(*hash, now.after(REFRESH_EVERY));
                 let ticket = self.begin(question, false, now);
                 Found::Refresh(entry, ticket)
             }
@@ -217,7 +249,7 @@ impl Part {
         if question.wants.only_if_cached {
             return Found::Absent;
         }
-        if question.is_partly {
+        if !question.wants_whole(stale.as_deref()) {
             let ticket = self.begin(question, true, now);
             return Found::Fetch { ticket, stale, why };
         }
@@ -245,10 +277,17 @@ impl Part {
                 && fill.purges == self.purges.last()
                 && match fill.flow.start() {
                     None => now < fill.begun.after(ABANDONED) && may_suit(fill),
-                    Some(Start::Growing(entry) | Start::Stored(entry)) => {
+                    Some(Start::Growing(entry)) => {
                         vary::matches(entry.selecting(), &question.fields)
                     }
-                    Some(Start::Released(_) | Start::Failed(_) | Start::Looked) => false,
+                    // Its end has not come here yet, or was lost: what it has brought ages.
+                    Some(Start::Stored(entry)) => {
+                        vary::matches(entry.selecting(), &question.fields)
+                            && entry.freshness().judge(&question.wants, 0, now) == Use::Fresh
+                    }
+                    Some(
+                        Start::Released(_) | Start::Failed(_) | Start::Stands(_) | Start::Looked(_),
+                    ) => false,
                 }
         })
     }
@@ -298,12 +337,27 @@ impl Part {
             return false;
         }
         self.marks.remove(&hash);
+        if entry.is_partial() && self.has_whole_of(hash, entry) {
+            entry.kill();
+            return false;
+        }
+        entry.count_body(&self.ledger.bodies);
         self.store.put(hash, Arc::clone(entry));
         if let Some(shelf) = &mut self.shelf {
             shelf.store(hash, entry, is_same, now);
         }
         self.trim();
         entry.is_live()
+    }
+
+    /// A part of what is stored whole is no news (RFC 9111 section 3.4).
+    fn has_whole_of(&self, hash: u64, part: &Entry) -> bool {
+        self.store.variants(hash, part.key()).any(|one| {
+            one.key() == part.key()
+                && one.selecting() == part.selecting()
+                && !one.is_partial()
+                && validate::is_part_of(part, one)
+        })
     }
 
     /// Ends a fetch. False if what it has brought was purged meanwhile, or is something else.
@@ -358,6 +412,7 @@ impl Part {
         }
         if let Some(new) = new {
             new.set_purges(old.purges());
+            new.count_body(&self.ledger.bodies);
             self.store.put(hash, new);
             self.trim();
         }
@@ -381,16 +436,34 @@ impl Part {
             self.ledger.set_used(self.shard, self.store.bytes());
             return dropped;
         }
+        let is_idle = self.purges.is_empty();
         self.purges.push(purge.clone());
-        self.store.look_again();
-        self.sweeping = self.purges.last();
+        let is_small = self.store.slots() < LOOKS;
+        if is_idle || is_small {
+            self.begin_round();
+        }
+        if !is_small {
+            return 0;
+        }
         // A small cache is looked through at once, and the number is right; a large one meanwhile.
         let before = self.store.len();
         let mut soft = 0;
-        if self.look(LOOKS, now, &mut soft) {
-            self.forget_purges();
-        }
+        self.go_round(now, &mut soft);
         before - self.store.len() + soft
+    }
+
+    /// Begins to hold every entry against the purges so far.
+    fn begin_round(&mut self) {
+        self.store.look_again();
+        self.sweeping = self.purges.last();
+    }
+
+    /// Goes on with it. Purges that come meanwhile are for the next round.
+    fn go_round(&mut self, now: Moment, soft: &mut usize) {
+        if self.look(LOOKS, now, soft) {
+            self.forget_purges();
+            self.begin_round();
+        }
     }
 
     fn look(&mut self, many: usize, now: Moment, soft: &mut usize) -> bool {
@@ -411,6 +484,9 @@ impl Part {
     /// Lets entries go while there is too much.
     pub fn trim(&mut self) {
         self.ledger.set_used(self.shard, self.store.bytes());
+        if self.ledger.is_over(self.shard) {
+            self.ledger.reclaim(self.shard);
+        }
         while self.ledger.is_over(self.shard) && self.store.evict() {
             self.ledger.set_used(self.shard, self.store.bytes());
         }
@@ -418,11 +494,12 @@ impl Part {
 
     /// Ten times a second.
     pub fn tick(&mut self, now: Moment) {
-        if !self.purges.is_empty() && self.look(LOOKS, now, &mut 0) {
-            self.forget_purges();
+        if !self.purges.is_empty() {
+            self.go_round(now, &mut 0);
         }
         self.store.tidy();
         self.tick_shelf();
+        self.refreshes.retain(|_, until| now < *until);
         self.ledger.regret(self.shard, self.store.take_regrets());
         self.trim();
         self.fills.retain(|_, fills| {

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,10 +12,13 @@ use super::faults::Faults;
 use crate::cache::entry::{Chunk, Entry};
 use crate::cache::file::{self, Front, HEADER, Header, When};
 use crate::cache::shelf::Load;
+use crate::cache::store::VARIANTS_MAX;
 use crate::cache::vary;
 
 /// Folders that files are spread over, by the first three digits of their names.
 pub(super) const BUCKETS: u64 = 4096;
+/// What a file takes of a disk, at the least: small ones would be many times what they hold.
+const BLOCK: u64 = 4096;
 /// Octets of a body that are read at a time.
 const PIECE: u64 = 256 * 1024;
 
@@ -31,6 +34,8 @@ pub(super) struct Name {
 pub(super) struct Listed {
     pub(super) name: Name,
     pub(super) octets: u64,
+    /// Nanoseconds since 1970.
+    written: i128,
 }
 
 /// The files of a cache.
@@ -83,7 +88,10 @@ impl Folder {
                     let _ = fs::remove_file(entry.path());
                 }
             } else if let Some(name) = parse(text).filter(|name| name.hash >> 52 == bucket) {
-                found.push(Listed { name, octets: facts.len() });
+                let octets = facts.len().next_multiple_of(BLOCK);
+                let written =
+                    i128::from(facts.mtime()) * 1_000_000_000 + i128::from(facts.mtime_nsec());
+                found.push(Listed { name, octets, written });
             }
         }
         found
@@ -98,6 +106,16 @@ impl Folder {
     /// Octets of all files of a URL.
     pub(super) fn octets(&self, hash: u64) -> u64 {
         self.of(hash).iter().map(|one| one.octets).sum()
+    }
+
+    /// Takes the oldest files of a URL away if they are too many (RELIABILITY E08); octets of the rest.
+    pub(super) fn bound_variants(&self, hash: u64) -> u64 {
+        let mut all = self.of(hash);
+        if all.len() > VARIANTS_MAX {
+            all.sort_by_key(|one| std::cmp::Reverse(one.written));
+            all.drain(VARIANTS_MAX..).for_each(|one| self.remove_one(one.name));
+        }
+        all.iter().map(|one| one.octets).sum()
     }
 
     /// Takes all files of a URL away.
@@ -159,7 +177,7 @@ impl Folder {
         }
         let mut octets = 0;
         let mut fronts: Vec<(Name, Front, File)> = Vec::new();
-        for Listed { name, octets: len } in self.of(wanted.hash) {
+        for Listed { name, octets: len, .. } in self.of(wanted.hash) {
             match self.front(name) {
                 Ok(Some((front, file))) => {
                     octets += len;
@@ -187,7 +205,7 @@ impl Folder {
                 let entry = entry.and_then(|chunks| front.entry(&chunks, when));
                 if entry.is_none() {
                     self.remove_one(name);
-                    octets = octets.saturating_sub(len);
+                    octets = octets.saturating_sub(len.next_multiple_of(BLOCK));
                 }
                 return (entry.map(|entry| (entry, front.header.born)), octets);
             }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::Builder;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::notice;
 use crate::base::clock::{self, Moment};
@@ -163,12 +163,15 @@ impl Door {
 
     /// Has all files listed for a shard.
     pub fn list(&self, shard: usize) {
-        self.job(Job::List { shard });
+        // There is room for one of each shard at the start.
+        let _ = self.jobs.try_send(Job::List { shard });
     }
 
     /// Has a wide purge written down; `Noted { answer }` says when it is.
-    pub fn note(&self, shard: usize, answer: u64, number: u64, purge: Purge) {
-        self.job(Job::Note { shard, answer, number, purge });
+    /// False: there is no room.
+    #[must_use]
+    pub fn note(&self, shard: usize, answer: u64, number: u64, purge: Purge) -> bool {
+        self.jobs.try_send(Job::Note { shard, answer, number, purge }).is_ok()
     }
 
     /// Has files held against a purge that all shards have heard.
@@ -181,11 +184,6 @@ impl Door {
     #[must_use]
     pub fn fence(&self, shard: usize, answer: u64) -> bool {
         self.changes.try_send(Change::Fence { shard, number: answer }).is_ok()
-    }
-
-    fn job(&self, job: Job) {
-        // The sweeper only ends with the process.
-        let _ = self.jobs.send(job);
     }
 
     /// Waits until what is to be written is written, but no longer than this.
@@ -221,7 +219,7 @@ pub fn start(
     let Opened { state, folder } = opened;
     let (loads, to_load) = bounded(DISK_ORDERS);
     let (changes, to_change) = bounded(DISK_ORDERS);
-    let (jobs, to_do) = unbounded();
+    let (jobs, to_do) = bounded(DISK_ORDERS);
     let (ended, done) = bounded(1);
     let queued = Arc::new(AtomicU64::new(0));
     let common = Common { folder, ledger, queued: Arc::clone(&queued), jobs: jobs.clone(), tell };
@@ -235,7 +233,8 @@ pub fn start(
         write(&writer, &to_change);
         drop(ended);
     })?;
-    let sweeper = Sweeper { common, state };
+    let unmet = state.unmet.iter().map(|(number, _)| *number).collect();
+    let sweeper = Sweeper { common, state, waiting: Vec::new(), unmet };
     Builder::new().name("cache-sweep".to_owned()).spawn(move || sweeper.run(&to_do))?;
     Ok(Door { books, loads, changes, jobs, queued, done })
 }
@@ -268,7 +267,10 @@ fn read(common: &Common, loads: &Receiver<(usize, Load)>) {
             counted.set(if fits { octets } else { 0 });
             fits
         };
-        let (found, octets) = common.folder.load(&load, when(), may_take);
+        // Whatever a file holds, it ends no reader.
+        let read = || common.folder.load(&load, when(), may_take);
+        let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+        let (found, octets) = read.unwrap_or((None, 0));
         let counted = counted.get();
         if found.is_none() {
             common.ledger.give(counted);
@@ -278,32 +280,46 @@ fn read(common: &Common, loads: &Receiver<(usize, Load)>) {
     }
 }
 
+/// Writes, but not for a while after a fault.
+struct Pen<'a> {
+    common: &'a Common,
+    rests_until: Option<Moment>,
+}
+
+impl Pen<'_> {
+    /// True if it is written.
+    fn write(&mut self, hash: u64, entry: &Entry, born: u64) -> bool {
+        let now = clock::monotonic();
+        if self.rests_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        let Err(error) = self.common.folder.write(hash, entry, born, when()) else {
+            self.rests_until = None;
+            return true;
+        };
+        // Something of that name is in the way: that is this one's trouble alone.
+        if error.kind() != io::ErrorKind::IsADirectory {
+            if self.rests_until.is_none() {
+                let rest = REST.as_secs();
+                notice::warn(format_args!(
+                    "cache: {error}; nothing is written for {rest} s, and then tried again"
+                ));
+            }
+            self.rests_until = Some(now.after(REST));
+        }
+        false
+    }
+}
+
 fn write(common: &Common, changes: &Receiver<Change>) {
-    let mut resting: Option<Moment> = None;
+    let mut pen = Pen { common, rests_until: None };
     for change in changes {
         match change {
             Change::Write { shard, hash, entry, born } => {
-                let now = clock::monotonic();
-                let is_awake = resting.is_none_or(|until| until <= now);
-                let is_done = is_awake
-                    && {
-                        let written = common.folder.write(hash, &entry, born, when());
-                        if let Err(error) = &written {
-                            if resting.is_none() {
-                                let rest = REST.as_secs();
-                                notice::warn(format_args!(
-                                    "cache: {error}; nothing is written for {rest} s, and then tried again"
-                                ));
-                            }
-                            resting = Some(now.after(REST));
-                        } else {
-                            resting = None;
-                        }
-                        written.is_ok()
-                    };
+                let is_done = pen.write(hash, &entry, born);
                 common.queued.fetch_sub(entry.weight(), Relaxed);
                 drop(entry);
-                let octets = common.folder.octets(hash);
+                let octets = common.folder.bound_variants(hash);
                 common.tell(shard, News::Written { hash, octets, is_done });
             }
             Change::Remove { shard, hash } => {
@@ -312,7 +328,8 @@ fn write(common: &Common, changes: &Receiver<Change>) {
             }
             Change::Fence { shard, number } => common.tell(shard, News::Noted { number }),
             Change::Sweep { number } => {
-                let _ = common.jobs.send(Job::Sweep { number });
+                // Without room for it the next start will do it.
+                let _ = common.jobs.try_send(Job::Sweep { number });
             }
             Change::End => return,
         }
@@ -323,52 +340,71 @@ fn write(common: &Common, changes: &Receiver<Change>) {
 struct Sweeper {
     common: Arc<Common>,
     state: State,
+    /// Shards that want a list.
+    waiting: Vec<usize>,
+    /// Purges that files have to be held against.
+    unmet: Vec<u64>,
 }
 
 impl Sweeper {
     fn run(mut self, jobs: &Receiver<Job>) {
-        let shards = self.common.ledger.shards();
-        let mut unmet: Vec<u64> = self.state.unmet.iter().map(|(number, _)| *number).collect();
-        let mut waiting = Vec::new();
+        let mut is_first = true;
         loop {
-            // Lists of all files are made for all who want one at once.
-            let job =
-                if waiting.is_empty() { jobs.recv().ok() } else { jobs.recv_timeout(GATHER).ok() };
+            // Lists and sweeps are done for all who want one at once.
+            let is_idle = self.waiting.is_empty() && (is_first || self.unmet.is_empty());
+            let job = if is_idle { jobs.recv().ok() } else { jobs.recv_timeout(GATHER).ok() };
             match job {
-                Some(Job::List { shard }) => waiting.push(shard),
-                Some(Job::Note { shard, answer, number, purge }) => {
-                    if let Err(error) = self.state.note(number, purge) {
-                        notice::warn(format_args!(
-                            "cache: a purge cannot be written down: {error}; after the next start \
-                             nothing that is on disk now counts"
-                        ));
-                    }
-                    self.common.tell(shard, News::Noted { number: answer });
-                }
-                Some(Job::Sweep { number }) => self.sweep(&[number], shards),
-                None if waiting.is_empty() => return,
+                Some(job) => self.hear(job),
+                None if is_idle => return,
                 None => {
-                    self.list(&std::mem::take(&mut waiting), shards);
-                    self.state.clear_old();
-                    self.sweep(&std::mem::take(&mut unmet), shards);
+                    self.list(jobs);
+                    if std::mem::take(&mut is_first) {
+                        self.state.clear_old();
+                    }
+                    self.sweep(jobs);
                 }
             }
         }
     }
 
+    fn hear(&mut self, job: Job) {
+        match job {
+            Job::List { shard } => self.waiting.push(shard),
+            Job::Note { shard, answer, number, purge } => {
+                if let Err(error) = self.state.note(number, purge) {
+                    notice::warn(format_args!(
+                        "cache: a purge cannot be written down: {error}; after the next start \
+                         nothing that is on disk now counts"
+                    ));
+                }
+                self.common.tell(shard, News::Noted { number: answer });
+            }
+            Job::Sweep { number } => self.unmet.push(number),
+        }
+    }
+
+    /// Between two folders: nobody waits for a whole round to have a purge written down.
+    fn hear_all(&mut self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.try_recv() {
+            self.hear(job);
+        }
+    }
+
     /// Tells shards what there is of theirs.
-    fn list(&self, to: &[usize], shards: usize) {
+    fn list(&mut self, jobs: &Receiver<Job>) {
+        let (to, shards) = (std::mem::take(&mut self.waiting), self.common.ledger.shards());
         for bucket in 0..BUCKETS {
+            self.hear_all(jobs);
             let mut by_hash: Vec<(u64, u64)> = Vec::new();
             let mut files = self.common.folder.list(bucket);
             files.sort_unstable_by_key(|one| one.name.hash);
-            for Listed { name, octets } in files {
+            for Listed { name, octets, .. } in files {
                 match by_hash.last_mut().filter(|(hash, _)| *hash == name.hash) {
                     Some((_, sum)) => *sum += octets,
                     None => by_hash.push((name.hash, octets)),
                 }
             }
-            for shard in to {
+            for shard in &to {
                 let of = |one: &&(u64, u64)| key::owner(one.0, shards) == *shard;
                 let own: Vec<(u64, u64)> = by_hash.iter().filter(of).copied().collect();
                 if !own.is_empty() {
@@ -379,14 +415,16 @@ impl Sweeper {
         to.iter().for_each(|shard| self.common.tell(*shard, News::AllListed));
     }
 
-    /// Takes away what these purges mean, and forgets them.
-    fn sweep(&mut self, numbers: &[u64], shards: usize) {
-        if numbers.is_empty() {
-            return;
-        }
+    /// Takes away what purges mean, and forgets them.
+    fn sweep(&mut self, jobs: &Receiver<Job>) {
+        let (numbers, shards) = (std::mem::take(&mut self.unmet), self.common.ledger.shards());
         let mut purges = self.state.unmet.clone();
         purges.retain(|(number, _)| numbers.contains(number));
+        if purges.is_empty() {
+            return;
+        }
         for bucket in 0..BUCKETS {
+            self.hear_all(jobs);
             for Listed { name, .. } in self.common.folder.list(bucket) {
                 if self.is_meant(name, &purges) {
                     self.common.folder.remove_one(name);
@@ -395,13 +433,11 @@ impl Sweeper {
                 }
             }
         }
+        if let Err(error) = self.state.forget(&numbers) {
+            notice::warn(format_args!("cache: the folder's state cannot be written: {error}"));
+        }
         for number in numbers {
-            if let Err(error) = self.state.forget(*number) {
-                notice::warn(format_args!("cache: the folder's state cannot be written: {error}"));
-            }
-            (0..shards).for_each(|shard| {
-                self.common.tell(shard, News::SweptAll { number: *number });
-            });
+            (0..shards).for_each(|shard| self.common.tell(shard, News::SweptAll { number }));
         }
     }
 

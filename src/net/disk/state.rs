@@ -12,6 +12,7 @@ use super::folder::{Folder, make_folder};
 use crate::base::random::Random;
 use crate::cache::file::FORMAT;
 use crate::cache::purge::{Purge, What};
+use crate::net::notice;
 
 const MAGIC: &[u8] = b"millrace cache\n";
 /// More purges than this wait for nothing good.
@@ -29,10 +30,11 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Takes a folder over; makes it if need be.
+    /// Takes a folder over; makes it if need be. Nothing in it is touched that is not a cache's.
     ///
     /// # Errors
-    /// It is no folder, may not be written, is another process's, or of another format.
+    /// It is no folder, may not be written, is another process's, of another format, or holds
+    /// something else.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         // The folder itself may be a link: that is the operator's choice.
         if !path.is_dir() {
@@ -44,9 +46,19 @@ impl State {
         lock.try_lock().map_err(|_| {
             io::Error::new(io::ErrorKind::ResourceBusy, "another process uses this folder")
         })?;
+        if !path.join("state").exists() && !is_empty(path)? {
+            let message = "it holds something, and not a cache of ours";
+            return Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, message));
+        }
         let mut state =
             Self { path: path.to_owned(), _lock: lock, seed: 0, last: 0, unmet: Vec::new() };
         if state.read()?.is_none() {
+            if path.join("state").exists() {
+                notice::warn(format_args!(
+                    "cache: what {} says of purges was harmed: nothing that is there counts",
+                    path.display()
+                ));
+            }
             state.begin_anew()?;
         }
         Ok(state)
@@ -64,7 +76,10 @@ impl State {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?.take(LOG_MAX).read_to_end(&mut bytes)?,
         };
-        let Some(rest) = bytes.strip_prefix(MAGIC) else { return Ok(None) };
+        let Some(rest) = bytes.strip_prefix(MAGIC) else {
+            let message = "its file \"state\" is not ours; if it was, take the folder away";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        };
         let mut records = Records(rest);
         let Some(Some((format, seed))) = records.next().map(|one| one.and_then(first)) else {
             return Ok(None);
@@ -100,7 +115,9 @@ impl State {
         let Ok(entries) = fs::read_dir(&self.path) else { return };
         for entry in entries.flatten() {
             let is_old = entry.file_name().to_str().is_some_and(|name| {
-                name.strip_prefix("old-").is_some_and(|rest| u64::from_str_radix(rest, 16).is_ok())
+                let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+                let digits = name.strip_prefix("old-");
+                digits.is_some_and(|rest| rest.len() == 16 && rest.bytes().all(is_digit))
             });
             if is_old {
                 // What cannot be taken away now may be the next time.
@@ -126,17 +143,19 @@ impl State {
             file.sync_data()
         });
         if written.is_err() {
-            let _ = fs::remove_file(&path);
+            // What is left of it says that it is ours, and nothing more.
+            let emptied = OpenOptions::new().write(true).open(&path);
+            let _ = emptied.and_then(|file| file.set_len(MAGIC.len() as u64));
         }
         written
     }
 
-    /// All files have met this purge.
+    /// All files have met these purges.
     ///
     /// # Errors
     /// It could not be written: it will be met again.
-    pub(super) fn forget(&mut self, number: u64) -> io::Result<()> {
-        self.unmet.retain(|(one, _)| *one != number);
+    pub(super) fn forget(&mut self, numbers: &[u64]) -> io::Result<()> {
+        self.unmet.retain(|(one, _)| !numbers.contains(one));
         self.write()
     }
 
@@ -154,6 +173,13 @@ impl State {
         file.sync_data()?;
         fs::rename(&new, self.path.join("state"))
     }
+}
+
+/// Nothing is there but what a cache's beginning may have left.
+fn is_empty(path: &Path) -> io::Result<bool> {
+    let mut entries = fs::read_dir(path)?;
+    let is_ours = |name: &std::ffi::OsStr| name == "lock" || name == "state.new";
+    Ok(entries.all(|entry| entry.is_ok_and(|entry| is_ours(&entry.file_name()))))
 }
 
 fn open_to_read(path: &Path) -> io::Result<File> {

@@ -1,0 +1,47 @@
+//! Where somebody reads a body that is still coming.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::cache::flow::{Flow, Node};
+use crate::shard::desk::Desk;
+
+/// A reader's place in a flow. Who leaves it tells the writer, who may be waiting for that.
+pub struct Place {
+    desk: Rc<Desk>,
+    pub flow: Arc<Flow>,
+    pub node: Arc<Node>,
+}
+
+impl Place {
+    /// At its beginning.
+    #[must_use]
+    pub fn new(desk: &Rc<Desk>, flow: Arc<Flow>, node: Arc<Node>) -> Self {
+        flow.joined();
+        Self { desk: Rc::clone(desk), flow, node }
+    }
+
+    /// Moves on.
+    pub fn go(&mut self, next: Arc<Node>) {
+        self.node = next;
+    }
+
+    /// Has written what is there.
+    pub fn passed(&self) {
+        self.flow.passed(&self.node);
+        self.ring();
+    }
+
+    fn ring(&self) {
+        if self.flow.went_on() {
+            self.desk.tell(&self.flow);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.flow.left();
+        self.ring();
+    }
+}
