@@ -89,7 +89,7 @@ pub const REFRESHES_MAX: u32 = 256;
 pub const CACHE_LATE_MAX: usize = 64 * 1024;
 /// Octets of a response without a length that its readers may lag behind once it is too large to
 /// be stored.
-pub const FLOW_WINDOW: u64 = 4 * 1024 * 1024;
+pub const FLOW_WINDOW: u64 = 256 * 1024;
 /// How long a request waits for the cache's disk before it goes to its origin.
 pub const DISK_PATIENCE: Duration = Duration::from_millis(250);
 /// Orders waiting for the disk, of each kind.

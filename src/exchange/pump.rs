@@ -80,7 +80,9 @@ impl Pump {
         let flight = cluster.resume(layover);
         let Some(coming) = self.coming.take() else { return };
         let Coming { mut guard, flow, last, mut connection, progress } = coming;
-        let mut writer = Tail::new(Arc::clone(&flow), last);
+        // Whoever waits for the next piece does so for less than this.
+        let patience = FLOW_PATIENCE.min(self.idle / 3);
+        let mut writer = Tail::new(Arc::clone(&flow), last, patience);
         for data in std::mem::take(&mut self.chunks) {
             self.push(&mut writer, &mut guard, data);
         }
@@ -279,9 +281,8 @@ struct Tail {
 }
 
 impl Tail {
-    const fn new(flow: Arc<Flow>, last: Arc<Node>) -> Self {
-        let passing = VecDeque::new();
-        Self { flow, last, passing, patience: FLOW_PATIENCE, is_ended: false }
+    const fn new(flow: Arc<Flow>, last: Arc<Node>, patience: Duration) -> Self {
+        Self { flow, last, passing: VecDeque::new(), patience, is_ended: false }
     }
 
     fn push(&mut self, data: Chunk, is_passing: bool) {
