@@ -3,8 +3,7 @@
 
 Measured like run.py: cache on core 0, load on core 1, rounds interleaved, ratios round by round.
 """
-import argparse, json, os, shutil, statistics, subprocess, sys, time
-from pathlib import Path
+import argparse, json, statistics, subprocess, sys, time
 
 import run
 from run import OUT, PORTS, ROOT
@@ -22,18 +21,7 @@ def main():
     parser.add_argument("--only", default="floor,nginx,varnish,millrace")
     parser.add_argument("--namespace", action="store_true", help="already inside the namespace")
     arguments = parser.parse_args()
-    if not arguments.namespace and os.geteuid() == 0 and shutil.which("unshare"):
-        again = [sys.executable, __file__, *sys.argv[1:], "--namespace"]
-        inside = "ip link set lo up; sysctl -qw net.ipv4.tcp_congestion_control=reno 2>/dev/null; exec \"$@\""
-        os.execvp("unshare", ["unshare", "-n", "sh", "-c", inside, "sh", *again])
-    os.setsid() if os.getpid() != os.getsid(0) else None
-    try:
-        Path("/proc/self/autogroup").write_text("-19")
-    except OSError:
-        pass
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir(parents=True)
-    OUT.chmod(0o755)
+    run.begin(arguments, __file__)
     for name in ("100k", "10m"):
         (OUT / name).write_bytes(b"")
     for name, size in SIZES.items():

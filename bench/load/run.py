@@ -92,17 +92,10 @@ def quartiles(values):
     return low, statistics.median(values), high
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=2)
-    parser.add_argument("--connections", default="1,16,64,256")
-    parser.add_argument("--path", default="/")
-    parser.add_argument("--only", default="floor,nginx,haproxy,millrace,epoll")
-    parser.add_argument("--namespace", action="store_true", help="already inside the namespace")
-    arguments = parser.parse_args()
+def begin(arguments, script):
+    """A namespace with a congestion control of our own, a high priority, an empty folder for what comes out."""
     if not arguments.namespace and os.geteuid() == 0 and shutil.which("unshare"):
-        again = [sys.executable, __file__, *sys.argv[1:], "--namespace"]
+        again = [sys.executable, script, *sys.argv[1:], "--namespace"]
         inside = "ip link set lo up; sysctl -qw net.ipv4.tcp_congestion_control=reno 2>/dev/null; exec \"$@\""
         os.execvp("unshare", ["unshare", "-n", "sh", "-c", inside, "sh", *again])
     os.setsid() if os.getpid() != os.getsid(0) else None
@@ -113,6 +106,18 @@ def main():
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     OUT.chmod(0o755)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--connections", default="1,16,64,256")
+    parser.add_argument("--path", default="/")
+    parser.add_argument("--only", default="floor,nginx,haproxy,millrace,epoll")
+    parser.add_argument("--namespace", action="store_true", help="already inside the namespace")
+    arguments = parser.parse_args()
+    begin(arguments, __file__)
     (OUT / "100k").write_bytes(os.urandom(100 * 1024))
     (OUT / "10m").write_bytes(os.urandom(10 * 1024 * 1024))
     running = {"origin": start(1, "nginx", "-c", fill("origin.conf"), "-g", "daemon off;")}

@@ -3,6 +3,7 @@
 //! was purged meanwhile is kept (E22).
 
 mod disk;
+mod purging;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,11 +18,11 @@ use crate::cache::flow::{Flow, Node, Start};
 use crate::cache::freshness::{Stale, Use};
 use crate::cache::ledger::Ledger;
 use crate::cache::policy::Refused;
-use crate::cache::purge::{Log, Purge, What};
+use crate::cache::purge::Log;
 use crate::cache::shelf::{Books, Shelf};
 use crate::cache::status::Forward;
 use crate::cache::store::Store;
-use crate::cache::{key, validate, vary};
+use crate::cache::{validate, vary};
 use crate::message::fields::Fields;
 
 /// How long a key whose response could not be stored is fetched by everybody for themselves.
@@ -32,8 +33,6 @@ const MARKS_MAX: usize = 8192;
 const ABANDONED: Duration = Duration::from_secs(60);
 /// How often a stale response is fetched anew, if that does not help.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
-/// Entries that a tick holds against wide purges.
-const LOOKS: usize = 4096;
 
 /// A request, as far as it matters here.
 #[derive(Clone, Debug)]
@@ -182,11 +181,6 @@ impl Part {
             self.hold_against_purges(hash, key, now);
         }
         self.store.find(hash, key, fields)
-    }
-
-    fn hold_against_purges(&mut self, hash: u64, key: &[u8], now: Moment) {
-        let (last, purges) = (self.purges.last(), &self.purges);
-        self.store.drop_matching(hash, key, |entry| is_purged(entry, purges, last, now));
     }
 
     /// What is to be done for a request.
@@ -418,69 +412,6 @@ impl Part {
         }
     }
 
-    /// Takes out what a purge means; how many entries that were, as far as that is known already.
-    pub fn purge(&mut self, purge: &Purge, now: Moment) -> usize {
-        if let What::Url(key) = &purge.what {
-            let hash = key::hash(key, self.ledger.seed);
-            for fill in self.fills.get_mut(&hash).into_iter().flatten() {
-                fill.is_doomed |= key::url(&fill.key) == key::url(key);
-            }
-            if let Some(shelf) = &mut self.shelf {
-                shelf.remove(hash);
-            }
-            if purge.is_soft {
-                let variants = self.store.variants(hash, key);
-                return variants.map(|entry| entry.demote(now)).count();
-            }
-            let dropped = self.store.drop_matching(hash, key, |_| true);
-            self.ledger.set_used(self.shard, self.store.bytes());
-            return dropped;
-        }
-        let is_idle = self.purges.is_empty();
-        self.purges.push(purge.clone());
-        let is_small = self.store.slots() < LOOKS;
-        if is_idle || is_small {
-            self.begin_round();
-        }
-        if !is_small {
-            return 0;
-        }
-        // A small cache is looked through at once, and the number is right; a large one meanwhile.
-        let before = self.store.len();
-        let mut soft = 0;
-        self.go_round(now, &mut soft);
-        before - self.store.len() + soft
-    }
-
-    /// Begins to hold every entry against the purges so far.
-    fn begin_round(&mut self) {
-        self.store.look_again();
-        self.sweeping = self.purges.last();
-    }
-
-    /// Goes on with it. Purges that come meanwhile are for the next round.
-    fn go_round(&mut self, now: Moment, soft: &mut usize) {
-        if self.look(LOOKS, now, soft) {
-            self.forget_purges();
-            self.begin_round();
-        }
-    }
-
-    fn look(&mut self, many: usize, now: Moment, soft: &mut usize) -> bool {
-        let (last, purges) = (self.purges.last(), &self.purges);
-        self.store.look(many, |entry| {
-            let verdict = purges.verdict(entry, entry.purges());
-            *soft += usize::from(verdict == Some(true));
-            is_purged(entry, purges, last, now)
-        })
-    }
-
-    /// Every entry has been held against them; fetches that are older still may bring others.
-    fn forget_purges(&mut self) {
-        let oldest = self.fills.values().flatten().map(|fill| fill.purges).min();
-        self.purges.forget(self.sweeping.min(oldest.unwrap_or(u32::MAX)));
-    }
-
     /// Lets entries go while there is too much.
     pub fn trim(&mut self) {
         self.ledger.set_used(self.shard, self.store.bytes());
@@ -515,23 +446,4 @@ impl Part {
     pub fn fills(&self) -> usize {
         self.fills.values().map(Vec::len).sum()
     }
-}
-
-/// Holds an entry against the purges that it has not met. True if it has to go.
-fn is_purged(entry: &Entry, purges: &Log, last: u32, now: Moment) -> bool {
-    if entry.purges() == last {
-        return false;
-    }
-    let verdict = purges.verdict(entry, entry.purges());
-    if verdict == Some(true) {
-        entry.demote(now);
-    }
-    entry.set_purges(last);
-    verdict == Some(false)
-}
-
-/// Whether a stored response helps a fetch: the origin can be asked about it.
-#[must_use]
-pub fn can_help(stale: Option<&Arc<Entry>>) -> bool {
-    stale.is_some_and(|entry| validate::can_validate(entry))
 }

@@ -4,6 +4,7 @@
 mod faults;
 mod folder;
 mod state;
+mod sweeper;
 
 use std::io;
 use std::path::Path;
@@ -19,19 +20,17 @@ use crate::base::clock::{self, Moment};
 use crate::base::limits::{DISK_ORDERS, DISK_QUEUE};
 use crate::cache::entry::Entry;
 use crate::cache::file::When;
-use crate::cache::key;
 use crate::cache::ledger::Ledger;
 use crate::cache::purge::Purge;
 use crate::cache::shelf::{Books, Load, Loaded, News, Order};
-use folder::{BUCKETS, Folder, Listed, Name};
+use folder::Folder;
 use state::State;
+use sweeper::Sweeper;
 
 /// Threads that read.
 const READERS: usize = 2;
 /// After a write that failed none is tried for so long.
 const REST: Duration = Duration::from_secs(10);
-/// Others that want the same are waited for before all files are listed.
-const GATHER: Duration = Duration::from_millis(50);
 /// A shard that takes no news for so many tries is gone.
 const TRIES: usize = 100;
 
@@ -233,8 +232,7 @@ pub fn start(
         write(&writer, &to_change);
         drop(ended);
     })?;
-    let unmet = state.unmet.iter().map(|(number, _)| *number).collect();
-    let sweeper = Sweeper { common, state, waiting: Vec::new(), unmet };
+    let sweeper = Sweeper::new(common, state);
     Builder::new().name("cache-sweep".to_owned()).spawn(move || sweeper.run(&to_do))?;
     Ok(Door { books, loads, changes, jobs, queued, done })
 }
@@ -333,119 +331,5 @@ fn write(common: &Common, changes: &Receiver<Change>) {
             }
             Change::End => return,
         }
-    }
-}
-
-/// Looks through all files: at the start, and after wide purges.
-struct Sweeper {
-    common: Arc<Common>,
-    state: State,
-    /// Shards that want a list.
-    waiting: Vec<usize>,
-    /// Purges that files have to be held against.
-    unmet: Vec<u64>,
-}
-
-impl Sweeper {
-    fn run(mut self, jobs: &Receiver<Job>) {
-        let mut is_first = true;
-        loop {
-            // Lists and sweeps are done for all who want one at once.
-            let is_idle = self.waiting.is_empty() && (is_first || self.unmet.is_empty());
-            let job = if is_idle { jobs.recv().ok() } else { jobs.recv_timeout(GATHER).ok() };
-            match job {
-                Some(job) => self.hear(job),
-                None if is_idle => return,
-                None => {
-                    self.list(jobs);
-                    if std::mem::take(&mut is_first) {
-                        self.state.clear_old();
-                    }
-                    self.sweep(jobs);
-                }
-            }
-        }
-    }
-
-    fn hear(&mut self, job: Job) {
-        match job {
-            Job::List { shard } => self.waiting.push(shard),
-            Job::Note { shard, answer, number, purge } => {
-                if let Err(error) = self.state.note(number, purge) {
-                    notice::warn(format_args!(
-                        "cache: a purge cannot be written down: {error}; after the next start \
-                         nothing that is on disk now counts"
-                    ));
-                }
-                self.common.tell(shard, News::Noted { number: answer });
-            }
-            Job::Sweep { number } => self.unmet.push(number),
-        }
-    }
-
-    /// Between two folders: nobody waits for a whole round to have a purge written down.
-    fn hear_all(&mut self, jobs: &Receiver<Job>) {
-        while let Ok(job) = jobs.try_recv() {
-            self.hear(job);
-        }
-    }
-
-    /// Tells shards what there is of theirs.
-    fn list(&mut self, jobs: &Receiver<Job>) {
-        let (to, shards) = (std::mem::take(&mut self.waiting), self.common.ledger.shards());
-        for bucket in 0..BUCKETS {
-            self.hear_all(jobs);
-            let mut by_hash: Vec<(u64, u64)> = Vec::new();
-            let mut files = self.common.folder.list(bucket);
-            files.sort_unstable_by_key(|one| one.name.hash);
-            for Listed { name, octets, .. } in files {
-                match by_hash.last_mut().filter(|(hash, _)| *hash == name.hash) {
-                    Some((_, sum)) => *sum += octets,
-                    None => by_hash.push((name.hash, octets)),
-                }
-            }
-            for shard in &to {
-                let of = |one: &&(u64, u64)| key::owner(one.0, shards) == *shard;
-                let own: Vec<(u64, u64)> = by_hash.iter().filter(of).copied().collect();
-                if !own.is_empty() {
-                    self.common.tell(*shard, News::Listed(own));
-                }
-            }
-        }
-        to.iter().for_each(|shard| self.common.tell(*shard, News::AllListed));
-    }
-
-    /// Takes away what purges mean, and forgets them.
-    fn sweep(&mut self, jobs: &Receiver<Job>) {
-        let (numbers, shards) = (std::mem::take(&mut self.unmet), self.common.ledger.shards());
-        let mut purges = self.state.unmet.clone();
-        purges.retain(|(number, _)| numbers.contains(number));
-        if purges.is_empty() {
-            return;
-        }
-        for bucket in 0..BUCKETS {
-            self.hear_all(jobs);
-            for Listed { name, .. } in self.common.folder.list(bucket) {
-                if self.is_meant(name, &purges) {
-                    self.common.folder.remove_one(name);
-                    let (hash, octets) = (name.hash, self.common.folder.octets(name.hash));
-                    self.common.tell(key::owner(hash, shards), News::Swept { hash, octets });
-                }
-            }
-        }
-        if let Err(error) = self.state.forget(&numbers) {
-            notice::warn(format_args!("cache: the folder's state cannot be written: {error}"));
-        }
-        for number in numbers {
-            (0..shards).for_each(|shard| self.common.tell(shard, News::SweptAll { number }));
-        }
-    }
-
-    /// Soft purges mean it too: a file cannot say that it is stale now.
-    fn is_meant(&self, name: Name, purges: &[(u64, Purge)]) -> bool {
-        let Ok(Some((front, _))) = self.common.folder.front(name) else { return false };
-        let entry = front.bare();
-        let born = front.header.born;
-        purges.iter().any(|(number, purge)| *number > born && purge.what.means(&entry))
     }
 }

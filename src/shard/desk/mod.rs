@@ -1,6 +1,9 @@
 //! Where a core asks for entries of the cache: its own, those it keeps near, or by message those of
 //! another core. Lives as long as the worker, whatever plan it serves.
 
+mod follow;
+mod purge;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -16,19 +19,20 @@ use crate::base::id::ShardId;
 use crate::base::limits::{CACHE_LATE_MAX, NEAR_ENTRIES, REFRESHES_MAX};
 use crate::cache::directive::Directives;
 use crate::cache::entry::Entry;
-use crate::cache::flow::{Flow, Link, Node, Start};
+use crate::cache::flow::{Flow, Start};
 use crate::cache::freshness::Use;
 use crate::cache::key;
 use crate::cache::ledger::Ledger;
 use crate::cache::near::Near;
 use crate::cache::part::{Found, Part, Question, Seen, Ticket};
 use crate::cache::policy::Refused;
-use crate::cache::purge::{Purge, What};
+use crate::cache::purge::Purge;
 use crate::cache::shelf::{News, Order};
 use crate::cache::status::Forward;
 use crate::message::fields::Fields;
 use crate::net::disk::Door;
 use crate::net::mailbox::Sender;
+use follow::Follower;
 
 /// How long another core may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -98,14 +102,6 @@ enum Said {
     Noted,
 }
 
-/// A flow that a task waits on.
-struct Follower {
-    flow: Arc<Flow>,
-    seen: u32,
-    by: Moment,
-    waker: Waker,
-}
-
 /// One core's door to the cache.
 pub struct Desk {
     shard: ShardId,
@@ -117,8 +113,8 @@ pub struct Desk {
     waiting: RefCell<HashMap<u64, Waiting, Xxh3DefaultBuilder>>,
     followers: RefCell<Vec<Follower>>,
     next: Cell<u64>,
-    /// What found a full mailbox, in order.
-    late: RefCell<VecDeque<(usize, Message)>>,
+    /// What found a full mailbox, for each shard in order.
+    late: RefCell<Vec<VecDeque<Message>>>,
     /// Stale entries that are being fetched anew.
     refreshes: Cell<u32>,
     now: Cell<Moment>,
@@ -135,6 +131,7 @@ impl Desk {
         if let Some(door) = &door {
             door.list(number);
         }
+        let late = posts.iter().map(|_| VecDeque::new()).collect();
         Rc::new(Self {
             part: RefCell::new(Part::new(number, Arc::clone(&ledger), books)),
             shard,
@@ -146,7 +143,7 @@ impl Desk {
             followers: RefCell::default(),
             // Another worker may have had this mailbox: answers to its questions are not ours.
             next: Cell::new(clock::micros() << 12),
-            late: RefCell::default(),
+            late: RefCell::new(late),
             refreshes: Cell::new(0),
             now: Cell::new(clock::monotonic()),
         })
@@ -347,148 +344,6 @@ impl Desk {
         }
     }
 
-    // === following ===
-
-    /// Waits until it is known what became of a fetch; `None` after `by`.
-    pub async fn start(&self, flow: &Arc<Flow>, by: Moment) -> Option<Start> {
-        self.follow(flow, by, || flow.start().cloned()).await
-    }
-
-    /// Waits for what follows a piece: another one, or the end (`Ok(None)`).
-    ///
-    /// # Errors
-    /// The body was cut off, or nothing came before `by`.
-    pub async fn next(
-        &self,
-        flow: &Arc<Flow>,
-        node: &Node,
-        by: Moment,
-    ) -> Result<Option<Arc<Node>>, ()> {
-        let link = || match node.next() {
-            None => None,
-            Some(Link::Data(next)) => Some(Ok(Some(Arc::clone(next)))),
-            Some(Link::Passing(next)) => Some(next.upgrade().map(Some).ok_or(())),
-            Some(Link::End) => Some(Ok(None)),
-            Some(Link::Cut) => Some(Err(())),
-        };
-        self.follow(flow, by, link).await.unwrap_or(Err(()))
-    }
-
-    /// Waits until a fetch's readers are where its writer wants them; false if that is not before `by`.
-    pub async fn until(&self, flow: &Arc<Flow>, by: Moment, is_so: impl Fn() -> bool) -> bool {
-        self.follow(flow, by, || is_so().then_some(())).await.is_some()
-    }
-
-    async fn follow<T>(
-        &self,
-        flow: &Arc<Flow>,
-        by: Moment,
-        look: impl Fn() -> Option<T>,
-    ) -> Option<T> {
-        flow.follow(usize::from(self.shard.0));
-        poll_fn(|context| {
-            // The version is read before the look: what is said in between wakes us again.
-            let seen = flow.version();
-            if let Some(found) = look() {
-                return Poll::Ready(Some(found));
-            }
-            if self.now.get() >= by {
-                return Poll::Ready(None);
-            }
-            let (flow, waker) = (Arc::clone(flow), context.waker().clone());
-            self.followers.borrow_mut().push(Follower { flow, seen, by, waker });
-            Poll::Pending
-        })
-        .await
-    }
-
-    /// Wakes those whose flow has moved.
-    pub fn wake_followers(&self) {
-        self.wake_if(|one| one.flow.version() != one.seen);
-    }
-
-    fn wake_if(&self, is_due: impl Fn(&Follower) -> bool) {
-        self.followers.borrow_mut().retain(|one| {
-            let is_due = is_due(one);
-            if is_due {
-                one.waker.wake_by_ref();
-            }
-            !is_due
-        });
-    }
-
-    // === purging ===
-
-    /// An operator's purge: like `invalidate`, and when it returns it has come to stay, whatever
-    /// becomes of the process.
-    ///
-    /// # Errors
-    /// Not every core has confirmed it in time: it may have to be given again.
-    pub async fn purge(&self, purge: Purge, now: Moment) -> Result<usize, Unsure> {
-        let Some(door) = &self.door else { return self.invalidate(purge, None, now).await };
-        let (shard, answer) = (usize::from(self.shard.0), self.number(now));
-        if matches!(purge.what, What::Url(_)) {
-            let count = self.invalidate(purge, None, now).await;
-            let is_done = door.fence(shard, answer) && self.answer(answer).await.is_some();
-            self.waiting.borrow_mut().remove(&answer);
-            return if is_done { count } else { Err(Unsure) };
-        }
-        let number = door.books.next_purge();
-        let is_noted = door.note(shard, answer, number, purge.clone());
-        let is_noted = is_noted && self.answer(answer).await.is_some();
-        self.waiting.borrow_mut().remove(&answer);
-        let count = self.invalidate(purge, Some(number), now).await;
-        door.sweep(number);
-        if is_noted { count } else { Err(Unsure) }
-    }
-
-    /// Takes entries out on every core; how many, as far as that is known at once. When it returns
-    /// no core serves them any more. `on_disk` numbers a wide purge of files.
-    ///
-    /// # Errors
-    /// Not every core has confirmed it in time.
-    pub async fn invalidate(
-        &self,
-        purge: Purge,
-        on_disk: Option<u64>,
-        now: Moment,
-    ) -> Result<usize, Unsure> {
-        let (mut count, mut is_sure) = (0, true);
-        let mut numbers = Vec::new();
-        for shard in 0..self.posts.len() {
-            let is_url =
-                matches!(&purge.what, What::Url(key) if self.owner(self.hash(key)) != shard);
-            if is_url {
-                continue;
-            }
-            if shard == usize::from(self.shard.0) {
-                count += self.purge_own(&purge, on_disk, now);
-                continue;
-            }
-            let number = self.number(now);
-            let (from, purge) = (self.shard, purge.clone());
-            self.send(shard, Message::Purge { purge, on_disk, from, number });
-            numbers.push(number);
-        }
-        for number in numbers {
-            match self.answer(number).await {
-                Some(Said::Purged(one)) => count += one,
-                _ => is_sure = false,
-            }
-        }
-        if !matches!(purge.what, What::Url(_)) {
-            self.ledger.next_epoch();
-        }
-        if is_sure { Ok(count) } else { Err(Unsure) }
-    }
-
-    fn purge_own(&self, purge: &Purge, on_disk: Option<u64>, now: Moment) -> usize {
-        self.own(|part| {
-            on_disk.into_iter().for_each(|number| part.purge_shelf(number, purge));
-            part.purge(purge, now)
-        })
-    }
-
     // === the disk ===
 
     /// Does something to our own part, and hands over what it orders of the disk.
@@ -529,13 +384,12 @@ impl Desk {
 
     /// Sends what must arrive: later, if there is no room now, and in order.
     fn send(&self, shard: usize, message: Message) {
-        let is_behind = self.late.borrow().iter().any(|(to, _)| *to == shard);
-        let message = if is_behind { Err(message) } else { self.posts[shard].send(message) };
-        if let Err(message) = message {
-            let mut late = self.late.borrow_mut();
-            if late.len() < CACHE_LATE_MAX {
-                late.push_back((shard, message));
-            }
+        let late = &mut self.late.borrow_mut()[shard];
+        let sent = if late.is_empty() { self.posts[shard].send(message) } else { Err(message) };
+        if let Err(message) = sent
+            && late.len() < CACHE_LATE_MAX
+        {
+            late.push_back(message);
         }
     }
 
@@ -546,8 +400,14 @@ impl Desk {
 
     /// Sends again what found no room.
     fn send_late(&self) {
-        let late = std::mem::take(&mut *self.late.borrow_mut());
-        late.into_iter().for_each(|(shard, message)| self.send(shard, message));
+        for (post, late) in self.posts.iter().zip(self.late.borrow_mut().iter_mut()) {
+            while let Some(message) = late.pop_front() {
+                if let Err(message) = post.send(message) {
+                    late.push_front(message);
+                    break;
+                }
+            }
+        }
     }
 
     /// Does what another core asks, or hears its answer.
@@ -605,9 +465,7 @@ impl Desk {
     /// Ten times a second.
     pub fn tick(&self, now: Moment) {
         self.now.set(now);
-        if !self.late.borrow().is_empty() {
-            self.send_late();
-        }
+        self.send_late();
         self.own(|part| part.tick(now));
         self.wake_if(|one| one.by <= now || one.flow.version() != one.seen);
         for one in self.waiting.borrow().values().filter(|one| one.by <= now) {

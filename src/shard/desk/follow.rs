@@ -1,0 +1,87 @@
+//! Waiting for what somebody says about a flow, on this core or another.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use super::Desk;
+use crate::base::clock::Moment;
+use crate::cache::flow::{Flow, Link, Node, Start};
+
+/// A flow that a task waits on.
+pub(super) struct Follower {
+    pub(super) flow: Arc<Flow>,
+    pub(super) seen: u32,
+    pub(super) by: Moment,
+    waker: Waker,
+}
+
+impl Desk {
+    /// Waits until it is known what became of a fetch; `None` after `by`.
+    pub async fn start(&self, flow: &Arc<Flow>, by: Moment) -> Option<Start> {
+        self.follow(flow, by, || flow.start().cloned()).await
+    }
+
+    /// Waits for what follows a piece: another one, or the end (`Ok(None)`).
+    ///
+    /// # Errors
+    /// The body was cut off, or nothing came before `by`.
+    pub async fn next(
+        &self,
+        flow: &Arc<Flow>,
+        node: &Node,
+        by: Moment,
+    ) -> Result<Option<Arc<Node>>, ()> {
+        let link = || match node.next() {
+            None => None,
+            Some(Link::Data(next)) => Some(Ok(Some(Arc::clone(next)))),
+            Some(Link::Passing(next)) => Some(next.upgrade().map(Some).ok_or(())),
+            Some(Link::End) => Some(Ok(None)),
+            Some(Link::Cut) => Some(Err(())),
+        };
+        self.follow(flow, by, link).await.unwrap_or(Err(()))
+    }
+
+    /// Waits until a fetch's readers are where its writer wants them; false if that is not before `by`.
+    pub async fn until(&self, flow: &Arc<Flow>, by: Moment, is_so: impl Fn() -> bool) -> bool {
+        self.follow(flow, by, || is_so().then_some(())).await.is_some()
+    }
+
+    async fn follow<T>(
+        &self,
+        flow: &Arc<Flow>,
+        by: Moment,
+        look: impl Fn() -> Option<T>,
+    ) -> Option<T> {
+        flow.follow(usize::from(self.shard.0));
+        poll_fn(|context| {
+            // The version is read before the look: what is said in between wakes us again.
+            let seen = flow.version();
+            if let Some(found) = look() {
+                return Poll::Ready(Some(found));
+            }
+            if self.now.get() >= by {
+                return Poll::Ready(None);
+            }
+            let (flow, waker) = (Arc::clone(flow), context.waker().clone());
+            self.followers.borrow_mut().push(Follower { flow, seen, by, waker });
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Wakes those whose flow has moved.
+    pub fn wake_followers(&self) {
+        self.wake_if(|one| one.flow.version() != one.seen);
+    }
+
+    pub(super) fn wake_if(&self, is_due: impl Fn(&Follower) -> bool) {
+        self.followers.borrow_mut().retain(|one| {
+            let is_due = is_due(one);
+            if is_due {
+                one.waker.wake_by_ref();
+            }
+            !is_due
+        });
+    }
+}
