@@ -246,6 +246,13 @@ async fn obey(shards: &Shards, mailbox: &Mailbox<Command>, heir: &impl Fn(Arc<Pl
                 shards.replace(heir);
             }
             Command::Drain => return,
+            Command::Purge { purge, reply } => {
+                let shard = shards.current();
+                spawn(async move {
+                    // Who does not wait for a reply gets none.
+                    let _ = reply.send(shard.desk.purge(purge, shard.now()).await);
+                });
+            }
             command => tell(&shards.current(), &command),
         }
     }
@@ -263,7 +270,7 @@ fn tell(shard: &Shard, command: &Command) {
         Command::Assigned { cluster, endpoint, duty } => {
             shard.cluster(*cluster).assign(*endpoint, *duty);
         }
-        Command::Adopt { .. } | Command::Drain => {}
+        Command::Adopt { .. } | Command::Purge { .. } | Command::Drain => {}
     }
 }
 

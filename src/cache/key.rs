@@ -84,6 +84,18 @@ pub fn write(request: &RequestHead, frame: Frame, rule: &Rule, out: &mut Vec<u8>
     }
 }
 
+/// The key of a URL, by nobody's rule: what purges go by.
+#[must_use]
+pub fn of_url(is_secure: bool, authority: &[u8], target: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; FIXED];
+    out[8] = u8::from(is_secure);
+    out[9..13].copy_from_slice(&length(authority.len()).to_le_bytes());
+    out[13..17].copy_from_slice(&length(target.len()).to_le_bytes());
+    out.extend(authority.iter().map(u8::to_ascii_lowercase));
+    out.extend_from_slice(target);
+    out
+}
+
 /// Whether a request has one of these.
 #[must_use]
 pub fn has_any(request: &RequestHead, parts: &[Part]) -> bool {

@@ -28,6 +28,12 @@ pub struct Purge {
 }
 
 impl What {
+    /// A URL: its authority, and its path with the query.
+    #[must_use]
+    pub fn url(is_secure: bool, authority: &[u8], target: &[u8]) -> Self {
+        Self::Url(key::of_url(is_secure, authority, target))
+    }
+
     /// Whether it means this entry.
     #[must_use]
     pub fn means(&self, entry: &Entry) -> bool {
@@ -152,6 +158,8 @@ mod tests {
         let cases = [
             (What::Url(one.key().to_vec()), true),
             (What::Url(entry("h", "/a/b", "").key().to_vec()), false),
+            (What::url(false, b"H", b"/a/b?c=d"), true),
+            (What::url(true, b"h", b"/a/b?c=d"), false),
             (What::Prefix(bytes("h"), bytes("/a/")), true),
             (What::Prefix(bytes("x"), bytes("/a/")), false),
             (What::Pattern(bytes("h"), bytes("/a/*?c=*")), true),

@@ -1,22 +1,24 @@
-//! What an operator wants of an endpoint: to drain, to be down, to be ready again.
+//! What an operator wants: an endpoint to drain, to be down, to be ready again; something to leave the
+//! cache. The admin API will be the door to these.
 
 use crossbeam_channel::{Receiver, Sender};
 
 use super::start::Workers;
 use crate::base::clock::monotonic;
 use crate::base::id::{ClusterId, EndpointId};
+use crate::cache::purge::Purge;
 use crate::net::notice;
 use crate::shard::command::Command;
+use crate::shard::desk::Unsure;
 use crate::upstream::endpoint::Duty;
 
 /// An order. Whoever gives it is told what came of it.
 #[derive(Debug)]
-pub struct Order {
-    pub cluster: String,
-    /// The endpoint's address as it is configured.
-    pub endpoint: String,
-    pub duty: Duty,
-    pub reply: Sender<Result<(), String>>,
+pub enum Order {
+    /// An endpoint, by its address as it is configured.
+    Assign { cluster: String, endpoint: String, duty: Duty, reply: Sender<Result<(), String>> },
+    /// How many entries were taken out, as far as that is known at once.
+    Purge { purge: Purge, reply: Sender<Result<usize, Unsure>> },
 }
 
 /// Where orders come from; `never` where nobody can give any.
@@ -24,7 +26,10 @@ pub type Orders = Receiver<Order>;
 
 /// Carries an order out.
 pub(super) fn obey(workers: &mut Workers, order: Order) {
-    let Order { cluster, endpoint, duty, reply } = order;
+    let (cluster, endpoint, duty, reply) = match order {
+        Order::Assign { cluster, endpoint, duty, reply } => (cluster, endpoint, duty, reply),
+        Order::Purge { purge, reply } => return workers.purge(purge, reply),
+    };
     let result = find(workers, &cluster, &endpoint).map(|(cluster_id, endpoint_id)| {
         let common = &workers.plan().common[usize::from(cluster_id.0)];
         if duty == Duty::Ready {

@@ -177,7 +177,7 @@ pub(super) fn translated(said: &[Command], old: &Config, new: &Config) -> Vec<Co
             let (cluster, endpoint) = find((*cluster, *endpoint), old, new)?;
             Some(Command::Assigned { cluster, endpoint, duty: *duty })
         }
-        Command::Adopt { .. } | Command::Drain => None,
+        Command::Adopt { .. } | Command::Purge { .. } | Command::Drain => None,
     };
     said.iter().filter_map(translate).collect()
 }

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::plan::{self, Frame};
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::random::Random;
+use crate::cache::purge::Purge;
 use crate::config::model::{AccessLog, Config, Cores};
 use crate::net::disk;
 use crate::net::log_file::{self, LogSender};
@@ -20,6 +21,7 @@ use crate::net::mailbox;
 use crate::net::{listener, notice, socket};
 use crate::shard::Plan;
 use crate::shard::command::{Command, Report};
+use crate::shard::desk::Unsure;
 use crate::worker::{self, Setup};
 
 /// How long the end waits for an access log that is not read.
@@ -250,6 +252,18 @@ impl Workers {
         }
         self.said.retain(|old| !command.replaces(old));
         self.said.push(command.clone());
+    }
+
+    /// Takes something out of the cache. Whoever waits for the reply learns of a worker that cannot do
+    /// it by a reply that never comes: its end is dropped.
+    pub fn purge(&self, purge: Purge, reply: Sender<Result<usize, Unsure>>) {
+        for worker in &self.running {
+            let order = Command::Purge { purge: purge.clone(), reply: reply.clone() };
+            if worker.commands.send(order).is_ok() {
+                return;
+            }
+        }
+        notice::warn("no worker takes a purge: their mailboxes are full");
     }
 
     /// Every worker serves new connections by this configuration from now on. `found` is what is

@@ -3,8 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crossbeam_channel::Sender;
+
 use super::Plan;
+use super::desk::Unsure;
 use crate::base::id::{ClusterId, EndpointId, ShardId};
+use crate::cache::purge::Purge;
 use crate::health::Verdict;
 use crate::observe::counters::Counters;
 use crate::upstream::endpoint::Duty;
@@ -20,6 +24,8 @@ pub enum Command {
     Assigned { cluster: ClusterId, endpoint: EndpointId, duty: Duty },
     /// New connections are served by this plan, of which so much is known already.
     Adopt { plan: Arc<Plan>, said: Arc<[Self]> },
+    /// Take something out of the cache, on every core; one of them is told, and asks the others.
+    Purge { purge: Purge, reply: Sender<Result<usize, Unsure>> },
     /// Stop accepting, finish what is in flight, end.
     Drain,
 }

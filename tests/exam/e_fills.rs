@@ -6,7 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use super::e_cache::{CACHES, ask, get, is_hit, say};
+use super::i_health::Running;
 use crate::Row;
+use millrace::cache::purge::{Purge, What};
+use millrace::control::orders::Order;
+
 use crate::support::{Client, Does, Driver, Origin, Proxy, Reply, until};
 
 pub fn rows() -> Vec<Row> {
@@ -21,6 +25,7 @@ pub fn rows() -> Vec<Row> {
         ("e19_stale_where_it_may_be", e19),
         ("e21_more_than_there_is_room_for", e21),
         ("e22_purges_race_with_fetches", e22),
+        ("e22_purges_by_order", by_order),
     ]
 }
 
@@ -353,6 +358,38 @@ fn e21(driver: Driver) {
     let rss = proxy.rss();
     assert!(rss < base + 36 * 1024, "{rss} KiB resident for a cache of 32 MiB");
     assert!(is_hit(&get(&proxy, "/0/19999", "")));
+}
+
+/// What the admin API will do.
+fn by_order(driver: Driver) {
+    let origin = Origin::scripted(|_, link| {
+        say(link, "200 OK\r\nCache-Control: max-age=60\r\nCache-Tag: t", "x")
+    });
+    let config = format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n[[cluster]]\nname = \"app\"\nhealth = {{ type = \"off\" }}\n\
+         [[cluster.endpoint]]\naddress = \"{}\"\n{CACHES}",
+        origin.address
+    );
+    let running = Running::start(driver, &config);
+    let get = |path: &str| {
+        let mut client = Client::connect(running.address);
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n"));
+        client.reply()
+    };
+    for path in ["/1", "/2", "/3"] {
+        get(path);
+        assert!(is_hit(&get(path)));
+    }
+    let purge = |what| {
+        let (reply, result) = crossbeam_channel::bounded(1);
+        let purge = Purge { what, is_soft: false };
+        running.orders.send(Order::Purge { purge, reply }).unwrap();
+        result.recv_timeout(crate::support::PATIENCE).unwrap().unwrap()
+    };
+    assert_eq!(purge(What::url(false, b"a.example", b"/1")), 1);
+    assert!(!is_hit(&get("/1")) && is_hit(&get("/2")));
+    assert_eq!(purge(What::Tags(vec![b"t".to_vec()])), 3);
+    assert!(!is_hit(&get("/2")) && !is_hit(&get("/3")));
 }
 
 fn e22(driver: Driver) {

@@ -427,17 +427,19 @@ fn i10_drained_and_back_by_order(driver: Driver) {
 }
 
 /// The proxy in this very process: orders have no way in from outside yet.
-struct Running {
-    address: std::net::SocketAddr,
+pub(super) struct Running {
+    pub(super) address: std::net::SocketAddr,
     signals: crossbeam_channel::Sender<Signal>,
-    orders: crossbeam_channel::Sender<Order>,
+    pub(super) orders: crossbeam_channel::Sender<Order>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Running {
-    fn start(driver: Driver, config: &str) -> Self {
+    pub(super) fn start(driver: Driver, config: &str) -> Self {
         let mut config = millrace::control::load::check("test", config).config.unwrap();
-        config.server.cores = millrace::config::model::Cores::First(1);
+        if config.server.cores == millrace::config::model::Cores::All {
+            config.server.cores = millrace::config::model::Cores::First(1);
+        }
         config.server.driver = match driver {
             Driver::IoUring => millrace::config::model::Driver::IoUring,
             Driver::Epoll => millrace::config::model::Driver::Epoll,
@@ -459,7 +461,7 @@ impl Running {
     fn order(&self, cluster: &str, endpoint: &str, duty: Duty) -> Result<(), String> {
         let (reply, result) = crossbeam_channel::bounded(1);
         let (cluster, endpoint) = (cluster.to_owned(), endpoint.to_owned());
-        self.orders.send(Order { cluster, endpoint, duty, reply }).unwrap();
+        self.orders.send(Order::Assign { cluster, endpoint, duty, reply }).unwrap();
         result.recv().unwrap()
     }
 }
