@@ -38,6 +38,8 @@ pub struct Setup {
     pub core: Option<CoreId>,
     pub listeners: Vec<(ListenerId, OwnedFd)>,
     pub plan: Arc<Plan>,
+    /// The cache's disk is for those who have known it from the start.
+    pub has_disk: bool,
     pub log: Option<LogSender>,
     pub commands: Receiver<Command>,
     pub post: Receiver<Message>,
@@ -74,10 +76,10 @@ fn run(setup: Setup) {
 }
 
 async fn serve(setup: Setup, started: Report) -> io::Result<()> {
-    let Setup { id, listeners, plan, log, commands, post, reports, seed, .. } = setup;
+    let Setup { id, listeners, plan, has_disk, log, commands, post, reports, seed, .. } = setup;
     let bell = plan.bells[usize::from(id.0)].clone();
     let (ledger, posts, door) =
-        (Arc::clone(&plan.ledger), Arc::clone(&plan.posts), plan.door.clone());
+        (Arc::clone(&plan.ledger), Arc::clone(&plan.posts), plan.door.clone().filter(|_| has_disk));
     let desk = Desk::new(id, ledger, posts, door);
     let shards = Shards::new(Shard::new(id, plan, Rc::clone(&desk), log.clone(), seed));
     let mut acceptors = Vec::new();

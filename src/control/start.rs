@@ -101,7 +101,7 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
         seed,
     };
     for at in 0..workers.cores.len() {
-        let running = workers.start(at)?;
+        let running = workers.start(at, true)?;
         workers.running.push(running);
     }
     Ok(workers)
@@ -195,7 +195,7 @@ fn open_listeners(
 }
 
 impl Workers {
-    fn start(&self, at: usize) -> Result<Running, String> {
+    fn start(&self, at: usize, has_disk: bool) -> Result<Running, String> {
         let fault = |error: std::io::Error| format!("worker {at}: {error}");
         let (commands, receiver) = mailbox::channel().map_err(fault)?;
         let mut listeners = Vec::new();
@@ -207,6 +207,7 @@ impl Workers {
             core: self.cores.get(at).copied(),
             listeners,
             plan: Arc::clone(&self.plan),
+            has_disk,
             log: self.log.as_ref().map(|(sender, _)| sender.clone()),
             commands: receiver,
             post: self.frame.post(at),
@@ -294,7 +295,11 @@ impl Workers {
             notice::warn(format_args!("worker {at} died; starting it again"));
             // What others keep near of its entries nobody will ever take out.
             self.plan.ledger.next_epoch();
-            match self.start(at) {
+            // Nor does anybody know any more which of its files are good.
+            if let Some(door) = &self.plan.door {
+                door.distrust();
+            }
+            match self.start(at, false) {
                 Ok(running) => {
                     for command in &self.said {
                         let _ = running.commands.send(command.clone());

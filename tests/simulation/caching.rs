@@ -58,6 +58,7 @@ struct Sum {
     aborts: u64,
     purges: u64,
     crashes: u64,
+    deaths: u64,
 }
 
 impl Sum {
@@ -70,12 +71,13 @@ impl Sum {
         self.aborts += one.aborts;
         self.purges += one.purges;
         self.crashes += one.crashes;
+        self.deaths += one.deaths;
     }
 
     fn is_telling(&self) -> bool {
         [self.hits, self.near, self.from_disk, self.collapsed, self.fetches, self.aborts]
             .iter()
-            .chain(&[self.purges, self.crashes])
+            .chain(&[self.purges, self.crashes, self.deaths])
             .all(|count| *count > 100)
     }
 }
@@ -104,6 +106,8 @@ enum Event {
     Reader(usize, Order),
     Tick,
     Crash,
+    /// One shard dies alone, and another takes its mailbox.
+    Death,
 }
 
 struct Client {
@@ -193,15 +197,19 @@ impl World {
             sum: Sum::default(),
         };
         world.start(shards);
-        for event in [Event::Client, Event::Purge, Event::Writer, Event::Tick, Event::Crash] {
+        for event in
+            [Event::Client, Event::Purge, Event::Writer, Event::Tick, Event::Crash, Event::Death]
+        {
             world.later(event, 1);
         }
         world
     }
 
     fn start(&mut self, shards: usize) {
-        let part =
-            |shard| Part::new(shard, Arc::clone(&self.ledger), Some(Arc::clone(&self.books)));
+        let part = |shard| {
+            let books = Some(Arc::clone(&self.books));
+            Part::new(shard, Arc::clone(&self.ledger), books, self.next)
+        };
         self.parts = (0..shards).map(part).collect();
         self.near = (0..shards).map(|_| Near::new(4)).collect();
     }
@@ -280,6 +288,12 @@ impl World {
                 self.ledger.balance();
                 self.later(Event::Tick, 200);
             }
+            Event::Death => {
+                if self.now > 0 && self.random.below(4) == 0 {
+                    self.death();
+                }
+                self.later(Event::Death, 4_000);
+            }
             Event::Crash => {
                 if self.now > 0 && self.random.below(3) == 0 {
                     self.crash();
@@ -289,14 +303,16 @@ impl World {
         }
     }
 
+    /// Now and then a mailbox is full, and a message comes much later.
     fn mail(&mut self, to: usize, message: Message) {
-        self.later(Event::Mail(to, message), 5);
+        let is_late = !matches!(message, Message::Disk(_)) && self.random.below(100) == 0;
+        self.later(Event::Mail(to, message), if is_late { 2_000 } else { 5 });
     }
 
     /// Does something to a part and hands over its orders to the disk, as the desk does.
     fn own<T>(&mut self, shard: usize, act: impl FnOnce(&mut Part) -> T) -> T {
         let result = act(&mut self.parts[shard]);
-        let shelf = self.parts[shard].shelf.as_mut().unwrap();
+        let Some(shelf) = self.parts[shard].shelf.as_mut() else { return result };
         for order in shelf.take_orders() {
             match order {
                 Order::Load(_) => self.later(Event::Reader(shard, order), 20),
@@ -705,6 +721,16 @@ impl World {
         }
     }
 
+    /// What it had is gone; the disk is for those who have known it from the start.
+    fn death(&mut self) {
+        let at = self.random.below(u32::try_from(self.parts.len()).unwrap()) as usize;
+        self.sum.deaths += 1;
+        self.parts[at] = Part::new(at, Arc::clone(&self.ledger), None, self.next);
+        self.near[at] = Near::new(4);
+        self.ledger.next_epoch();
+        self.disk.is_distrusted = true;
+    }
+
     /// The process is killed, and another begins on the same disk, with as many shards or others.
     fn crash(&mut self) {
         self.sum.crashes += 1;
@@ -728,7 +754,7 @@ impl World {
             // That the list is whole is known later: one thread says both.
             self.all_listed(shard);
         }
-        for event in [Event::Client, Event::Purge, Event::Writer, Event::Tick] {
+        for event in [Event::Client, Event::Purge, Event::Writer, Event::Tick, Event::Death] {
             self.later(event, 5);
         }
     }

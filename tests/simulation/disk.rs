@@ -17,6 +17,8 @@ pub(crate) struct Disk {
     files: BTreeMap<(u64, u64), Vec<u8>>,
     pub(crate) last: u64,
     pub(crate) unmet: Vec<(u64, Purge)>,
+    /// Nothing of it counts at the next start.
+    pub(crate) is_distrusted: bool,
     /// Orders to the writer, each with its shard.
     pub(crate) orders: VecDeque<(usize, Change)>,
 }
@@ -103,6 +105,10 @@ impl Disk {
     /// The process was killed: what was ordered and not done never is. A bit here and there flips.
     pub(crate) fn crash(&mut self, random: &mut Random) {
         self.orders.clear();
+        if std::mem::take(&mut self.is_distrusted) {
+            self.files.clear();
+            self.unmet.clear();
+        }
         for bytes in self.files.values_mut() {
             if random.below(20) > 0 {
                 continue;

@@ -148,7 +148,7 @@ impl Cache {
     fn new(shards: usize, near: usize) -> Self {
         let budget = ROOM as u64 * entry(&question(0)).weight();
         let ledger = Arc::new(Ledger::new(budget, budget, shards, 9));
-        let part = |shard| Part::new(shard, Arc::clone(&ledger), None);
+        let part = |shard| Part::new(shard, Arc::clone(&ledger), None, 0);
         let parts = (0..shards).map(part).collect();
         Self { parts, near: (0..shards).map(|_| Near::new(near)).collect(), ledger }
     }

@@ -151,9 +151,10 @@ pub struct Part {
 }
 
 impl Part {
-    /// An empty one.
+    /// An empty one. Its fetches are numbered from `first` on, so that none is taken for one of a part
+    /// that was there before.
     #[must_use]
-    pub fn new(shard: usize, ledger: Arc<Ledger>, books: Option<Arc<Books>>) -> Self {
+    pub fn new(shard: usize, ledger: Arc<Ledger>, books: Option<Arc<Books>>, first: u64) -> Self {
         Self {
             shard,
             shelf: books.map(|books| Shelf::new(shard, books)),
@@ -165,7 +166,7 @@ impl Part {
             refreshes: HashMap::default(),
             purges: Log::default(),
             sweeping: 0,
-            next_id: 0,
+            next_id: first,
         }
     }
 

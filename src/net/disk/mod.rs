@@ -128,6 +128,7 @@ enum Job {
     List { shard: usize },
     Note { shard: usize, answer: u64, number: u64, purge: Purge },
     Sweep { number: u64 },
+    Distrust,
 }
 
 impl Door {
@@ -171,6 +172,13 @@ impl Door {
     #[must_use]
     pub fn note(&self, shard: usize, answer: u64, number: u64, purge: Purge) -> bool {
         self.jobs.try_send(Job::Note { shard, answer, number, purge }).is_ok()
+    }
+
+    /// Nothing that is there counts at the next start: a shard has lost its part of the books.
+    pub fn distrust(&self) {
+        if self.jobs.send_timeout(Job::Distrust, Duration::from_secs(1)).is_err() {
+            notice::warn("cache: the disk is too busy to be told that it cannot be believed");
+        }
     }
 
     /// Has files held against a purge that all shards have heard.

@@ -27,6 +27,8 @@ pub(super) struct State {
     /// The number of the last wide purge.
     pub(super) last: u64,
     pub(super) unmet: Vec<(u64, Purge)>,
+    /// It stays as it is until the next start.
+    is_distrusted: bool,
 }
 
 impl State {
@@ -50,8 +52,14 @@ impl State {
             let message = "it holds something, and not a cache of ours";
             return Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, message));
         }
-        let mut state =
-            Self { path: path.to_owned(), _lock: lock, seed: 0, last: 0, unmet: Vec::new() };
+        let mut state = Self {
+            path: path.to_owned(),
+            _lock: lock,
+            seed: 0,
+            last: 0,
+            unmet: Vec::new(),
+            is_distrusted: false,
+        };
         if state.read()?.is_none() {
             if path.join("state").exists() {
                 notice::warn(format_args!(
@@ -135,6 +143,9 @@ impl State {
         push(&mut out, &encode(number, Some(&purge)));
         self.last = self.last.max(number);
         self.unmet.push((number, purge));
+        if self.is_distrusted {
+            return Ok(());
+        }
         let path = self.path.join("state");
         let mut options = OpenOptions::new();
         options.append(true).custom_flags(libc::O_NOFOLLOW);
@@ -143,11 +154,16 @@ impl State {
             file.sync_data()
         });
         if written.is_err() {
-            // What is left of it says that it is ours, and nothing more.
-            let emptied = OpenOptions::new().write(true).open(&path);
-            let _ = emptied.and_then(|file| file.set_len(MAGIC.len() as u64));
+            self.distrust();
         }
         written
+    }
+
+    /// What is left of the state says that the folder is ours, and nothing more.
+    pub(super) fn distrust(&mut self) {
+        self.is_distrusted = true;
+        let emptied = OpenOptions::new().write(true).open(self.path.join("state"));
+        let _ = emptied.and_then(|file| file.set_len(MAGIC.len() as u64));
     }
 
     /// All files have met these purges.
@@ -156,7 +172,7 @@ impl State {
     /// It could not be written: it will be met again.
     pub(super) fn forget(&mut self, numbers: &[u64]) -> io::Result<()> {
         self.unmet.retain(|(one, _)| !numbers.contains(one));
-        self.write()
+        if self.is_distrusted { Ok(()) } else { self.write() }
     }
 
     fn write(&self) -> io::Result<()> {

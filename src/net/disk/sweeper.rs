@@ -65,6 +65,7 @@ impl Sweeper {
                 self.common.tell(shard, News::Noted { number: answer });
             }
             Job::Sweep { number } => self.unmet.push(number),
+            Job::Distrust => self.state.distrust(),
         }
     }
 

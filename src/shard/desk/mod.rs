@@ -131,9 +131,11 @@ impl Desk {
         if let Some(door) = &door {
             door.list(number);
         }
+        // Another worker may have had this mailbox: answers to its questions are not ours.
+        let first = clock::micros() << 12;
         let late = posts.iter().map(|_| VecDeque::new()).collect();
         Rc::new(Self {
-            part: RefCell::new(Part::new(number, Arc::clone(&ledger), books)),
+            part: RefCell::new(Part::new(number, Arc::clone(&ledger), books, first)),
             shard,
             ledger,
             posts,
@@ -141,8 +143,7 @@ impl Desk {
             near: RefCell::new(Near::new(near)),
             waiting: RefCell::default(),
             followers: RefCell::default(),
-            // Another worker may have had this mailbox: answers to its questions are not ours.
-            next: Cell::new(clock::micros() << 12),
+            next: Cell::new(first),
             late: RefCell::new(late),
             refreshes: Cell::new(0),
             now: Cell::new(clock::monotonic()),
