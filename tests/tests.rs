@@ -13,6 +13,7 @@ mod exam;
 mod layers;
 mod resilience;
 mod support;
+mod tcp;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -49,6 +50,7 @@ fn main() {
         trials.extend(exam);
         trials.extend(behaviour::rows().into_iter().map(|row| trial(row, driver, false)));
         trials.extend(resilience::rows().into_iter().map(|row| trial(row, driver, false)));
+        trials.extend(tcp::rows().into_iter().map(|row| trial(row, driver, false)));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     let score = SCORE.lock().unwrap();

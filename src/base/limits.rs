@@ -105,6 +105,9 @@ pub const LOG_TEXT_MAX: usize = 2 * 1024;
 /// Workspaces (parsed heads) a shard keeps for reuse.
 pub const WORKSPACES_KEPT: usize = 1024;
 
+/// Largest TLS ClientHello that is read for its name.
+pub const CLIENT_HELLO_MAX: usize = 16 * 1024;
+
 /// Largest configuration file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Longest regular expression of a route.

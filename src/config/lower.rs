@@ -9,7 +9,8 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 
 use super::model::{
-    AccessLog, Address, Config, Driver, Limits, Listener, LogFormat, Ring, Server, Timeouts,
+    AccessLog, Address, Config, Driver, Limits, Listener, LogFormat, Mode, Ring, Route, Server,
+    Timeouts,
 };
 use super::problem::Problems;
 use super::raw::{Located, Table};
@@ -45,6 +46,7 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
     let clusters = lower_cluster::read(cluster_tables, &timeouts.exchange, &listeners);
     let names = lower_route::Names {
         listeners: index(listeners.iter().flatten().map(|listener| listener.name.as_str())),
+        modes: listeners.iter().flatten().map(|listener| listener.mode).collect(),
         clusters: &clusters,
         timeouts: timeouts.exchange,
         body: limits.body,
@@ -56,6 +58,7 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
     let dns_servers = read_dns(root.table("dns"));
 
     check_listeners(&root, &listeners, &listener_places);
+    check_tcp(&root, &listeners, &listener_places, &routes);
     if listeners.is_empty() {
         root.error(0..0, "no [[listener]]: nothing would be served");
     }
@@ -267,6 +270,7 @@ fn read_listener(
         || address.map(|address| address.to_string()).unwrap_or_default(),
         |name| name.value,
     );
+    let mode = table.word("mode", &[("http", Mode::Http), ("tcp", Mode::Tcp)]);
     let trusted = read_blocks(&mut table, "trusted_proxies");
     let proxy_protocol = table.boolean("proxy_protocol").unwrap_or(false);
     if proxy_protocol && trusted.is_empty() {
@@ -281,6 +285,7 @@ fn read_listener(
     table.finish();
     Some(Listener {
         name,
+        mode: mode.unwrap_or_default(),
         address: address?,
         trusted,
         proxy_protocol,
@@ -305,6 +310,29 @@ fn read_block(table: &Table<'_>, text: &Located<String>) -> Option<IpNet> {
         table.error(text.span.clone(), message);
     }
     block.map(|block| block.trunc())
+}
+
+/// A listener that passes octets on must know where to.
+fn check_tcp(
+    root: &Table<'_>,
+    listeners: &[Option<Listener>],
+    places: &[std::ops::Range<usize>],
+    routes: &[Option<Route>],
+) {
+    for ((at, listener), place) in (0..).zip(listeners).zip(places) {
+        let Some(listener) = listener.as_ref().filter(|one| one.mode == Mode::Tcp) else {
+            continue;
+        };
+        let is_its = |route: &Route| route.listener == Some(ListenerId(at));
+        if !routes.iter().flatten().any(is_its) && routes.iter().all(Option::is_some) {
+            let name = &listener.name;
+            let message = format!(
+                "no [[route]] has listener = \"{name}\": a listener with mode = \"tcp\" is served by \
+                 routes that name it"
+            );
+            root.error(place.clone(), message);
+        }
+    }
 }
 
 fn check_listeners(

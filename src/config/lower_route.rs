@@ -6,7 +6,7 @@ use super::lower::{body_limit, read_timeouts};
 use super::lower_cache;
 use super::lower_cluster::Lowered;
 use super::model::{
-    Action, HeaderRules, HostMatch, PathMatch, Redirect, Respond, Rewrite, Route, Timeouts,
+    Action, HeaderRules, HostMatch, Mode, PathMatch, Redirect, Respond, Rewrite, Route, Timeouts,
     ValueMatch,
 };
 use super::problem;
@@ -18,9 +18,25 @@ use crate::message::fields::is_token_byte;
 use crate::message::name::Name;
 use crate::message::target;
 
+/// Keys that need a request.
+const HTTP_ONLY: [&str; 11] = [
+    "path",
+    "methods",
+    "headers",
+    "query",
+    "redirect",
+    "respond",
+    "rewrite",
+    "request_headers",
+    "response_headers",
+    "upgrade",
+    "cache",
+];
+
 /// What a route may refer to.
 pub(super) struct Names<'a> {
     pub(super) listeners: HashMap<String, ListenerId>,
+    pub(super) modes: Vec<Mode>,
     pub(super) clusters: &'a [Lowered],
     pub(super) timeouts: Timeouts,
     pub(super) body: Option<u64>,
@@ -31,9 +47,18 @@ pub(super) fn read(tables: Vec<Table<'_>>, names: &Names<'_>) -> Vec<Option<Rout
     tables.into_iter().map(|table| read_one(table, names)).collect()
 }
 
+fn read_upgrade(table: &mut Table<'_>) -> Vec<Box<str>> {
+    if table.has("upgrade") {
+        table.strings("upgrade").into_iter().map(|one| one.value.into_boxed_str()).collect()
+    } else {
+        vec![Box::from("websocket")]
+    }
+}
+
 fn read_one(mut table: Table<'_>, names: &Names<'_>) -> Option<Route> {
     let line = problem::place(names.text, table.span.start).0;
     let listener = read_listener(&mut table, names);
+    refuse_http(&table, listener, names);
     let host = table.parsed("host", host).unwrap_or(HostMatch::Any);
     let path = table.parsed("path", path).unwrap_or_else(|| PathMatch::Prefix("/".to_owned()));
     let methods = read_methods(&mut table);
@@ -56,11 +81,7 @@ fn read_one(mut table: Table<'_>, names: &Names<'_>) -> Option<Route> {
     let mut limit_table = table.table("limits");
     let body = body_limit(&mut limit_table).unwrap_or(names.body);
     limit_table.finish();
-    let upgrade = if table.has("upgrade") {
-        table.strings("upgrade").into_iter().map(|one| one.value.into_boxed_str()).collect()
-    } else {
-        vec![Box::from("websocket")]
-    };
+    let upgrade = read_upgrade(&mut table);
     let priority = table.word("priority", &Priority::NAMES).unwrap_or_default();
     let cache = lower_cache::read_rule(&mut table, action.as_ref(), |rule| {
         let cluster = match &action {
@@ -92,6 +113,21 @@ fn read_one(mut table: Table<'_>, names: &Names<'_>) -> Option<Route> {
         priority,
         cache,
     })
+}
+
+/// What has no meaning where no HTTP is spoken.
+fn refuse_http(table: &Table<'_>, listener: Option<ListenerId>, names: &Names<'_>) {
+    let mode = listener.and_then(|ListenerId(at)| names.modes.get(usize::from(at)));
+    if mode != Some(&Mode::Tcp) {
+        return;
+    }
+    for key in HTTP_ONLY {
+        if table.holds(key) {
+            let message =
+                format!("\"{key}\" is HTTP's, and this route's listener has mode = \"tcp\"");
+            table.error(table.place_of(key), message);
+        }
+    }
 }
 
 fn read_listener(table: &mut Table<'_>, names: &Names<'_>) -> Option<ListenerId> {

@@ -67,6 +67,7 @@ pub enum Ring {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     pub name: String,
+    pub mode: Mode,
     pub address: SocketAddr,
     /// Whose forwarding fields and PROXY headers are believed.
     pub trusted: Vec<IpNet>,
@@ -76,6 +77,15 @@ pub struct Listener {
     pub head_timeout: Duration,
     /// How long a connection may idle between requests.
     pub keepalive: Duration,
+}
+
+/// What is spoken on a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    #[default]
+    Http,
+    /// Octets in both directions; routes go by the name in a TLS ClientHello, if they name hosts.
+    Tcp,
 }
 
 impl Listener {

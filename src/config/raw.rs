@@ -77,6 +77,12 @@ impl<'a> Table<'a> {
         self.table.and_then(|table| table.get(key)).map_or_else(|| self.span.clone(), Spanned::span)
     }
 
+    /// Whether a key is there, which somebody else will ask for.
+    #[must_use]
+    pub fn holds(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
     fn take(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.asked.insert(key);
         self.table?.get(key)

@@ -14,7 +14,7 @@ use super::plan::{self, Frame};
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::random::Random;
 use crate::cache::purge::Purge;
-use crate::config::model::{AccessLog, Config, Cores};
+use crate::config::model::{AccessLog, Config, Cores, Mode};
 use crate::net::disk;
 use crate::net::log_file::{self, LogSender};
 use crate::net::mailbox;
@@ -32,8 +32,8 @@ const DISK_END: Duration = Duration::from_secs(5);
 /// What a newcomer wants to know first.
 #[derive(Debug)]
 pub struct Ready {
-    /// Names and bound addresses of the listeners.
-    pub listeners: Vec<(String, SocketAddr)>,
+    /// Names, modes and bound addresses of the listeners.
+    pub listeners: Vec<(String, Mode, SocketAddr)>,
     pub workers: usize,
     pub driver: &'static str,
 }
@@ -41,10 +41,18 @@ pub struct Ready {
 impl fmt::Display for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let urls: Vec<String> =
-            self.listeners.iter().map(|(_, address)| format!("http://{address}")).collect();
+            self.listeners.iter().map(|(_, mode, address)| url(*mode, *address)).collect();
         let plural = if self.workers == 1 { "core" } else { "cores" };
         write!(f, "listening on {} ({} {plural}, {})", urls.join(", "), self.workers, self.driver)
     }
+}
+
+fn url(mode: Mode, address: SocketAddr) -> String {
+    let scheme = match mode {
+        Mode::Http => "http",
+        Mode::Tcp => "tcp",
+    };
+    format!("{scheme}://{address}")
 }
 
 /// The workers and what connects us with them.
@@ -239,8 +247,9 @@ impl Workers {
         if let Some(error) = why {
             notice::warn(format_args!("io_uring is not to be had ({error}): using epoll instead"));
         }
-        let names = self.plan.config.listeners.iter().map(|listener| listener.name.clone());
-        let listeners = names.zip(self.bound.iter().copied()).collect();
+        let listeners = self.plan.config.listeners.iter().zip(&self.bound);
+        let listeners =
+            listeners.map(|(one, bound)| (one.name.clone(), one.mode, *bound)).collect();
         Ok(Ready { listeners, workers: self.running.len(), driver })
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::preface;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::ListenerId;
@@ -18,7 +19,6 @@ use crate::net::stream::Stream;
 use crate::shard::{Shard, Workspace};
 use crate::wire::http1::parse;
 use crate::wire::http1::scan::{Found, Scan};
-use crate::wire::proxy_protocol;
 
 /// Serves a connection until it ends.
 pub async fn serve(shard: &Rc<Shard>, stream: Stream, address: SocketAddr, listener: ListenerId) {
@@ -38,10 +38,7 @@ pub async fn serve(shard: &Rc<Shard>, stream: Stream, address: SocketAddr, liste
         born: shard.now(),
         served: 0,
     };
-    if shard.listener(listener).proxy_protocol
-        && connection.client.is_trusted
-        && !connection.read_proxy_header().await
-    {
+    if shard.listener(listener).proxy_protocol && !connection.read_proxy_header().await {
         return;
     }
     loop {
@@ -180,25 +177,15 @@ impl Connection<'_> {
         parsed
     }
 
-    /// Reads the PROXY header that a trusted peer begins with. Without one, or with a broken one,
-    /// the connection is closed: nobody knows who is there.
+    /// Learns who it really is from a proxy in front of us that may say so.
     async fn read_proxy_header(&mut self) -> bool {
         let deadline = self.born.after(self.shard.listener(self.listener).head_timeout);
         self.stream.read_by(deadline);
-        let header = loop {
-            match proxy_protocol::parse(self.inbound.data()) {
-                Ok(Some(header)) => break header,
-                Ok(None) => {}
-                Err(_) => return false,
-            }
-            match self.inbound.fill(&self.stream, &self.shard.buffers, Size::Small).await {
-                Ok(1..) => {}
-                _ => return false,
-            }
-        };
+        let (shard, inbound) = (self.shard, &mut self.inbound);
+        let source = preface::read(shard, &self.stream, inbound, self.address, self.listener).await;
+        let Ok(source) = source else { return false };
         self.stream.read_by(Moment::NEVER);
-        self.inbound.consume(header.len, &self.shard.buffers);
-        if let Some(source) = header.source {
+        if let Some(source) = source {
             self.address = source;
             // The peer was trusted to say who connected; that one is a stranger again.
             self.client.is_trusted = self.shard.listener(self.listener).trusts(source.ip());

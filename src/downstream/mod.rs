@@ -1,12 +1,15 @@
 //! Floor 8: the front door: accepted connections into exchanges.
 
 pub mod http1;
+pub mod preface;
+pub mod tcp;
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use crate::base::id::ListenerId;
+use crate::config::model::Mode;
 use crate::net::deadline::Class;
 use crate::net::guard::Caught;
 use crate::net::listener::{Accepted, Acceptor};
@@ -62,13 +65,20 @@ pub async fn accept(
 
 /// Starts a task for a connection, if it may come in.
 pub fn admit(shard: &Rc<Shard>, socket: OwnedFd, address: SocketAddr, listener: ListenerId) {
+    let mode = shard.listener(listener).mode;
     let Ok(pass) = shard.enter(address.ip()) else {
-        return last_word(socket.as_raw_fd(), BUSY);
+        if mode == Mode::Http {
+            last_word(socket.as_raw_fd(), BUSY);
+        }
+        return;
     };
     let Ok(stream) = Stream::new(socket, &shard.sweep, Class::Downstream) else { return };
     let shard = Rc::clone(shard);
     spawn(async move {
-        let served = Caught(http1::serve(&shard, stream, address, listener)).await;
+        let served = match mode {
+            Mode::Http => Caught(http1::serve(&shard, stream, address, listener)).await,
+            Mode::Tcp => Caught(tcp::serve(&shard, stream, address, listener)).await,
+        };
         if served.is_err() {
             shard.count(|counters| counters.panics += 1);
         }

@@ -1,19 +1,22 @@
-//! After a 101 that was asked for: bytes in both directions until both have ended. What was read
-//! before stays in order in front of them.
+//! After a 101 that was asked for, and on listeners that speak no HTTP: bytes in both directions until
+//! both have ended. What was read before stays in order in front of them.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use super::relay::Hop;
 use crate::base::error::{Kind, Result};
+use crate::config::model::Timeouts;
 use crate::message::framing::Framing;
 use crate::message::head::ResponseHead;
 use crate::net::body::BodyWriter;
 use crate::net::buffer::Size;
 use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
+use crate::shard::Shard;
 use crate::upstream::http1::Connection;
 use crate::wire::http1::write::{self, ResponseConnection, Writer};
 
@@ -47,27 +50,59 @@ pub async fn run(
     let raw = Framing::UntilClose;
     BodyWriter::downstream(down.stream, &shard.buffers, raw, idle).raw(buffer, shard.now()).await?;
 
-    let Connection { stream: up, inbound: up_inbound, .. } = &mut connection;
+    let moved = Moved { received: &hop.answer.received, sent: &hop.answer.sent };
+    both_ways(shard, &hop.route.timeouts, down, &mut connection, moved).await
+}
+
+/// Where octets are counted.
+#[derive(Clone, Copy)]
+pub struct Moved<'a> {
+    pub received: &'a Cell<u64>,
+    pub sent: &'a Cell<u64>,
+}
+
+/// Moves octets in both directions until both have ended.
+///
+/// # Errors
+/// An end that was not orderly.
+pub async fn both_ways(
+    shard: &Shard,
+    timeouts: &Timeouts,
+    down: Ends<'_>,
+    connection: &mut Connection,
+    moved: Moved<'_>,
+) -> Result<()> {
+    let (raw, idle) = (Framing::UntilClose, timeouts.body_idle);
+    let Connection { stream: up, inbound: up_inbound, .. } = connection;
     let to_up = BodyWriter::upstream(up, &shard.buffers, raw, idle);
     let to_down = BodyWriter::downstream(down.stream, &shard.buffers, raw, idle);
-    let (received, sent) = (&hop.answer.received, &hop.answer.sent);
-    let upward = pump(hop, (down.stream, down.inbound), (up, to_up), Kind::ClientGone, received);
-    let downward = pump(hop, (up, up_inbound), (down.stream, to_down), Kind::UpstreamGone, sent);
+    let frame = Frame { shard, idle: timeouts.tunnel_idle };
+    let from_down = (down.stream, down.inbound);
+    let upward = pump(frame, from_down, (up, to_up), Kind::ClientGone, moved.received);
+    let from_up = (&*up, up_inbound);
+    let downward = pump(frame, from_up, (down.stream, to_down), Kind::UpstreamGone, moved.sent);
     both(upward, downward).await
+}
+
+/// What both ways have in common.
+#[derive(Clone, Copy)]
+struct Frame<'a> {
+    shard: &'a Shard,
+    /// Silence for longer ends both.
+    idle: Duration,
 }
 
 /// Moves bytes one way until that way ends, and passes the end on.
 async fn pump(
-    hop: &Hop<'_, '_>,
+    Frame { shard, idle }: Frame<'_>,
     (from, inbound): (&Stream, &mut Inbound),
     (to, mut writer): (&Stream, BodyWriter<'_>),
     gone: Kind,
     moved: &Cell<u64>,
 ) -> Result<()> {
-    let shard = hop.shard;
     loop {
         // Bytes in either direction keep both alive.
-        let deadline = shard.now().after(hop.route.timeouts.tunnel_idle);
+        let deadline = shard.now().after(idle);
         from.read_by(deadline);
         to.read_by(deadline);
         if inbound.is_empty() {

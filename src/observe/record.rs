@@ -113,10 +113,10 @@ impl Batch {
         self.entries.push(entry);
     }
 
-    /// Octets of text that wait.
+    /// How much waits: octets of text, and one for each entry, which may have none.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.text.len()
+        self.text.len() + self.entries.len()
     }
 
     /// Nothing waits.

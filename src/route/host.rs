@@ -40,11 +40,16 @@ impl<T> Hosts<T> {
         self.any.iter_mut().for_each(change);
     }
 
+    /// Whether any host is named.
+    #[must_use]
+    pub fn has_names(&self) -> bool {
+        !self.exact.is_empty() || !self.suffix.is_empty()
+    }
+
     /// The values that match a host name, the most specific first. Case and a dot at the end do
     /// not count.
     pub fn find(&self, host: &[u8]) -> impl Iterator<Item = &T> {
-        let has_names = !self.exact.is_empty() || !self.suffix.is_empty();
-        let named = has_names.then(|| self.find_named(host)).into_iter().flatten();
+        let named = self.has_names().then(|| self.find_named(host)).into_iter().flatten();
         named.flatten().chain(self.any.as_ref())
     }
 

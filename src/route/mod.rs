@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ListenerId, RouteId};
-use crate::config::model::{Config, HostMatch, Route};
+use crate::config::model::{Config, HostMatch, Mode, Route};
 use crate::message::head::RequestHead;
 use host::Hosts;
 use path::Paths;
@@ -37,7 +37,7 @@ impl Router {
     pub fn new(config: &Config, listener: ListenerId) -> Self {
         let mut hosts = Hosts::default();
         for (id, route) in numbered(&config.routes) {
-            if route.listener.is_none_or(|only| only == listener) {
+            if serves(config, route, listener) {
                 let paths: &mut Paths<Candidate> = hosts.entry(&route.host);
                 paths.insert(&route.path, Candidate { id, rule: Rule::new(route) });
             }
@@ -70,6 +70,22 @@ impl Router {
 }
 
 impl Router {
+    /// Whether routes go by the host.
+    #[must_use]
+    pub fn names_hosts(&self) -> bool {
+        self.hosts.has_names()
+    }
+
+    /// The route for a connection, by the name that its TLS client wants, if it wants one.
+    ///
+    /// # Errors
+    /// `NoHost` if no route knows it.
+    pub fn find_name(&self, name: Option<&[u8]>) -> Result<RouteId> {
+        let mut paths = self.hosts.find(name.unwrap_or_default());
+        let found = paths.find_map(|paths| paths.find(b"/").next().map(|candidate| candidate.id));
+        found.ok_or(Kind::NoHost)
+    }
+
     /// The methods of the routes that have this host and path, for Allow.
     #[must_use]
     pub fn methods(&self, head: &RequestHead) -> Vec<u8> {
@@ -78,6 +94,15 @@ impl Router {
         methods.sort_unstable();
         methods.dedup();
         methods.join(&b", "[..])
+    }
+}
+
+/// Routes without a listener are for all that speak HTTP.
+fn serves(config: &Config, route: &Route, listener: ListenerId) -> bool {
+    let mode = config.listeners.get(usize::from(listener.0)).map(|listener| listener.mode);
+    match route.listener {
+        Some(only) => only == listener,
+        None => mode != Some(Mode::Tcp),
     }
 }
 

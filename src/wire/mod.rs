@@ -1,4 +1,5 @@
 //! Floor 2: bytes to messages and back. No I/O: bytes in, values out, whatever the segmentation.
 
+pub mod client_hello;
 pub mod http1;
 pub mod proxy_protocol;

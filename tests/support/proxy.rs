@@ -107,7 +107,7 @@ impl Proxy {
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let log = self.log();
         let line = log.lines().find(|line| line.contains("listening on")).unwrap_or_default();
-        line.split("http://")
+        line.split("://")
             .skip(1)
             .filter_map(|rest| rest.split([',', ' ']).next()?.parse().ok())
             .collect()

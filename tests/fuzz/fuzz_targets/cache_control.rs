@@ -49,7 +49,7 @@ fuzz_target!(|bytes: &[u8]| {
         key: b"", selecting: b"", fields: &lines, status: 200, freshness: Freshness::default(), modified: None,
     };
     let entry = draft.small(b"0123456789");
-    match validate::answer(&entry, &request, Some(10)) {
+    match validate::answer(&entry, &request, true, Some(10)) {
         validate::Answer::Part(first, count) => assert!(count > 0 && first + count <= 10),
         validate::Answer::Parts(parts) => {
             assert!(parts.len() <= range::RANGES_MAX);

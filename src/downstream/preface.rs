@@ -1,0 +1,43 @@
+//! The PROXY header that a trusted proxy puts in front of everything else.
+
+use std::net::SocketAddr;
+
+use crate::base::error::{Kind, Result};
+use crate::base::id::ListenerId;
+use crate::net::buffer::Size;
+use crate::net::inbound::Inbound;
+use crate::net::stream::Stream;
+use crate::shard::Shard;
+use crate::wire::proxy_protocol;
+
+/// Reads one, where the listener wants it and the peer may say it. Returns who the client is by its
+/// word, if it says so.
+///
+/// # Errors
+/// It is missing, malformed, or did not come in time.
+pub async fn read(
+    shard: &Shard,
+    stream: &Stream,
+    inbound: &mut Inbound,
+    peer: SocketAddr,
+    listener: ListenerId,
+) -> Result<Option<SocketAddr>> {
+    let listener = shard.listener(listener);
+    if !listener.proxy_protocol || !listener.trusts(peer.ip()) {
+        return Ok(None);
+    }
+    loop {
+        match proxy_protocol::parse(inbound.data()) {
+            Ok(Some(header)) => {
+                inbound.consume(header.len, &shard.buffers);
+                return Ok(header.source);
+            }
+            Ok(None) => {}
+            Err(_) => return Err(Kind::ProxyProtocol),
+        }
+        match inbound.fill(stream, &shard.buffers, Size::Small).await {
+            Ok(1..) => {}
+            _ => return Err(Kind::ProxyProtocol),
+        }
+    }
+}
