@@ -235,7 +235,8 @@ fn q04(driver: Driver) {
     fs::rename(bucket, &moved).unwrap();
     std::os::unix::fs::symlink(&moved, bucket).unwrap();
     let name = name_of(&files[4]);
-    let other = files[4].with_file_name(format!("{}{}", &name[..32], &name[..1]));
+    let last = if name.ends_with('0') { '1' } else { '0' };
+    let other = files[4].with_file_name(format!("{}{last}", &name[..32]));
     fs::rename(&files[4], other).unwrap();
     let foreign = [folder.0.join("README"), files[3].with_file_name("notes.txt")];
     foreign.iter().for_each(|file| fs::write(file, "not ours").unwrap());
