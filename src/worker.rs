@@ -78,9 +78,8 @@ fn run(setup: Setup) {
 async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     let Setup { id, listeners, plan, has_disk, log, commands, post, reports, seed, .. } = setup;
     let bell = plan.bells[usize::from(id.0)].clone();
-    let (ledger, posts, door) =
-        (Arc::clone(&plan.ledger), Arc::clone(&plan.posts), plan.door.clone().filter(|_| has_disk));
-    let desk = Desk::new(id, ledger, posts, door);
+    let (ledger, posts) = (Arc::clone(&plan.ledger), Arc::clone(&plan.posts));
+    let desk = Desk::new(id, ledger, posts, plan.door.clone(), has_disk);
     let shards = Shards::new(Shard::new(id, plan, Rc::clone(&desk), log.clone(), seed));
     let mut acceptors = Vec::new();
     for (listener, socket) in listeners {

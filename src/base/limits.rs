@@ -81,8 +81,12 @@ pub const MAILBOX: usize = 1024;
 pub const CACHE_MAILBOX: usize = 16 * 1024;
 /// Entries of other shards that a shard keeps near.
 pub const NEAR_ENTRIES: usize = 4096;
-/// How long all who lag behind in such a response are waited for, before they are cut off.
+/// How long those who lag behind in such a response may keep others waiting, before they are cut off.
 pub const FLOW_PATIENCE: Duration = Duration::from_secs(10);
+/// Octets in a second for which they are forgiven that.
+pub const FLOW_RATE: u64 = 256 * 1024;
+/// How long a response that nobody reads waits for those who know of it.
+pub const FLOW_GRACE: Duration = Duration::from_secs(1);
 /// Fetches anew of stale entries under way at once, for each shard; more are served without.
 pub const REFRESHES_MAX: u32 = 256;
 /// Messages about the cache that found a full mailbox, for each shard; they are sent again.

@@ -1,15 +1,13 @@
 //! A stored response: immutable, shared by all cores, with three exceptions that any core may
 //! look at: whether it is still the one, whether it was marked stale, and how much it is wanted.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use super::freshness::{Freshness, Stale};
+use super::octets::{Chunk, Octets};
 use crate::base::clock::Moment;
 use crate::message::name::Name;
-
-/// A piece of a body.
-pub type Chunk = Arc<[u8]>;
 
 /// Bodies up to this many octets stand behind the head, in one block with it.
 pub const INLINE_MAX: usize = 16 * 1024;
@@ -54,12 +52,11 @@ pub enum Large {
     Partial { first: u64, data: Chunk, total: u64 },
 }
 
-/// A whole body in pieces. As long as it lives, stored or held by who still reads it, it counts.
+/// A whole body in pieces.
 #[derive(Debug)]
 pub struct Bulk {
     chunks: Box<[Chunk]>,
     len: u64,
-    counted: OnceLock<Arc<AtomicU64>>,
 }
 
 impl Bulk {
@@ -67,7 +64,7 @@ impl Bulk {
     #[must_use]
     pub fn new(chunks: Box<[Chunk]>) -> Self {
         let len = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        Self { chunks, len, counted: OnceLock::new() }
+        Self { chunks, len }
     }
 
     #[must_use]
@@ -84,14 +81,6 @@ impl Bulk {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
-    }
-}
-
-impl Drop for Bulk {
-    fn drop(&mut self) {
-        if let Some(counted) = self.counted.get() {
-            counted.fetch_sub(self.len, Relaxed);
-        }
     }
 }
 
@@ -126,7 +115,7 @@ impl Draft<'_> {
     pub fn whole(&self, chunks: &[Chunk]) -> Entry {
         let len: usize = chunks.iter().map(|chunk| chunk.len()).sum();
         if len <= INLINE_MAX {
-            let pieces: Vec<&[u8]> = chunks.iter().map(AsRef::as_ref).collect();
+            let pieces: Vec<&[u8]> = chunks.iter().map(|chunk| &***chunk).collect();
             return self.build(&pieces, None);
         }
         self.large(Large::Whole(Bulk::new(packed(chunks))))
@@ -178,12 +167,11 @@ fn packed(chunks: &[Chunk]) -> Box<[Chunk]> {
         }
         run.extend_from_slice(chunk);
         if run.len() >= LEAST {
-            out.push(Arc::from(run.as_slice()));
-            run.clear();
+            out.push(Octets::beside(chunk, std::mem::take(&mut run)));
         }
     }
-    if !run.is_empty() {
-        out.push(Arc::from(run));
+    if let (Some(last), false) = (chunks.last(), run.is_empty()) {
+        out.push(Octets::beside(last, run));
     }
     out.into_boxed_slice()
 }
@@ -292,20 +280,16 @@ impl Entry {
         /// Slot, index, queue and allocator.
         const PLACE: usize = 48;
         let fixed = size_of::<Self>() + 2 * size_of::<usize>() + PLACE;
-        let body = match self.large() {
-            None | Some(Large::Growing(_)) => 0,
-            Some(Large::Whole(bulk)) => bulk.len() + (bulk.chunks().len() * 40 + 80) as u64,
-            Some(Large::Partial { data, .. }) => (data.len() + 104) as u64,
-        };
-        (fixed + self.text.len()) as u64 + body
+        (fixed + self.text.len()) as u64 + self.large_cost()
     }
 
-    /// Its body counts from here on until it is dropped.
-    pub fn count_body(&self, bodies: &Arc<AtomicU64>) {
-        if let Some(Large::Whole(bulk)) = self.large()
-            && bulk.counted.set(Arc::clone(bodies)).is_ok()
-        {
-            bodies.fetch_add(bulk.len(), Relaxed);
+    /// What its pieces count as.
+    #[must_use]
+    pub fn large_cost(&self) -> u64 {
+        match self.large() {
+            None | Some(Large::Growing(_)) => 0,
+            Some(Large::Whole(bulk)) => bulk.chunks().iter().map(|chunk| chunk.cost()).sum(),
+            Some(Large::Partial { data, .. }) => data.cost(),
         }
     }
 
@@ -384,6 +368,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::octets::{Gauge, joined};
 
     const FIELDS: &[u8] =
         b"ETag: \"a\"\r\nSurrogate-Key: red  green\r\ncache-tag: blue, black\r\nDate: x\r\n";
@@ -412,21 +397,20 @@ mod tests {
 
     #[test]
     fn pieces_are_packed_and_nothing_is_lost() {
-        let pieces: Vec<Chunk> = (0..100_u8).map(|n| Arc::from(vec![n; 3000])).collect();
+        let gauge = Gauge::default();
+        let pieces: Vec<Chunk> =
+            (0..100_u8).map(|n| Octets::counted(vec![n; 3000], &gauge)).collect();
         let entry = draft().whole(&pieces);
         let Some(Large::Whole(bulk)) = entry.large() else { panic!("large") };
         let chunks = bulk.chunks();
         assert_eq!(bulk.len(), 300_000);
-        let bodies = Arc::new(AtomicU64::new(0));
-        entry.count_body(&bodies);
-        entry.count_body(&bodies);
-        assert_eq!(bodies.load(Relaxed), 300_000, "once");
         assert!(chunks.len() <= 5, "{}", chunks.len());
-        let all: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect();
-        assert_eq!(all, pieces.concat());
-        assert!(entry.weight() > 300_000 && entry.weight() < 301_000);
+        assert_eq!(joined(chunks), joined(&pieces));
+        assert!(entry.weight() > 300_000 && entry.weight() < 302_000);
+        let all = gauge.load(Relaxed);
+        assert_eq!(all, entry.large_cost() + pieces.iter().map(|one| one.cost()).sum::<u64>());
         drop(entry);
-        assert_eq!(bodies.load(Relaxed), 0);
+        assert!(gauge.load(Relaxed) < all);
         assert_eq!(draft().whole(&pieces[..2]).small().map(<[u8]>::len), Some(6000));
     }
 

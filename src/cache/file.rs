@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
-use super::entry::{Bulk, Chunk, Draft, Entry, INLINE_MAX, Large};
+use super::entry::{Bulk, Draft, Entry, INLINE_MAX, Large};
 use super::freshness::{Freshness, Stale};
 use super::key;
+use super::octets::Chunk;
 use crate::base::clock::Moment;
 
 /// Another form has another number; files of others are left alone (Q04).
@@ -276,6 +277,7 @@ impl Front {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::octets::Octets;
 
     const WHEN: When = When { now: Moment(100_000), wall: 1_000_000_000 };
 
@@ -299,7 +301,7 @@ mod tests {
             freshness,
             modified: Some(77),
         };
-        draft.whole(&[Arc::from(vec![b'x'; body])])
+        draft.whole(&[Octets::plain(vec![b'x'; body])])
     }
 
     fn file(entry: &Entry) -> Vec<u8> {
@@ -315,7 +317,7 @@ mod tests {
         }
         let at = HEADER + usize::try_from(header.texts()).ok()?;
         let front = Front::check(header, bytes.get(..at)?.to_vec())?;
-        front.entry(&[Arc::from(&bytes[at..])], when)
+        front.entry(&[Octets::plain(&bytes[at..])], when)
     }
 
     #[test]

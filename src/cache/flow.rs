@@ -5,7 +5,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use super::entry::{Chunk, Entry};
+use crossbeam_channel::{Receiver, Sender};
+
+use super::entry::Entry;
+use super::octets::{Chunk, Octets};
 use super::policy::Refused;
 use crate::base::error::Kind;
 
@@ -44,8 +47,6 @@ pub struct Node {
     pub data: Chunk,
     /// Octets of the body up to its end.
     at: u64,
-    /// Readers who are beyond it.
-    passed: AtomicU32,
     next: OnceLock<Link>,
 }
 
@@ -85,26 +86,27 @@ pub struct Flow {
     followed: Box<[AtomicBool]>,
     /// The writer waits for its readers.
     is_waiting: AtomicBool,
-    /// How many read it, and how far the first of them is.
-    readers: AtomicU32,
-    first: AtomicU64,
+    /// Moves with all that readers do.
+    progress: AtomicU64,
+    /// Those who have come since their writer looked last.
+    joining: (Sender<Position>, Receiver<Position>),
 }
 
 impl Flow {
     /// Nothing is known yet. Returns the place where the body will begin.
     #[must_use]
     pub fn new(id: u64, shards: usize) -> (Arc<Self>, Arc<Node>) {
-        let none: Chunk = Arc::from(Vec::new());
+        let none: Chunk = Octets::plain(Vec::new());
         let next = OnceLock::new();
-        let front = Arc::new(Node { data: none, at: 0, passed: AtomicU32::new(0), next });
+        let front = Arc::new(Node { data: none, at: 0, next });
         let flow = Self {
             id,
             start: OnceLock::new(),
             version: AtomicU32::new(0),
             followed: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             is_waiting: AtomicBool::new(false),
-            readers: AtomicU32::new(0),
-            first: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
+            joining: crossbeam_channel::unbounded(),
         };
         (Arc::new(flow), front)
     }
@@ -128,7 +130,7 @@ impl Flow {
     pub fn push(&self, last: &Node, data: Chunk, is_passing: bool) -> Arc<Node> {
         let next = OnceLock::new();
         let at = last.at + data.len() as u64;
-        let node = Arc::new(Node { data, at, passed: AtomicU32::new(0), next });
+        let node = Arc::new(Node { data, at, next });
         let link = if is_passing {
             Link::Passing(Arc::downgrade(&node))
         } else {
@@ -166,14 +168,24 @@ impl Flow {
         all.filter(|(_, followed)| followed.load(Ordering::SeqCst)).map(|(at, _)| at)
     }
 
-    /// The writer waits until readers have let go of some of it, or does not any more.
+    /// The writer waits for its readers, or does not any more.
     pub fn set_waiting(&self, is_waiting: bool) {
         self.is_waiting.store(is_waiting, Ordering::SeqCst);
     }
 
-    /// A reader has let go of a piece. True if the writer waits for that.
+    /// One more reads it, from the beginning on.
     #[must_use]
-    pub fn went_on(&self) -> bool {
+    pub fn joined(&self) -> Position {
+        let position = Position::default();
+        // The receiver is ours: it is there.
+        let _ = self.joining.0.send(position.clone());
+        position
+    }
+
+    /// A reader has come, got on, or left. True if the writer waits for that, and has to be told.
+    #[must_use]
+    pub fn moved(&self) -> bool {
+        self.progress.fetch_add(1, Ordering::SeqCst);
         let is_waiting = self.is_waiting.load(Ordering::SeqCst);
         if is_waiting {
             self.version.fetch_add(1, Ordering::Release);
@@ -181,37 +193,40 @@ impl Flow {
         is_waiting
     }
 
-    /// One more reads it, or one less.
-    pub fn joined(&self) {
-        self.readers.fetch_add(1, Ordering::SeqCst);
-    }
-
-    pub fn left(&self) {
-        self.readers.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// A reader is through with this piece.
-    pub fn passed(&self, node: &Node) {
-        node.passed.fetch_add(1, Ordering::SeqCst);
-        self.first.fetch_max(node.at, Ordering::SeqCst);
-    }
-
-    /// How many read it.
+    /// Moves with all that readers do.
     #[must_use]
-    pub fn readers(&self) -> u32 {
-        self.readers.load(Ordering::SeqCst)
+    pub fn progress(&self) -> u64 {
+        self.progress.load(Ordering::SeqCst)
     }
 
-    /// How far the first of them is.
+    /// Those who have come since this was asked last. For the writer.
+    pub fn newcomers(&self) -> impl Iterator<Item = Position> {
+        self.joining.1.try_iter()
+    }
+}
+
+/// How far a reader is, as its writer sees it.
+#[derive(Clone, Debug, Default)]
+pub struct Position(Arc<AtomicU64>);
+
+/// It has left.
+const LEFT: u64 = u64::MAX;
+
+impl Position {
+    /// Octets that it has taken; `None` if it has left.
     #[must_use]
-    pub fn first(&self) -> u64 {
-        self.first.load(Ordering::SeqCst)
+    pub fn get(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::SeqCst)).filter(|at| *at != LEFT)
     }
 
-    /// Whether all are beyond this piece, as far as can be told.
-    #[must_use]
-    pub fn have_passed(&self, node: &Node) -> bool {
-        node.passed.load(Ordering::SeqCst) >= self.readers()
+    /// It has taken all up to there.
+    pub fn set(&self, at: u64) {
+        self.0.store(at, Ordering::SeqCst);
+    }
+
+    /// It has left.
+    pub fn leave(&self) {
+        self.set(LEFT);
     }
 }
 
@@ -220,7 +235,7 @@ mod tests {
     use super::*;
 
     fn piece(len: usize) -> Chunk {
-        Arc::from(vec![7; len])
+        Octets::plain(vec![7; len])
     }
 
     #[test]
@@ -249,18 +264,24 @@ mod tests {
     #[test]
     fn what_passes_is_kept_by_its_writer_alone() {
         let (flow, front) = Flow::new(1, 1);
-        flow.joined();
         let first = flow.push(&front, piece(10), false);
         let second = flow.push(&first, piece(20), true);
         assert_eq!((first.at(), second.at()), (10, 30));
         let Some(Link::Passing(weak)) = first.next() else { panic!("passing") };
-        assert!(weak.upgrade().is_some() && !flow.have_passed(&first));
-        flow.passed(&first);
-        assert!(flow.have_passed(&first) && flow.first() == 10);
+        assert!(weak.upgrade().is_some());
         drop(second);
         assert!(weak.upgrade().is_none(), "too late");
-        flow.left();
-        assert_eq!(flow.readers(), 0);
+        // Its writer knows where readers are.
+        let (one, other) = (flow.joined(), flow.joined());
+        one.set(30);
+        other.leave();
+        let seen: Vec<Option<u64>> = flow.newcomers().map(|one| one.get()).collect();
+        assert_eq!(seen, [Some(30), None]);
+        assert!(flow.newcomers().next().is_none());
+        let before = flow.progress();
+        assert!(!flow.moved() && flow.progress() > before, "nobody waits for it");
+        flow.set_waiting(true);
+        assert!(flow.moved());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! How much memory the cache may take, and which shard how much of it: by use, not evenly for ever.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use super::octets::Gauge;
 
 /// One shard's line; a cache line of its own.
 #[derive(Debug, Default)]
@@ -9,6 +10,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 struct Line {
     /// Octets stored.
     used: AtomicU64,
+    /// Of these, what pieces of large bodies count as.
+    large: AtomicU64,
     /// Octets that it keeps when memory is short.
     share: AtomicU64,
     /// Entries that were let go and wanted again, since they were counted last.
@@ -23,10 +26,8 @@ pub struct Ledger {
     /// A larger body is not stored.
     pub object: u64,
     lines: Box<[Line]>,
-    /// Octets on their way into entries.
-    coming: AtomicU64,
-    /// Octets of large bodies that were stored and are alive: who reads one keeps it.
-    pub bodies: Arc<AtomicU64>,
+    /// Pieces of bodies, whoever holds them.
+    pub bodies: Gauge,
     /// Purges of more than one URL so far.
     epoch: AtomicU32,
     /// Places keys.
@@ -40,9 +41,8 @@ impl Ledger {
         let lines: Box<[Line]> = (0..shards).map(|_| Line::default()).collect();
         let share = budget / shards.max(1) as u64;
         lines.iter().for_each(|line| line.share.store(share, Relaxed));
-        let (coming, epoch) = (AtomicU64::new(0), AtomicU32::new(0));
-        let bodies = Arc::default();
-        Self { budget, object, lines, coming, bodies, epoch, seed }
+        let (bodies, epoch) = (Gauge::default(), AtomicU32::new(0));
+        Self { budget, object, lines, bodies, epoch, seed }
     }
 
     /// How many shards there are.
@@ -51,19 +51,23 @@ impl Ledger {
         self.lines.len()
     }
 
-    /// A shard says how much it has stored.
-    pub fn set_used(&self, shard: usize, bytes: u64) {
+    /// A shard says how much it has stored, and how much of that are pieces of large bodies.
+    pub fn set_used(&self, shard: usize, bytes: u64, large: u64) {
         self.lines[shard].used.store(bytes, Relaxed);
+        self.lines[shard].large.store(large, Relaxed);
     }
 
-    /// Octets that are taken, of all shards and all fetches, and of who still reads what left.
+    /// Octets that are taken: what is stored, and what is held besides.
     #[must_use]
     pub fn taken(&self) -> u64 {
-        self.stored().max(self.bodies.load(Relaxed)) + self.coming.load(Relaxed)
+        let stored: u64 = self.lines.iter().map(|line| line.used.load(Relaxed)).sum();
+        stored + self.held()
     }
 
-    fn stored(&self) -> u64 {
-        self.lines.iter().map(|line| line.used.load(Relaxed)).sum()
+    /// Pieces that are not stored: on their way into the store, or held by who still reads them.
+    fn held(&self) -> u64 {
+        let large: u64 = self.lines.iter().map(|line| line.large.load(Relaxed)).sum();
+        self.bodies.load(Relaxed).saturating_sub(large)
     }
 
     /// Whether a shard has to let entries go: there is too much in all, and it has more than its
@@ -85,33 +89,24 @@ impl Ledger {
         if let (Some(more), Some(from)) = (wanted.checked_sub(share), richest)
             && from.share.load(Relaxed) > even + more
         {
-            from.share.fetch_sub(more, Relaxed);
-            line.share.fetch_add(more, Relaxed);
+            let took = from.share.fetch_update(Relaxed, Relaxed, |share| share.checked_sub(more));
+            if took.is_ok() {
+                line.share.fetch_add(more, Relaxed);
+            }
         }
     }
 
-    /// What a shard may keep while fetches take their part of the memory.
+    /// What a shard may keep while others take their part of the memory.
     fn room(&self, shard: usize) -> u64 {
-        let coming = self.coming.load(Relaxed) / self.lines.len() as u64;
-        self.lines[shard].share.load(Relaxed).saturating_sub(coming)
+        let held = self.held() / self.lines.len() as u64;
+        self.lines[shard].share.load(Relaxed).saturating_sub(held)
     }
 
-    /// Whether so much more may be fetched: fetches take no more than half of all, together with what
-    /// readers hold on to that has left.
+    /// Whether so much more may be fetched: what is held without being stored takes no more than half
+    /// of all.
     #[must_use]
-    pub fn take(&self, bytes: u64) -> bool {
-        let before = self.coming.fetch_add(bytes, Relaxed);
-        let fits =
-            before + bytes <= self.budget / 2 && self.bodies.load(Relaxed) + bytes <= self.budget;
-        if !fits {
-            self.give(bytes);
-        }
-        fits
-    }
-
-    /// A fetch is through with so much.
-    pub fn give(&self, bytes: u64) {
-        self.coming.fetch_sub(bytes, Relaxed);
+    pub fn may_take(&self, bytes: u64) -> bool {
+        self.held() + bytes <= self.budget / 2
     }
 
     /// Entries were wanted that a shard had just let go.
@@ -200,6 +195,7 @@ pub fn shares(uses: &[Use], budget: u64) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::octets::Octets;
 
     fn sums(shares: &[u64]) -> bool {
         (900..=1000).contains(&shares.iter().sum::<u64>())
@@ -233,32 +229,35 @@ mod tests {
     #[test]
     fn what_was_lent_is_taken_back() {
         let ledger = Ledger::new(1600, 100, 2, 0);
-        ledger.set_used(0, 1400);
+        ledger.set_used(0, 1400, 0);
         for _ in 0..10 {
             ledger.balance();
         }
         let share = |at: usize| ledger.lines[at].share.load(Relaxed);
         assert!(share(1) < 300, "it has no use for it: {}", share(1));
-        ledger.set_used(1, 500);
+        ledger.set_used(1, 500, 0);
         assert!(ledger.is_over(1));
         ledger.reclaim(1);
         assert_eq!(share(1), 500);
         assert!(!ledger.is_over(1) && ledger.is_over(0));
-        ledger.set_used(1, 800);
+        ledger.set_used(1, 800, 0);
         ledger.reclaim(1);
         assert_eq!(share(1), 600, "but not all of it at once");
     }
 
     #[test]
     fn fetches_take_half_at_most() {
-        let ledger = Ledger::new(1000, 100, 2, 0);
-        assert!(ledger.take(500) && !ledger.take(1));
-        ledger.set_used(0, 400);
-        ledger.set_used(1, 100);
+        let ledger = Ledger::new(2000, 100, 2, 0);
+        let coming = Octets::counted(vec![0; 800], &ledger.bodies);
+        assert!(ledger.may_take(1000 - coming.cost()) && !ledger.may_take(1001 - coming.cost()));
+        ledger.set_used(0, 900, 0);
+        ledger.set_used(1, 100, 0);
         assert!(!ledger.is_over(0), "{}", ledger.taken());
-        ledger.set_used(1, 101);
+        ledger.set_used(1, 200, 0);
         assert!(ledger.is_over(0) && !ledger.is_over(1));
-        ledger.give(500);
-        assert_eq!(ledger.taken(), 501);
+        // It is stored now, and nobody else holds anything.
+        ledger.set_used(1, 200 + coming.cost(), coming.cost());
+        assert_eq!(ledger.taken(), 1100 + coming.cost());
+        assert!(ledger.may_take(1000));
     }
 }

@@ -9,6 +9,7 @@ pub mod freshness;
 pub mod key;
 pub mod ledger;
 pub mod near;
+pub mod octets;
 pub mod part;
 pub mod policy;
 pub mod purge;

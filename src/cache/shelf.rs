@@ -84,8 +84,6 @@ pub enum News {
 pub struct Loaded {
     pub entry: Arc<Entry>,
     pub born: u64,
-    /// Octets that the ledger counts as coming.
-    pub counted: u64,
 }
 
 /// What shards share of the books about files.
@@ -328,7 +326,7 @@ impl Shelf {
     fn settle(&mut self, before: u64, after: u64) {
         self.octets = (self.octets + after).saturating_sub(before);
         self.filled = self.filled + usize::from(after > 0) - usize::from(before > 0);
-        self.books.ledger.set_used(self.shard, self.octets);
+        self.books.ledger.set_used(self.shard, self.octets, 0);
     }
 
     /// Ten times a second: lets files go while there is too much.
@@ -524,7 +522,7 @@ mod tests {
     fn files_are_held_against_purges_that_they_have_not_met() {
         let mut shelf = shelf(1000);
         let all = Purge { what: What::All, is_soft: false };
-        let loaded = |born| Loaded { entry: entry(60), born, counted: 0 };
+        let loaded = |born| Loaded { entry: entry(60), born };
         shelf.purge(2, &all);
         assert_eq!(shelf.purges.heard, 0, "the first is still under way");
         shelf.store(1, &entry(60), false, Moment(0));

@@ -40,6 +40,7 @@ pub struct Store {
     main: VecDeque<u32>,
     small_bytes: u64,
     bytes: u64,
+    large: u64,
     count: usize,
     ghosts: Ghosts,
     /// Entries that came back soon after they were let go, since somebody asked last.
@@ -60,6 +61,7 @@ impl Store {
             main: VecDeque::new(),
             small_bytes: 0,
             bytes: 0,
+            large: 0,
             count: 0,
             ghosts: Ghosts::default(),
             regrets: 0,
@@ -71,6 +73,12 @@ impl Store {
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Of these, what pieces of large bodies count as.
+    #[must_use]
+    pub const fn large(&self) -> u64 {
+        self.large
     }
 
     /// How many entries there are.
@@ -155,6 +163,7 @@ impl Store {
         }
         let weight = entry.weight();
         self.bytes += weight;
+        self.large += entry.large_cost();
         self.count += 1;
         let next = self.first(hash, entry.key());
         let slot = Slot { entry: Some(entry), next: next.unwrap_or(NONE), is_small };
@@ -232,6 +241,7 @@ impl Store {
             entry.kill();
             let weight = entry.weight();
             self.bytes -= weight;
+            self.large -= entry.large_cost();
             self.count -= 1;
             if slot.is_small {
                 self.small_bytes -= weight;

@@ -3,7 +3,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::deliver::{self, Order, Parcel};
 use super::fill::{Fill, Taken};
@@ -39,8 +38,6 @@ use crate::shard::{Shard, Workspace};
 const WAITS_MAX: u32 = 2;
 /// And how often for one whose own client leaves.
 const CLIENTS_MAX: u32 = 32;
-/// A client that follows a fetch must take something within twice this: others may wait for it.
-const FOLLOWER_IDLE: Duration = Duration::from_secs(5);
 
 /// A request on its way through the cache.
 pub struct Visit<'a> {
@@ -419,9 +416,7 @@ impl Caller<'_, '_> {
             return Ok(());
         }
         let idle = self.visit.route.timeouts.body_idle;
-        let write_idle = idle.min(2 * FOLLOWER_IDLE);
-        let mut writer =
-            BodyWriter::downstream(self.down.stream, &shard.buffers, framing, write_idle);
+        let mut writer = BodyWriter::downstream(self.down.stream, &shard.buffers, framing, idle);
         loop {
             let by = shard.now().after(idle);
             let next = shard.desk.next(&place.flow, &place.node, by).await;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::respond::connection_field;
 use super::side::{Answer as Told, Downstream};
 use crate::base::error::{Kind, Result};
-use crate::cache::entry::{Chunk, Entry, Large, lines};
+use crate::cache::entry::{Entry, Large, lines};
+use crate::cache::octets::Chunk;
 use crate::cache::status::{self, Status};
 use crate::cache::validate::Answer;
 use crate::message::fields::Fields;
@@ -30,8 +31,6 @@ const ADDED: usize = 1024;
 pub struct Parcel {
     pub buffer: Buffer,
     pub rest: Vec<Piece>,
-    /// Whose body the rest is of: it counts until it is sent.
-    _entry: Option<Arc<Entry>>,
 }
 
 /// A piece of an answer's body.
@@ -108,8 +107,7 @@ pub fn parcel(shard: &Shard, down: &Downstream<'_>, order: Order<'_>) -> Result<
     if sends_body && let Framing::Length(len) = body.framing {
         told.sent.set(len);
     }
-    let entry = (!rest.is_empty()).then(|| Arc::clone(entry));
-    Ok(Parcel { buffer, rest, _entry: entry })
+    Ok(Parcel { buffer, rest })
 }
 
 fn head(

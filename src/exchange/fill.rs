@@ -16,6 +16,7 @@ use crate::base::error::{Kind, Result};
 use crate::base::id::ClusterId;
 use crate::cache::entry::{Bulk, Draft, Entry, Large};
 use crate::cache::flow::Start;
+use crate::cache::octets::Octets;
 use crate::cache::part::Question;
 use crate::cache::policy::{self, Asked, Refused, Storable, Times};
 use crate::cache::purge::{Purge, What};
@@ -247,7 +248,6 @@ impl Fill<'_> {
             peer_keeps: peer_keeps(response.version, response.options) && !response.tainted,
             idle: hop.route.timeouts.body_idle,
             chunks: Vec::new(),
-            small: Vec::new(),
             coming: None,
             is_stored: true,
             counted: 0,
@@ -283,7 +283,7 @@ impl Fill<'_> {
             shard.now(),
         );
         while let Some(data) = reader.ready()? {
-            pump.chunks.push(Arc::from(data.data()));
+            pump.chunks.push(Octets::counted(data.data(), &shard.desk.ledger().bodies));
             shard.buffers.give(data);
         }
         let is_done = reader.is_done();
@@ -425,7 +425,11 @@ impl Fill<'_> {
         let is_same = validate::confirms(stale, &response.fields)
             && has_len.is_none_or(|len| stale.body_len() == Some(len));
         let new = is_same.then(|| validate::updated(stale, &response.fields));
-        let new = new.and_then(|fields| self.refreshed(hop.shard, stale, &fields).ok());
+        let new = match new.map(|fields| self.refreshed(hop.shard, stale, &fields)) {
+            // It is this request that keeps it from being stored, and not what is stored.
+            Some(Err(why)) if self.is_askers(why) => return,
+            new => new.and_then(std::result::Result::ok),
+        };
         hop.shard.desk.replace(self.question.hash, stale, new.map(Arc::new));
     }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::cache::flow::{Flow, Node};
+use crate::cache::flow::{Flow, Node, Position};
 use crate::shard::desk::Desk;
 
 /// A reader's place in a flow. Who leaves it tells the writer, who may be waiting for that.
@@ -11,14 +11,18 @@ pub struct Place {
     desk: Rc<Desk>,
     pub flow: Arc<Flow>,
     pub node: Arc<Node>,
+    /// As its writer sees it.
+    position: Position,
 }
 
 impl Place {
     /// At its beginning.
     #[must_use]
     pub fn new(desk: &Rc<Desk>, flow: Arc<Flow>, node: Arc<Node>) -> Self {
-        flow.joined();
-        Self { desk: Rc::clone(desk), flow, node }
+        let position = flow.joined();
+        let place = Self { desk: Rc::clone(desk), flow, node, position };
+        place.moved();
+        place
     }
 
     /// Moves on.
@@ -28,12 +32,12 @@ impl Place {
 
     /// Has written what is there.
     pub fn passed(&self) {
-        self.flow.passed(&self.node);
-        self.ring();
+        self.position.set(self.node.at());
+        self.moved();
     }
 
-    fn ring(&self) {
-        if self.flow.went_on() {
+    fn moved(&self) {
+        if self.flow.moved() {
             self.desk.tell(&self.flow);
         }
     }
@@ -41,7 +45,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.flow.left();
-        self.ring();
+        self.position.leave();
+        self.moved();
     }
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::guard::Guard;
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ClusterId, EndpointId};
-use crate::base::limits::{FLOW_PATIENCE, FLOW_WINDOW};
-use crate::cache::entry::{Chunk, Draft, Entry, Large};
-use crate::cache::flow::{Flow, Node};
+use crate::base::limits::{FLOW_GRACE, FLOW_PATIENCE, FLOW_RATE, FLOW_WINDOW};
+use crate::cache::entry::{Draft, Entry, Large};
+use crate::cache::flow::{Flow, Node, Position};
+use crate::cache::octets::{self, Chunk, Octets};
 use crate::cache::policy::Refused;
 use crate::cache::range;
 use crate::message::name::Name;
@@ -23,10 +24,6 @@ use crate::upstream::flight::Layover;
 use crate::upstream::http1::Connection;
 use crate::wire::http1::reuse::Proof;
 
-/// Pieces of an entry are at least this large, but for the last.
-const PIECE_MIN: usize = 64 * 1024;
-/// What a piece costs beside its octets.
-const PIECE_COST: usize = 112;
 /// Larger parts are not put together: that would be copying.
 const JOINED_MAX: usize = 8 * 1024 * 1024;
 
@@ -43,12 +40,10 @@ pub struct Pump {
     pub peer_keeps: bool,
     pub idle: Duration,
     pub chunks: Vec<Chunk>,
-    /// Small pieces that become a larger one.
-    pub small: Vec<u8>,
     /// What is still to come.
     pub coming: Option<Coming>,
     pub is_stored: bool,
-    /// Octets that the ledger counts as coming.
+    /// What there is of it so far, as it is counted.
     pub counted: u64,
 }
 
@@ -103,24 +98,25 @@ impl Pump {
                 if let Some(guard) = guard {
                     guard.fail(kind);
                 }
+                // Who still reads what there is keeps nobody else from the endpoint.
+                drop((flight, connection));
             }
         }
         shard.desk.tell(&flow);
-        self.linger(&writer).await;
+        self.linger(writer).await;
     }
 
-    /// What nobody else keeps is kept until all have read it who do not take too long.
-    async fn linger(&self, tail: &Tail) {
+    /// What nobody else keeps is kept until all have read it who are waited for.
+    async fn linger(&self, mut tail: Tail) {
         if tail.passing.is_empty() {
             return;
         }
-        tail.flow.set_waiting(true);
-        let mut left = None;
-        while tail.flow.readers() > 0 && left != Some(tail.flow.first()) {
-            // As long as somebody gets on.
-            left = Some(tail.flow.first());
-            let by = self.shard.now().after(self.idle);
-            self.shard.desk.until(&tail.flow, by, || tail.flow.readers() == 0).await;
+        let flow = Arc::clone(&tail.flow);
+        flow.set_waiting(true);
+        while let Some((seen, _)) = self.who_reads(&mut tail).await
+            && !tail.passing.is_empty()
+        {
+            self.progress(&flow, seen, self.idle).await;
         }
     }
 
@@ -135,7 +131,7 @@ impl Pump {
         let Connection { stream, inbound, .. } = connection;
         let mut reader = BodyReader::resume(progress, stream, inbound, &shard.buffers);
         while let Some(buffer) = reader.next(|| shard.now()).await? {
-            let data = Arc::from(buffer.data());
+            let data = Octets::counted(buffer.data(), &shard.desk.ledger().bodies);
             shard.buffers.give(buffer);
             self.push(tail, guard, data);
             if !self.is_stored && !self.readers_keep_up(tail).await {
@@ -146,69 +142,73 @@ impl Pump {
     }
 
     fn push(&mut self, tail: &mut Tail, guard: &mut Option<Guard>, data: Chunk) {
-        let len = (data.len() + PIECE_COST) as u64;
+        self.counted += data.cost();
         let ledger = self.shard.desk.ledger();
-        let total = self.counted + len;
-        if self.is_stored && total <= ledger.object && ledger.take(len) {
-            self.counted = total;
-            self.keep_piece(&data);
+        let fits = self.counted <= ledger.object;
+        if self.is_stored && fits && ledger.may_take(0) {
+            self.chunks.push(Arc::clone(&data));
         } else if self.is_stored {
-            // Too large after all. Those who read it go on; nobody joins them, for what they have
-            // read is let go behind them.
+            // Too large after all, or there is too little memory. Those who read it go on; nobody
+            // joins them, for what they have read is let go behind them.
             self.is_stored = false;
-            (self.chunks, self.small) = (Vec::new(), Vec::new());
-            self.settle();
+            self.chunks = Vec::new();
             if let Some(guard) = guard.take() {
-                guard.release(Refused::TooLarge, true);
+                guard.release(Refused::TooLarge, !fits);
             }
         }
         tail.push(data, !self.is_stored);
         self.shard.desk.tell(&tail.flow);
     }
 
-    /// Puts a piece behind the others; small ones become larger, for each costs an allocation and a
-    /// place in a send.
-    pub fn keep_piece(&mut self, data: &Chunk) {
-        if data.len() >= PIECE_MIN && self.small.is_empty() {
-            return self.chunks.push(Arc::clone(data));
+    /// What cannot be stored may not run ahead of its readers (RELIABILITY F14): it waits for the last
+    /// of them. Each of them takes something in time, or leaves; but who reads slowly must not hold up
+    /// the rest: who has kept the others waiting for too long is cut off. False if there is nobody any
+    /// more.
+    async fn readers_keep_up(&self, tail: &mut Tail) -> bool {
+        let flow = Arc::clone(&tail.flow);
+        flow.set_waiting(true);
+        let mut is_read = false;
+        while let Some((seen, span)) = self.who_reads(tail).await {
+            if tail.last.at() <= span.least + FLOW_WINDOW {
+                is_read = true;
+                break;
+            }
+            let is_starved = span.most >= tail.last.at();
+            let begun = self.shard.now();
+            let most = if is_starved { tail.patience } else { self.idle };
+            self.progress(&flow, seen, most).await;
+            if is_starved {
+                tail.charge(self.shard.now().since(begun));
+            }
         }
-        self.small.extend_from_slice(data);
-        if self.small.len() >= PIECE_MIN {
-            self.chunks.push(Arc::from(self.small.as_slice()));
-            self.small.clear();
+        flow.set_waiting(false);
+        is_read
+    }
+
+    /// Where its readers are, and when that was seen. Those who know of it and have not begun are given
+    /// a moment.
+    async fn who_reads(&self, tail: &mut Tail) -> Option<(u64, Span)> {
+        let (flow, by) = (Arc::clone(&tail.flow), self.shard.now().after(FLOW_GRACE));
+        loop {
+            let seen = flow.progress();
+            if let Some(span) = tail.span() {
+                return Some((seen, span));
+            }
+            if !self.shard.desk.until(&flow, by, || flow.progress() != seen).await {
+                return None;
+            }
         }
     }
 
-    /// What cannot be stored may not run ahead of its readers (RELIABILITY F14): it waits for the first
-    /// of them, and a while for the others. Who lags behind after that is cut off, for one who does not
-    /// read must not hold up the rest. False if there is nobody any more.
-    async fn readers_keep_up(&self, tail: &mut Tail) -> bool {
-        let (desk, flow) = (&self.shard.desk, Arc::clone(&tail.flow));
-        let now = || self.shard.now();
-        flow.set_waiting(true);
-        let is_near = || flow.readers() == 0 || tail.last.at() <= flow.first() + FLOW_WINDOW;
-        let is_read = is_near() || desk.until(&flow, now().after(self.idle), is_near).await;
-        while let Some(oldest) = tail.passing.front()
-            && oldest.at() + FLOW_WINDOW < tail.last.at()
-        {
-            let begun = now();
-            let has_all = || flow.have_passed(oldest);
-            if !has_all() && tail.patience > Duration::ZERO {
-                desk.until(&flow, begun.after(tail.patience), has_all).await;
-                tail.patience = tail.patience.saturating_sub(now().since(begun));
-            }
-            tail.passing.pop_front();
-        }
-        flow.set_waiting(false);
-        is_read && flow.readers() > 0
+    /// Waits until a reader gets on, or not longer than this.
+    async fn progress(&self, flow: &Arc<Flow>, seen: u64, most: Duration) {
+        let by = self.shard.now().after(most);
+        self.shard.desk.until(flow, by, || flow.progress() != seen).await;
     }
 
     /// The entry of the whole body.
     pub fn finished(&mut self) -> Arc<Entry> {
-        let mut chunks = std::mem::take(&mut self.chunks);
-        if !self.small.is_empty() {
-            chunks.push(Arc::from(std::mem::take(&mut self.small)));
-        }
+        let chunks = std::mem::take(&mut self.chunks);
         let head = &self.head;
         let draft = Draft {
             key: head.key(),
@@ -220,7 +220,9 @@ impl Pump {
         };
         match self.part {
             None => Arc::new(draft.whole(&chunks)),
-            Some((first, total)) => Arc::new(self.part_of(&draft, first, total, &chunks.concat())),
+            Some((first, total)) => {
+                Arc::new(self.part_of(&draft, first, total, &octets::joined(&chunks)))
+            }
         }
     }
 
@@ -229,10 +231,12 @@ impl Pump {
         let draft = Draft { fields: &fields, ..*draft };
         let (first, data) =
             self.joined(first, total, data).unwrap_or_else(|| (first, data.to_vec()));
-        if first == 0 && data.len() as u64 == total {
-            return Draft { status: 200, ..draft }.whole(&[Arc::from(data)]);
+        let is_whole = first == 0 && data.len() as u64 == total;
+        let data = Octets::counted(data, &self.shard.desk.ledger().bodies);
+        if is_whole {
+            return Draft { status: 200, ..draft }.whole(&[data]);
         }
-        draft.large(Large::Partial { first, data: Arc::from(data), total })
+        draft.large(Large::Partial { first, data, total })
     }
 
     /// Together with what is stored already: only parts of the very same body (RFC 9111 section
@@ -249,8 +253,7 @@ impl Pump {
     }
 
     /// Puts the connection back, if it may be used again.
-    pub fn keep(&mut self, connection: Box<Connection>) {
-        self.settle();
+    pub fn keep(&self, connection: Box<Connection>) {
         let cluster = self.shard.cluster(self.cluster);
         let endpoint = cluster.endpoint(self.id);
         let proof = Proof {
@@ -262,11 +265,6 @@ impl Pump {
         };
         endpoint.pool.keep(connection, proof, self.shard.now(), &cluster.model.pool);
     }
-
-    /// What was counted as coming is an entry now, or nothing.
-    fn settle(&mut self) {
-        self.shard.desk.ledger().give(std::mem::take(&mut self.counted));
-    }
 }
 
 /// The end of a flow, where its pump writes. Dropped before the end it cuts the flow off.
@@ -275,20 +273,66 @@ struct Tail {
     last: Arc<Node>,
     /// Pieces that nobody else keeps.
     passing: VecDeque<Arc<Node>>,
-    /// How long laggards may still be waited for.
+    /// Those who are waited for.
+    readers: Vec<Position>,
+    /// How long some may still keep others waiting, and how long at most.
     patience: Duration,
+    patience_max: Duration,
+    /// Octets that all readers had when that was charged last.
+    charged_at: u64,
     is_ended: bool,
+}
+
+/// Where the last and the first of some readers are.
+#[derive(Clone, Copy)]
+struct Span {
+    least: u64,
+    most: u64,
 }
 
 impl Tail {
     const fn new(flow: Arc<Flow>, last: Arc<Node>, patience: Duration) -> Self {
-        Self { flow, last, passing: VecDeque::new(), patience, is_ended: false }
+        Self {
+            flow,
+            last,
+            passing: VecDeque::new(),
+            readers: Vec::new(),
+            patience,
+            patience_max: patience,
+            charged_at: 0,
+            is_ended: false,
+        }
     }
 
     fn push(&mut self, data: Chunk, is_passing: bool) {
         self.last = self.flow.push(&self.last, data, is_passing);
         if is_passing {
             self.passing.push_back(Arc::clone(&self.last));
+        }
+    }
+
+    /// Where its readers are; what all have is let go. `None` if there is nobody.
+    fn span(&mut self) -> Option<Span> {
+        self.readers.extend(self.flow.newcomers());
+        self.readers.retain(|one| one.get().is_some());
+        let places = || self.readers.iter().filter_map(Position::get);
+        let (least, most) = (places().min()?, places().max()?);
+        while self.passing.pop_front_if(|node| node.at() <= least).is_some() {}
+        Some(Span { least, most })
+    }
+
+    /// Some were kept waiting for so long. What the last ones have taken meanwhile speaks for them;
+    /// if that is not enough, they are cut off.
+    fn charge(&mut self, waited: Duration) {
+        let Some(Span { least, .. }) = self.span() else { return };
+        let taken = least.saturating_sub(self.charged_at);
+        self.charged_at = least;
+        let earned = Duration::from_millis(taken.saturating_mul(1000) / FLOW_RATE);
+        self.patience = self.patience.saturating_sub(waited) + earned;
+        self.patience = self.patience.min(self.patience_max);
+        if self.patience.is_zero() {
+            let from = self.last.at().saturating_sub(FLOW_WINDOW);
+            self.readers.retain(|one| one.get().is_some_and(|at| at >= from));
         }
     }
 
@@ -303,12 +347,6 @@ impl Drop for Tail {
         if !self.is_ended {
             self.end(false);
         }
-    }
-}
-
-impl Drop for Pump {
-    fn drop(&mut self) {
-        self.settle();
     }
 }
 

@@ -12,6 +12,7 @@ use monoio::buf::{IoBuf, IoBufMut};
 use crate::base::limits::{
     BUFFER_HEADROOM, BUFFER_LARGE, BUFFER_MEDIUM, BUFFER_SMALL, BUFFER_TAILROOM, BUFFERS_KEPT,
 };
+use crate::cache::octets::Chunk;
 
 /// Bytes with room in front and behind: `data` lies at `start..end`. Reading appends at `end`;
 /// what is written out is `data`. Three words, for it is moved a lot.
@@ -174,14 +175,14 @@ impl Outgoing for Buffer {
 /// A part of octets that others read too: sent from where they are.
 #[derive(Clone, Debug)]
 pub struct Shared {
-    bytes: Arc<[u8]>,
+    bytes: Chunk,
     part: Range<usize>,
 }
 
 impl Shared {
     /// A part of these.
     #[must_use]
-    pub fn new(bytes: &Arc<[u8]>, part: Range<usize>) -> Self {
+    pub fn new(bytes: &Chunk, part: Range<usize>) -> Self {
         assert!(part.start <= part.end && part.end <= bytes.len(), "a part of what is there");
         Self { bytes: Arc::clone(bytes), part }
     }

@@ -10,12 +10,13 @@ use millrace::base::clock::Moment;
 use millrace::base::error::Kind;
 use millrace::base::random::Random;
 use millrace::cache::directive::Directives;
-use millrace::cache::entry::{Chunk, Draft, Entry, Large};
+use millrace::cache::entry::{Draft, Entry, Large};
 use millrace::cache::file::When;
 use millrace::cache::flow::{Flow, Link, Node, Start};
 use millrace::cache::freshness::{Freshness, Use};
 use millrace::cache::ledger::Ledger;
 use millrace::cache::near::Near;
+use millrace::cache::octets::{Chunk, Octets, joined};
 use millrace::cache::part::{Found, Part, Question, Seen, Ticket};
 use millrace::cache::policy::Refused;
 use millrace::cache::purge::{Purge, What};
@@ -461,7 +462,7 @@ impl World {
         self.sum.hits += 1;
         let body = match entry.large() {
             None => entry.small().unwrap().to_vec(),
-            Some(Large::Whole(bulk)) => bulk.chunks().concat(),
+            Some(Large::Whole(bulk)) => joined(bulk.chunks()),
             Some(_) => panic!("a part is served"),
         };
         assert!(vary::matches(entry.selecting(), &self.clients[client].question.fields));
@@ -505,7 +506,7 @@ impl World {
             return self.failed(fetch);
         }
         let piece = &body[come..body.len().min(come + 700)];
-        let data: Chunk = Arc::from(piece);
+        let data = Octets::plain(piece);
         fetch.pieces.push(Arc::clone(&data));
         fetch.last = fetch.ticket.flow.push(&fetch.last, data, false);
         let come = come + piece.len();
@@ -793,7 +794,7 @@ fn draft(entry: &Entry) -> Draft<'_> {
 fn version_of(entry: &Entry) -> Option<u64> {
     let body = match entry.large() {
         None => entry.small()?.to_vec(),
-        Some(Large::Whole(bulk)) => bulk.chunks().concat(),
+        Some(Large::Whole(bulk)) => joined(bulk.chunks()),
         Some(_) => return None,
     };
     std::str::from_utf8(&body).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()

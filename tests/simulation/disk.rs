@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use millrace::base::random::Random;
-use millrace::cache::entry::{Chunk, Entry};
+use millrace::cache::entry::Entry;
 use millrace::cache::file::{self, Front, HEADER, Header, When};
+use millrace::cache::octets::{Chunk, Octets};
 use millrace::cache::purge::Purge;
 use millrace::cache::shelf::{Load, Loaded, News, Order};
 use millrace::cache::vary;
@@ -77,7 +78,7 @@ impl Disk {
         });
         let found = found.and_then(|(front, body)| {
             let entry: Arc<Entry> = Arc::new(front.entry(&[Arc::clone(body)], when)?);
-            Some(Loaded { entry, born: front.header.born, counted: 0 })
+            Some(Loaded { entry, born: front.header.born })
         });
         let (hash, id, octets) = (load.hash, load.id, self.octets(load.hash));
         News::Loaded { hash, id, found, octets }
@@ -132,5 +133,5 @@ fn read(bytes: &[u8]) -> Option<(Front, Chunk)> {
     }
     let at = HEADER + usize::try_from(header.texts()).ok()?;
     let front = Front::check(header, bytes.get(..at)?.to_vec())?;
-    Some((front, Arc::from(&bytes[at..])))
+    Some((front, Octets::plain(&bytes[at..])))
 }

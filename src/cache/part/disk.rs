@@ -78,10 +78,8 @@ impl Part {
             if verdict == Some(true) {
                 entry.demote(now);
             }
-            entry.count_body(&self.ledger.bodies);
             self.store.put_wanted(hash, Arc::clone(entry));
         }
-        self.ledger.give(found.counted);
         self.trim();
         is_new.then(|| Arc::clone(entry))
     }

@@ -336,7 +336,6 @@ impl Part {
             entry.kill();
             return false;
         }
-        entry.count_body(&self.ledger.bodies);
         self.store.put(hash, Arc::clone(entry));
         if let Some(shelf) = &mut self.shelf {
             shelf.store(hash, entry, is_same, now);
@@ -407,7 +406,6 @@ impl Part {
         }
         if let Some(new) = new {
             new.set_purges(old.purges());
-            new.count_body(&self.ledger.bodies);
             self.store.put(hash, new);
             self.trim();
         }
@@ -415,12 +413,12 @@ impl Part {
 
     /// Lets entries go while there is too much.
     pub fn trim(&mut self) {
-        self.ledger.set_used(self.shard, self.store.bytes());
+        self.ledger.set_used(self.shard, self.store.bytes(), self.store.large());
         if self.ledger.is_over(self.shard) {
             self.ledger.reclaim(self.shard);
         }
         while self.ledger.is_over(self.shard) && self.store.evict() {
-            self.ledger.set_used(self.shard, self.store.bytes());
+            self.ledger.set_used(self.shard, self.store.bytes(), self.store.large());
         }
     }
 

@@ -5,12 +5,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::faults::Faults;
-use crate::cache::entry::{Chunk, Entry};
+use crate::cache::entry::Entry;
 use crate::cache::file::{self, Front, HEADER, Header, When};
+use crate::cache::octets::{Chunk, Gauge, Octets};
 use crate::cache::shelf::Load;
 use crate::cache::store::VARIANTS_MAX;
 use crate::cache::vary;
@@ -165,11 +165,12 @@ impl Folder {
     }
 
     /// Reads the newest response that a request can be answered with, and says how many octets
-    /// there are of its URL. `may_take` is asked for memory. What was harmed is taken away.
+    /// there are of its URL. `may_take` is asked for memory, which `gauge` counts. What was harmed is taken away.
     pub(super) fn load(
         &self,
         wanted: &Load,
         when: When,
+        gauge: &Gauge,
         may_take: impl Fn(u64) -> bool,
     ) -> (Option<(Entry, u64)>, u64) {
         if self.faults.read().is_err() {
@@ -201,7 +202,7 @@ impl Folder {
                 if !may_take(len) {
                     return (None, octets);
                 }
-                let entry = read_body(&mut file, len).ok();
+                let entry = read_body(&mut file, len, gauge).ok();
                 let entry = entry.and_then(|chunks| front.entry(&chunks, when));
                 if entry.is_none() {
                     self.remove_one(name);
@@ -246,7 +247,7 @@ impl Folder {
     }
 }
 
-fn read_body(file: &mut File, len: u64) -> io::Result<Vec<Chunk>> {
+fn read_body(file: &mut File, len: u64, gauge: &Gauge) -> io::Result<Vec<Chunk>> {
     let mut chunks = Vec::new();
     let mut left = len;
     while left > 0 {
@@ -254,7 +255,7 @@ fn read_body(file: &mut File, len: u64) -> io::Result<Vec<Chunk>> {
         let mut piece = vec![0; size];
         file.read_exact(&mut piece)?;
         left -= size as u64;
-        chunks.push(Arc::from(piece));
+        chunks.push(Octets::counted(piece, gauge));
     }
     Ok(chunks)
 }

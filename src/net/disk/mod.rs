@@ -259,29 +259,18 @@ impl Common {
             }
             std::thread::park_timeout(Duration::from_millis(10));
         }
-        if let News::Loaded { found: Some(found), .. } = news {
-            self.ledger.give(found.counted);
-        }
     }
 }
 
 fn read(common: &Common, loads: &Receiver<(usize, Load)>) {
     for (shard, load) in loads {
-        let counted = std::cell::Cell::new(0);
-        let may_take = |octets| {
-            let fits = octets <= common.ledger.object && common.ledger.take(octets);
-            counted.set(if fits { octets } else { 0 });
-            fits
-        };
+        let ledger = &common.ledger;
+        let may_take = |octets| octets <= ledger.object && ledger.may_take(octets);
         // Whatever a file holds, it ends no reader.
-        let read = || common.folder.load(&load, when(), may_take);
+        let read = || common.folder.load(&load, when(), &ledger.bodies, may_take);
         let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
         let (found, octets) = read.unwrap_or((None, 0));
-        let counted = counted.get();
-        if found.is_none() {
-            common.ledger.give(counted);
-        }
-        let found = found.map(|(entry, born)| Loaded { entry: Arc::new(entry), born, counted });
+        let found = found.map(|(entry, born)| Loaded { entry: Arc::new(entry), born });
         common.tell(shard, News::Loaded { hash: load.hash, id: load.id, found, octets });
     }
 }

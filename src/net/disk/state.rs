@@ -42,16 +42,16 @@ impl State {
         if !path.is_dir() {
             make_folder(path)?;
         }
+        if !path.join("state").exists() && !is_empty(path)? {
+            let message = "it holds something, and not a cache of ours";
+            return Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, message));
+        }
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let lock = options.open(path.join("lock"))?;
         lock.try_lock().map_err(|_| {
             io::Error::new(io::ErrorKind::ResourceBusy, "another process uses this folder")
         })?;
-        if !path.join("state").exists() && !is_empty(path)? {
-            let message = "it holds something, and not a cache of ours";
-            return Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, message));
-        }
         let mut state = Self {
             path: path.to_owned(),
             _lock: lock,

@@ -103,9 +103,11 @@ impl Sweeper {
 
     /// Takes away what purges mean, and forgets them.
     fn sweep(&mut self, jobs: &Receiver<Job>) {
-        let (numbers, shards) = (std::mem::take(&mut self.unmet), self.common.ledger.shards());
+        let (mut numbers, shards) = (std::mem::take(&mut self.unmet), self.common.ledger.shards());
         let mut purges = self.state.unmet.clone();
         purges.retain(|(number, _)| numbers.contains(number));
+        // What was not written down in time is nothing that files were held against.
+        numbers.retain(|number| purges.iter().any(|(one, _)| one == number));
         if purges.is_empty() {
             return;
         }

@@ -76,7 +76,7 @@ pub enum Message {
     },
     Purged {
         number: u64,
-        count: usize,
+        count: Result<usize, Unsure>,
     },
     /// The disk has something to say.
     Disk(News),
@@ -98,7 +98,7 @@ struct Waiting {
 
 enum Said {
     Found(Found),
-    Purged(usize),
+    Purged(Result<usize, Unsure>),
     Noted,
 }
 
@@ -121,16 +121,22 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// With nothing stored. One post for each shard.
+    /// With nothing stored. One post for each shard. `has_shelf`: it may have files.
     #[must_use]
-    pub fn new(shard: ShardId, ledger: Arc<Ledger>, posts: Posts, door: Option<Door>) -> Rc<Self> {
+    pub fn new(
+        shard: ShardId,
+        ledger: Arc<Ledger>,
+        posts: Posts,
+        door: Option<Door>,
+        has_shelf: bool,
+    ) -> Rc<Self> {
         // One core has nobody to be near to.
         let near = if posts.len() > 1 { NEAR_ENTRIES } else { 0 };
-        let (number, books) =
-            (usize::from(shard.0), door.as_ref().map(|door| Arc::clone(&door.books)));
-        if let Some(door) = &door {
+        let number = usize::from(shard.0);
+        let books = door.as_ref().filter(|_| has_shelf).map(|door| {
             door.list(number);
-        }
+            Arc::clone(&door.books)
+        });
         // Another worker may have had this mailbox: answers to its questions are not ours.
         let first = clock::micros() << 12;
         let late = posts.iter().map(|_| VecDeque::new()).collect();
@@ -428,13 +434,6 @@ impl Desk {
             }
             Message::Release { ticket, why, is_marked } => {
                 self.part.borrow_mut().release(ticket.hash, ticket.id, why, is_marked, now);
-                // Nobody can begin to read it any more: its beginning was let go just now, which
-                // its writer may be waiting for.
-                let Ticket { flow, front, .. } = ticket;
-                drop(front);
-                if flow.went_on() {
-                    self.tell(&flow);
-                }
             }
             Message::Fail { ticket } => self.part.borrow_mut().fail(ticket.hash, ticket.id),
             Message::Replace { hash, old, new } => {

@@ -3,6 +3,7 @@
 use super::{Desk, Message, Said, Unsure};
 use crate::base::clock::Moment;
 use crate::cache::purge::{Purge, What};
+use crate::cache::shelf::Shelf;
 
 impl Desk {
     /// An operator's purge: like `invalidate`, and when it returns it has come to stay, whatever
@@ -24,7 +25,10 @@ impl Desk {
         let is_noted = is_noted && self.answer(answer).await.is_some();
         self.waiting.borrow_mut().remove(&answer);
         let count = self.invalidate(purge, Some(number), now).await;
-        door.sweep(number);
+        // What some core has not heard of must stay written down.
+        if count.is_ok() {
+            door.sweep(number);
+        }
         if is_noted { count } else { Err(Unsure) }
     }
 
@@ -48,7 +52,9 @@ impl Desk {
                 continue;
             }
             if shard == usize::from(self.shard.0) {
-                count += self.purge_own(&purge, on_disk, now);
+                let own = self.purge_own(&purge, on_disk, now);
+                is_sure &= own.is_ok();
+                count += own.unwrap_or(0);
                 continue;
             }
             let number = self.number(now);
@@ -58,7 +64,7 @@ impl Desk {
         }
         for number in numbers {
             match self.answer(number).await {
-                Some(Said::Purged(one)) => count += one,
+                Some(Said::Purged(Ok(one))) => count += one,
                 _ => is_sure = false,
             }
         }
@@ -68,10 +74,18 @@ impl Desk {
         if is_sure { Ok(count) } else { Err(Unsure) }
     }
 
-    pub(super) fn purge_own(&self, purge: &Purge, on_disk: Option<u64>, now: Moment) -> usize {
-        self.own(|part| {
+    /// Our own part of it. It is unsure as long as the disk does not take our orders.
+    pub(super) fn purge_own(
+        &self,
+        purge: &Purge,
+        on_disk: Option<u64>,
+        now: Moment,
+    ) -> Result<usize, Unsure> {
+        let count = self.own(|part| {
             on_disk.into_iter().for_each(|number| part.purge_shelf(number, purge));
             part.purge(purge, now)
-        })
+        });
+        let is_left = self.part.borrow().shelf.as_ref().is_some_and(Shelf::has_orders);
+        if is_left { Err(Unsure) } else { Ok(count) }
     }
 }

@@ -1,10 +1,9 @@
 //! Files of the cache's disk: whatever they hold, nothing panics, and what is read is what was written.
 #![no_main]
 
-use std::sync::Arc;
-
 use libfuzzer_sys::fuzz_target;
 use millrace::cache::file::{self, Front, HEADER, Header, When};
+use millrace::cache::octets::Octets;
 
 fuzz_target!(|bytes: &[u8]| {
     let when = When { now: millrace::base::clock::Moment(5_000), wall: 1_700_000_000_000 };
@@ -18,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some(header) = texts.first_chunk::<HEADER>().and_then(Header::read) else { return };
     let Some(front) = Front::check(header, texts) else { panic!("it was signed") };
     let _ = front.bare();
-    if let Some(entry) = front.entry(&[Arc::from(&bytes[at..])], when) {
+    if let Some(entry) = front.entry(&[Octets::plain(&bytes[at..])], when) {
         assert_eq!((entry.key(), entry.selecting()), (front.key(), front.selecting()));
         let mut body = Vec::new();
         file::each_piece(&entry, |piece| body.extend_from_slice(piece));
