@@ -173,6 +173,12 @@ impl Flow {
         self.is_waiting.store(is_waiting, Ordering::SeqCst);
     }
 
+    /// Whether its writer waits for its readers.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.is_waiting.load(Ordering::SeqCst)
+    }
+
     /// One more reads it, from the beginning on.
     #[must_use]
     pub fn joined(&self) -> Position {
@@ -186,7 +192,7 @@ impl Flow {
     #[must_use]
     pub fn moved(&self) -> bool {
         self.progress.fetch_add(1, Ordering::SeqCst);
-        let is_waiting = self.is_waiting.load(Ordering::SeqCst);
+        let is_waiting = self.is_waiting();
         if is_waiting {
             self.version.fetch_add(1, Ordering::Release);
         }

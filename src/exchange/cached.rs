@@ -418,8 +418,7 @@ impl Caller<'_, '_> {
         let idle = self.visit.route.timeouts.body_idle;
         let mut writer = BodyWriter::downstream(self.down.stream, &shard.buffers, framing, idle);
         loop {
-            let by = shard.now().after(idle);
-            let next = shard.desk.next(&place.flow, &place.node, by).await;
+            let next = shard.desk.next(&place.flow, &place.node, idle).await;
             let Some(next) = next.map_err(|()| Kind::UpstreamBodyCutShort)? else {
                 return writer.end(None, shard.now()).await;
             };

@@ -75,9 +75,7 @@ impl Pump {
         let flight = cluster.resume(layover);
         let Some(coming) = self.coming.take() else { return };
         let Coming { mut guard, flow, last, mut connection, progress } = coming;
-        // Whoever waits for the next piece does so for less than this.
-        let patience = FLOW_PATIENCE.min(self.idle / 3);
-        let mut writer = Tail::new(Arc::clone(&flow), last, patience);
+        let mut writer = Tail::new(Arc::clone(&flow), last);
         for data in std::mem::take(&mut self.chunks) {
             self.push(&mut writer, &mut guard, data);
         }
@@ -275,9 +273,8 @@ struct Tail {
     passing: VecDeque<Arc<Node>>,
     /// Those who are waited for.
     readers: Vec<Position>,
-    /// How long some may still keep others waiting, and how long at most.
+    /// How long some may still keep others waiting.
     patience: Duration,
-    patience_max: Duration,
     /// Octets that all readers had when that was charged last.
     charged_at: u64,
     is_ended: bool,
@@ -291,14 +288,13 @@ struct Span {
 }
 
 impl Tail {
-    const fn new(flow: Arc<Flow>, last: Arc<Node>, patience: Duration) -> Self {
+    const fn new(flow: Arc<Flow>, last: Arc<Node>) -> Self {
         Self {
             flow,
             last,
             passing: VecDeque::new(),
             readers: Vec::new(),
-            patience,
-            patience_max: patience,
+            patience: FLOW_PATIENCE,
             charged_at: 0,
             is_ended: false,
         }
@@ -328,8 +324,7 @@ impl Tail {
         let taken = least.saturating_sub(self.charged_at);
         self.charged_at = least;
         let earned = Duration::from_millis(taken.saturating_mul(1000) / FLOW_RATE);
-        self.patience = self.patience.saturating_sub(waited) + earned;
-        self.patience = self.patience.min(self.patience_max);
+        self.patience = (self.patience.saturating_sub(waited) + earned).min(FLOW_PATIENCE);
         if self.patience.is_zero() {
             let from = self.last.at().saturating_sub(FLOW_WINDOW);
             self.readers.retain(|one| one.get().is_some_and(|at| at >= from));

@@ -1,8 +1,9 @@
 //! Group E, the second half: many who want the same at once, fetches that fail, memory that ends,
 //! and purges that come in between.
 
+use std::io::{Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use super::e_cache::{CACHES, ask, get, is_hit, say};
@@ -21,6 +22,7 @@ pub fn rows() -> Vec<Row> {
         ("e13_not_for_all_after_all", e13),
         ("e11_nobody_turns_collapsing_off", collapsing_stays),
         ("e10_one_who_leaves_holds_up_nobody", leaver),
+        ("e10_one_who_reads_slowly_is_not_cut_off", slow_reader),
         ("e10_a_leader_who_leaves_takes_nobody_along", leaders),
         ("e19_stale_where_it_may_be", e19),
         ("e21_more_than_there_is_room_for", e21),
@@ -165,6 +167,52 @@ fn leaver(driver: Driver) {
     });
     // Nothing of it is kept.
     until("memory to come back", || proxy.rss() < 80 * 1024);
+}
+
+/// Both get all of a body that turns out too large, though for longer than a body may be silent the
+/// slow one is too far behind for the other to be given more.
+fn slow_reader(driver: Driver) {
+    const WHOLE: usize = 16 << 20;
+    let block = "x".repeat(65_536);
+    let is_followed = Arc::new(AtomicBool::new(false));
+    let is_ready = Arc::clone(&is_followed);
+    let origin = Origin::scripted(move |_, link| {
+        until("the other", || is_ready.load(SeqCst));
+        pause(100);
+        link.send(
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n",
+        );
+        for _ in 0..WHOLE / block.len() {
+            link.send(format!("10000\r\n{block}\r\n"));
+        }
+        link.send("0\r\n\r\n");
+        Does::Keep
+    });
+    let config = format!(
+        "{CACHES}timeouts = {{ body_idle = \"1s\" }}\n[cache]\nmemory = \"64MiB\"\nobject = \"14MiB\"\n"
+    );
+    let proxy = Proxy::with(driver, &origin, &config);
+    std::thread::scope(|scope| {
+        let fast = scope.spawn(|| get(&proxy, "/large", ""));
+        until("the fetch", || !origin.requests().is_empty());
+        let mut slow = std::net::TcpStream::connect(proxy.address).unwrap();
+        slow.write_all(b"GET /large HTTP/1.1\r\nHost: a.example\r\n\r\n").unwrap();
+        is_followed.store(true, SeqCst);
+        let (mut block, mut seen, mut tail) = (vec![0; 65_536], 0, Vec::new());
+        while !tail.ends_with(b"\r\n0\r\n\r\n") {
+            let len = slow.read(&mut block).unwrap();
+            assert!(len > 0, "cut off after {seen} octets");
+            seen += len;
+            tail.extend_from_slice(&block[len.saturating_sub(16)..len]);
+            tail.drain(..tail.len().saturating_sub(16));
+            // Four megabytes a second at most.
+            pause(len as u64 / 4000);
+        }
+        assert!(seen > WHOLE, "{seen}");
+        let reply = fast.join().unwrap();
+        assert!(reply.is_complete && reply.body.len() == WHOLE, "{} octets", reply.body.len());
+    });
+    assert_eq!(origin.requests().len(), 1, "they share it");
 }
 
 fn leaders(driver: Driver) {

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use super::Desk;
 use crate::base::clock::Moment;
@@ -25,12 +26,12 @@ impl Desk {
     /// Waits for what follows a piece: another one, or the end (`Ok(None)`).
     ///
     /// # Errors
-    /// The body was cut off, or nothing came before `by`.
+    /// The body was cut off, or nothing came for so long, and nobody holds it back.
     pub async fn next(
         &self,
         flow: &Arc<Flow>,
         node: &Node,
-        by: Moment,
+        idle: Duration,
     ) -> Result<Option<Arc<Node>>, ()> {
         let link = || match node.next() {
             None => None,
@@ -39,7 +40,15 @@ impl Desk {
             Some(Link::End) => Some(Ok(None)),
             Some(Link::Cut) => Some(Err(())),
         };
-        self.follow(flow, by, link).await.unwrap_or(Err(()))
+        loop {
+            let by = self.now.get().after(idle);
+            match self.follow(flow, by, link).await {
+                Some(next) => return next,
+                // Its writer waits for other readers, and says what becomes of that.
+                None if flow.is_waiting() => {}
+                None => return Err(()),
+            }
+        }
     }
 
     /// Waits until a fetch's readers are where its writer wants them; false if that is not before `by`.
