@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::entry::Entry;
 use super::octets::{Chunk, Octets};
 use super::policy::Refused;
+use crate::base::clock::Moment;
 use crate::base::error::Kind;
 
 /// What became of a fetch.
@@ -86,6 +87,8 @@ pub struct Flow {
     followed: Box<[AtomicBool]>,
     /// The writer waits for its readers.
     is_waiting: AtomicBool,
+    /// When it did so last, in milliseconds.
+    waited: AtomicU64,
     /// Moves with all that readers do.
     progress: AtomicU64,
     /// Those who have come since their writer looked last.
@@ -105,6 +108,7 @@ impl Flow {
             version: AtomicU32::new(0),
             followed: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             is_waiting: AtomicBool::new(false),
+            waited: AtomicU64::new(0),
             progress: AtomicU64::new(0),
             joining: crossbeam_channel::unbounded(),
         };
@@ -169,13 +173,18 @@ impl Flow {
     }
 
     /// The writer waits for its readers, or does not any more.
-    pub fn set_waiting(&self, is_waiting: bool) {
+    pub fn set_waiting(&self, is_waiting: bool, now: Moment) {
+        self.waited.store(now.0, Ordering::SeqCst);
         self.is_waiting.store(is_waiting, Ordering::SeqCst);
     }
 
-    /// Whether its writer waits for its readers.
+    /// Until when its writer has waited for readers, and not for the origin: now, if it does.
     #[must_use]
-    pub fn is_waiting(&self) -> bool {
+    pub fn waited(&self, now: Moment) -> Moment {
+        if self.is_waiting() { now } else { Moment(self.waited.load(Ordering::SeqCst)) }
+    }
+
+    fn is_waiting(&self) -> bool {
         self.is_waiting.load(Ordering::SeqCst)
     }
 
@@ -286,8 +295,10 @@ mod tests {
         assert!(flow.newcomers().next().is_none());
         let before = flow.progress();
         assert!(!flow.moved() && flow.progress() > before, "nobody waits for it");
-        flow.set_waiting(true);
-        assert!(flow.moved());
+        flow.set_waiting(true, Moment(5));
+        assert!(flow.moved() && flow.waited(Moment(7)) == Moment(7));
+        flow.set_waiting(false, Moment(8));
+        assert_eq!(flow.waited(Moment(9)), Moment(8));
     }
 
     #[test]

@@ -248,9 +248,10 @@ impl Fill<'_> {
             peer_keeps: peer_keeps(response.version, response.options) && !response.tainted,
             idle: hop.route.timeouts.body_idle,
             chunks: Vec::new(),
+            small: Vec::new(),
             coming: None,
             is_stored: true,
-            counted: 0,
+            octets: 0,
         };
         self.pump.replace(Some(Box::new(pump)));
     }

@@ -24,6 +24,8 @@ use crate::upstream::flight::Layover;
 use crate::upstream::http1::Connection;
 use crate::wire::http1::reuse::Proof;
 
+/// Pieces of an entry are at least this large, but for the last.
+const PIECE_MIN: usize = 64 * 1024;
 /// Larger parts are not put together: that would be copying.
 const JOINED_MAX: usize = 8 * 1024 * 1024;
 
@@ -40,11 +42,13 @@ pub struct Pump {
     pub peer_keeps: bool,
     pub idle: Duration,
     pub chunks: Vec<Chunk>,
+    /// Small pieces behind these, which become a larger one.
+    pub small: Vec<u8>,
     /// What is still to come.
     pub coming: Option<Coming>,
     pub is_stored: bool,
-    /// What there is of it so far, as it is counted.
-    pub counted: u64,
+    /// Octets of it so far.
+    pub octets: u64,
 }
 
 /// A body that did not come with its head.
@@ -110,7 +114,7 @@ impl Pump {
             return;
         }
         let flow = Arc::clone(&tail.flow);
-        flow.set_waiting(true);
+        flow.set_waiting(true, self.shard.now());
         while let Some((seen, _)) = self.who_reads(&mut tail).await
             && !tail.passing.is_empty()
         {
@@ -140,16 +144,16 @@ impl Pump {
     }
 
     fn push(&mut self, tail: &mut Tail, guard: &mut Option<Guard>, data: Chunk) {
-        self.counted += data.cost();
+        self.octets += data.len() as u64;
         let ledger = self.shard.desk.ledger();
-        let fits = self.counted <= ledger.object;
+        let fits = self.octets <= ledger.object;
         if self.is_stored && fits && ledger.may_take(0) {
-            self.chunks.push(Arc::clone(&data));
+            self.keep_piece(&data);
         } else if self.is_stored {
             // Too large after all, or there is too little memory. Those who read it go on; nobody
             // joins them, for what they have read is let go behind them.
             self.is_stored = false;
-            self.chunks = Vec::new();
+            (self.chunks, self.small) = (Vec::new(), Vec::new());
             if let Some(guard) = guard.take() {
                 guard.release(Refused::TooLarge, !fits);
             }
@@ -158,13 +162,26 @@ impl Pump {
         self.shard.desk.tell(&tail.flow);
     }
 
+    /// Puts a piece behind the others. Small ones become larger as they come: each costs an allocation
+    /// and a place in a send.
+    fn keep_piece(&mut self, data: &Chunk) {
+        if data.len() >= PIECE_MIN && self.small.is_empty() {
+            return self.chunks.push(Arc::clone(data));
+        }
+        self.small.extend_from_slice(data);
+        if self.small.len() >= PIECE_MIN {
+            self.chunks.push(Octets::beside(data, self.small.as_slice()));
+            self.small.clear();
+        }
+    }
+
     /// What cannot be stored may not run ahead of its readers (RELIABILITY F14): it waits for the last
     /// of them. Each of them takes something in time, or leaves; but who reads slowly must not hold up
     /// the rest: who has kept the others waiting for too long is cut off. False if there is nobody any
     /// more.
     async fn readers_keep_up(&self, tail: &mut Tail) -> bool {
         let flow = Arc::clone(&tail.flow);
-        flow.set_waiting(true);
+        flow.set_waiting(true, self.shard.now());
         let mut is_read = false;
         while let Some((seen, span)) = self.who_reads(tail).await {
             if tail.last.at() <= span.least + FLOW_WINDOW {
@@ -179,7 +196,7 @@ impl Pump {
                 tail.charge(self.shard.now().since(begun));
             }
         }
-        flow.set_waiting(false);
+        flow.set_waiting(false, self.shard.now());
         is_read
     }
 
@@ -206,7 +223,11 @@ impl Pump {
 
     /// The entry of the whole body.
     pub fn finished(&mut self) -> Arc<Entry> {
-        let chunks = std::mem::take(&mut self.chunks);
+        let mut chunks = std::mem::take(&mut self.chunks);
+        if !self.small.is_empty() {
+            let small = std::mem::take(&mut self.small);
+            chunks.push(Octets::counted(small, &self.shard.desk.ledger().bodies));
+        }
         let head = &self.head;
         let draft = Draft {
             key: head.key(),

@@ -40,13 +40,16 @@ impl Desk {
             Some(Link::End) => Some(Ok(None)),
             Some(Link::Cut) => Some(Err(())),
         };
+        let mut by = self.now.get().after(idle);
         loop {
-            let by = self.now.get().after(idle);
-            match self.follow(flow, by, link).await {
-                Some(next) => return next,
-                // Its writer waits for other readers, and says what becomes of that.
-                None if flow.is_waiting() => {}
-                None => return Err(()),
+            if let Some(next) = self.follow(flow, by, link).await {
+                return next;
+            }
+            // As long as its writer waits for other readers it is not the origin that is silent.
+            let now = self.now.get();
+            by = flow.waited(now).after(idle);
+            if by <= now {
+                return Err(());
             }
         }
     }

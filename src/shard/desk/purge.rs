@@ -74,7 +74,7 @@ impl Desk {
         if is_sure { Ok(count) } else { Err(Unsure) }
     }
 
-    /// Our own part of it. It is unsure as long as the disk does not take our orders.
+    /// Our own part of it. That of a URL is unsure as long as the disk does not take our orders.
     pub(super) fn purge_own(
         &self,
         purge: &Purge,
@@ -85,7 +85,8 @@ impl Desk {
             on_disk.into_iter().for_each(|number| part.purge_shelf(number, purge));
             part.purge(purge, now)
         });
-        let is_left = self.part.borrow().shelf.as_ref().is_some_and(Shelf::has_orders);
-        if is_left { Err(Unsure) } else { Ok(count) }
+        // What a wide purge means on disk is known by its number.
+        let is_left = || self.part.borrow().shelf.as_ref().is_some_and(Shelf::has_orders);
+        if on_disk.is_none() && is_left() { Err(Unsure) } else { Ok(count) }
     }
 }
