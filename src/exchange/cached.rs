@@ -52,7 +52,7 @@ impl<'a> Visit<'a> {
     where
         'a: 'b,
     {
-        To { route: self.route, cluster: self.cluster, fill: Some(fill) }
+        To { route: self.route, cluster: self.cluster, fill: Some(fill), is_prepared: false }
     }
 }
 
@@ -334,7 +334,8 @@ impl Caller<'_, '_> {
             fill.has_asked = false;
             validate::strip(&mut self.work.request.fields);
             self.work.response.clear();
-            result = forward::again(shard, visit.to(&fill), self.work, self.down, record).await;
+            let to = To { is_prepared: true, ..visit.to(&fill) };
+            result = forward::run(shard, to, self.work, self.down, record).await;
         }
         if let Err(kind) = result {
             self.failed(&fill, kind)?;

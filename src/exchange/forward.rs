@@ -31,6 +31,17 @@ use crate::wire::http1::reuse::{Proof, peer_keeps};
 use crate::wire::http1::upgrade;
 use crate::wire::http1::write::RequestConnection;
 
+/// Where a request goes, and for whom.
+#[derive(Clone, Copy)]
+pub struct To<'a> {
+    pub route: &'a Route,
+    pub cluster: ClusterId,
+    /// The cache wants to see the answer.
+    pub fill: Option<&'a Fill<'a>>,
+    /// It was rewritten already: this is once more.
+    pub is_prepared: bool,
+}
+
 /// Forwards a request.
 ///
 /// # Errors
@@ -42,30 +53,9 @@ pub async fn run(
     down: &mut Downstream<'_>,
     record: &mut Record,
 ) -> Result<()> {
-    prepare(shard, to.route, &mut work.request, down)?;
-    again(shard, to, work, down, record).await
-}
-
-/// Where a request goes, and for whom.
-#[derive(Clone, Copy)]
-pub struct To<'a> {
-    pub route: &'a Route,
-    pub cluster: ClusterId,
-    /// The cache wants to see the answer.
-    pub fill: Option<&'a Fill<'a>>,
-}
-
-/// Forwards a request that was prepared already.
-///
-/// # Errors
-/// As `run`.
-pub async fn again(
-    shard: &Rc<Shard>,
-    to: To<'_>,
-    work: &mut Workspace,
-    down: &mut Downstream<'_>,
-    record: &mut Record,
-) -> Result<()> {
+    if !to.is_prepared {
+        prepare(shard, to.route, &mut work.request, down)?;
+    }
     let route = to.route;
     let cluster = shard.cluster(to.cluster);
     let total_by = shard.now().after(route.timeouts.total);

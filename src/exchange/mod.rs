@@ -92,7 +92,7 @@ async fn run(
                 return Box::pin(cached::run(shard, &visit, work, down, record)).await;
             }
             shard.may_forward()?;
-            let to = To { route, cluster: *cluster, fill: None };
+            let to = To { route, cluster: *cluster, fill: None, is_prepared: false };
             forward::run(shard, to, work, down, record).await
         }
         Action::Redirect(redirect) => respond::redirect(shard, redirect, route, work, down).await,

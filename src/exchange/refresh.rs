@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::cached::Visit;
 use super::fill::Fill;
-use super::forward;
+use super::forward::{self, To};
 use super::guard::Guard;
 use super::side::{Answer, Downstream};
 use crate::base::error::Result;
@@ -96,7 +96,8 @@ pub fn start(
             let to = visit.to(&fill);
             let mut record = Record::open(address.ip(), Duration::ZERO);
             // What comes of it is the cache's; there is nobody to tell.
-            let _ = forward::again(&shard, to, &mut work, &mut down, &mut record).await;
+            let to = To { is_prepared: true, ..to };
+            let _ = forward::run(&shard, to, &mut work, &mut down, &mut record).await;
             shard.give(work);
         };
         if Caught(task).await.is_err() {
