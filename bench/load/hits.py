@@ -3,7 +3,7 @@
 
 Measured like run.py: cache on core 0, load on core 1, rounds interleaved, ratios round by round.
 """
-import argparse, json, statistics, subprocess, sys, time
+import argparse, json, os, statistics, subprocess, sys, time
 
 import run
 from run import OUT, PORTS, ROOT
