@@ -84,6 +84,9 @@ impl Bulk {
     }
 }
 
+/// Pieces of a body are at least this large, but for the last.
+pub const PIECE_MIN: usize = 64 * 1024;
+
 /// What an entry is made of.
 #[derive(Debug)]
 pub struct Draft<'a> {
@@ -157,16 +160,15 @@ impl Draft<'_> {
 
 /// Small pieces become larger ones: each costs an allocation, and a send.
 fn packed(chunks: &[Chunk]) -> Box<[Chunk]> {
-    const LEAST: usize = 64 * 1024;
     let mut out: Vec<Chunk> = Vec::new();
     let mut run: Vec<u8> = Vec::new();
     for chunk in chunks {
-        if chunk.len() >= LEAST && run.is_empty() {
+        if chunk.len() >= PIECE_MIN && run.is_empty() {
             out.push(Arc::clone(chunk));
             continue;
         }
         run.extend_from_slice(chunk);
-        if run.len() >= LEAST {
+        if run.len() >= PIECE_MIN {
             out.push(Octets::beside(chunk, std::mem::take(&mut run)));
         }
     }

@@ -10,7 +10,7 @@ use super::guard::Guard;
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ClusterId, EndpointId};
 use crate::base::limits::{FLOW_GRACE, FLOW_PATIENCE, FLOW_RATE, FLOW_WINDOW};
-use crate::cache::entry::{Draft, Entry, Large};
+use crate::cache::entry::{Draft, Entry, Large, PIECE_MIN};
 use crate::cache::flow::{Flow, Node, Position};
 use crate::cache::octets::{self, Chunk, Octets};
 use crate::cache::policy::Refused;
@@ -24,8 +24,6 @@ use crate::upstream::flight::Layover;
 use crate::upstream::http1::Connection;
 use crate::wire::http1::reuse::Proof;
 
-/// Pieces of an entry are at least this large, but for the last.
-const PIECE_MIN: usize = 64 * 1024;
 /// Larger parts are not put together: that would be copying.
 const JOINED_MAX: usize = 8 * 1024 * 1024;
 

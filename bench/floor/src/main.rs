@@ -23,10 +23,7 @@ fn main() -> io::Result<()> {
         eprintln!("usage: floor LISTEN_PORT UPSTREAM_PORT | floor LISTEN_PORT answer FILE");
         std::process::exit(2);
     };
-    let listener = TcpListener::bind(("127.0.0.1", listen))?;
-    listener.set_nonblocking(true)?;
-    let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-    watch(epoll, listener.as_raw_fd())?;
+    let (listener, epoll) = listen_on(listen)?;
     // By descriptor: the socket and the descriptor of its other side.
     let mut pairs: Vec<Option<(TcpStream, i32)>> = Vec::new();
     let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 512];
@@ -47,15 +44,21 @@ fn main() -> io::Result<()> {
     }
 }
 
+/// A listener, and what waits for it and for its clients.
+fn listen_on(port: u16) -> io::Result<(TcpListener, i32)> {
+    let listener = TcpListener::bind(("127.0.0.1", port))?;
+    listener.set_nonblocking(true)?;
+    let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    watch(epoll, listener.as_raw_fd())?;
+    Ok((listener, epoll))
+}
+
 /// Answers every read. What does not fit into the socket at once is written when it does.
 fn answer(port: u16, body: &[u8]) -> io::Result<()> {
     let head = "HTTP/1.1 200 OK\r\nServer: floor\r\nContent-Type: application/octet-stream\r\n\
                 Cache-Control: max-age=3600\r\nAge: 1\r\nContent-Length:";
     let text = [format!("{head} {}\r\n\r\n", body.len()).as_bytes(), body].concat();
-    let listener = TcpListener::bind(("127.0.0.1", port))?;
-    listener.set_nonblocking(true)?;
-    let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-    watch(epoll, listener.as_raw_fd())?;
+    let (listener, epoll) = listen_on(port)?;
     // By descriptor: the socket, and how much of the answer is still to be written.
     let mut clients: Vec<Option<(TcpStream, usize)>> = Vec::new();
     let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 512];

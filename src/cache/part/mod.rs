@@ -411,14 +411,19 @@ impl Part {
         }
     }
 
+    /// Tells the ledger how much is stored.
+    fn say_used(&self) {
+        self.ledger.set_used(self.shard, self.store.bytes(), self.store.large());
+    }
+
     /// Lets entries go while there is too much.
     pub fn trim(&mut self) {
-        self.ledger.set_used(self.shard, self.store.bytes(), self.store.large());
+        self.say_used();
         if self.ledger.is_over(self.shard) {
             self.ledger.reclaim(self.shard);
         }
         while self.ledger.is_over(self.shard) && self.store.evict() {
-            self.ledger.set_used(self.shard, self.store.bytes(), self.store.large());
+            self.say_used();
         }
     }
 

@@ -26,7 +26,7 @@ impl Part {
                 return variants.map(|entry| entry.demote(now)).count();
             }
             let dropped = self.store.drop_matching(hash, key, |_| true);
-            self.ledger.set_used(self.shard, self.store.bytes(), self.store.large());
+            self.say_used();
             return dropped;
         }
         let is_idle = self.purges.is_empty();
