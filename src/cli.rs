@@ -38,6 +38,7 @@ pub enum Command {
   millrace proxy --listen 0.0.0.0:80 --to app.internal:3000,weight=3 --to [::1]:3001
   millrace proxy --to unix:/run/app.sock --access-log - --cores 2
   millrace proxy --to 127.0.0.1:3001 --cache 256MiB
+  millrace proxy --to 127.0.0.1:3001 --tls-self-signed
   millrace proxy --to 127.0.0.1:3001 --print-config > millrace.toml")]
     Proxy(Proxy),
     /// Run a configuration file
@@ -85,8 +86,11 @@ pub enum DriverArg {
 #[derive(Debug, Args)]
 pub struct Demo {
     /// Where the proxy listens
-    #[arg(long, default_value = "127.0.0.1:8080", value_parser = parse_listen)]
+    #[arg(long, default_value = LISTEN, value_parser = parse_listen)]
     pub listen: String,
+    /// Where it listens for HTTPS, with a certificate from an authority of this machine's own; or off
+    #[arg(long, value_name = "IP:PORT|off", default_value = LISTEN_TLS, value_parser = parse_tls_listen)]
+    pub listen_tls: String,
     #[command(flatten)]
     pub how: How,
 }
@@ -94,9 +98,19 @@ pub struct Demo {
 /// `millrace proxy`
 #[derive(Debug, Args)]
 pub struct Proxy {
-    /// Address to listen on; may be repeated
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080", value_parser = parse_listen)]
+    /// Address to listen on; may be repeated [default: 127.0.0.1:8080, or 127.0.0.1:8443 with TLS]
+    #[arg(long, value_name = "IP:PORT", value_parser = parse_listen)]
     pub listen: Vec<String>,
+    /// Speak HTTPS, with a certificate for these names from an authority of this machine's own
+    #[arg(
+        long,
+        value_name = "NAME,…",
+        value_delimiter = ',',
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "localhost,127.0.0.1,::1"
+    )]
+    pub tls_self_signed: Option<Vec<String>>,
     /// A server to forward to.
     #[arg(
         long,
@@ -177,10 +191,17 @@ impl Proxy {
     pub fn configuration(&self) -> String {
         let mut text = String::new();
         self.how.write(&mut text);
-        for (at, listen) in self.listen.iter().enumerate() {
+        let default = if self.tls_self_signed.is_some() { LISTEN_TLS } else { LISTEN };
+        let listens =
+            if self.listen.is_empty() { vec![default.to_owned()] } else { self.listen.clone() };
+        for (at, listen) in listens.iter().enumerate() {
             let number = if at == 0 { String::new() } else { format!("-{}", at + 1) };
             let _ =
                 writeln!(text, "\n[[listener]]\nname = \"web{number}\"\naddress = \"{listen}\"");
+            if let Some(names) = &self.tls_self_signed {
+                let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+                let _ = writeln!(text, "tls = {{ self_signed = [{}] }}", names.join(", "));
+            }
         }
         let _ = writeln!(text, "\n[[cluster]]\nname = \"app\"\nbalance = \"{}\"", self.balance);
         let _ = match self.health.as_str() {
@@ -208,6 +229,9 @@ impl Proxy {
     }
 }
 
+const LISTEN: &str = "127.0.0.1:8080";
+const LISTEN_TLS: &str = "127.0.0.1:8443";
+
 /// A TOML basic string.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
@@ -230,6 +254,10 @@ fn parse_cores(text: &str) -> Result<CoresArg, String> {
 
 fn parse_listen(text: &str) -> Result<String, String> {
     units::listen(text).map(|address| address.to_string())
+}
+
+fn parse_tls_listen(text: &str) -> Result<String, String> {
+    if text == "off" { Ok(text.to_owned()) } else { parse_listen(text) }
 }
 
 fn parse_balance(text: &str) -> Result<String, String> {
@@ -278,6 +306,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn https_without_files_is_one_word() {
+        let parse = |arguments: &[&str]| {
+            let all = ["millrace", "proxy", "--to", "127.0.0.1:3"].iter().chain(arguments);
+            let Command::Proxy(proxy) = Cli::parse_from(all).command else { panic!("no proxy") };
+            let text = proxy.configuration();
+            lower(&text).0.unwrap_or_else(|| panic!("{text}"))
+        };
+        let listener = parse(&["--tls-self-signed"]).listeners.remove(0);
+        assert_eq!(listener.address.to_string(), "127.0.0.1:8443");
+        assert_eq!(listener.tls.unwrap().self_signed, ["localhost", "127.0.0.1", "::1"]);
+        let listener = parse(&["--tls-self-signed=a.example"]).listeners.remove(0);
+        assert_eq!(listener.tls.unwrap().self_signed, ["a.example"]);
+        assert_eq!(parse(&[]).listeners[0].address.to_string(), "127.0.0.1:8080");
     }
 
     #[test]

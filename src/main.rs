@@ -81,14 +81,21 @@ fn run_demo(arguments: &Demo) -> ExitCode {
         Ok(origins) => origins,
         Err(error) => return refuse(&format!("the demo's servers cannot start: {error}")),
     };
-    let text = demo::configuration(&arguments.listen, &origins);
+    let secure = Some(arguments.listen_tls.as_str()).filter(|listen| *listen != "off");
+    let text = demo::configuration(&arguments.listen, secure, &origins);
     let url = format!("http://{}", arguments.listen);
+    let secure = secure.map_or_else(String::new, |listen| {
+        format!(
+            "\x20 curl -k https://{listen}/               # HTTPS; its authority is named above\n"
+        )
+    });
     let hint = format!(
         "\nTry this in another terminal:\n\
          \x20 curl {url}/                             # ask again: three servers take turns  \n\
          \x20 curl -i -d hello {url}/echo             # what you send comes back\n\
          \x20 curl -N '{url}/sse?n=5&ms=500'          # events, as they happen\n\
          \x20 curl -i '{url}/cached?s=10'              # ask again: fresh for 10 s, see Cache-Status\n\
+         {secure}\
          Also: /slow?ms=  /bytes?n=  /chunked  /status/404  /ws\n\n\
          Stop one of the three, and see that nobody notices:\n\
          \x20 while sleep 0.1; do curl -s -o /dev/null -w '%{{http_code}} ' {url}/; done\n\

@@ -271,6 +271,7 @@ fn tell(shard: &Shard, command: &Command) {
         Command::Assigned { cluster, endpoint, duty } => {
             shard.cluster(*cluster).assign(*endpoint, *duty);
         }
+        Command::Secure { secrets } => shard.secure(secrets),
         Command::Adopt { .. } | Command::Purge { .. } | Command::Drain => {}
     }
 }

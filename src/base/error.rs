@@ -34,6 +34,8 @@ pub enum Kind {
     HeadTooLarge,
     HeadTimeout,
     ProxyProtocol,
+    PlainOnTls,
+    Misdirected,
     // === the client's request body ===
     Chunk,
     Trailer,
@@ -64,6 +66,8 @@ pub enum Kind {
     ConnectRefused,
     ConnectTimeout,
     ConnectFailed,
+    UpstreamTls,
+    UpstreamCertificate,
     LocalPorts,
     OpenFiles,
     UpstreamGone,
@@ -157,6 +161,16 @@ impl Kind {
             Self::ProxyProtocol => {
                 client(400, "proxy_protocol", "The PROXY protocol header is missing or malformed.")
             }
+            Self::PlainOnTls => client(
+                400,
+                "plain_on_tls",
+                "This port speaks HTTPS: write https:// in front of the address.",
+            ),
+            Self::Misdirected => client(
+                421,
+                "misdirected",
+                "This connection was opened for another host: open one for this one.",
+            ),
             Self::Chunk => client(400, "chunk", "The chunked request body is malformed."),
             Self::Trailer => client(400, "trailer", "The request's trailer section is malformed."),
             Self::BodyTooLarge => client(413, "body_too_large", "The request body is too large."),
@@ -259,6 +273,18 @@ impl Kind {
                 "connect_failed",
                 "The server could not be reached.",
             ),
+            Self::UpstreamTls => server(
+                502,
+                "tls_protocol_error",
+                "upstream_tls",
+                "No secure connection to the server could be made.",
+            ),
+            Self::UpstreamCertificate => server(
+                502,
+                "tls_certificate_error",
+                "upstream_certificate",
+                "The server's certificate is not the one it should have.",
+            ),
             Self::LocalPorts => server(
                 503,
                 "connection_limit_reached",
@@ -356,7 +382,14 @@ impl Kind {
     /// (RFC 9110 section 9.2.2).
     #[must_use]
     pub const fn is_before_request(self) -> bool {
-        matches!(self, Self::ConnectRefused | Self::ConnectTimeout | Self::ConnectFailed)
+        matches!(
+            self,
+            Self::ConnectRefused
+                | Self::ConnectTimeout
+                | Self::ConnectFailed
+                | Self::UpstreamTls
+                | Self::UpstreamCertificate
+        )
     }
 
     /// The endpoint did not do what a server must, which counts against it. Not so what we could
@@ -380,6 +413,8 @@ impl Kind {
                 | Self::ConnectRefused
                 | Self::ConnectFailed
                 | Self::ConnectTimeout
+                | Self::UpstreamTls
+                | Self::UpstreamCertificate
                 | Self::UpstreamGone
                 | Self::FirstByteTimeout
         )

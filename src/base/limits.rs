@@ -112,6 +112,24 @@ pub const WORKSPACES_KEPT: usize = 1024;
 /// Largest TLS ClientHello that is read for its name.
 pub const CLIENT_HELLO_MAX: usize = 16 * 1024;
 
+/// Octets of a TLS handshake that may come before it is through; one with client certificates is
+/// the largest.
+pub const TLS_HANDSHAKE_MAX: usize = 64 * 1024;
+/// Records that we owe a TLS peer: who lets them pile up does not read.
+pub const TLS_DUE_MAX: usize = 256 * 1024;
+/// TLS records without data in a row (RELIABILITY L09).
+pub const TLS_EMPTY_RECORDS_MAX: u32 = 64;
+/// TLS handshakes of a shard whose cryptography is done before others get their turn.
+pub const TLS_TURNS: u32 = 2;
+/// TLS handshakes of a shard that may wait for a turn; more are turned away.
+pub const TLS_QUEUE: usize = 4096;
+/// Data of TLS records that go out in one call.
+pub const TLS_BATCH: usize = 192 * 1024;
+/// Octets of certificates, keys or revocation lists in one file.
+pub const PEM_MAX: u64 = 4 * 1024 * 1024;
+/// How often certificate files are looked at.
+pub const CERTIFICATES_EVERY: Duration = Duration::from_secs(2);
+
 /// Largest configuration file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Longest regular expression of a route.
@@ -128,6 +146,7 @@ const _: () = assert!(HEAD_MAX + HEAD_ADDED_MAX + BUFFER_HEADROOM <= BUFFER_MEDI
 const _: () = assert!(RESPONSE_HEAD_MAX + HEAD_ADDED_MAX + BUFFER_HEADROOM <= BUFFER_MEDIUM);
 const _: () = assert!(BUFFER_SMALL < BUFFER_MEDIUM && BUFFER_MEDIUM < BUFFER_LARGE);
 const _: () = assert!(TRAILERS_MAX < BUFFER_SMALL);
+const _: () = assert!(TLS_BATCH + 16 * 1024 < BUFFER_LARGE);
 const _: () = assert!(RING_COMPLETIONS >= 4 * RING_ENTRIES);
 
 /// What a request head may be, as set by the user for a listener. Passed by value to the codec.

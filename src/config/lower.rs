@@ -14,7 +14,7 @@ use super::model::{
 };
 use super::problem::Problems;
 use super::raw::{Located, Table};
-use super::{lower_cache, lower_cluster, lower_route, units};
+use super::{lower_cache, lower_cluster, lower_route, lower_tls, units};
 use crate::base::id::ListenerId;
 use crate::base::limits::{FIELDS_MAX, HEAD_MAX, HeadLimits, Underscores};
 
@@ -66,6 +66,9 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
         root.error(0..0, "no [[route]]: every request would be refused");
     }
     root.finish();
+    let auth = listeners.iter().flatten().filter_map(|one| one.tls.as_ref()?.client_auth.as_ref());
+    let reserved = auth.filter_map(|auth| Some(auth.header.as_ref()?.to_ascii_lowercase()));
+    let reserved = reserved.collect();
     Some(Config {
         server,
         listeners: listeners.into_iter().collect::<Option<_>>()?,
@@ -74,6 +77,7 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
         limits,
         access_log,
         cache,
+        reserved,
         dns_servers,
     })
 }
@@ -199,33 +203,42 @@ pub(super) fn duration(
     })
 }
 
-/// What `[timeouts]` sets: two for connections of clients, the rest for exchanges.
+/// What `[timeouts]` sets: some for connections of clients, the rest for exchanges.
 struct AllTimeouts {
-    head: Duration,
-    keepalive: Duration,
+    connection: OfConnection,
     exchange: Timeouts,
 }
 
 fn read_all_timeouts(mut table: Table<'_>) -> AllTimeouts {
-    let (head, keepalive) = read_listener_timeouts(&mut table, (HEAD_TIMEOUT, KEEPALIVE));
+    let connection = read_listener_timeouts(&mut table, OfConnection::DEFAULT);
     let exchange = read_exchange_timeouts(&mut table, &Timeouts::default());
     table.finish();
-    AllTimeouts { head, keepalive, exchange }
+    AllTimeouts { connection, exchange }
 }
 
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-const KEEPALIVE: Duration = Duration::from_secs(60);
+/// The timeouts of a client's connection.
+#[derive(Clone, Copy)]
+struct OfConnection {
+    head: Duration,
+    keepalive: Duration,
+    tls_handshake: Duration,
+}
 
-/// The timeouts of a client's connection. The one of a TLS handshake is understood, and waits for
-/// TLS.
-fn read_listener_timeouts(
-    table: &mut Table<'_>,
-    defaults: (Duration, Duration),
-) -> (Duration, Duration) {
-    let head = duration(table, "head", false).unwrap_or(defaults.0);
-    let keepalive = duration(table, "keepalive", false).unwrap_or(defaults.1);
-    let _ = duration(table, "tls_handshake", false);
-    (head, keepalive)
+impl OfConnection {
+    const DEFAULT: Self = Self {
+        head: Duration::from_secs(10),
+        keepalive: Duration::from_secs(60),
+        tls_handshake: Duration::from_secs(10),
+    };
+}
+
+fn read_listener_timeouts(table: &mut Table<'_>, defaults: OfConnection) -> OfConnection {
+    let mut read = |key, default| duration(table, key, false).unwrap_or(default);
+    OfConnection {
+        head: read("head", defaults.head),
+        keepalive: read("keepalive", defaults.keepalive),
+        tls_handshake: read("tls_handshake", defaults.tls_handshake),
+    }
 }
 
 /// The timeouts of an exchange, as a cluster or a route sets them.
@@ -279,20 +292,42 @@ fn read_listener(
         table.error(table.place_of("proxy_protocol"), message);
     }
     let mut timeout_table = table.table("timeouts");
-    let defaults = (timeouts.head, timeouts.keepalive);
-    let (head_timeout, keepalive) = read_listener_timeouts(&mut timeout_table, defaults);
+    let timeouts = read_listener_timeouts(&mut timeout_table, timeouts.connection);
     timeout_table.finish();
+    let mode = mode.unwrap_or_default();
+    let tls = lower_tls::read_server(&mut table);
+    if tls.is_some() && mode == Mode::Tcp {
+        let message = "a listener with mode = \"tcp\" passes TLS on as it is: leave \"tls\" out";
+        table.error(table.place_of("tls"), message);
+    }
+    let redirect_https = read_redirect(&mut table);
+    if redirect_https.is_some() && tls.is_some() {
+        let message = "redirect_https is for a listener without TLS: it would redirect to itself";
+        table.error(table.place_of("redirect_https"), message);
+    }
     table.finish();
     Some(Listener {
         name,
-        mode: mode.unwrap_or_default(),
+        mode,
         address: address?,
         trusted,
         proxy_protocol,
         head,
-        head_timeout,
-        keepalive,
+        head_timeout: timeouts.head,
+        keepalive: timeouts.keepalive,
+        tls_handshake: timeouts.tls_handshake,
+        tls,
+        redirect_https,
     })
+}
+
+/// `redirect_https = true`, or the port that browsers find HTTPS at.
+fn read_redirect(table: &mut Table<'_>) -> Option<u16> {
+    match table.switch("redirect_https") {
+        Some(true) => Some(443),
+        Some(false) => None,
+        None => table.number("redirect_https", 1..65_536).and_then(|port| port.try_into().ok()),
+    }
 }
 
 /// A block in CIDR notation, or one address.

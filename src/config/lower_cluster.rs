@@ -5,7 +5,7 @@ use super::model::{
     Balance, Cluster, Endpoint, HashOn, HostPolicy, Listener, Pool, ProxyHeader, Timeouts,
 };
 use super::raw::Table;
-use super::{lower_health, lower_resilience, units};
+use super::{lower_health, lower_resilience, lower_tls, units};
 use crate::message::target;
 
 /// A cluster as far as it could be read. The name is known even if the rest is wrong, so that a
@@ -58,6 +58,7 @@ fn read_one<'a>(
     let sticky = lower_resilience::read_sticky(&mut table);
     let health = lower_health::read(table.table("health"), is_auto);
     let most = read_most(&mut table);
+    let tls = lower_tls::read_client(&mut table);
     let mut timeout_table = table.table("timeouts");
     let timeouts = read_timeouts(&mut timeout_table, timeouts);
     timeout_table.finish();
@@ -81,6 +82,7 @@ fn read_one<'a>(
         health,
         resilience,
         sticky,
+        tls,
     });
     (Lowered { name, model }, table)
 }

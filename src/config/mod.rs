@@ -6,6 +6,7 @@ pub mod model;
 pub mod problem;
 pub mod raw;
 pub mod resilience;
+pub mod tls;
 pub mod units;
 
 mod lower_cache;
@@ -13,3 +14,4 @@ mod lower_cluster;
 mod lower_health;
 mod lower_resilience;
 mod lower_route;
+mod lower_tls;

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::cache::{Cache, Cached};
 use super::resilience::{Priority, Resilience, Sticky};
+use super::tls;
 use crate::base::id::{ClusterId, ListenerId};
 use crate::base::limits::HeadLimits;
 
@@ -23,6 +24,8 @@ pub struct Config {
     pub limits: Limits,
     pub access_log: Option<AccessLog>,
     pub cache: Cache,
+    /// Fields that only we may say, in lower case: what `client_auth` tells upstreams.
+    pub reserved: Vec<String>,
     /// DNS servers instead of the system's.
     pub dns_servers: Vec<SocketAddr>,
 }
@@ -77,6 +80,11 @@ pub struct Listener {
     pub head_timeout: Duration,
     /// How long a connection may idle between requests.
     pub keepalive: Duration,
+    /// A TLS handshake must be through by then.
+    pub tls_handshake: Duration,
+    pub tls: Option<tls::Server>,
+    /// Requests are sent to the same host's HTTPS, at this port.
+    pub redirect_https: Option<u16>,
 }
 
 /// What is spoken on a listener.
@@ -146,6 +154,8 @@ pub struct Cluster {
     pub health: Option<Health>,
     pub resilience: Resilience,
     pub sticky: Option<Sticky>,
+    /// Connections to its endpoints are encrypted.
+    pub tls: Option<tls::Client>,
 }
 
 /// `[cluster.health]`
@@ -284,11 +294,24 @@ pub enum Address {
 impl Address {
     /// How a request calls it in Host (RFC 9110 section 7.2).
     #[must_use]
-    pub fn authority(&self) -> String {
+    pub fn authority(&self, is_secure: bool) -> String {
         match self {
-            Self::Name { host, port: 80 } => host.clone(),
+            Self::Name { host, port: 80 } if !is_secure => host.clone(),
+            Self::Name { host, port: 443 } if is_secure => host.clone(),
             Self::Unix(_) => "localhost".to_owned(),
             Self::Socket(_) | Self::Name { .. } => self.to_string(),
+        }
+    }
+}
+
+impl Address {
+    /// Whom a certificate must be for, unless the configuration says something else.
+    #[must_use]
+    pub fn host(&self) -> String {
+        match self {
+            Self::Socket(address) => address.ip().to_string(),
+            Self::Name { host, .. } => host.clone(),
+            Self::Unix(_) => "localhost".to_owned(),
         }
     }
 }

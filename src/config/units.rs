@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn an_address_has_a_name_that_can_stand_in_host() {
-        let authority = |text| address(text).unwrap().authority();
+        let authority = |text| address(text).unwrap().authority(false);
         assert_eq!(authority("unix:/run/app socket"), "localhost");
         assert_eq!(authority("app.example:80"), "app.example");
         assert_eq!(authority("app.example:81"), "app.example:81");

@@ -8,6 +8,7 @@ mod plan;
 pub mod prober;
 pub mod reload;
 pub mod resolve;
+pub mod secrets;
 pub mod start;
 mod verdicts;
 mod watch;
@@ -103,6 +104,7 @@ fn serve(
             recv(clock) -> _ => {
                 workers.revive();
                 helpers.watch.look(&workers);
+                helpers.certificates.look(&mut workers);
                 looks += 1;
                 if looks.is_multiple_of(LOOKS_A_SECOND) {
                     workers.balance_cache();

@@ -22,6 +22,7 @@ use crate::route::Router;
 use crate::shard::Plan;
 use crate::shard::command::Command;
 use crate::shard::desk::{Message, Posts};
+use crate::shard::secrets::Secrets;
 use crate::upstream::Common;
 use crate::upstream::lobby::Turns;
 use crate::upstream::sticky::Seal;
@@ -63,7 +64,12 @@ impl Frame {
     }
 
     /// The plan. What is known of endpoints that were in the old one stays known.
-    pub(super) fn plan(&self, config: Arc<Config>, old: Option<&Plan>) -> Plan {
+    pub(super) fn plan(
+        &self,
+        config: Arc<Config>,
+        secrets: Arc<Secrets>,
+        old: Option<&Plan>,
+    ) -> Plan {
         let ids = (0..config.listeners.len()).filter_map(|at| u16::try_from(at).ok());
         let common = config.clusters.iter().map(|cluster| {
             let old = old.and_then(|old| {
@@ -85,6 +91,7 @@ impl Frame {
             may_panic: cfg!(debug_assertions)
                 && std::env::var("MILLRACE_TEST").is_ok_and(|hooks| hooks == "panic"),
             config,
+            secrets,
         }
     }
 
@@ -177,6 +184,8 @@ pub(super) fn translated(said: &[Command], old: &Config, new: &Config) -> Vec<Co
             let (cluster, endpoint) = find((*cluster, *endpoint), old, new)?;
             Some(Command::Assigned { cluster, endpoint, duty: *duty })
         }
+        // The new plan comes with its own.
+        Command::Secure { .. } => None,
         Command::Adopt { .. } | Command::Purge { .. } | Command::Drain => None,
     };
     said.iter().filter_map(translate).collect()

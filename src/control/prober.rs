@@ -75,7 +75,7 @@ pub fn start(config: &Config, known: impl Fn(ClusterId, EndpointId) -> Option<Ve
                 cluster,
                 endpoint,
                 policy: policy.clone(),
-                authority: model.address.authority(),
+                authority: model.address.authority(false),
                 pattern: match &policy.probe {
                     Probe::Http(probe) => http::pattern(probe),
                     Probe::Tcp => None,

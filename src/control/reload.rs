@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::prober::{self, Prober};
 use super::resolve::{self, Resolver};
+use super::secrets::{self, Watcher};
 use super::start::Workers;
 use super::verdicts::Verdicts;
 use super::watch::Watch;
@@ -23,6 +24,7 @@ pub(super) struct Helpers {
     pub(super) resolver: Resolver,
     pub(super) verdicts: Verdicts,
     pub(super) watch: Watch,
+    pub(super) certificates: Watcher,
 }
 
 impl Helpers {
@@ -33,6 +35,7 @@ impl Helpers {
             resolver: resolve::start(config),
             verdicts: Verdicts::new(Arc::clone(config)),
             watch: Watch::new(&config.clusters),
+            certificates: Watcher::new(config),
         }
     }
 }
@@ -50,6 +53,15 @@ pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Sour
         ));
         return;
     }
+    let loaded = match secrets::load(&config, Some((&old, workers.secrets()))) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            faults.iter().for_each(notice::warn);
+            notice::warn("the configuration is refused: the old one stays");
+            return;
+        }
+    };
+    loaded.warnings.iter().for_each(notice::warn);
     let config = Arc::new(config);
     let mut verdicts = Verdicts::new(Arc::clone(&config));
     verdicts.inherit(&helpers.verdicts);
@@ -66,9 +78,10 @@ pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Sour
     });
     // A name that does not resolve just now has the addresses that it had.
     found.retain(|one| !matches!(one, Command::Resolved { addresses, .. } if addresses.is_empty()));
-    workers.adopt(Arc::clone(&config), found);
+    workers.adopt(Arc::clone(&config), loaded.secrets, found);
     let watch = Watch::new(&config.clusters);
-    *helpers = Helpers { prober, resolver, verdicts, watch };
+    let certificates = Watcher::new(&config);
+    *helpers = Helpers { prober, resolver, verdicts, watch, certificates };
     helpers.watch.inherit(workers);
     notice::note("the configuration was read again: new connections are served by it");
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,10 +12,11 @@ use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::plan::{self, Frame};
+use super::secrets;
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::random::Random;
 use crate::cache::purge::Purge;
-use crate::config::model::{AccessLog, Config, Cores, Mode};
+use crate::config::model::{AccessLog, Config, Cores, Listener, Mode};
 use crate::net::disk;
 use crate::net::log_file::{self, LogSender};
 use crate::net::mailbox;
@@ -22,6 +24,7 @@ use crate::net::{listener, notice, socket};
 use crate::shard::Plan;
 use crate::shard::command::{Command, Report};
 use crate::shard::desk::Unsure;
+use crate::shard::secrets::Secrets;
 use crate::worker::{self, Setup};
 
 /// How long the end waits for an access log that is not read.
@@ -32,27 +35,34 @@ const DISK_END: Duration = Duration::from_secs(5);
 /// What a newcomer wants to know first.
 #[derive(Debug)]
 pub struct Ready {
-    /// Names, modes and bound addresses of the listeners.
-    pub listeners: Vec<(String, Mode, SocketAddr)>,
+    /// Schemes and bound addresses of the listeners.
+    pub listeners: Vec<(&'static str, SocketAddr)>,
     pub workers: usize,
     pub driver: &'static str,
+    /// Where the local authority's certificate is, if it made one.
+    pub authority: Option<PathBuf>,
 }
 
 impl fmt::Display for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let urls: Vec<String> =
-            self.listeners.iter().map(|(_, mode, address)| url(*mode, *address)).collect();
+            self.listeners.iter().map(|(scheme, at)| format!("{scheme}://{at}")).collect();
         let plural = if self.workers == 1 { "core" } else { "cores" };
-        write!(f, "listening on {} ({} {plural}, {})", urls.join(", "), self.workers, self.driver)
+        let (urls, workers, driver) = (urls.join(", "), self.workers, self.driver);
+        write!(f, "listening on {urls} ({workers} {plural}, {driver})")?;
+        match &self.authority {
+            None => Ok(()),
+            Some(file) => write!(f, "\ncertificates are signed by {}", file.display()),
+        }
     }
 }
 
-fn url(mode: Mode, address: SocketAddr) -> String {
-    let scheme = match mode {
+const fn scheme(listener: &Listener) -> &'static str {
+    match listener.mode {
+        Mode::Http if listener.tls.is_some() => "https",
         Mode::Http => "http",
         Mode::Tcp => "tcp",
-    };
-    format!("{scheme}://{address}")
+    }
 }
 
 /// The workers and what connects us with them.
@@ -69,6 +79,8 @@ pub struct Workers {
     /// The last word on everything, for a worker that is started again.
     said: Vec<Command>,
     seed: u64,
+    /// Where the local authority's certificate is, if there is one.
+    authority: Option<PathBuf>,
 }
 
 struct Running {
@@ -94,8 +106,10 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
     } else {
         config.server.name.clone()
     };
+    let loaded = secrets::load(&config, None).map_err(|faults| faults.join("\nerror: "))?;
+    loaded.warnings.iter().for_each(notice::warn);
     let frame = Frame::new(name.into_boxed_str(), cores.len(), &config.cache)?;
-    let plan = frame.plan(config, None);
+    let plan = frame.plan(config, Arc::new(loaded.secrets), None);
     let mut workers = Workers {
         plan: Arc::new(plan),
         frame,
@@ -107,6 +121,7 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
         log,
         said: Vec::new(),
         seed,
+        authority: loaded.authority,
     };
     for at in 0..workers.cores.len() {
         let running = workers.start(at, true)?;
@@ -128,7 +143,11 @@ pub fn objections(config: &Config) -> Vec<String> {
         let found = disk::probe(path).err();
         found.map(|error| plan::disk_fault(path, &error))
     });
-    cores.into_iter().chain(log).chain(disk).collect()
+    let tls = match secrets::load(config, None) {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults,
+    };
+    cores.into_iter().chain(log).chain(disk).chain(tls).collect()
 }
 
 fn log_fault(log: &AccessLog, error: &std::io::Error) -> String {
@@ -248,9 +267,9 @@ impl Workers {
             notice::warn(format_args!("io_uring is not to be had ({error}): using epoll instead"));
         }
         let listeners = self.plan.config.listeners.iter().zip(&self.bound);
-        let listeners =
-            listeners.map(|(one, bound)| (one.name.clone(), one.mode, *bound)).collect();
-        Ok(Ready { listeners, workers: self.running.len(), driver })
+        let listeners = listeners.map(|(one, bound)| (scheme(one), *bound)).collect();
+        let authority = self.authority.clone();
+        Ok(Ready { listeners, workers: self.running.len(), driver, authority })
     }
 
     /// Sends an order to every worker.
@@ -278,8 +297,10 @@ impl Workers {
 
     /// Every worker serves new connections by this configuration from now on. `found` is what is
     /// known of it besides what was said before.
-    pub fn adopt(&mut self, config: Arc<Config>, found: Vec<Command>) {
-        let plan = Arc::new(self.frame.plan(Arc::clone(&config), Some(&self.plan)));
+    pub fn adopt(&mut self, config: Arc<Config>, secrets: Secrets, found: Vec<Command>) {
+        let secrets = Arc::new(secrets);
+        let plan = self.frame.plan(Arc::clone(&config), secrets, Some(&self.plan));
+        let plan = Arc::new(plan);
         self.said = plan::translated(&self.said, &self.plan.config, &config);
         for command in found {
             self.said.retain(|old| !command.replaces(old));
@@ -324,6 +345,21 @@ impl Workers {
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.plan.config)
+    }
+
+    /// The certificates that new connections get.
+    #[must_use]
+    pub fn secrets(&self) -> &Secrets {
+        let newer = self.said.iter().find_map(|command| match command {
+            Command::Secure { secrets } => Some(secrets),
+            _ => None,
+        });
+        newer.unwrap_or(&self.plan.secrets)
+    }
+
+    /// New connections get these certificates.
+    pub fn secure(&mut self, secrets: Arc<Secrets>) {
+        self.broadcast(&Command::Secure { secrets });
     }
 
     /// What the workers share.

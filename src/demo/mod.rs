@@ -20,11 +20,15 @@ pub fn start() -> std::io::Result<Vec<SocketAddr>> {
 
 /// The configuration of the proxy in front of them.
 #[must_use]
-pub fn configuration(listen: &str, origins: &[SocketAddr]) -> String {
-    let mut text = format!(
-        "[[listener]]\nname = \"demo\"\naddress = \"{listen}\"\n\n[[cluster]]\nname = \"origins\"\n\
-         balance = \"round_robin\"\n"
-    );
+pub fn configuration(listen: &str, secure: Option<&str>, origins: &[SocketAddr]) -> String {
+    let mut text = format!("[[listener]]\nname = \"demo\"\naddress = \"{listen}\"\n\n");
+    if let Some(secure) = secure {
+        text.push_str(&format!(
+            "[[listener]]\nname = \"secure\"\naddress = \"{secure}\"\n\
+             tls = {{ self_signed = [\"localhost\", \"127.0.0.1\", \"::1\"] }}\n\n"
+        ));
+    }
+    text.push_str("[[cluster]]\nname = \"origins\"\nbalance = \"round_robin\"\n");
     for origin in origins {
         text.push_str(&format!("[[cluster.endpoint]]\naddress = \"{origin}\"\n"));
     }

@@ -1,50 +1,27 @@
 //! A client's HTTP/1 connection: one request after the other, in order. Between requests it holds
 //! no buffer and no workspace.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::preface;
+use super::entry::Visitor;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
-use crate::base::id::ListenerId;
-use crate::base::limits::{LINGER, LINGER_BYTES};
 use crate::exchange::side::{Answer, Downstream, Next};
 use crate::exchange::{refuse, serve as serve_exchange};
-use crate::message::hop::{AddressText, Client, Kept};
+use crate::message::hop::Kept;
 use crate::net::buffer::Size;
-use crate::net::inbound::Inbound;
-use crate::net::stream::Stream;
 use crate::shard::{Shard, Workspace};
 use crate::wire::http1::parse;
 use crate::wire::http1::scan::{Found, Scan};
 
 /// Serves a connection until it ends.
-pub async fn serve(shard: &Rc<Shard>, stream: Stream, address: SocketAddr, listener: ListenerId) {
-    let mut connection = Connection {
-        shard,
-        stream,
-        inbound: Inbound::default(),
-        address,
-        client: Client {
-            peer: address.ip(),
-            text: AddressText::new(address.ip()),
-            is_trusted: shard.listener(listener).trusts(address.ip()),
-            is_secure: false,
-        },
-        kept: Kept::default(),
-        listener,
-        born: shard.now(),
-        served: 0,
-    };
-    if shard.listener(listener).proxy_protocol && !connection.read_proxy_header().await {
-        return;
-    }
+pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
+    let mut connection = Connection { shard, visitor, kept: Kept::default(), served: 0 };
     loop {
         match connection.next_exchange().await {
             Some(Next::Keep) => connection.served += 1,
-            Some(Next::Linger) => return connection.linger().await,
+            Some(Next::Linger) => return Box::pin(connection.visitor.linger(shard)).await,
             Some(Next::Close) | None => return,
         }
     }
@@ -52,13 +29,8 @@ pub async fn serve(shard: &Rc<Shard>, stream: Stream, address: SocketAddr, liste
 
 struct Connection<'a> {
     shard: &'a Rc<Shard>,
-    stream: Stream,
-    inbound: Inbound,
-    address: SocketAddr,
-    client: Client,
+    visitor: Box<Visitor>,
     kept: Kept,
-    listener: ListenerId,
-    born: Moment,
     served: u64,
 }
 
@@ -76,7 +48,7 @@ enum NoHead {
 impl Connection<'_> {
     /// Waits for a request and serves it. `None` if there is none any more.
     async fn next_exchange(&mut self) -> Option<Next> {
-        if self.inbound.is_empty() && !self.first_bytes().await {
+        if self.visitor.inbound.is_empty() && !self.first_bytes().await {
             return None;
         }
         let mut work = self.shard.workspace();
@@ -89,16 +61,18 @@ impl Connection<'_> {
             }
         };
         let limits = &self.shard.plan.config.limits;
-        let age = self.shard.now().since(self.born);
+        let age = self.shard.now().since(self.visitor.born);
         let may_keep =
             self.served + 1 < limits.requests_per_connection && age < limits.connection_age;
+        let visitor = &mut self.visitor;
         let mut down = Downstream {
-            stream: &self.stream,
-            inbound: &mut self.inbound,
-            listener: self.listener,
-            client: &self.client,
+            stream: &visitor.stream,
+            inbound: &mut visitor.inbound,
+            listener: visitor.listener,
+            client: &visitor.client,
+            secured: visitor.greeting.as_deref(),
             kept: &mut self.kept,
-            address: self.address,
+            address: visitor.address,
             may_keep,
             answer: Answer::default(),
         };
@@ -112,25 +86,27 @@ impl Connection<'_> {
 
     /// Waits for the first bytes of a request, holding nothing.
     async fn first_bytes(&mut self) -> bool {
-        let listener = self.shard.listener(self.listener);
+        let listener = self.shard.listener(self.visitor.listener);
         let now = self.shard.now();
         // Who connects and says nothing has as long as a head may take.
         let wait = if self.served == 0 { listener.head_timeout } else { listener.keepalive };
-        self.stream.read_by(now.after(wait));
+        self.visitor.stream.read_by(now.after(wait));
         // Who has just come in is not idle yet: it would be the first to go in a rush.
-        self.stream.idle_since(if self.served == 0 { now.after(FRESH) } else { now });
-        let read = self.inbound.fill(&self.stream, &self.shard.buffers, Size::Small).await;
-        self.stream.idle_since(Moment::NEVER);
-        self.stream.read_by(Moment::NEVER);
+        self.visitor.stream.idle_since(if self.served == 0 { now.after(FRESH) } else { now });
+        let read =
+            self.visitor.inbound.fill(&self.visitor.stream, &self.shard.buffers, Size::Small).await;
+        self.visitor.stream.idle_since(Moment::NEVER);
+        self.visitor.stream.read_by(Moment::NEVER);
         matches!(read, Ok(1..))
     }
 
     /// Reads a head and parses it. Nearly always it has come whole.
     async fn read_head(&mut self, work: &mut Workspace) -> std::result::Result<(), NoHead> {
-        let limits = &self.shard.listener(self.listener).head;
-        let at_once = parse::request_at_once(self.inbound.data(), limits, &mut work.request);
+        let limits = &self.shard.listener(self.visitor.listener).head;
+        let at_once =
+            parse::request_at_once(self.visitor.inbound.data(), limits, &mut work.request);
         if let Some(len) = at_once {
-            self.inbound.consume(len, &self.shard.buffers);
+            self.visitor.inbound.consume(len, &self.shard.buffers);
             return Ok(());
         }
         let found = self.find_head().await?;
@@ -140,15 +116,15 @@ impl Connection<'_> {
     /// Reads up to the end of a head. The deadline is absolute: a byte now and then does not buy
     /// time (RELIABILITY F02).
     async fn find_head(&mut self) -> std::result::Result<Found, NoHead> {
-        let listener = self.shard.listener(self.listener);
-        let start = if self.served == 0 { self.born } else { self.shard.now() };
+        let listener = self.shard.listener(self.visitor.listener);
+        let start = if self.served == 0 { self.visitor.born } else { self.shard.now() };
         let mut scan = Scan::default();
         let mut is_waiting = false;
         loop {
-            match scan.request(self.inbound.data(), &listener.head) {
+            match scan.request(self.visitor.inbound.data(), &listener.head) {
                 Ok(Some(found)) => {
                     if is_waiting {
-                        self.stream.read_by(Moment::NEVER);
+                        self.visitor.stream.read_by(Moment::NEVER);
                     }
                     return Ok(found);
                 }
@@ -156,11 +132,16 @@ impl Connection<'_> {
                 Err(kind) => return Err(NoHead::Fault(kind)),
             }
             if !is_waiting {
-                self.stream.read_by(start.after(listener.head_timeout));
+                self.visitor.stream.read_by(start.after(listener.head_timeout));
                 is_waiting = true;
             }
-            match self.inbound.fill(&self.stream, &self.shard.buffers, Size::Small).await {
-                Ok(0) | Err(_) if self.stream.expired().is_some() => {
+            match self
+                .visitor
+                .inbound
+                .fill(&self.visitor.stream, &self.shard.buffers, Size::Small)
+                .await
+            {
+                Ok(0) | Err(_) if self.visitor.stream.expired().is_some() => {
                     return Err(NoHead::Fault(Kind::HeadTimeout));
                 }
                 Ok(0) | Err(_) => return Err(NoHead::Quiet),
@@ -170,43 +151,10 @@ impl Connection<'_> {
     }
 
     fn parse(&mut self, found: Found, work: &mut Workspace) -> Result<()> {
-        let limits = &self.shard.listener(self.listener).head;
-        let bytes = &self.inbound.data()[found.start..found.end];
+        let limits = &self.shard.listener(self.visitor.listener).head;
+        let bytes = &self.visitor.inbound.data()[found.start..found.end];
         let parsed = parse::request(bytes, limits, &mut work.request);
-        self.inbound.consume(found.end, &self.shard.buffers);
+        self.visitor.inbound.consume(found.end, &self.shard.buffers);
         parsed
-    }
-
-    /// Learns who it really is from a proxy in front of us that may say so.
-    async fn read_proxy_header(&mut self) -> bool {
-        let deadline = self.born.after(self.shard.listener(self.listener).head_timeout);
-        self.stream.read_by(deadline);
-        let (shard, inbound) = (self.shard, &mut self.inbound);
-        let source = preface::read(shard, &self.stream, inbound, self.address, self.listener).await;
-        let Ok(source) = source else { return false };
-        self.stream.read_by(Moment::NEVER);
-        if let Some(source) = source {
-            self.address = source;
-            // The peer was trusted to say who connected; that one is a stranger again.
-            self.client.is_trusted = self.shard.listener(self.listener).trusts(source.ip());
-            self.client.peer = source.ip();
-            self.client.text = AddressText::new(source.ip());
-        }
-        true
-    }
-
-    /// Says that we are through, and reads what the client still sends, within bounds.
-    async fn linger(mut self) {
-        self.stream.shutdown_write();
-        self.stream.read_by(self.shard.now().after(LINGER));
-        let mut read = 0;
-        while read < LINGER_BYTES {
-            self.inbound.release(&self.shard.buffers);
-            match self.inbound.fill(&self.stream, &self.shard.buffers, Size::Small).await {
-                Ok(len @ 1..) => read += len as u64,
-                _ => break,
-            }
-        }
-        self.inbound.release(&self.shard.buffers);
     }
 }

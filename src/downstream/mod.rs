@@ -1,5 +1,6 @@
 //! Floor 8: the front door: accepted connections into exchanges.
 
+pub mod entry;
 pub mod http1;
 pub mod preface;
 pub mod tcp;
@@ -67,7 +68,7 @@ pub async fn accept(
 pub fn admit(shard: &Rc<Shard>, socket: OwnedFd, address: SocketAddr, listener: ListenerId) {
     let mode = shard.listener(listener).mode;
     let Ok(pass) = shard.enter(address.ip()) else {
-        if mode == Mode::Http {
+        if mode == Mode::Http && shard.listener(listener).tls.is_none() {
             last_word(socket.as_raw_fd(), BUSY);
         }
         return;
@@ -76,7 +77,7 @@ pub fn admit(shard: &Rc<Shard>, socket: OwnedFd, address: SocketAddr, listener: 
     let shard = Rc::clone(shard);
     spawn(async move {
         let served = match mode {
-            Mode::Http => Caught(http1::serve(&shard, stream, address, listener)).await,
+            Mode::Http => Caught(serve(&shard, stream, address, listener)).await,
             Mode::Tcp => Caught(tcp::serve(&shard, stream, address, listener)).await,
         };
         if served.is_err() {
@@ -84,6 +85,14 @@ pub fn admit(shard: &Rc<Shard>, socket: OwnedFd, address: SocketAddr, listener: 
         }
         drop(pass);
     });
+}
+
+/// Serves a client in the tongue that it speaks.
+async fn serve(shard: &Rc<Shard>, stream: Stream, address: SocketAddr, listener: ListenerId) {
+    // In a box, which is gone when it has come in: an idle connection is small.
+    if let Some(visitor) = Box::pin(entry::enter(shard, stream, address, listener)).await {
+        http1::serve(shard, visitor).await;
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::net::stream::Stream;
 use crate::observe::record::Record;
 use crate::shard::Shard;
 use crate::upstream::Cluster;
-use crate::upstream::attempt::{self, Needs};
+use crate::upstream::attempt;
 use crate::upstream::flight::Flight;
 use crate::upstream::http1::Connection;
 use crate::wire::client_hello;
@@ -131,10 +131,9 @@ impl Client<'_> {
             };
             let flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
             record.try_at(flight.id);
-            let (now, client) = (shard.now(), self.address);
             let timeouts = &route.timeouts;
             // Nobody else has spoken on it.
-            let needs = Needs { sweep: &shard.sweep, now, timeouts, client, fresh: true };
+            let needs = shard.needs(timeouts, self.address, true);
             match attempt::open(cluster, flight.id, needs).await {
                 Ok(attempt) => {
                     shard.count(|counters| counters.dials += 1);

@@ -22,7 +22,7 @@ use crate::observe::record::Record;
 use crate::route::rewrite;
 use crate::shard::{Shard, Workspace};
 use crate::upstream::Cluster;
-use crate::upstream::attempt::{self, Attempt, Needs};
+use crate::upstream::attempt::{self, Attempt};
 use crate::upstream::choose::Ask;
 use crate::upstream::flight::Flight;
 use crate::upstream::http1::Connection;
@@ -79,8 +79,8 @@ pub async fn run(
         let flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
         let id = flight.id;
         record.try_at(id);
-        let (now, client) = (shard.now(), down.address);
-        let needs = Needs { sweep: &shard.sweep, now, timeouts: &route.timeouts, client, fresh };
+        let client = down.address;
+        let needs = shard.needs(&route.timeouts, client, fresh);
         let attempt = match attempt::open(cluster, id, needs).await {
             Ok(attempt) => attempt,
             Err(kind) => {

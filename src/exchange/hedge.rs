@@ -12,7 +12,7 @@ use crate::base::clock::micros;
 use crate::message::head::Method;
 use crate::net::body::BodyWriter;
 use crate::net::stream::Stream;
-use crate::upstream::attempt::{self, Needs};
+use crate::upstream::attempt;
 use crate::upstream::choose::Ask;
 use crate::upstream::flight::Flight;
 use crate::upstream::http1::Connection;
@@ -72,8 +72,8 @@ async fn second<'c>(hop: &Hop<'_, 'c>, patience: Duration) -> Option<Won<'c>> {
     }
     let flight = cluster.begin(&other).ok().flatten()?;
     shard.count(|counters| counters.hedges += 1);
-    let (now, timeouts) = (shard.now(), &hop.route.timeouts);
-    let needs = Needs { sweep: &shard.sweep, now, timeouts, client, fresh: false };
+    let timeouts = &hop.route.timeouts;
+    let needs = shard.needs(timeouts, client, false);
     let mut attempt = attempt::open(cluster, flight.id, needs).await.ok()?;
     let connection = &mut attempt.connection;
     let head =

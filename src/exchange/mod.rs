@@ -13,6 +13,7 @@ pub mod purge;
 pub mod refresh;
 pub mod relay;
 pub mod respond;
+pub mod secure;
 pub mod side;
 pub mod tunnel;
 
@@ -65,7 +66,14 @@ async fn run(
         hop::distrust(&mut work.request);
     }
     record.client = hop::client_address(&work.request, down.client, |ip| listener.trusts(ip));
-    let route = shard.find_route(down.listener, &work.request)?;
+    if down.secured.is_some() || !shard.plan.config.reserved.is_empty() {
+        secure::check(shard, &mut work.request, down)?;
+    }
+    let route = shard.find_route(down.listener, &work.request);
+    if listener.redirect_https.is_some() && secure::must_redirect(shard, route, down) {
+        return secure::redirect(shard, work, down).await;
+    }
+    let route = route?;
     record.route_line = Some(route.line);
     if let (Framing::Length(length), Some(most)) = (work.request.framing, route.body)
         && length > most
@@ -95,7 +103,9 @@ async fn run(
             let to = To { route, cluster: *cluster, fill: None, is_prepared: false };
             forward::run(shard, to, work, down, record).await
         }
-        Action::Redirect(redirect) => respond::redirect(shard, redirect, route, work, down).await,
+        Action::Redirect(redirect) => {
+            respond::redirect(shard, redirect, Some(route), work, down).await
+        }
         Action::Respond(canned) => respond::canned(shard, canned, route, work, down).await,
     }
 }

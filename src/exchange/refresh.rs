@@ -85,6 +85,7 @@ pub fn start(
                 inbound: &mut Inbound::default(),
                 listener,
                 client: &client,
+                secured: None,
                 kept: &mut Kept::default(),
                 address,
                 may_keep: false,

@@ -64,16 +64,20 @@ pub async fn error(
 pub async fn redirect(
     shard: &Rc<Shard>,
     redirect: &Redirect,
-    route: &Route,
+    route: Option<&Route>,
     work: &mut Workspace,
     down: &mut Downstream<'_>,
 ) -> Result<()> {
-    rewrite::path(&mut work.request, &route.rewrite);
+    if let Some(route) = route {
+        rewrite::path(&mut work.request, &route.rewrite);
+    }
     let location = rewrite::location(&work.request, redirect, down.client.is_secure);
     work.response.clear();
     work.response.status = redirect.status;
     work.response.fields.push(b"Location", &location);
-    rewrite::fields(&mut work.response.fields, &route.response_headers);
+    if let Some(route) = route {
+        rewrite::fields(&mut work.response.fields, &route.response_headers);
+    }
     send(shard, work, down, b"").await
 }
 

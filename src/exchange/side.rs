@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 
+use super::secure::Secured;
 use crate::base::id::ListenerId;
 use crate::cache::status::Status;
 use crate::message::hop::{Client, Kept};
@@ -10,12 +11,13 @@ use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
 
 /// The client's side.
-#[derive(Debug)]
 pub struct Downstream<'a> {
     pub stream: &'a Stream,
     pub inbound: &'a mut Inbound,
     pub listener: ListenerId,
     pub client: &'a Client,
+    /// What is known of its TLS connection.
+    pub secured: Option<&'a Secured>,
     /// The lines that this connection's requests get.
     pub kept: &'a mut Kept,
     /// Address and port of the client, as far as we believe it.

@@ -115,6 +115,14 @@ impl Buffer {
         self.end = short(end);
     }
 
+    /// Moves the data to the front, so that all the room is behind it.
+    pub fn compact(&mut self) {
+        let (from, to) = (self.start(), self.end());
+        self.bytes.copy_within(from..to, BUFFER_HEADROOM);
+        self.start = short(BUFFER_HEADROOM);
+        self.end = short(BUFFER_HEADROOM + to - from);
+    }
+
     fn clear(&mut self) {
         self.start = short(BUFFER_HEADROOM);
         self.end = self.start;
@@ -152,6 +160,8 @@ unsafe impl IoBufMut for Buffer {
 
 /// Octets that a socket takes bit by bit.
 pub trait Outgoing: IoBuf {
+    /// Those that are left.
+    fn data(&self) -> &[u8];
     /// How many are left.
     fn len(&self) -> usize;
     /// None are left.
@@ -163,6 +173,10 @@ pub trait Outgoing: IoBuf {
 }
 
 impl Outgoing for Buffer {
+    fn data(&self) -> &[u8] {
+        Self::data(self)
+    }
+
     fn len(&self) -> usize {
         Self::len(self)
     }
@@ -195,6 +209,10 @@ impl Shared {
 }
 
 impl Outgoing for Shared {
+    fn data(&self) -> &[u8] {
+        Self::data(self)
+    }
+
     fn len(&self) -> usize {
         self.part.len()
     }

@@ -21,3 +21,4 @@ pub mod signal;
 pub mod socket;
 pub mod stream;
 pub mod sweep;
+pub mod tls;

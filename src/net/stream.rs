@@ -15,6 +15,7 @@ use super::buffer::{Buffer, Outgoing};
 use super::deadline::{Class, Due};
 use super::socket::{self, How, Peek};
 use super::sweep::{Sweep, Watch};
+use super::tls::channel::Channel;
 use crate::base::clock::Moment;
 
 /// Pieces that go out in one call.
@@ -28,6 +29,8 @@ pub struct Stream {
     class: Class,
     /// monoio sends and receives on any stream socket; its `TcpStream` is also our Unix stream.
     inner: UnsafeCell<TcpStream>,
+    /// What passes is encrypted.
+    tls: Option<Box<Channel>>,
 }
 
 impl std::fmt::Debug for Stream {
@@ -44,7 +47,13 @@ impl Stream {
     pub fn new(socket: OwnedFd, sweep: &Rc<Sweep>, class: Class) -> io::Result<Self> {
         let fd = socket.as_raw_fd();
         let inner = into_monoio(socket)?;
-        Ok(Self { watch: sweep.watch(fd, class), fd, class, inner: UnsafeCell::new(inner) })
+        Ok(Self {
+            watch: sweep.watch(fd, class),
+            fd,
+            class,
+            inner: UnsafeCell::new(inner),
+            tls: None,
+        })
     }
 
     /// Stands for a client where there is none: nothing ever comes from it, nothing may be sent.
@@ -55,8 +64,31 @@ impl Stream {
         Self::new(socket::eventfd()?, sweep, Class::Upstream)
     }
 
+    /// From here on everything that passes is encrypted.
+    pub(super) fn secure(&mut self, channel: Channel) {
+        self.tls = Some(Box::new(channel));
+    }
+
+    /// What passes is encrypted.
+    #[must_use]
+    pub const fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Waits until something can be read, or the peer has closed. Holds no buffer meanwhile.
     pub async fn readable(&self) {
+        if let Some(tls) = &self.tls {
+            if tls.is_ready() {
+                return;
+            }
+            // The peer may be waiting for it.
+            tls.flush(self);
+        }
+        self.wait_readable().await;
+    }
+
+    /// Waits until the socket has something.
+    pub(super) async fn wait_readable(&self) {
         // An error shows again in the read that follows.
         let _ = self.shared().readable(false).await;
     }
@@ -74,8 +106,17 @@ impl Stream {
         let _ = self.shared().writable(false).await;
     }
 
-    /// Reads behind what is in the buffer. `Ok(0)` is the end, or a deadline: see `expired`.
-    pub async fn recv(&self, mut buffer: Buffer) -> (io::Result<usize>, Buffer) {
+    /// Reads behind what is in the buffer, or in one that takes its place. `Ok(0)` is the end, or a
+    /// deadline: see `expired`.
+    pub async fn recv(&self, buffer: Buffer) -> (io::Result<usize>, Buffer) {
+        match &self.tls {
+            None => self.recv_raw(buffer).await,
+            Some(tls) => Box::pin(tls.recv(self, buffer)).await,
+        }
+    }
+
+    /// Reads what the socket has.
+    pub(super) async fn recv_raw(&self, mut buffer: Buffer) -> (io::Result<usize>, Buffer) {
         debug_assert!(buffer.space() > 0, "a read needs room");
         loop {
             let (result, back) = self.exclusive().read(buffer).await;
@@ -83,13 +124,32 @@ impl Stream {
                 return (result, back);
             }
             buffer = back;
-            self.readable().await;
+            self.wait_readable().await;
         }
     }
 
     /// Writes everything that is in the buffer and hands it back, empty if all went well. The peer
     /// must take some of it every `period` milliseconds or so.
     pub async fn send<B: Outgoing>(
+        &self,
+        mut buffer: B,
+        now: Moment,
+        period: u32,
+    ) -> (io::Result<()>, B) {
+        match &self.tls {
+            None => self.send_raw(buffer, now, period).await,
+            Some(tls) => {
+                let result = Box::pin(tls.send(self, &[buffer.data()], now, period)).await;
+                if result.is_ok() {
+                    buffer.consume(buffer.len());
+                }
+                (result, buffer)
+            }
+        }
+    }
+
+    /// Gives the socket everything that is in the buffer.
+    pub(super) async fn send_raw<B: Outgoing>(
         &self,
         mut buffer: B,
         now: Moment,
@@ -123,6 +183,9 @@ impl Stream {
     /// # Errors
     /// As `send`.
     pub async fn send_pieces(&self, pieces: &[&[u8]], now: Moment, period: u32) -> io::Result<()> {
+        if let Some(tls) = &self.tls {
+            return Box::pin(tls.send(self, pieces, now, period)).await;
+        }
         self.watch.write_within(now, period);
         let (mut at, mut skip) = (0, 0);
         let result = loop {
@@ -155,6 +218,16 @@ impl Stream {
         result.map(|_| ())
     }
 
+    /// Says something in clear text that need not arrive.
+    pub fn say(&self, bytes: &[u8]) {
+        socket::last_word(self.fd, bytes);
+    }
+
+    /// Gives the socket as much as it takes without waiting.
+    pub(super) fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        socket::send_pieces(self.fd, &[io::IoSlice::new(bytes)])
+    }
+
     /// Nothing may arrive after this; `NEVER` for no deadline.
     pub fn read_by(&self, deadline: Moment) {
         self.watch.read_by(deadline);
@@ -174,7 +247,10 @@ impl Stream {
     /// Looks into an idle connection.
     #[must_use]
     pub fn peek(&self) -> Peek {
-        socket::peek(self.fd)
+        match &self.tls {
+            Some(tls) if !tls.is_quiet() => Peek::Stirred,
+            _ => socket::peek(self.fd),
+        }
     }
 
     /// The peer has ended its side.
@@ -185,6 +261,9 @@ impl Stream {
 
     /// Says that nothing more will be written.
     pub fn shutdown_write(&self) {
+        if let Some(tls) = &self.tls {
+            tls.close(self);
+        }
         socket::shutdown(self.fd, How::Write);
     }
 
@@ -195,6 +274,9 @@ impl Stream {
 
     /// Closing will reset the connection: the peer sees that something was lost.
     pub fn reset_on_close(&self) {
+        if let Some(tls) = &self.tls {
+            tls.mute();
+        }
         socket::reset_on_close(self.fd);
     }
 
@@ -227,6 +309,14 @@ impl Stream {
         // field afterwards, so no two live references are used at the same time; and a Stream is
         // neither Send nor Sync.
         unsafe { &mut *self.inner.get() }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(tls) = &self.tls {
+            tls.close(self);
+        }
     }
 }
 

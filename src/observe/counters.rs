@@ -7,6 +7,10 @@ pub struct Counters {
     pub connections: u64,
     /// Client connections turned away by a limit.
     pub refused: u64,
+    /// TLS handshakes of clients that were completed.
+    pub handshakes: u64,
+    /// TLS handshakes of clients that failed.
+    pub handshake_failures: u64,
     /// Exchanges that ended, in whatever way.
     pub exchanges: u64,
     /// Exchanges that ended in an error of ours or of the upstream.
@@ -34,6 +38,8 @@ impl Counters {
     pub fn add(&mut self, other: &Self) {
         self.connections += other.connections;
         self.refused += other.refused;
+        self.handshakes += other.handshakes;
+        self.handshake_failures += other.handshake_failures;
         self.exchanges += other.exchanges;
         self.failures += other.failures;
         self.dials += other.dials;

@@ -7,6 +7,7 @@ use crossbeam_channel::Sender;
 
 use super::Plan;
 use super::desk::Unsure;
+use super::secrets::Secrets;
 use crate::base::id::{ClusterId, EndpointId, ShardId};
 use crate::cache::purge::Purge;
 use crate::health::Verdict;
@@ -22,6 +23,8 @@ pub enum Command {
     Judged { cluster: ClusterId, endpoint: EndpointId, verdict: Verdict },
     /// What an operator wants of an endpoint.
     Assigned { cluster: ClusterId, endpoint: EndpointId, duty: Duty },
+    /// New connections get these certificates.
+    Secure { secrets: Arc<Secrets> },
     /// New connections are served by this plan, of which so much is known already.
     Adopt { plan: Arc<Plan>, said: Arc<[Self]> },
     /// Take something out of the cache, on every core; one of them is told, and asks the others.
@@ -47,6 +50,7 @@ impl Command {
                 Self::Assigned { cluster, endpoint, .. },
                 Self::Assigned { cluster: c, endpoint: e, .. },
             ) => (c, e) == (cluster, endpoint),
+            (Self::Secure { .. }, Self::Secure { .. }) => true,
             _ => false,
         }
     }

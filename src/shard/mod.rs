@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod desk;
+pub mod secrets;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +16,7 @@ use crate::base::id::{ClusterId, ListenerId, RouteId, ShardId};
 use crate::base::limits;
 use crate::base::random::Random;
 use crate::cache::ledger::Ledger;
-use crate::config::model::{Config, Listener, Route};
+use crate::config::model::{Config, Listener, Route, Timeouts};
 use crate::limit::gate::{Gate, Refusal};
 use crate::limit::pressure::{Pressure, Stage};
 use crate::message::head::{RequestHead, ResponseHead};
@@ -25,11 +26,16 @@ use crate::net::buffer::Buffers;
 use crate::net::disk::Door;
 use crate::net::log_file::{LogSender, Message};
 use crate::net::sweep::Sweep;
+use crate::net::tls::handshake::Means;
+use crate::net::tls::server::Server;
+use crate::net::tls::turns::Turns;
 use crate::observe::counters::Counters;
 use crate::observe::record::{Batch, Record};
 use crate::route::Router;
+use crate::upstream::attempt::Needs;
 use crate::upstream::{Cluster, Common};
 use desk::{Desk, Posts};
+use secrets::Secrets;
 
 /// What all shards share, unchanging.
 #[derive(Debug)]
@@ -49,6 +55,8 @@ pub struct Plan {
     pub posts: Posts,
     /// The cache's disk.
     pub door: Option<Door>,
+    /// Certificates as they were when it was made.
+    pub secrets: Arc<Secrets>,
     /// Our name in Via and Proxy-Status.
     pub name: Box<str>,
     /// How many shards there are.
@@ -65,7 +73,10 @@ pub struct Shard {
     pub desk: Rc<Desk>,
     pub sweep: Rc<Sweep>,
     pub alarms: Rc<Alarms>,
-    pub buffers: Buffers,
+    pub buffers: Rc<Buffers>,
+    /// Whose TLS handshake is next.
+    pub turns: Rc<Turns>,
+    secrets: RefCell<Arc<Secrets>>,
     pub random: RefCell<Random>,
     /// No new connections; those there are end after their next answer.
     pub is_draining: Cell<bool>,
@@ -122,7 +133,9 @@ impl Shard {
             desk,
             sweep: Sweep::new(now, bounds.body_rate),
             alarms: Rc::default(),
-            buffers: Buffers::default(),
+            buffers: Rc::default(),
+            turns: Rc::default(),
+            secrets: RefCell::new(Arc::clone(&plan.secrets)),
             random: RefCell::new(random),
             is_draining: Cell::new(false),
             stage: Cell::default(),
@@ -138,6 +151,7 @@ impl Shard {
             plan,
         };
         shard.read_clocks();
+        shard.secure(&Arc::clone(&shard.plan.secrets));
         shard.clusters.iter().for_each(|cluster| cluster.tick(now));
         Rc::new(shard)
     }
@@ -289,6 +303,39 @@ impl Shard {
     #[must_use]
     pub fn inside(&self) -> usize {
         self.gate.borrow().inside()
+    }
+
+    // === TLS ===
+
+    /// New connections get these certificates.
+    pub fn secure(&self, secrets: &Arc<Secrets>) {
+        self.secrets.replace(Arc::clone(secrets));
+        for (id, cluster) in (0..).map(ClusterId).zip(&self.clusters) {
+            cluster.secure(secrets.cluster(id));
+        }
+    }
+
+    /// TLS of a listener, if it speaks it.
+    #[must_use]
+    pub fn server(&self, id: ListenerId) -> Option<Arc<Server>> {
+        self.secrets.borrow().listener(id).cloned()
+    }
+
+    /// What handshakes need.
+    #[must_use]
+    pub fn means(&self) -> Means<'_> {
+        Means { buffers: &self.buffers, turns: &self.turns, now: self.now(), period: 5000 }
+    }
+
+    /// What a try at an endpoint needs. `fresh` for a connection that nobody has used.
+    #[must_use]
+    pub fn needs<'a>(
+        &'a self,
+        timeouts: &'a Timeouts,
+        client: SocketAddr,
+        fresh: bool,
+    ) -> Needs<'a> {
+        Needs { sweep: &self.sweep, means: self.means(), now: self.now(), timeouts, client, fresh }
     }
 
     // === memory ===

@@ -6,14 +6,16 @@ use std::rc::Rc;
 use super::Cluster;
 use super::endpoint::Endpoint;
 use super::http1::Connection;
-use crate::base::clock::{Moment, monotonic};
+use crate::base::clock::{Moment, millis, monotonic};
 use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;
 use crate::config::model::{self, ProxyHeader};
+use crate::net::buffer::Size;
 use crate::net::connect::{Peer, connect};
 use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
 use crate::net::sweep::Sweep;
+use crate::net::tls::handshake::{self, Means};
 use crate::wire::proxy_protocol;
 
 /// Addresses of one name that are tried, one after the other.
@@ -31,6 +33,8 @@ pub struct Attempt {
 #[derive(Clone, Copy)]
 pub struct Needs<'a> {
     pub sweep: &'a Rc<Sweep>,
+    /// For a TLS handshake.
+    pub means: Means<'a>,
     pub now: Moment,
     pub timeouts: &'a model::Timeouts,
     /// Who asks: told to the endpoint if the cluster says so.
@@ -51,11 +55,15 @@ pub async fn open(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Result
     {
         return Ok(Attempt { connection, was_pooled: true });
     }
-    let (stream, peer) = dial(endpoint, needs).await?;
+    let (mut stream, peer) = dial(endpoint, needs).await?;
+    if cluster.is_secure() {
+        Box::pin(secure(cluster, endpoint, &mut stream, &peer, needs)).await?;
+    }
     cluster.reached(id);
     let preface = match cluster.model.proxy_protocol {
-        Some(version) => preface(version, needs.client, &peer),
-        None => Vec::new(),
+        // In front of TLS it has gone out already.
+        Some(version) if !cluster.is_secure() => preface(version, needs.client, &peer),
+        _ => Vec::new(),
     };
     let born = needs.now;
     let generation = endpoint.generation();
@@ -82,6 +90,33 @@ async fn dial(endpoint: &Endpoint, needs: Needs<'_>) -> Result<(Stream, Peer)> {
         }
     }
     Err(fault)
+}
+
+/// Encrypts a new connection: the endpoint must be who it should be before it is told anything.
+async fn secure(
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    stream: &mut Stream,
+    peer: &Peer,
+    needs: Needs<'_>,
+) -> Result<()> {
+    let (Some(tls), Some(name)) = (cluster.tls(), &endpoint.name) else {
+        return Err(Kind::UpstreamTls);
+    };
+    let now = monotonic();
+    let period = u32::try_from(millis(needs.timeouts.connect)).unwrap_or(u32::MAX);
+    if let Some(version) = cluster.model.proxy_protocol {
+        let mut buffer = needs.means.buffers.take(Size::Small);
+        buffer.append(&preface(version, needs.client, peer));
+        let (sent, buffer) = stream.send(buffer, now, period).await;
+        needs.means.buffers.give(buffer);
+        sent.map_err(|_| Kind::UpstreamTls)?;
+    }
+    stream.read_by(now.after(needs.timeouts.connect));
+    let means = Means { now, period, ..needs.means };
+    let shaken = handshake::connect(stream, &tls, name.clone(), means).await;
+    stream.read_by(Moment::NEVER);
+    shaken.map(|_| ())
 }
 
 fn preface(version: ProxyHeader, client: SocketAddr, peer: &Peer) -> Vec<u8> {

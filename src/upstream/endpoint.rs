@@ -6,10 +6,11 @@ use std::rc::Rc;
 
 use super::pool::Pool;
 use crate::base::limits::ADDRESSES_MAX;
-use crate::config::model;
+use crate::config::{model, tls};
 use crate::health::Verdict;
 use crate::health::outlier::Count;
 use crate::net::connect::Peer;
+use crate::net::tls::trust::{self, ServerName};
 
 /// What an operator says of an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum Duty {
 pub struct Endpoint {
     /// For Host, under the policy `endpoint`.
     pub authority: Box<str>,
+    /// Whom its certificate must be for.
+    pub name: Option<ServerName<'static>>,
     pub pool: Pool,
     peers: RefCell<Rc<[Peer]>>,
     /// Which of several addresses comes first.
@@ -49,9 +52,11 @@ pub struct Endpoint {
 impl Endpoint {
     /// An endpoint; a name has no addresses yet.
     #[must_use]
-    pub fn new(model: &model::Endpoint) -> Self {
+    pub fn new(model: &model::Endpoint, tls: Option<&tls::Client>) -> Self {
+        let name = tls.map(|tls| tls.name.clone().unwrap_or_else(|| model.address.host()));
         let endpoint = Self {
-            authority: model.address.authority().into_boxed_str(),
+            authority: model.address.authority(tls.is_some()).into_boxed_str(),
+            name: name.and_then(|name| trust::server_name(&name)),
             pool: Pool::default(),
             peers: RefCell::new(Peer::of(&model.address).into_iter().collect()),
             first: Cell::new(0),

@@ -29,6 +29,7 @@ use crate::limit::budget::Budget;
 use crate::limit::gradient::Gradient;
 use crate::limit::quantile::Quantile;
 use crate::message::head::RequestHead;
+use crate::net::tls::trust;
 use choose::Ask;
 use endpoint::{Duty, Endpoint};
 use lobby::{Lobby, Turns};
@@ -71,6 +72,8 @@ pub struct Cluster {
     now: Cell<Moment>,
     /// Microseconds, where the balancer goes by them.
     clock: Option<fn() -> Micros>,
+    /// Whom to believe, where connections are encrypted.
+    tls: RefCell<Option<trust::Client>>,
 }
 
 impl Cluster {
@@ -89,7 +92,11 @@ impl Cluster {
         let adaptive =
             adaptive.map(|policy| Cell::new(Gradient::new(policy, common.turns.shards())));
         let cluster = Self {
-            endpoints: model.endpoints.iter().map(Endpoint::new).collect(),
+            endpoints: model
+                .endpoints
+                .iter()
+                .map(|one| Endpoint::new(one, model.tls.as_ref()))
+                .collect(),
             weights: RefCell::new(weights(model)),
             is_warming: Cell::new(false),
             clock: (balancer.reads_clock() || adaptive.is_some()).then_some(clock),
@@ -114,6 +121,7 @@ impl Cluster {
             random: RefCell::new(Random::new(seed)),
             now: Cell::default(),
             model: model.clone(),
+            tls: RefCell::default(),
         };
         cluster.trust();
         cluster
@@ -145,6 +153,24 @@ impl Cluster {
     pub fn cookie(&self, ask: &Ask, id: EndpointId, wall: u64, is_secure: bool) -> Option<String> {
         let seal = self.seal.as_ref()?;
         seal.cookie(ask.stuck, id, wall / 1000, is_secure, &mut self.random.borrow_mut())
+    }
+
+    /// New connections are encrypted like this, or not at all.
+    pub fn secure(&self, tls: Option<&trust::Client>) {
+        self.tls.replace(tls.map(trust::Client::for_shard));
+    }
+
+    /// Connections to its endpoints are encrypted.
+    #[must_use]
+    #[inline]
+    pub fn is_secure(&self) -> bool {
+        self.model.tls.is_some()
+    }
+
+    /// How they are.
+    #[must_use]
+    pub fn tls(&self) -> Option<trust::Client> {
+        self.tls.borrow().clone()
     }
 
     /// An endpoint by its id.

@@ -451,7 +451,7 @@ impl Running {
             let inputs =
                 millrace::control::Inputs { signals: &heard, orders: &taken, source: None };
             let _ = millrace::control::run(config, &inputs, |ready| {
-                tell.send(ready.listeners[0].2).unwrap();
+                tell.send(ready.listeners[0].1).unwrap();
             });
         });
         let address = ready.recv_timeout(crate::support::PATIENCE).unwrap();

@@ -10,6 +10,7 @@ mod f_slow;
 mod g_upstream;
 mod h_overload;
 mod i_health;
+mod l_tls;
 mod q_disk;
 
 use crate::Row;
@@ -26,6 +27,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(g_upstream::rows());
     rows.extend(h_overload::rows());
     rows.extend(i_health::rows());
+    rows.extend(l_tls::rows());
     rows.extend(q_disk::rows());
     rows
 }

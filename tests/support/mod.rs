@@ -3,6 +3,7 @@
 pub mod client;
 pub mod origin;
 pub mod proxy;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::time::Duration;

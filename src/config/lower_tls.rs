@@ -1,0 +1,133 @@
+//! `tls = { … }` of a listener and of a cluster to plan. No file is opened here.
+
+use super::raw::{Located, Table};
+use super::tls::{Client, ClientAuth, Pair, Protocol, Server};
+use crate::message::fields::is_token_byte;
+use crate::message::name::Name;
+use crate::message::target;
+
+/// What a listener offers unless the configuration says something else.
+const OFFERED: &[Protocol] = &[Protocol::Http1];
+
+/// `[listener.tls]`, if there is one.
+pub(super) fn read_server(table: &mut Table<'_>) -> Option<Server> {
+    let mut tls = table.table("tls");
+    if !tls.is_there() {
+        tls.finish();
+        return None;
+    }
+    let certificates: Vec<_> =
+        tls.tables("certificates").into_iter().filter_map(read_pair_of).collect();
+    let self_signed: Vec<String> =
+        tls.strings("self_signed").into_iter().filter_map(|name| check_name(&tls, name)).collect();
+    if certificates.is_empty() && self_signed.is_empty() && !tls.has("certificates") {
+        let message = "TLS needs \"certificates = [{ certificate = \\\"…\\\", key = \\\"…\\\" }]\" or \
+                       \"self_signed = [\\\"localhost\\\"]\"";
+        tls.error(tls.span.clone(), message.replace('\\', ""));
+    }
+    let alpn = read_alpn(&mut tls);
+    let client_auth = read_client_auth(tls.table("client_auth"));
+    let only_13 = tls.word("min_version", &[("1.2", false), ("1.3", true)]).unwrap_or(false);
+    tls.finish();
+    Some(Server { certificates, self_signed, alpn, client_auth, only_13 })
+}
+
+fn read_alpn(tls: &mut Table<'_>) -> Vec<Protocol> {
+    if !tls.has("alpn") {
+        return OFFERED.to_vec();
+    }
+    let mut alpn = Vec::new();
+    for name in tls.strings("alpn") {
+        match Protocol::of(name.value.as_bytes()) {
+            Some(protocol) => alpn.push(protocol),
+            None => {
+                let known = Protocol::NAMES.map(|(name, _)| name);
+                let message = format!("\"{}\" is not spoken here", name.value);
+                tls.error_near(name.span, message, &name.value, &known);
+            }
+        }
+    }
+    alpn
+}
+
+fn check_name(tls: &Table<'_>, name: Located<String>) -> Option<String> {
+    let is_address = name.value.parse::<std::net::IpAddr>().is_ok();
+    let host = name.value.strip_prefix("*.").unwrap_or(&name.value);
+    let is_host = target::check_authority(host.as_bytes()).is_ok() && !host.contains(':');
+    if is_address || is_host {
+        return Some(name.value.to_ascii_lowercase());
+    }
+    tls.error(name.span, format!("\"{}\" is no host name and no address", name.value));
+    None
+}
+
+/// `{ certificate = "…", key = "…" }`
+fn read_pair_of(mut table: Table<'_>) -> Option<Pair> {
+    let pair = read_pair(&mut table);
+    if pair.is_none() {
+        table.error(table.span.clone(), "a certificate needs both \"certificate\" and \"key\"");
+    }
+    table.finish();
+    pair
+}
+
+fn read_pair(table: &mut Table<'_>) -> Option<Pair> {
+    let path = |text: Located<String>| text.value.into();
+    let certificate = table.string("certificate").map(path);
+    let key = table.string("key").map(path);
+    let ocsp = table.string("ocsp").map(path);
+    Some(Pair { certificate: certificate?, key: key?, ocsp })
+}
+
+fn read_client_auth(mut table: Table<'_>) -> Option<ClientAuth> {
+    if !table.is_there() {
+        table.finish();
+        return None;
+    }
+    let mode = table.word("mode", &[("require", true), ("request", false)]);
+    let ca = table.string("ca").map(|ca| ca.value.into());
+    if ca.is_none() && !table.has("ca") {
+        let message = "client_auth needs \"ca\": the authorities whose certificates are accepted";
+        table.error(table.span.clone(), message);
+    }
+    let crl = table.string("crl").map(|crl| crl.value.into());
+    let header = table.parsed("header", |name| {
+        let is_token =
+            !name.is_empty() && name.bytes().all(|byte| is_token_byte(byte) && byte != b'_');
+        if is_token && Name::of(name.as_bytes()) == Name::Other {
+            Ok(name.to_owned())
+        } else {
+            Err("write a header of your own, such as \"X-Client-Subject\"".to_owned())
+        }
+    });
+    table.finish();
+    Some(ClientAuth { is_required: mode.unwrap_or(true), ca: ca?, crl, header })
+}
+
+/// `[cluster.tls]`, if there is one.
+pub(super) fn read_client(table: &mut Table<'_>) -> Option<Client> {
+    let mut tls = table.table("tls");
+    if !tls.is_there() {
+        tls.finish();
+        return None;
+    }
+    let verify = tls.boolean("verify").unwrap_or(true);
+    if !verify {
+        let message =
+            "verify = false: whoever answers is believed; anybody on the way can read along";
+        tls.warning(tls.place_of("verify"), message);
+    }
+    let ca = tls.string("ca").map(|ca| ca.value.into());
+    let name = tls.parsed("name", |name| {
+        let is_good = name.parse::<std::net::IpAddr>().is_ok()
+            || (target::check_authority(name.as_bytes()).is_ok() && !name.contains(':'));
+        if is_good { Ok(name.to_ascii_lowercase()) } else { Err("write a host name".to_owned()) }
+    });
+    let place = tls.place_of("certificate");
+    let own = read_pair(&mut tls);
+    if own.is_none() && (tls.has("certificate") || tls.has("key")) {
+        tls.error(place, "\"certificate\" and \"key\" come together");
+    }
+    tls.finish();
+    Some(Client { verify, ca, name, own })
+}

@@ -1,0 +1,77 @@
+//! `tls = { … }` of listeners and clusters, validated as far as that goes without opening a file.
+
+use std::path::PathBuf;
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// What the authority says of the certificate, in DER.
+    pub ocsp: Option<PathBuf>,
+}
+
+/// `[listener.tls]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    pub certificates: Vec<Pair>,
+    /// Names that the local authority makes a certificate for.
+    pub self_signed: Vec<String>,
+    /// In the order of preference.
+    pub alpn: Vec<Protocol>,
+    pub client_auth: Option<ClientAuth>,
+    /// Nothing below TLS 1.3.
+    pub only_13: bool,
+}
+
+/// What is spoken over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Http2,
+    Http1,
+}
+
+impl Protocol {
+    /// Names in the configuration, and on the wire (RFC 7301 section 6).
+    pub const NAMES: [(&'static str, Self); 2] = [("h2", Self::Http2), ("http/1.1", Self::Http1)];
+
+    /// As on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http2 => Self::NAMES[0].0,
+            Self::Http1 => Self::NAMES[1].0,
+        }
+    }
+
+    /// By its name on the wire.
+    #[must_use]
+    pub fn of(name: &[u8]) -> Option<Self> {
+        let found = Self::NAMES.iter().find(|(one, _)| one.as_bytes() == name);
+        found.map(|(_, protocol)| *protocol)
+    }
+}
+
+/// `client_auth = { … }`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAuth {
+    /// Who has no certificate is turned away.
+    pub is_required: bool,
+    pub ca: PathBuf,
+    pub crl: Option<PathBuf>,
+    /// The field that tells upstreams the subject; in lower case.
+    pub header: Option<String>,
+}
+
+/// `[cluster.tls]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Certificates of endpoints are verified.
+    pub verify: bool,
+    /// Instead of the system's authorities.
+    pub ca: Option<PathBuf>,
+    /// Instead of the endpoint's own name.
+    pub name: Option<String>,
+    /// Ours, if endpoints ask for one.
+    pub own: Option<Pair>,
+}

@@ -1,0 +1,250 @@
+//! Reads certificates and keys from their files: at the start, on command, and whenever they change.
+//! A pair that is no good is told of and refused; what there was stays (RELIABILITY L06).
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+
+use super::start::Workers;
+use crate::base::clock::{self, Moment};
+use crate::base::limits::CERTIFICATES_EVERY;
+use crate::config::model::{Config, Listener};
+use crate::config::tls::{self, Pair, Protocol};
+use crate::net::notice;
+use crate::net::tls::identity::Identity;
+use crate::net::tls::local::{self, Authority};
+use crate::net::tls::server::{self, Server};
+use crate::net::tls::trust::Client;
+use crate::shard::secrets::Secrets;
+
+/// A certificate that ends sooner than this is worth a word.
+const SOON: i64 = 14 * 24 * 3600;
+
+/// What was read, and what an operator should know of it.
+pub struct Loaded {
+    pub secrets: Secrets,
+    pub warnings: Vec<String>,
+    /// Where the local authority's certificate is, if it was used.
+    pub authority: Option<PathBuf>,
+}
+
+/// Reads everything that a configuration names.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(config: &Config, old: Option<(&Config, &Secrets)>) -> Result<Loaded, Vec<String>> {
+    let mut reader = Reader {
+        provider: server::provider(),
+        now: i64::try_from(clock::wall() / 1000).unwrap_or(i64::MAX),
+        authority: None,
+        faults: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let mut secrets = Secrets::default();
+    for listener in &config.listeners {
+        let (tls, tickets) = reader.listener(listener, old).unzip();
+        secrets.listeners.push(tls);
+        secrets.tickets.push(tickets);
+    }
+    for cluster in &config.clusters {
+        let client = cluster.tls.as_ref().and_then(|tls| reader.client(&cluster.name, tls));
+        secrets.clusters.push(client);
+    }
+    if reader.faults.is_empty() {
+        let authority = reader.authority.and_then(|authority| authority.file);
+        Ok(Loaded { secrets, warnings: reader.warnings, authority })
+    } else {
+        Err(reader.faults)
+    }
+}
+
+struct Reader {
+    provider: Arc<CryptoProvider>,
+    /// Seconds since 1970.
+    now: i64,
+    authority: Option<Authority>,
+    faults: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Reader {
+    fn listener(
+        &mut self,
+        listener: &Listener,
+        old: Option<(&Config, &Secrets)>,
+    ) -> Option<(Arc<Server>, server::Tickets)> {
+        let model = listener.tls.as_ref()?;
+        let name = &listener.name;
+        let fault = |message: String| format!("listener \"{name}\": tls: {message}");
+        let before = self.faults.len();
+        let mut identities = Vec::new();
+        for pair in &model.certificates {
+            match Identity::load(pair, &self.provider) {
+                Ok(identity) => {
+                    self.judge(name, pair, &identity);
+                    identities.push(identity);
+                }
+                Err(message) => self.faults.push(fault(message)),
+            }
+        }
+        if !model.self_signed.is_empty() {
+            match self.issue(&model.self_signed) {
+                Ok(identity) => identities.push(identity),
+                Err(message) => self.faults.push(fault(message)),
+            }
+        }
+        if self.faults.len() > before {
+            return None;
+        }
+        let tickets = kept(listener, old).map_or_else(server::tickets, Ok);
+        let built = tickets.and_then(|tickets| {
+            let server = Server::new(model, identities, Arc::clone(&tickets), &self.provider)?;
+            Ok((Arc::new(server), tickets))
+        });
+        built.map_err(|message| self.faults.push(fault(message))).ok()
+    }
+
+    fn issue(&mut self, names: &[String]) -> Result<Identity, String> {
+        if self.authority.is_none() {
+            self.authority = Some(Authority::open(local::folder().as_deref(), self.now)?);
+        }
+        let authority = self.authority.as_ref().ok_or("no authority")?;
+        authority.issue(names, self.now, &self.provider)
+    }
+
+    /// What is not wrong, but may be meant otherwise.
+    fn judge(&mut self, listener: &str, pair: &Pair, identity: &Identity) {
+        let (begin, end) = identity.valid;
+        let shown = pair.certificate.display();
+        let mut warn = |what: String| {
+            self.warnings.push(format!("listener \"{listener}\": {what}"));
+        };
+        if end < self.now {
+            warn(format!("{shown} has expired: clients will refuse it"));
+        } else if begin > self.now {
+            warn(format!("{shown} is not valid yet: clients will refuse it"));
+        } else if end - self.now < SOON {
+            let days = (end - self.now) / (24 * 3600);
+            warn(format!("{shown} expires in {days} days"));
+        }
+        if identity.names().is_empty() {
+            warn(format!("{shown} names no host: it is only shown as the first of its listener"));
+        }
+        let mode = std::fs::metadata(&pair.key).map(|meta| meta.permissions().mode());
+        if mode.is_ok_and(|mode| mode & 0o004 != 0) {
+            let key = pair.key.display();
+            warn(format!("{key} can be read by everybody on this machine: chmod 600 {key}"));
+        }
+    }
+
+    fn client(&mut self, cluster: &str, model: &tls::Client) -> Option<Client> {
+        let built = Client::new(model, &[Protocol::Http1], &self.provider);
+        let fault = |message| self.faults.push(format!("cluster \"{cluster}\": tls: {message}"));
+        built.map_err(fault).ok()
+    }
+}
+
+/// The tickets of the same listener before, if it asks its clients for the same as then.
+fn kept(listener: &Listener, old: Option<(&Config, &Secrets)>) -> Option<server::Tickets> {
+    let (config, secrets) = old?;
+    let at = config.listeners.iter().position(|one| one.name == listener.name)?;
+    let before = config.listeners[at].tls.as_ref()?;
+    let is_same = before.client_auth == listener.tls.as_ref()?.client_auth;
+    if is_same { secrets.tickets.get(at)?.clone() } else { None }
+}
+
+/// Every file that a configuration's TLS depends on.
+fn files(config: &Config) -> Vec<&Path> {
+    let mut all: Vec<&Path> = Vec::new();
+    for tls in config.listeners.iter().filter_map(|one| one.tls.as_ref()) {
+        tls.certificates.iter().for_each(|one| all.extend(of_pair(one)));
+        if let Some(auth) = &tls.client_auth {
+            all.push(&auth.ca);
+            all.extend(auth.crl.as_deref());
+        }
+    }
+    for tls in config.clusters.iter().filter_map(|one| one.tls.as_ref()) {
+        all.extend(tls.ca.as_deref());
+        tls.own.iter().for_each(|one| all.extend(of_pair(one)));
+    }
+    all
+}
+
+fn of_pair(pair: &Pair) -> impl Iterator<Item = &Path> {
+    [Some(&pair.certificate), Some(&pair.key), pair.ocsp.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(PathBuf::as_path)
+}
+
+/// What tells one version of a file from another; `None` if it is not there.
+type Stamp = Option<(i64, i64, u64, u64)>;
+
+/// Looks at the files now and then.
+pub(super) struct Watcher {
+    /// As they were when they were read.
+    known: Vec<Stamp>,
+    /// As they were at the last look: what is being written is left alone until it stays.
+    seen: Vec<Stamp>,
+    next: Moment,
+    /// When certificates of the local authority were made.
+    made: Moment,
+}
+
+/// Certificates of the local authority are made anew after this.
+const REMAKE: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
+
+impl Watcher {
+    pub(super) fn new(config: &Config) -> Self {
+        let known = stamps(config);
+        let now = clock::monotonic();
+        Self { seen: known.clone(), known, next: now, made: now }
+    }
+
+    /// Called a few times a second. Reads everything anew if a file has changed.
+    pub(super) fn look(&mut self, workers: &mut Workers) {
+        let now = clock::monotonic();
+        if now < self.next {
+            return;
+        }
+        self.next = now.after(CERTIFICATES_EVERY);
+        let config = workers.config();
+        let found = stamps(&config);
+        let is_settled = found == self.seen;
+        let signs = config.listeners.iter().filter_map(|one| one.tls.as_ref());
+        let is_old = now.since(self.made) > REMAKE;
+        let is_old = is_old && signs.into_iter().any(|tls| !tls.self_signed.is_empty());
+        if is_old || (found != self.known && is_settled) {
+            self.known.clone_from(&found);
+            self.made = now;
+            renew(workers);
+        }
+        self.seen = found;
+    }
+}
+
+fn stamps(config: &Config) -> Vec<Stamp> {
+    let stamp = |path: &Path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.mtime(), meta.mtime_nsec(), meta.len(), meta.ino()))
+    };
+    files(config).into_iter().map(stamp).collect()
+}
+
+/// Reads everything anew, for the configuration as it is.
+fn renew(workers: &mut Workers) {
+    let config = workers.config();
+    match load(&config, Some((&config, workers.secrets()))) {
+        Ok(loaded) => {
+            loaded.warnings.iter().for_each(notice::warn);
+            workers.secure(Arc::new(loaded.secrets));
+            notice::note("certificates were read anew: new connections get them");
+        }
+        Err(faults) => {
+            faults.iter().for_each(notice::warn);
+            notice::warn("the certificates are refused: the old ones stay");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The two handshakes. Each flight goes out in one call, and what we owe at the end of one (a
+//! client's Finished, a server's tickets) goes with the first data.
+
+use std::rc::Rc;
+
+use rustls::pki_types::ServerName;
+
+use super::channel::Channel;
+use super::identity;
+use super::server::Server;
+use super::session::{Fault, Session, State};
+use super::trust::Client;
+use super::turns::Turns;
+use crate::base::clock::Moment;
+use crate::base::error::{Kind, Result};
+use crate::config::tls::Protocol;
+use crate::net::buffer::{Buffer, Buffers, Size};
+use crate::net::stream::Stream;
+use crate::wire::client_hello;
+
+/// What a shard gives to handshakes.
+#[derive(Clone, Copy, Debug)]
+pub struct Means<'a> {
+    pub buffers: &'a Rc<Buffers>,
+    pub turns: &'a Rc<Turns>,
+    pub now: Moment,
+    /// Milliseconds in which the peer must take some of what is written.
+    pub period: u32,
+}
+
+/// What is known of a client after its handshake.
+#[derive(Clone, Debug, Default)]
+pub struct Greeting {
+    /// The name that it asked for, in lower case.
+    pub name: Option<Box<str>>,
+    pub protocol: Option<Protocol>,
+    /// Who it is by its certificate.
+    pub subject: Option<Box<[u8]>>,
+}
+
+/// Why a client did not get in.
+#[derive(Debug)]
+pub enum Refused {
+    /// It does not speak TLS; this is what it said.
+    Plain,
+    /// It left, or took too long.
+    Gone,
+    /// The handshake failed, which it was told.
+    Tls(Fault),
+    /// Too many are at it.
+    Busy,
+}
+
+/// Secures a client's connection. `raw` is what was read of it before. The caller sets the
+/// deadline.
+///
+/// # Errors
+/// Why there is no secure connection.
+pub async fn accept(
+    stream: &mut Stream,
+    server: &Server,
+    raw: Option<Buffer>,
+    means: Means<'_>,
+) -> std::result::Result<Greeting, Refused> {
+    let mut session = Session::server(&server.config).map_err(Refused::Tls)?;
+    let is_there = match raw {
+        Some(raw) => session.feed(raw).is_none(),
+        None => {
+            stream.readable().await;
+            more(stream, &mut session, means.buffers).await
+        }
+    };
+    if !is_there {
+        return Err(Refused::Gone);
+    }
+    // A handshake's record (RFC 8446 section 5.1); or an alert: one that has failed already.
+    if !matches!(session.leftover().first(), Some(20..=22)) {
+        return Err(Refused::Plain);
+    }
+    let mut name = None;
+    loop {
+        if name.is_none()
+            && let Ok(Some(hello)) = client_hello::parse(session.leftover())
+        {
+            name = hello.name;
+        }
+        let turn = means.turns.take().await.ok_or(Refused::Busy)?;
+        let refused = match session.shake() {
+            Ok(State::Open) => break,
+            Ok(State::Handshaking) => None,
+            Ok(State::PeerClosed) => Some(Refused::Gone),
+            Err(fault) => Some(Refused::Tls(fault)),
+        };
+        let is_told = flush(stream, &mut session, means).await;
+        drop(turn);
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        // What is left is a part of a message: only more makes a difference.
+        if !is_told || !more(stream, &mut session, means.buffers).await {
+            return Err(Refused::Gone);
+        }
+    }
+    let facts = session.facts();
+    let peer = facts.peer_certificates().and_then(|chain| chain.first());
+    let greeting = Greeting {
+        name: name.and_then(|name| String::from_utf8(name).ok().map(Into::into)),
+        protocol: facts.alpn_protocol().and_then(Protocol::of),
+        subject: peer.and_then(identity::subject),
+    };
+    stream.secure(Channel::new(session, means.buffers).map_err(Refused::Tls)?);
+    Ok(greeting)
+}
+
+/// Secures a connection to an endpoint. The caller sets the deadline.
+///
+/// # Errors
+/// `UpstreamCertificate` if it is not who it should be; `UpstreamTls` for everything else.
+pub async fn connect(
+    stream: &mut Stream,
+    client: &Client,
+    name: ServerName<'static>,
+    means: Means<'_>,
+) -> Result<Option<Protocol>> {
+    let mut session = Session::client(&client.config, name).map_err(|_| Kind::UpstreamTls)?;
+    loop {
+        match session.shake() {
+            Ok(State::Open) => break,
+            Ok(State::Handshaking) => {}
+            Ok(State::PeerClosed) => return Err(Kind::UpstreamTls),
+            Err(fault) => {
+                flush(stream, &mut session, means).await;
+                return Err(kind(&fault));
+            }
+        }
+        let is_told = flush(stream, &mut session, means).await;
+        if !is_told || !more(stream, &mut session, means.buffers).await {
+            return Err(Kind::UpstreamTls);
+        }
+    }
+    let protocol = session.facts().alpn_protocol().and_then(Protocol::of);
+    stream.secure(Channel::new(session, means.buffers).map_err(|fault| kind(&fault))?);
+    Ok(protocol)
+}
+
+fn kind(fault: &Fault) -> Kind {
+    match fault {
+        Fault::Tls(rustls::Error::InvalidCertificate(_)) => Kind::UpstreamCertificate,
+        _ => Kind::UpstreamTls,
+    }
+}
+
+/// Reads more behind what there is. False at the end.
+async fn more(stream: &Stream, session: &mut Session, buffers: &Buffers) -> bool {
+    let mut raw = buffers.take(Size::fitting(2 * session.leftover().len()));
+    raw.append(session.leftover());
+    let (read, raw) = stream.recv_raw(raw).await;
+    let old = match read {
+        Ok(1..) => session.feed(raw),
+        _ => Some(raw),
+    };
+    old.into_iter().for_each(|old| buffers.give(old));
+    matches!(read, Ok(1..))
+}
+
+/// Sends a flight.
+async fn flush(stream: &Stream, session: &mut Session, means: Means<'_>) -> bool {
+    while !session.due().is_empty() {
+        let mut out = means.buffers.take(Size::fitting(session.due().len()));
+        session.put_due(&mut out);
+        let (sent, out) = stream.send_raw(out, means.now, means.period).await;
+        means.buffers.give(out);
+        if sent.is_err() {
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,198 @@
+//! A certificate with its key, and the shelf from which a client's wishes choose one (RFC 6066
+//! section 3).
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::SignatureAlgorithm;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::pem;
+use crate::config::tls::Pair;
+
+/// Whom a certificate speaks for, in lower case; `*.` in front stands for one label.
+type Names = Arc<[Box<str>]>;
+
+/// A certificate with its key.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    key: Arc<CertifiedKey>,
+    names: Names,
+    /// Seconds since 1970.
+    pub valid: (i64, i64),
+}
+
+impl Identity {
+    /// Reads one from its files.
+    ///
+    /// # Errors
+    /// A file cannot be read, means nothing, or the key is another's.
+    pub fn load(pair: &Pair, provider: &CryptoProvider) -> Result<Self, String> {
+        let chain = pem::certificates(&pair.certificate)?;
+        let identity = Self::new(chain, pem::key(&pair.key)?, provider);
+        let mut identity = identity.map_err(|message| {
+            format!("{} and {}: {message}", pair.certificate.display(), pair.key.display())
+        })?;
+        if let Some(ocsp) = &pair.ocsp {
+            identity.staple(ocsp)?;
+        }
+        Ok(identity)
+    }
+
+    /// Puts the two together.
+    ///
+    /// # Errors
+    /// They do not belong together, or mean nothing.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        provider: &CryptoProvider,
+    ) -> Result<Self, String> {
+        let first = chain.first().ok_or("no certificate")?;
+        let (names, valid) = read(first)?;
+        let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                "the key does not belong to the certificate".into()
+            }
+            error => error.to_string(),
+        })?;
+        Ok(Self { key: Arc::new(key), names, valid })
+    }
+
+    /// Adds what its authority says of it (RFC 6066 section 8).
+    fn staple(&mut self, path: &Path) -> Result<(), String> {
+        let bytes = pem::read(path)?;
+        // A DER sequence: text would be the wrong file.
+        if bytes.first() != Some(&0x30) {
+            return Err(format!("{}: no OCSP response in DER", path.display()));
+        }
+        self.key = Arc::new(CertifiedKey { ocsp: Some(bytes), ..(*self.key).clone() });
+        Ok(())
+    }
+
+    /// Whether it speaks for this host.
+    #[must_use]
+    pub fn covers(&self, host: &str) -> bool {
+        self.names.iter().any(|name| match name.strip_prefix("*.") {
+            None => **name == *host,
+            Some(domain) => host.split_once('.').is_some_and(|(_, rest)| rest == domain),
+        })
+    }
+
+    /// Names that it speaks for.
+    #[must_use]
+    pub fn names(&self) -> &[Box<str>] {
+        &self.names
+    }
+
+    fn is_rsa(&self) -> bool {
+        self.key.key.algorithm() == SignatureAlgorithm::RSA
+    }
+}
+
+/// What a certificate says of itself: its names, and when it is valid.
+fn read(certificate: &CertificateDer<'_>) -> Result<(Names, (i64, i64)), String> {
+    let (_, parsed) =
+        X509Certificate::from_der(certificate).map_err(|error| format!("no X.509: {error}"))?;
+    let valid = parsed.validity();
+    let valid = (valid.not_before.timestamp(), valid.not_after.timestamp());
+    let mut names: Vec<Box<str>> = Vec::new();
+    if let Ok(Some(alternatives)) = parsed.subject_alternative_name() {
+        for name in &alternatives.value.general_names {
+            if let GeneralName::DNSName(name) = name {
+                names.push(name.to_ascii_lowercase().into());
+            }
+        }
+    }
+    Ok((names.into(), valid))
+}
+
+/// Who a certificate says that its owner is (RFC 4514 in spirit: one line of printable text).
+#[must_use]
+pub fn subject(certificate: &CertificateDer<'_>) -> Option<Box<[u8]>> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let text = parsed.subject().to_string();
+    // It becomes a field's value: what could end the line must not be in it.
+    let is_plain = |byte: &u8| (0x20..0x7f).contains(byte);
+    let text = text.as_bytes().trim_ascii();
+    let text: Vec<u8> = text.iter().map(|byte| if is_plain(byte) { *byte } else { b'?' }).collect();
+    Some(text.into())
+}
+
+/// All identities of a listener.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    all: Vec<Identity>,
+    /// By exact name, and by what follows `*.`: places in `all`, ECDSA before RSA.
+    exact: HashMap<Box<str>, Vec<usize>>,
+    wild: HashMap<Box<str>, Vec<usize>>,
+    /// For who asks for nobody, or for somebody we are not.
+    default: Vec<usize>,
+}
+
+impl Shelf {
+    /// The first is the default, and with it those of the same names.
+    #[must_use]
+    pub fn new(all: Vec<Identity>) -> Self {
+        let mut shelf = Self { all, ..Self::default() };
+        let mut order: Vec<usize> = (0..shelf.all.len()).collect();
+        order.sort_by_key(|at| shelf.all[*at].is_rsa());
+        for at in order {
+            for name in shelf.all[at].names.iter() {
+                let (table, name) = match name.strip_prefix("*.") {
+                    Some(rest) => (&mut shelf.wild, rest),
+                    None => (&mut shelf.exact, &**name),
+                };
+                table.entry(name.into()).or_default().push(at);
+            }
+            if shelf.all[at].names == shelf.all[0].names {
+                shelf.default.push(at);
+            }
+        }
+        shelf
+    }
+
+    /// Those that are shown to who asks for this name, in lower case.
+    fn of(&self, name: Option<&str>) -> &[usize] {
+        let name = name.map(|name| name.strip_suffix('.').unwrap_or(name));
+        let found = name.and_then(|name| {
+            let wild = || name.split_once('.').and_then(|(_, rest)| self.wild.get(rest));
+            self.exact.get(name).or_else(wild)
+        });
+        found.unwrap_or(&self.default)
+    }
+
+    /// Whether what is shown to who asks for `name` speaks for `host` as well.
+    #[must_use]
+    pub fn covers(&self, name: &str, host: &str) -> bool {
+        self.of(Some(name)).iter().any(|at| self.all[*at].covers(host))
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &[Identity] {
+        &self.all
+    }
+}
+
+impl ResolvesServerCert for Shelf {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().map(str::to_ascii_lowercase);
+        let keys = self.of(name.as_deref()).iter().map(|at| &self.all[*at].key);
+        let schemes = hello.signature_schemes();
+        // Where none suits, rustls says so with the first.
+        let mut fallback = None;
+        for key in keys {
+            if key.key.choose_scheme(schemes).is_some() {
+                return Some(Arc::clone(key));
+            }
+            fallback.get_or_insert(key);
+        }
+        fallback.map(Arc::clone)
+    }
+}

@@ -1,0 +1,12 @@
+//! TLS over our own buffers: rustls does the protocol and the cryptography, through its unbuffered
+//! interface; reading, writing and waiting are the stream's.
+
+pub mod channel;
+pub mod handshake;
+pub mod identity;
+pub mod local;
+pub mod pem;
+pub mod server;
+pub mod session;
+pub mod trust;
+pub mod turns;

@@ -1,0 +1,371 @@
+//! One TLS connection without its socket: what was received goes in, what must be sent comes out.
+//! Nothing here waits.
+
+use std::sync::Arc;
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
+use rustls::{ClientConfig, CommonState, ServerConfig};
+
+use crate::base::limits::{TLS_DUE_MAX, TLS_EMPTY_RECORDS_MAX, TLS_HANDSHAKE_MAX};
+use crate::net::buffer::Buffer;
+
+/// What a record takes on top of its data, in the version that takes most: header, explicit nonce or
+/// content type, tag (RFC 8446 section 5.2; RFC 5246 section 6.2.3).
+pub const OVERHEAD: usize = 48;
+/// Data of one record, at most (RFC 8446 section 5.1).
+pub const RECORD: usize = 16 * 1024;
+/// Data of a record while a flow is young: with its overhead in three segments, so that the peer
+/// can use what has come before the rest is there.
+pub const EARLY_RECORD: usize = 4 * 1024 - OVERHEAD;
+
+/// What became of octets that were received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// More is needed before anything else can happen.
+    Handshaking,
+    /// Data may be sent and received.
+    Open,
+    /// The peer has said that nothing more comes.
+    PeerClosed,
+}
+
+/// Why a connection cannot go on.
+#[derive(Debug)]
+pub enum Fault {
+    /// What the peer sent, or what it is.
+    Tls(rustls::Error),
+    /// It makes us work without getting on (RELIABILITY L09).
+    Flood,
+}
+
+impl From<rustls::Error> for Fault {
+    fn from(error: rustls::Error) -> Self {
+        Self::Tls(error)
+    }
+}
+
+/// One connection's state.
+pub struct Session {
+    side: Side,
+    /// What was received and not used up. It stays here while more is read into another buffer, for
+    /// rustls remembers places in it and wants to see it whenever it is asked anything.
+    raw: Option<Buffer>,
+    /// Records that go out before any other: handshake, tickets, alerts.
+    due: Vec<u8>,
+    has_ended: bool,
+    is_broken: bool,
+    /// Octets received of a handshake that is not through.
+    greeting: usize,
+    /// Records without data, one after the other.
+    empty: u32,
+}
+
+enum Side {
+    Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("due", &self.due.len()).finish_non_exhaustive()
+    }
+}
+
+/// What one step of rustls brought.
+enum Step {
+    Again,
+    Data,
+    Blocked,
+    Open,
+    PeerClosed,
+}
+
+impl Session {
+    /// A client is about to connect.
+    ///
+    /// # Errors
+    /// The configuration is of no use.
+    pub fn server(config: &Arc<ServerConfig>) -> Result<Self, Fault> {
+        Ok(Self::new(Side::Server(UnbufferedServerConnection::new(Arc::clone(config))?)))
+    }
+
+    /// Speaks first.
+    ///
+    /// # Errors
+    /// The configuration is of no use.
+    pub fn client(config: &Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Fault> {
+        Ok(Self::new(Side::Client(UnbufferedClientConnection::new(Arc::clone(config), name)?)))
+    }
+
+    const fn new(side: Side) -> Self {
+        Self {
+            side,
+            raw: None,
+            due: Vec::new(),
+            has_ended: false,
+            is_broken: false,
+            greeting: 0,
+            empty: 0,
+        }
+    }
+
+    /// What rustls knows of the connection.
+    #[must_use]
+    pub fn facts(&self) -> &CommonState {
+        match &self.side {
+            Side::Server(one) => one,
+            Side::Client(one) => one,
+        }
+    }
+
+    /// What was received and not used up: a buffer that more is read into begins with this.
+    #[must_use]
+    pub fn leftover(&self) -> &[u8] {
+        self.raw.as_ref().map_or(&[], Buffer::data)
+    }
+
+    /// Takes what was received, with the leftover in front of it, and hands the buffer back that was
+    /// there.
+    pub fn feed(&mut self, raw: Buffer) -> Option<Buffer> {
+        debug_assert!(raw.data().starts_with(self.leftover()), "nothing is lost");
+        self.raw.replace(raw)
+    }
+
+    /// The buffer, if nothing is left in it.
+    pub fn spare(&mut self) -> Option<Buffer> {
+        self.raw.take_if(|raw| raw.is_empty())
+    }
+
+    /// Goes on with a handshake. Stops when it is through: what has come behind it stays.
+    ///
+    /// # Errors
+    /// The handshake failed; what is due then tells the peer why.
+    pub fn shake(&mut self) -> Result<State, Fault> {
+        if self.greeting > TLS_HANDSHAKE_MAX || self.leftover().len() > TLS_HANDSHAKE_MAX {
+            return Err(Fault::Flood);
+        }
+        while self.facts().is_handshaking() {
+            let before = self.leftover().len();
+            let step = self.step(None);
+            self.greeting += before - self.leftover().len();
+            match step? {
+                Step::Again | Step::Data => {}
+                Step::Blocked | Step::Open => return Ok(State::Handshaking),
+                Step::PeerClosed => return Ok(State::PeerClosed),
+            }
+        }
+        // What ends a handshake may still have to be written down (RFC 5246 section 7.4.9).
+        while self.facts().wants_write() {
+            self.step(None)?;
+        }
+        Ok(State::Open)
+    }
+
+    /// Uses up what was received and puts the data behind that in `plain`, which must have room for
+    /// as much as the leftover.
+    ///
+    /// # Errors
+    /// The connection cannot go on; what is due then tells the peer why.
+    pub fn open(&mut self, plain: &mut Buffer) -> Result<State, Fault> {
+        debug_assert!(plain.space() >= self.leftover().len(), "there is room");
+        loop {
+            if self.has_ended {
+                return Ok(State::PeerClosed);
+            }
+            let before = plain.len();
+            match self.step(Some(plain))? {
+                Step::Again => {}
+                Step::Data => self.count(plain.len() > before)?,
+                Step::Blocked => return Ok(State::Handshaking),
+                Step::Open => return Ok(State::Open),
+                Step::PeerClosed => self.has_ended = true,
+            }
+        }
+    }
+
+    /// Puts records with this data behind what is in `out`, `due` first; `out` must have room
+    /// for them. `record` is the data of one record at most.
+    ///
+    /// # Errors
+    /// Nothing can be sent on this connection any more.
+    pub fn seal(&mut self, data: &[u8], record: usize, out: &mut Buffer) -> Result<(), Fault> {
+        self.settle()?;
+        self.put_due(out);
+        for part in data.chunks(record) {
+            let len = self.write(&Op::Data(part), out.spare())?;
+            out.filled(len);
+        }
+        Ok(())
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn close(&mut self) {
+        let mut record = [0; 128];
+        if self.settle().is_ok()
+            && let Ok(len) = self.write(&Op::Close, &mut record)
+        {
+            self.due.extend_from_slice(&record[..len]);
+        }
+    }
+
+    /// What goes out before anything else.
+    #[must_use]
+    pub fn due(&self) -> &[u8] {
+        &self.due
+    }
+
+    /// So much of it was sent.
+    pub fn sent_due(&mut self, len: usize) {
+        self.due.drain(..len);
+        if self.due.is_empty() {
+            // Tickets and certificates are a few KiB, once.
+            self.due = Vec::new();
+        }
+    }
+
+    /// Moves as much of it as there is room for.
+    pub fn put_due(&mut self, out: &mut Buffer) {
+        let len = self.due.len().min(out.space());
+        out.append(&self.due[..len]);
+        self.sent_due(len);
+    }
+
+    /// The peer has said that nothing more comes.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Records without data get nobody on.
+    fn count(&mut self, has_data: bool) -> Result<(), Fault> {
+        self.empty = if has_data { 0 } else { self.empty + 1 };
+        if self.empty > TLS_EMPTY_RECORDS_MAX { Err(Fault::Flood) } else { Ok(()) }
+    }
+
+    /// One step; a fault brings the alert that tells the peer of it.
+    fn step(&mut self, plain: Option<&mut Buffer>) -> Result<Step, Fault> {
+        // After a fault rustls wants to be left alone.
+        if self.is_broken {
+            return Err(rustls::Error::EncryptError.into());
+        }
+        let step = self.process(plain);
+        if step.is_err() {
+            self.is_broken = true;
+            while self.facts().wants_write() && matches!(self.process(None), Ok(Step::Again)) {}
+        } else if self.due.len() > TLS_DUE_MAX {
+            return Err(Fault::Flood);
+        }
+        step
+    }
+
+    fn process(&mut self, plain: Option<&mut Buffer>) -> Result<Step, Fault> {
+        let incoming = self.raw.as_mut().map_or(&mut [][..], Buffer::data_mut);
+        let due = &mut self.due;
+        let (discard, step) = match &mut self.side {
+            Side::Server(one) => advance(one.process_tls_records(incoming), due, plain),
+            Side::Client(one) => advance(one.process_tls_records(incoming), due, plain),
+        };
+        if let Some(raw) = &mut self.raw {
+            raw.consume(discard);
+        }
+        step
+    }
+
+    /// Goes on until data can be sent: what is due until then is due before it.
+    fn settle(&mut self) -> Result<(), Fault> {
+        loop {
+            match self.step(None)? {
+                Step::Open => return Ok(()),
+                Step::Again | Step::Data => {}
+                // Said twice, it means that both have ended.
+                Step::PeerClosed if self.has_ended => {
+                    return Err(rustls::Error::EncryptError.into());
+                }
+                Step::PeerClosed => self.has_ended = true,
+                Step::Blocked => return Err(rustls::Error::HandshakeNotComplete.into()),
+            }
+        }
+    }
+
+    /// Only when settled.
+    fn write(&mut self, op: &Op<'_>, out: &mut [u8]) -> Result<usize, Fault> {
+        let incoming = self.raw.as_mut().map_or(&mut [][..], Buffer::data_mut);
+        let written = match &mut self.side {
+            Side::Server(one) => act(one.process_tls_records(incoming), op, out),
+            Side::Client(one) => act(one.process_tls_records(incoming), op, out),
+        };
+        written.ok_or(Fault::Tls(rustls::Error::EncryptError))
+    }
+}
+
+/// What is written when nothing else is due.
+enum Op<'a> {
+    Data(&'a [u8]),
+    Close,
+}
+
+fn act<D>(status: UnbufferedStatus<'_, '_, D>, op: &Op<'_>, out: &mut [u8]) -> Option<usize> {
+    let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state else { return None };
+    match op {
+        Op::Data(data) => traffic.encrypt(data, out).ok(),
+        Op::Close => traffic.queue_close_notify(out).ok(),
+    }
+}
+
+/// Does what rustls asks for.
+fn advance<D>(
+    status: UnbufferedStatus<'_, '_, D>,
+    due: &mut Vec<u8>,
+    plain: Option<&mut Buffer>,
+) -> (usize, Result<Step, Fault>) {
+    let UnbufferedStatus { mut discard, state } = status;
+    let step = match state {
+        Err(error) => Err(error.into()),
+        Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+            let mut out = plain;
+            loop {
+                match traffic.next_record() {
+                    None => break Ok(Step::Data),
+                    Some(Err(error)) => break Err(error.into()),
+                    Some(Ok(record)) => {
+                        discard += record.discard;
+                        match &mut out {
+                            Some(plain) if plain.space() >= record.payload.len() => {
+                                plain.append(record.payload);
+                            }
+                            // Nobody asked for data yet.
+                            _ => break Err(Fault::Flood),
+                        }
+                    }
+                }
+            }
+        }
+        Ok(ConnectionState::EncodeTlsData(mut data)) => {
+            encode(&mut data, due);
+            Ok(Step::Again)
+        }
+        Ok(ConnectionState::TransmitTlsData(transmit)) => {
+            // It is as good as sent: nothing goes out before it.
+            transmit.done();
+            Ok(Step::Again)
+        }
+        Ok(ConnectionState::BlockedHandshake) => Ok(Step::Blocked),
+        Ok(ConnectionState::WriteTraffic(_)) => Ok(Step::Open),
+        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Step::PeerClosed),
+        // Early data is off; anything else is unheard of.
+        Ok(_) => Err(Fault::Flood),
+    };
+    (discard, step)
+}
+
+fn encode<D>(data: &mut EncodeTlsData<'_, D>, due: &mut Vec<u8>) {
+    let at = due.len();
+    if let Err(EncodeError::InsufficientSize(size)) = data.encode(&mut []) {
+        due.resize(at + size.required_size, 0);
+        let written = data.encode(&mut due[at..]).unwrap_or(0);
+        due.truncate(at + written);
+    }
+}

@@ -1,0 +1,128 @@
+//! Whom we believe when we connect by TLS, and what we show.
+
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+pub use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use super::pem;
+use crate::config::tls::{self, Protocol};
+
+/// Sessions that a shard keeps for one cluster.
+const SESSIONS: usize = 256;
+
+/// TLS to one cluster.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(super) config: Arc<ClientConfig>,
+}
+
+impl Client {
+    /// For a cluster that speaks one of these protocols.
+    ///
+    /// # Errors
+    /// What is wrong with the files that are named, or with the system's authorities.
+    pub fn new(
+        model: &tls::Client,
+        alpn: &[Protocol],
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, String> {
+        let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let builder = if model.verify {
+            builder.with_root_certificates(roots(model)?)
+        } else {
+            let anybody = Arc::new(Anybody(Arc::clone(provider)));
+            builder.dangerous().with_custom_certificate_verifier(anybody)
+        };
+        let mut config = match &model.own {
+            None => builder.with_no_client_auth(),
+            Some(own) => {
+                let chain = pem::certificates(&own.certificate)?;
+                builder.with_client_auth_cert(chain, pem::key(&own.key)?).map_err(|error| {
+                    format!("{} and {}: {error}", own.certificate.display(), own.key.display())
+                })?
+            }
+        };
+        config.alpn_protocols = alpn.iter().map(|one| one.name().as_bytes().to_vec()).collect();
+        Ok(Self { config: Arc::new(config) })
+    }
+
+    /// The same, with sessions of its own: no lock is shared between cores.
+    #[must_use]
+    pub fn for_shard(&self) -> Self {
+        let mut config = (*self.config).clone();
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        Self { config: Arc::new(config) }
+    }
+}
+
+/// A name that a certificate must be for.
+#[must_use]
+pub fn server_name(text: &str) -> Option<ServerName<'static>> {
+    ServerName::try_from(text.to_owned()).ok()
+}
+
+fn roots(model: &tls::Client) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    if let Some(ca) = &model.ca {
+        for certificate in pem::certificates(ca)? {
+            roots.add(certificate).map_err(|error| format!("{}: {error}", ca.display()))?;
+        }
+        return Ok(roots);
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        return Err("the system knows no certificate authority (the package is often called \
+                    ca-certificates); name one with tls.ca"
+            .to_owned());
+    }
+    Ok(roots)
+}
+
+/// Believes everybody, as `verify = false` says; signatures are still checked.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

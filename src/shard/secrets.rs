@@ -1,0 +1,30 @@
+//! Certificates, keys and whom we trust, of one moment: replaced as a whole when files change.
+
+use std::sync::Arc;
+
+use crate::base::id::{ClusterId, ListenerId};
+use crate::net::tls::server::{Server, Tickets};
+use crate::net::tls::trust::Client;
+
+/// What listeners show and what clusters believe.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    pub listeners: Vec<Option<Arc<Server>>>,
+    pub clusters: Vec<Option<Client>>,
+    /// By listener: sessions outlive the certificates.
+    pub tickets: Vec<Option<Tickets>>,
+}
+
+impl Secrets {
+    /// TLS of a listener, if it speaks it.
+    #[must_use]
+    pub fn listener(&self, id: ListenerId) -> Option<&Arc<Server>> {
+        self.listeners.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// TLS to a cluster, if it wants it.
+    #[must_use]
+    pub fn cluster(&self, id: ClusterId) -> Option<&Client> {
+        self.clusters.get(usize::from(id.0))?.as_ref()
+    }
+}
