@@ -279,7 +279,7 @@ fn tell(shard: &Shard, command: &Command) {
 /// Serves what has come in already, then lets go. Returns how many connections had to be cut.
 async fn drain(shards: &Shards, acceptors: &[(ListenerId, Rc<Acceptor>)], clock: &Ticker) -> usize {
     let shard = shards.current();
-    shard.is_draining.set(true);
+    shard.drain();
     for (listener, acceptor) in acceptors {
         while let Accepted::Some(sockets) = acceptor.take() {
             if sockets.is_empty() {

@@ -128,12 +128,21 @@ fn reloads_lose_nothing(driver: Driver) {
 fn the_demo_bears_a_stop(driver: Driver) {
     let driver = if driver == Driver::IoUring { "io_uring" } else { "epoll" };
     let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
-    command.args(["demo", "--listen", "127.0.0.1:0", "--cores", "1", "--driver", driver]);
+    command.args(["demo", "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"]);
+    command.args(["--cores", "1", "--driver", driver]);
+    command.env("XDG_DATA_HOME", std::env::temp_dir().join("millrace-test-demo"));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
     let line = said.find(|line| line.contains("listening on")).unwrap();
     let address = |text: &str| -> SocketAddr {
-        text.split("http://").nth(1).unwrap().split([' ', '/']).next().unwrap().parse().unwrap()
+        text.split("http://")
+            .nth(1)
+            .unwrap()
+            .split([' ', '/', ','])
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
     };
     let proxy = address(&line);
     let mut hint = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);

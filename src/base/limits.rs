@@ -125,6 +125,23 @@ pub const TLS_TURNS: u32 = 2;
 pub const TLS_QUEUE: usize = 4096;
 /// Data of TLS records that go out in one call.
 pub const TLS_BATCH: usize = 192 * 1024;
+/// HTTP/2 streams of one connection that are reset by either side, before half of all must not be.
+pub const H2_RESETS_MAX: u32 = 200;
+/// CONTINUATION frames of one head.
+pub const H2_CONTINUATIONS_MAX: u32 = 8;
+/// Frames without anything in them, in a row.
+pub const H2_EMPTY_MAX: u32 = 100;
+/// Control frames (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM) at once, and in a second.
+pub const H2_CONTROL_BURST: u32 = 1000;
+/// See above.
+pub const H2_CONTROL_RATE: u32 = 100;
+/// HTTP/2 connections to an endpoint, for each shard; beyond that requests wait for a stream.
+pub const H2_CONNECTIONS_MAX: usize = 16;
+/// Octets of one HTTP/2 stream that are buffered for a peer whose window is shut.
+pub const H2_SEND_BUFFER: usize = 64 * 1024;
+/// Octets that an HTTP/2 connection puts together before it sends them.
+pub const H2_FLUSH: usize = 64 * 1024;
+
 /// Octets of certificates, keys or revocation lists in one file.
 pub const PEM_MAX: u64 = 4 * 1024 * 1024;
 /// How often certificate files are looked at.

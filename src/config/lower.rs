@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 
 use super::model::{
-    AccessLog, Address, Config, Driver, Limits, Listener, LogFormat, Mode, Ring, Route, Server,
-    Timeouts,
+    AccessLog, Address, Config, Driver, Http2, Limits, Listener, LogFormat, Mode, Ring, Route,
+    Server, Timeouts,
 };
 use super::problem::Problems;
 use super::raw::{Located, Table};
@@ -35,6 +35,7 @@ pub fn lower(text: &str) -> (Option<Config>, Problems) {
 fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
     let server = read_server(root.table("server"));
     let (limits, head) = read_limits(root.table("limits"));
+    let http2 = read_http2(root.table("http2"));
     let timeouts = read_all_timeouts(root.table("timeouts"));
     let mut listeners = Vec::new();
     let mut listener_places = Vec::new();
@@ -75,6 +76,7 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
         clusters: clusters.into_iter().map(|cluster| cluster.model).collect::<Option<_>>()?,
         routes: routes.into_iter().collect::<Option<_>>()?,
         limits,
+        http2,
         access_log,
         cache,
         reserved,
@@ -149,6 +151,23 @@ fn read_limits(mut table: Table<'_>) -> (Limits, HeadLimits) {
     };
     table.finish();
     (limits, head_limits)
+}
+
+fn read_http2(mut table: Table<'_>) -> Http2 {
+    let defaults = Http2::default();
+    let streams = table.number("streams", 1..1001).and_then(|count| u32::try_from(count).ok());
+    // RFC 9113 section 6.9.2: what every peer begins with, up to the most that can be said.
+    let mut window = |key, default| {
+        let size = size(&mut table, key, 65_535..=(1 << 31) - 1);
+        size.and_then(|size| u32::try_from(size).ok()).unwrap_or(default)
+    };
+    let http2 = Http2 {
+        window: window("window", defaults.window),
+        connection_window: window("connection_window", defaults.connection_window),
+        streams: streams.unwrap_or(defaults.streams),
+    };
+    table.finish();
+    http2
 }
 
 /// More than a gigabyte a second would cut every client there is.
@@ -300,6 +319,7 @@ fn read_listener(
         let message = "a listener with mode = \"tcp\" passes TLS on as it is: leave \"tls\" out";
         table.error(table.place_of("tls"), message);
     }
+    let http2 = table.boolean("http2").unwrap_or(true);
     let redirect_https = read_redirect(&mut table);
     if redirect_https.is_some() && tls.is_some() {
         let message = "redirect_https is for a listener without TLS: it would redirect to itself";
@@ -317,6 +337,7 @@ fn read_listener(
         keepalive: timeouts.keepalive,
         tls_handshake: timeouts.tls_handshake,
         tls,
+        http2,
         redirect_https,
     })
 }

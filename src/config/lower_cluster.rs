@@ -2,7 +2,7 @@
 
 use super::lower::{duration, reaches, read_timeouts};
 use super::model::{
-    Balance, Cluster, Endpoint, HashOn, HostPolicy, Listener, Pool, ProxyHeader, Timeouts,
+    Balance, Cluster, Endpoint, HashOn, HostPolicy, Listener, Pool, Protocol, ProxyHeader, Timeouts,
 };
 use super::raw::Table;
 use super::{lower_health, lower_resilience, lower_tls, units};
@@ -59,6 +59,12 @@ fn read_one<'a>(
     let health = lower_health::read(table.table("health"), is_auto);
     let most = read_most(&mut table);
     let tls = lower_tls::read_client(&mut table);
+    let protocol = table.word("protocol", &Protocol::NAMES);
+    if proxy_protocol.is_some() && protocol.is_some_and(|one| one != Protocol::Http1) {
+        let message = "a PROXY header tells of one client, and a connection of HTTP/2 serves many: it \
+                       needs protocol = \"http1\"";
+        table.error(table.place_of("proxy_protocol"), message);
+    }
     let mut timeout_table = table.table("timeouts");
     let timeouts = read_timeouts(&mut timeout_table, timeouts);
     timeout_table.finish();
@@ -83,6 +89,7 @@ fn read_one<'a>(
         resilience,
         sticky,
         tls,
+        protocol: protocol.unwrap_or_default(),
     });
     (Lowered { name, model }, table)
 }

@@ -7,7 +7,7 @@ use crate::message::name::Name;
 use crate::message::target;
 
 /// What a listener offers unless the configuration says something else.
-const OFFERED: &[Protocol] = &[Protocol::Http1];
+const OFFERED: &[Protocol] = &[Protocol::Http2, Protocol::Http1];
 
 /// `[listener.tls]`, if there is one.
 pub(super) fn read_server(table: &mut Table<'_>) -> Option<Server> {

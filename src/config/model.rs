@@ -22,6 +22,7 @@ pub struct Config {
     pub clusters: Vec<Cluster>,
     pub routes: Vec<Route>,
     pub limits: Limits,
+    pub http2: Http2,
     pub access_log: Option<AccessLog>,
     pub cache: Cache,
     /// Fields that only we may say, in lower case: what `client_auth` tells upstreams.
@@ -83,6 +84,8 @@ pub struct Listener {
     /// A TLS handshake must be through by then.
     pub tls_handshake: Duration,
     pub tls: Option<tls::Server>,
+    /// HTTP/2 is spoken too.
+    pub http2: bool,
     /// Requests are sent to the same host's HTTPS, at this port.
     pub redirect_https: Option<u16>,
 }
@@ -123,6 +126,17 @@ pub struct Limits {
     pub connection_age: Duration,
 }
 
+/// `[http2]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// Streams of one client's connection at a time.
+    pub streams: u32,
+    /// Octets of one stream that may come before we have used them.
+    pub window: u32,
+    /// The same for a whole connection.
+    pub connection_window: u32,
+}
+
 /// The deadlines of an exchange; absolute and monotonic, none restarts on a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -156,6 +170,33 @@ pub struct Cluster {
     pub sticky: Option<Sticky>,
     /// Connections to its endpoints are encrypted.
     pub tls: Option<tls::Client>,
+    pub protocol: Protocol,
+}
+
+/// `protocol = "…"` of a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    #[default]
+    Http1,
+    Http2,
+    /// What a TLS handshake agrees on; HTTP/1.1 without TLS.
+    Auto,
+}
+
+impl Protocol {
+    /// Names in the configuration.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("http1", Self::Http1), ("http2", Self::Http2), ("auto", Self::Auto)];
+
+    /// What is offered in a TLS handshake.
+    #[must_use]
+    pub const fn offers(self) -> &'static [tls::Protocol] {
+        match self {
+            Self::Http1 => &[tls::Protocol::Http1],
+            Self::Http2 => &[tls::Protocol::Http2],
+            Self::Auto => &[tls::Protocol::Http2, tls::Protocol::Http1],
+        }
+    }
 }
 
 /// `[cluster.health]`
@@ -471,6 +512,12 @@ impl Default for Timeouts {
             total: Duration::MAX,
             tunnel_idle: Duration::from_secs(3600),
         }
+    }
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self { streams: 100, window: 64 * 1024, connection_window: 1024 * 1024 }
     }
 }
 

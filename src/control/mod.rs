@@ -191,6 +191,9 @@ fn summary(counters: &Counters, cut: usize) {
     if counters.refused > 0 {
         notice::note(format_args!("{} connections refused by limits", counters.refused));
     }
+    if counters.calmed > 0 {
+        notice::note(format_args!("{} HTTP/2 connections told to calm down", counters.calmed));
+    }
     if counters.log_drops > 0 {
         notice::warn(format_args!("{} access log lines were dropped", counters.log_drops));
     }

@@ -10,8 +10,8 @@ use rustls::crypto::CryptoProvider;
 use super::start::Workers;
 use crate::base::clock::{self, Moment};
 use crate::base::limits::CERTIFICATES_EVERY;
-use crate::config::model::{Config, Listener};
-use crate::config::tls::{self, Pair, Protocol};
+use crate::config::model::{Cluster, Config, Listener};
+use crate::config::tls::{self, Pair};
 use crate::net::notice;
 use crate::net::tls::identity::Identity;
 use crate::net::tls::local::{self, Authority};
@@ -49,7 +49,7 @@ pub fn load(config: &Config, old: Option<(&Config, &Secrets)>) -> Result<Loaded,
         secrets.tickets.push(tickets);
     }
     for cluster in &config.clusters {
-        let client = cluster.tls.as_ref().and_then(|tls| reader.client(&cluster.name, tls));
+        let client = cluster.tls.as_ref().and_then(|tls| reader.client(cluster, tls));
         secrets.clusters.push(client);
     }
     if reader.faults.is_empty() {
@@ -139,9 +139,10 @@ impl Reader {
         }
     }
 
-    fn client(&mut self, cluster: &str, model: &tls::Client) -> Option<Client> {
-        let built = Client::new(model, &[Protocol::Http1], &self.provider);
-        let fault = |message| self.faults.push(format!("cluster \"{cluster}\": tls: {message}"));
+    fn client(&mut self, cluster: &Cluster, model: &tls::Client) -> Option<Client> {
+        let built = Client::new(model, cluster.protocol.offers(), &self.provider);
+        let name = &cluster.name;
+        let fault = |message| self.faults.push(format!("cluster \"{name}\": tls: {message}"));
         built.map_err(fault).ok()
     }
 }

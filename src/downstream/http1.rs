@@ -14,15 +14,26 @@ use crate::net::buffer::Size;
 use crate::shard::{Shard, Workspace};
 use crate::wire::http1::parse;
 use crate::wire::http1::scan::{Found, Scan};
+use crate::wire::meter::h2_preface;
 
-/// Serves a connection until it ends.
-pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
+/// Serves a connection until it ends; hands it back if it turns out to be HTTP/2, where that may be.
+pub async fn serve(
+    shard: &Rc<Shard>,
+    visitor: Box<Visitor>,
+    may_be_http2: bool,
+) -> Option<Box<Visitor>> {
     let mut connection = Connection { shard, visitor, kept: Kept::default(), served: 0 };
+    if may_be_http2 && connection.begins_http2().await {
+        return Some(connection.visitor);
+    }
     loop {
         match connection.next_exchange().await {
             Some(Next::Keep) => connection.served += 1,
-            Some(Next::Linger) => return Box::pin(connection.visitor.linger(shard)).await,
-            Some(Next::Close) | None => return,
+            Some(Next::Linger) => {
+                Box::pin(connection.visitor.linger(shard)).await;
+                return None;
+            }
+            Some(Next::Close) | None => return None,
         }
     }
 }
@@ -82,6 +93,32 @@ impl Connection<'_> {
         };
         self.shard.give(work);
         Some(next)
+    }
+
+    /// Whether the connection begins with the preface of HTTP/2 (RFC 9113 section 3.4). Reads no more
+    /// than it takes to know.
+    async fn begins_http2(&mut self) -> bool {
+        if self.visitor.inbound.is_empty() && !self.first_bytes().await {
+            return false;
+        }
+        let preface = h2_preface();
+        loop {
+            let data = self.visitor.inbound.data();
+            let len = data.len().min(preface.len());
+            if data[..len] != preface[..len] || data.is_empty() {
+                return false;
+            }
+            if len == preface.len() {
+                return true;
+            }
+            let Visitor { stream, inbound, born, listener, .. } = &mut *self.visitor;
+            stream.read_by(born.after(self.shard.listener(*listener).head_timeout));
+            let read = inbound.fill(stream, &self.shard.buffers, Size::Small).await;
+            stream.read_by(Moment::NEVER);
+            if !matches!(read, Ok(1..)) {
+                return false;
+            }
+        }
     }
 
     /// Waits for the first bytes of a request, holding nothing.

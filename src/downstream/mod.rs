@@ -2,6 +2,7 @@
 
 pub mod entry;
 pub mod http1;
+pub mod http2;
 pub mod preface;
 pub mod tcp;
 
@@ -11,6 +12,7 @@ use std::rc::Rc;
 
 use crate::base::id::ListenerId;
 use crate::config::model::Mode;
+use crate::config::tls::Protocol;
 use crate::net::deadline::Class;
 use crate::net::guard::Caught;
 use crate::net::listener::{Accepted, Acceptor};
@@ -90,8 +92,16 @@ pub fn admit(shard: &Rc<Shard>, socket: OwnedFd, address: SocketAddr, listener: 
 /// Serves a client in the tongue that it speaks.
 async fn serve(shard: &Rc<Shard>, stream: Stream, address: SocketAddr, listener: ListenerId) {
     // In a box, which is gone when it has come in: an idle connection is small.
-    if let Some(visitor) = Box::pin(entry::enter(shard, stream, address, listener)).await {
-        http1::serve(shard, visitor).await;
+    let entered = Box::pin(entry::enter(shard, stream, address, listener)).await;
+    let Some(visitor) = entered else { return };
+    let agreed = visitor.greeting.as_ref().and_then(|secured| secured.greeting.protocol);
+    if agreed == Some(Protocol::Http2) {
+        return Box::pin(http2::serve(shard, visitor)).await;
+    }
+    // Without a word on it in the handshake, or without a handshake, the first octets tell.
+    let may_be_http2 = agreed.is_none() && shard.listener(listener).http2;
+    if let Some(visitor) = http1::serve(shard, visitor, may_be_http2).await {
+        Box::pin(http2::serve(shard, visitor)).await;
     }
 }
 

@@ -401,8 +401,8 @@ impl Caller<'_, '_> {
         let (shard, request) = (self.shard, &self.work.request);
         let framing = match (entry.body_len(), request.version) {
             (Some(len), _) => Framing::Length(len),
-            (None, Version::Http11) => Framing::Chunked,
             (None, Version::Http10) => Framing::UntilClose,
+            (None, _) => Framing::Chunked,
         };
         let answer = match self.way {
             Way::Open => validate::answer(entry, &self.question.fields, true, None),

@@ -18,6 +18,7 @@ use crate::message::head::{Method, RequestHead, ResponseHead};
 use crate::message::hop::{self, Added};
 use crate::net::body::{self, BodyReader, BodyWriter, Pace};
 use crate::net::buffer::Buffer;
+use crate::net::http2::strand::Strand;
 use crate::observe::record::Record;
 use crate::route::rewrite;
 use crate::shard::{Shard, Workspace};
@@ -262,7 +263,8 @@ async fn once<'c>(
         }
         Err(kind) => {
             let has_octets = !connection.inbound.is_empty() || response.status != 0;
-            Err(failure(&hop, kind, was_pooled, has_octets))
+            let is_refused = connection.stream.as_strand().is_some_and(Strand::is_refused);
+            Err(failure(&hop, kind, was_pooled, has_octets, is_refused))
         }
     };
     // Nobody is asked to race in most clusters.
@@ -271,8 +273,15 @@ async fn once<'c>(
 }
 
 /// Whether a try that failed was lost before anything of an answer was seen.
-fn failure(hop: &Hop<'_, '_>, kind: Kind, was_pooled: bool, has_octets: bool) -> Failure {
+fn failure(
+    hop: &Hop<'_, '_>,
+    kind: Kind,
+    was_pooled: bool,
+    has_octets: bool,
+    is_refused: bool,
+) -> Failure {
     let cause = match kind {
+        Kind::UpstreamGone if is_refused => Some(Cause::Refused),
         Kind::UpstreamGone => Some(Cause::Lost),
         Kind::FirstByteTimeout if hop.is_impatient() => Some(Cause::Timeout),
         Kind::UpstreamStatus => Some(Cause::Status),
@@ -298,6 +307,7 @@ fn keep(hop: &Hop<'_, '_>, connection: Box<Connection>, response: &ResponseHead)
         peer_keeps: peer_keeps(response.version, response.options),
         untainted: !response.tainted
             && hop.upgrade.is_none()
+            && connection.stream.as_strand().is_none()
             && connection.generation == endpoint.generation(),
     };
     endpoint.pool.keep(connection, proof, hop.shard.now(), &cluster.model.pool);

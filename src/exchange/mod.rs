@@ -52,6 +52,14 @@ pub async fn refuse(
     close(shard, work, down, record, Err(kind)).await
 }
 
+/// Takes down what is known of an exchange whose client has gone in the middle of it.
+pub fn abandon(shard: &Shard, work: &Workspace, down: &Downstream<'_>) {
+    let mut record = open(shard, down);
+    record.fault = Some(Kind::ClientGone);
+    fill_in(&mut record, down);
+    shard.observe(record, &work.request);
+}
+
 async fn run(
     shard: &Rc<Shard>,
     work: &mut Workspace,
@@ -133,12 +141,17 @@ async fn close(
             result = respond::error(shard, kind, work, down).await;
         }
     }
-    record.cache = down.answer.cache.get().map(|status| status.word());
-    record.status = down.answer.status.get();
-    record.bytes_in = down.answer.received.get();
-    record.bytes_out = down.answer.sent.get();
+    fill_in(&mut record, down);
     shard.observe(record, &work.request);
     down.next(result.is_ok())
+}
+
+fn fill_in(record: &mut Record, down: &Downstream<'_>) {
+    let answer = &down.answer;
+    record.cache = answer.cache.get().map(|status| status.word());
+    record.status = answer.status.get();
+    record.bytes_in = answer.received.get();
+    record.bytes_out = answer.sent.get();
 }
 
 /// A debug build under `MILLRACE_TEST=panic` panics on request (RELIABILITY P02).

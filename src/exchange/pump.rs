@@ -278,7 +278,8 @@ impl Pump {
             response_complete: true,
             nothing_left: connection.inbound.is_empty(),
             peer_keeps: self.peer_keeps,
-            untainted: connection.generation == endpoint.generation(),
+            untainted: connection.generation == endpoint.generation()
+                && connection.stream.as_strand().is_none(),
         };
         endpoint.pool.keep(connection, proof, self.shard.now(), &cluster.model.pool);
     }

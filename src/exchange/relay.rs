@@ -273,8 +273,9 @@ pub async fn response(
 /// How the body ends for this client: nothing needs the connection's end but HTTP/1.0.
 fn framing_for(client: Version, upstream: Framing) -> Framing {
     match (upstream, client) {
-        (Framing::Chunked | Framing::UntilClose, Version::Http11) => Framing::Chunked,
         (Framing::Chunked | Framing::UntilClose, Version::Http10) => Framing::UntilClose,
+        // Of HTTP/2 the stream itself is the frame: its writer knows.
+        (Framing::Chunked | Framing::UntilClose, _) => Framing::Chunked,
         (known, _) => known,
     }
 }
@@ -333,7 +334,7 @@ async fn final_head(
         }
         // RFC 9110 section 15.2: HTTP/1.0 does not know them.
         let is_heard = hop.fill.is_none_or(|fill| !fill.is_alone);
-        if hop.request.version == Version::Http11 && is_heard {
+        if hop.request.version != Version::Http10 && is_heard {
             send_interim(hop, response).await?;
         }
     }

@@ -192,6 +192,6 @@ pub fn connection_field(keeps: bool, version: Version) -> ResponseConnection {
     match (keeps, version) {
         (false, _) => ResponseConnection::Close,
         (true, Version::Http10) => ResponseConnection::KeepAlive,
-        (true, Version::Http11) => ResponseConnection::Keep,
+        (true, Version::Http11 | Version::Http2) => ResponseConnection::Keep,
     }
 }

@@ -66,7 +66,8 @@ impl Downstream<'_> {
     #[must_use]
     pub fn next(&self, is_whole: bool) -> Next {
         if !is_whole {
-            if self.answer.ends_by_close.get() {
+            // Only a reset tells that something is missing.
+            if self.answer.ends_by_close.get() || self.stream.as_strand().is_some() {
                 self.stream.reset_on_close();
             }
             return Next::Close;

@@ -68,6 +68,8 @@ pub enum Version {
     /// HTTP/1.1
     #[default]
     Http11,
+    /// HTTP/2
+    Http2,
 }
 
 /// What the Connection field said, apart from naming fields.

@@ -280,7 +280,11 @@ fn add(fields: &mut Fields, authority: &[u8], version: Version, added: &Added<'_
     append(fields, Name::Forwarded, b"Forwarded", &node);
     // RFC 9110 section 7.6.3: the version that the request came in. A line of its own is the same
     // as another member of the list (section 5.3).
-    let received: &[u8] = if version == Version::Http10 { b"1.0 " } else { b"1.1 " };
+    let received: &[u8] = match version {
+        Version::Http10 => b"1.0 ",
+        Version::Http11 => b"1.1 ",
+        Version::Http2 => b"2.0 ",
+    };
     fields.push_parts(Name::Via, b"Via", &[received, added.via.as_bytes()]);
 }
 

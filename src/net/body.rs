@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::buffer::{Buffer, Buffers, Shared, Size};
 use super::deadline::Due;
+use super::http2::strand::Strand;
 use super::inbound::Inbound;
 use super::stream::Stream;
 use crate::base::clock::{Moment, millis};
@@ -105,6 +106,8 @@ impl<'a> BodyReader<'a> {
     ) -> Self {
         let coding = match framing {
             Framing::None | Framing::Length(0) => Coding::Done,
+            // A stream of HTTP/2 ends by itself, and only if it ends well and with as much as it said.
+            _ if stream.as_strand().is_some() => Coding::UntilClose,
             Framing::Length(length) => Coding::Length(length),
             Framing::Chunked => Coding::Chunked(Decoder::default()),
             Framing::UntilClose => Coding::UntilClose,
@@ -245,7 +248,12 @@ impl<'a> BodyReader<'a> {
                 self.split(&buffer, step.consumed);
                 step.data
             }
-            Coding::UntilClose => 0..buffer.len(),
+            Coding::UntilClose => {
+                if self.stream.as_strand().is_some_and(Strand::is_at_end) {
+                    self.coding = Coding::Done;
+                }
+                0..buffer.len()
+            }
             Coding::Done => 0..0,
         };
         self.received += data.len() as u64;
@@ -287,6 +295,7 @@ impl<'a> BodyReader<'a> {
     fn end_of_stream(&mut self) -> Result<()> {
         if matches!(self.coding, Coding::UntilClose) && self.stream.expired().is_none() {
             self.coding = Coding::Done;
+            self.trailers = self.stream.as_strand().and_then(Strand::take_trailers);
             return Ok(());
         }
         Err(self.fault())
@@ -348,7 +357,7 @@ impl<'a> BodyWriter<'a> {
         idle: Duration,
         (gone, slow): (Kind, Kind),
     ) -> Self {
-        let is_chunked = framing == Framing::Chunked;
+        let is_chunked = framing == Framing::Chunked && stream.as_strand().is_none();
         // The sweep gives a write two periods at the least.
         let period = u32::try_from(millis(idle) / 2).unwrap_or(u32::MAX);
         Self { stream, buffers, is_chunked, gone, slow, period, sent: 0 }
@@ -395,6 +404,9 @@ impl<'a> BodyWriter<'a> {
     pub fn frame(&mut self, buffer: &mut Buffer, is_last: bool) {
         self.sent += buffer.len() as u64;
         if !self.is_chunked {
+            if let (true, Some(strand)) = (is_last, self.stream.as_strand()) {
+                strand.will_end();
+            }
             return;
         }
         let mut line = [0; 18];
@@ -421,6 +433,9 @@ impl<'a> BodyWriter<'a> {
     /// # Errors
     /// The peer is gone or does not read.
     pub async fn end(&mut self, trailers: Option<&Fields>, now: Moment) -> Result<()> {
+        if let Some(strand) = self.stream.as_strand() {
+            return strand.finish(trailers).map_err(|_| self.gone);
+        }
         if !self.is_chunked {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 //! to another bucket only when its bucket comes up. Pure: the sweep does the shutting down.
 
 use std::os::fd::RawFd;
+use std::task::Waker;
 
 use crate::base::clock::Moment;
 use crate::base::limits::{SWEEP_EVERY, WHEEL_BUCKETS};
@@ -40,6 +41,8 @@ pub struct Slot {
     pub expired: Option<Due>,
     /// Since when a client's connection counts as idle; `NEVER` while it is busy.
     pub idle_since: Moment,
+    /// Who waits, where there is no descriptor to be shut down.
+    pub waker: Option<Waker>,
     generation: u32,
     scheduled: u64,
 }
@@ -62,6 +65,8 @@ pub struct Wheel {
 
 #[expect(clippy::cast_possible_truncation, reason = "a tenth of a second")]
 const TICK: u64 = SWEEP_EVERY.as_millis() as u64;
+/// Instead of a descriptor.
+pub const NO_SOCKET: RawFd = -1;
 const UNSCHEDULED: u64 = u64::MAX;
 
 impl Wheel {
@@ -84,6 +89,7 @@ impl Wheel {
             taken: None,
             expired: None,
             idle_since: Moment::NEVER,
+            waker: None,
             generation: 0,
             scheduled: UNSCHEDULED,
         };
@@ -102,7 +108,8 @@ impl Wheel {
     pub fn remove(&mut self, id: SlotId) {
         if let Some(slot) = self.slot(id) {
             slot.generation = slot.generation.wrapping_add(1);
-            slot.fd = -1;
+            slot.fd = NO_SOCKET;
+            slot.waker = None;
             slot.idle_since = Moment::NEVER;
             self.free.push(id.at);
         }

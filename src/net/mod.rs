@@ -9,6 +9,7 @@ pub mod connect;
 pub mod deadline;
 pub mod disk;
 pub mod guard;
+pub mod http2;
 pub mod inbound;
 pub mod listener;
 pub mod log_file;

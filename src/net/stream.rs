@@ -12,7 +12,8 @@ use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 
 use super::buffer::{Buffer, Outgoing};
-use super::deadline::{Class, Due};
+use super::deadline::{Class, Due, NO_SOCKET};
+use super::http2::strand::Strand;
 use super::socket::{self, How, Peek};
 use super::sweep::{Sweep, Watch};
 use super::tls::channel::Channel;
@@ -21,16 +22,28 @@ use crate::base::clock::Moment;
 /// Pieces that go out in one call.
 const PIECES_AT_ONCE: usize = 16;
 
-/// A connection to a client or an endpoint.
+/// A connection to a client or an endpoint, or one stream of an HTTP/2 connection.
 pub struct Stream {
     // Dropped first: the sweep must forget the descriptor before it is closed.
     watch: Watch,
     fd: RawFd,
     class: Class,
-    /// monoio sends and receives on any stream socket; its `TcpStream` is also our Unix stream.
-    inner: UnsafeCell<TcpStream>,
-    /// What passes is encrypted.
+    // Dropped before the socket: it has a last word to say.
     tls: Option<Box<Channel>>,
+    kind: Kind,
+}
+
+enum Kind {
+    /// monoio sends and receives on any stream socket; its `TcpStream` is also our Unix stream.
+    Socket(UnsafeCell<TcpStream>),
+    Strand(Box<Strand>),
+}
+
+/// How what passes is to be treated.
+enum Way<'a> {
+    Plain,
+    Tls(&'a Channel),
+    Strand(&'a Strand),
 }
 
 impl std::fmt::Debug for Stream {
@@ -47,13 +60,8 @@ impl Stream {
     pub fn new(socket: OwnedFd, sweep: &Rc<Sweep>, class: Class) -> io::Result<Self> {
         let fd = socket.as_raw_fd();
         let inner = into_monoio(socket)?;
-        Ok(Self {
-            watch: sweep.watch(fd, class),
-            fd,
-            class,
-            inner: UnsafeCell::new(inner),
-            tls: None,
-        })
+        let kind = Kind::Socket(UnsafeCell::new(inner));
+        Ok(Self { watch: sweep.watch(fd, class), fd, class, tls: None, kind })
     }
 
     /// Stands for a client where there is none: nothing ever comes from it, nothing may be sent.
@@ -64,9 +72,29 @@ impl Stream {
         Self::new(socket::eventfd()?, sweep, Class::Upstream)
     }
 
+    /// One stream of an HTTP/2 connection.
+    #[must_use]
+    pub fn strand(strand: Strand, sweep: &Rc<Sweep>, class: Class) -> Self {
+        let (fd, kind) = (NO_SOCKET, Kind::Strand(Box::new(strand)));
+        Self { watch: sweep.watch(fd, class), fd, class, tls: None, kind }
+    }
+
     /// From here on everything that passes is encrypted.
     pub(super) fn secure(&mut self, channel: Channel) {
         self.tls = Some(Box::new(channel));
+    }
+
+    /// The descriptor, for those who say a word without waiting.
+    pub(super) const fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    fn way(&self) -> Way<'_> {
+        match (&self.kind, &self.tls) {
+            (Kind::Socket(_), None) => Way::Plain,
+            (Kind::Socket(_), Some(tls)) => Way::Tls(tls),
+            (Kind::Strand(strand), _) => Way::Strand(strand),
+        }
     }
 
     /// What passes is encrypted.
@@ -75,22 +103,36 @@ impl Stream {
         self.tls.is_some()
     }
 
+    /// As a stream of an HTTP/2 connection, if it is one.
+    #[must_use]
+    pub const fn as_strand(&self) -> Option<&Strand> {
+        match &self.kind {
+            Kind::Strand(strand) => Some(strand),
+            Kind::Socket(_) => None,
+        }
+    }
+
     /// Waits until something can be read, or the peer has closed. Holds no buffer meanwhile.
     pub async fn readable(&self) {
-        if let Some(tls) = &self.tls {
-            if tls.is_ready() {
-                return;
+        match self.way() {
+            Way::Plain => self.wait_readable().await,
+            Way::Strand(strand) => strand.readable(&self.watch).await,
+            Way::Tls(tls) => {
+                if !tls.is_ready() {
+                    // The peer may be waiting for it.
+                    tls.flush();
+                    self.wait_readable().await;
+                }
             }
-            // The peer may be waiting for it.
-            tls.flush(self);
         }
-        self.wait_readable().await;
     }
 
     /// Waits until the socket has something.
     pub(super) async fn wait_readable(&self) {
         // An error shows again in the read that follows.
-        let _ = self.shared().readable(false).await;
+        if let Some(socket) = self.shared() {
+            let _ = socket.readable(false).await;
+        }
     }
 
     /// Waits for something to read before a buffer is taken for it. On epoll this is left out for
@@ -103,15 +145,18 @@ impl Stream {
 
     /// Waits until something can be written, or a connect is through.
     pub async fn writable(&self) {
-        let _ = self.shared().writable(false).await;
+        if let Some(socket) = self.shared() {
+            let _ = socket.writable(false).await;
+        }
     }
 
     /// Reads behind what is in the buffer, or in one that takes its place. `Ok(0)` is the end, or a
     /// deadline: see `expired`.
     pub async fn recv(&self, buffer: Buffer) -> (io::Result<usize>, Buffer) {
-        match &self.tls {
-            None => self.recv_raw(buffer).await,
-            Some(tls) => Box::pin(tls.recv(self, buffer)).await,
+        match self.way() {
+            Way::Plain => self.recv_raw(buffer).await,
+            Way::Tls(tls) => Box::pin(tls.recv(self, buffer)).await,
+            Way::Strand(strand) => Box::pin(strand.recv(&self.watch, buffer)).await,
         }
     }
 
@@ -119,7 +164,10 @@ impl Stream {
     pub(super) async fn recv_raw(&self, mut buffer: Buffer) -> (io::Result<usize>, Buffer) {
         debug_assert!(buffer.space() > 0, "a read needs room");
         loop {
-            let (result, back) = self.exclusive().read(buffer).await;
+            let Some(socket) = self.exclusive() else {
+                return (Err(io::ErrorKind::NotConnected.into()), buffer);
+            };
+            let (result, back) = socket.read(buffer).await;
             if !is_would_block(&result) {
                 return (result, back);
             }
@@ -136,16 +184,30 @@ impl Stream {
         now: Moment,
         period: u32,
     ) -> (io::Result<()>, B) {
-        match &self.tls {
-            None => self.send_raw(buffer, now, period).await,
-            Some(tls) => {
-                let result = Box::pin(tls.send(self, &[buffer.data()], now, period)).await;
-                if result.is_ok() {
-                    buffer.consume(buffer.len());
-                }
-                (result, buffer)
+        let result = match self.way() {
+            Way::Plain => return self.send_raw(buffer, now, period).await,
+            Way::Tls(tls) => Box::pin(tls.send(self, &[buffer.data()], now, period)).await,
+            Way::Strand(strand) => {
+                Box::pin(self.send_strand(strand, buffer.data(), now, period)).await
             }
+        };
+        if result.is_ok() {
+            buffer.consume(buffer.len());
         }
+        (result, buffer)
+    }
+
+    async fn send_strand(
+        &self,
+        strand: &Strand,
+        data: &[u8],
+        now: Moment,
+        period: u32,
+    ) -> io::Result<()> {
+        self.watch.write_within(now, period);
+        let result = strand.send(&self.watch, data).await;
+        self.watch.write_done(0);
+        result
     }
 
     /// Gives the socket everything that is in the buffer.
@@ -157,7 +219,10 @@ impl Stream {
     ) -> (io::Result<()>, B) {
         self.watch.write_within(now, period);
         let result = loop {
-            let (sent, back) = self.exclusive().write(buffer).await;
+            let Some(socket) = self.exclusive() else {
+                break Err(io::ErrorKind::NotConnected.into());
+            };
+            let (sent, back) = socket.write(buffer).await;
             buffer = back;
             match sent {
                 Ok(len) if len == buffer.len() => {
@@ -183,8 +248,15 @@ impl Stream {
     /// # Errors
     /// As `send`.
     pub async fn send_pieces(&self, pieces: &[&[u8]], now: Moment, period: u32) -> io::Result<()> {
-        if let Some(tls) = &self.tls {
-            return Box::pin(tls.send(self, pieces, now, period)).await;
+        match self.way() {
+            Way::Plain => {}
+            Way::Tls(tls) => return Box::pin(tls.send(self, pieces, now, period)).await,
+            Way::Strand(strand) => {
+                for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+                    Box::pin(self.send_strand(strand, piece, now, period)).await?;
+                }
+                return Ok(());
+            }
         }
         self.watch.write_within(now, period);
         let (mut at, mut skip) = (0, 0);
@@ -223,11 +295,6 @@ impl Stream {
         socket::last_word(self.fd, bytes);
     }
 
-    /// Gives the socket as much as it takes without waiting.
-    pub(super) fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        socket::send_pieces(self.fd, &[io::IoSlice::new(bytes)])
-    }
-
     /// Nothing may arrive after this; `NEVER` for no deadline.
     pub fn read_by(&self, deadline: Moment) {
         self.watch.read_by(deadline);
@@ -247,35 +314,51 @@ impl Stream {
     /// Looks into an idle connection.
     #[must_use]
     pub fn peek(&self) -> Peek {
-        match &self.tls {
-            Some(tls) if !tls.is_quiet() => Peek::Stirred,
-            _ => socket::peek(self.fd),
+        match self.way() {
+            Way::Tls(tls) if !tls.is_quiet() => Peek::Stirred,
+            // It is never used twice.
+            Way::Strand(_) => Peek::Stirred,
+            Way::Plain | Way::Tls(_) => socket::peek(self.fd),
         }
     }
 
     /// The peer has ended its side.
     #[must_use]
     pub fn is_hung_up(&self) -> bool {
+        if self.as_strand().is_some() {
+            return false;
+        }
         socket::is_hung_up(self.fd)
     }
 
     /// Says that nothing more will be written.
     pub fn shutdown_write(&self) {
-        if let Some(tls) = &self.tls {
-            tls.close(self);
+        match self.way() {
+            Way::Plain => {}
+            Way::Tls(tls) => tls.close(),
+            Way::Strand(strand) => {
+                // Where it cannot be said any more, nobody is there to hear it.
+                let _ = strand.finish(None);
+                return;
+            }
         }
         socket::shutdown(self.fd, How::Write);
     }
 
     /// Ends both directions; operations that wait return.
     pub fn shutdown(&self) {
-        socket::shutdown(self.fd, How::Both);
+        match self.way() {
+            Way::Strand(strand) => strand.reset(),
+            Way::Plain | Way::Tls(_) => socket::shutdown(self.fd, How::Both),
+        }
     }
 
     /// Closing will reset the connection: the peer sees that something was lost.
     pub fn reset_on_close(&self) {
-        if let Some(tls) = &self.tls {
-            tls.mute();
+        match self.way() {
+            Way::Plain => {}
+            Way::Tls(tls) => tls.mute(),
+            Way::Strand(strand) => return strand.reset(),
         }
         socket::reset_on_close(self.fd);
     }
@@ -296,27 +379,26 @@ impl Stream {
         socket::local_address(self.fd)
     }
 
-    fn shared(&self) -> &TcpStream {
+    const fn socket(&self) -> Option<&UnsafeCell<TcpStream>> {
+        match &self.kind {
+            Kind::Socket(inner) => Some(inner),
+            Kind::Strand(_) => None,
+        }
+    }
+
+    fn shared(&self) -> Option<&TcpStream> {
         // SAFETY: the value is neither moved nor replaced while `self` lives, and the only methods
         // that take it exclusively hold no reference to its fields across an await (see below).
-        unsafe { &*self.inner.get() }
+        self.socket().map(|inner| unsafe { &*inner.get() })
     }
 
     #[expect(clippy::mut_from_ref, reason = "see the safety comment")]
-    fn exclusive(&self) -> &mut TcpStream {
+    fn exclusive(&self) -> Option<&mut TcpStream> {
         // SAFETY: monoio declares `TcpStream: Split`: reads and writes may run at once. Both copy
         // the reference-counted descriptor into the operation when they are called and touch no
         // field afterwards, so no two live references are used at the same time; and a Stream is
         // neither Send nor Sync.
-        unsafe { &mut *self.inner.get() }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        if let Some(tls) = &self.tls {
-            tls.close(self);
-        }
+        self.socket().map(|inner| unsafe { &mut *inner.get() })
     }
 }
 

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::task::Context;
 use std::time::Duration;
 
 use super::deadline::{Class, Due, Slot, SlotId, Wheel};
@@ -63,6 +64,9 @@ impl Sweep {
 /// A client gets a last word, so only its direction is shut; with an upstream we are through.
 fn end_read(slot: &mut Slot) {
     slot.expired = Some(Due::Read);
+    if let Some(waker) = slot.waker.take() {
+        return waker.wake();
+    }
     let how = if slot.class == Class::Downstream { How::Read } else { How::Both };
     socket::shutdown(slot.fd, how);
 }
@@ -82,7 +86,10 @@ fn look_at_write(slot: &mut Slot, now: Moment, rate: u64) {
         slot.write_by = now.after(Duration::from_millis(u64::from(slot.write_period)));
     } else {
         slot.expired = Some(Due::Write);
-        socket::shutdown(slot.fd, How::Both);
+        match slot.waker.take() {
+            Some(waker) => waker.wake(),
+            None => socket::shutdown(slot.fd, How::Both),
+        }
     }
 }
 
@@ -98,6 +105,21 @@ impl Watch {
     #[inline]
     pub fn read_by(&self, deadline: Moment) {
         self.sweep.wheel.borrow_mut().read_by(self.id, deadline);
+    }
+
+    /// Whether something has come due. If not, `context` is woken when it does: for those who have no
+    /// socket that could be shut down.
+    pub fn is_due(&self, context: &Context<'_>) -> bool {
+        let mut wheel = self.sweep.wheel.borrow_mut();
+        let Some(slot) = wheel.slot(self.id) else { return true };
+        if slot.expired.is_some() {
+            return true;
+        }
+        match &mut slot.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        false
     }
 
     /// A write begins: it must progress within about two periods (milliseconds).

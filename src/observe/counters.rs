@@ -11,6 +11,8 @@ pub struct Counters {
     pub handshakes: u64,
     /// TLS handshakes of clients that failed.
     pub handshake_failures: u64,
+    /// HTTP/2 connections that were ended for what they made us do.
+    pub calmed: u64,
     /// Exchanges that ended, in whatever way.
     pub exchanges: u64,
     /// Exchanges that ended in an error of ours or of the upstream.
@@ -40,6 +42,7 @@ impl Counters {
         self.refused += other.refused;
         self.handshakes += other.handshakes;
         self.handshake_failures += other.handshake_failures;
+        self.calmed += other.calmed;
         self.exchanges += other.exchanges;
         self.failures += other.failures;
         self.dials += other.dials;

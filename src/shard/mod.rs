@@ -7,8 +7,9 @@ pub mod secrets;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::task::Waker;
 
 use crate::base::clock::{self, Moment};
 use crate::base::error::{Kind, Result};
@@ -79,7 +80,9 @@ pub struct Shard {
     secrets: RefCell<Arc<Secrets>>,
     pub random: RefCell<Random>,
     /// No new connections; those there are end after their next answer.
-    pub is_draining: Cell<bool>,
+    is_draining: Cell<bool>,
+    /// Those who are to be told when it begins to drain.
+    nudges: RefCell<Vec<Weak<Cell<Option<Waker>>>>>,
     /// How full the memory was at the last tick.
     stage: Cell<Stage>,
     counters: Cell<Counters>,
@@ -138,6 +141,7 @@ impl Shard {
             secrets: RefCell::new(Arc::clone(&plan.secrets)),
             random: RefCell::new(random),
             is_draining: Cell::new(false),
+            nudges: RefCell::default(),
             stage: Cell::default(),
             counters: Cell::default(),
             gate: RefCell::new(gate),
@@ -210,8 +214,27 @@ impl Shard {
     /// Another plan has replaced this one: connections end after their next answer, and idle ones to
     /// endpoints at once.
     pub fn retire(&self) {
-        self.is_draining.set(true);
+        self.drain();
         self.clusters.iter().for_each(Cluster::close_idle);
+    }
+
+    /// No new connections, and those there are end after what they are doing.
+    pub fn drain(&self) {
+        self.is_draining.set(true);
+        let all = self.nudges.take();
+        all.iter().filter_map(Weak::upgrade).filter_map(|one| one.take()).for_each(Waker::wake);
+    }
+
+    /// For somebody who is to be woken when it begins to drain.
+    #[must_use]
+    pub fn nudge(&self) -> Nudge {
+        let nudge = Nudge(Rc::default());
+        let mut all = self.nudges.borrow_mut();
+        if all.len() == all.capacity() {
+            all.retain(|one| one.strong_count() > 0);
+        }
+        all.push(Rc::downgrade(&nudge.0));
+        nudge
     }
 
     /// Looks how full the memory is, and gives back what can be given.
@@ -335,7 +358,15 @@ impl Shard {
         client: SocketAddr,
         fresh: bool,
     ) -> Needs<'a> {
-        Needs { sweep: &self.sweep, means: self.means(), now: self.now(), timeouts, client, fresh }
+        Needs {
+            sweep: &self.sweep,
+            means: self.means(),
+            http2: &self.plan.config.http2,
+            now: self.now(),
+            timeouts,
+            client,
+            fresh,
+        }
     }
 
     // === memory ===
@@ -403,6 +434,17 @@ impl Shard {
         if log.try_send(Message::Write(full, Arc::clone(&self.plan.config))).is_err() {
             self.count(|counters| counters.log_drops += lost);
         }
+    }
+}
+
+/// Where somebody waits for a shard to drain.
+pub struct Nudge(Rc<Cell<Option<Waker>>>);
+
+impl Nudge {
+    /// Is woken from now on.
+    pub fn set(&self, waker: &Waker) {
+        let old = self.0.take();
+        self.0.set(Some(old.filter(|old| old.will_wake(waker)).unwrap_or_else(|| waker.clone())));
     }
 }
 

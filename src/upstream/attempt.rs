@@ -1,17 +1,21 @@
 //! One try at an endpoint: a connection from the pool, or a new one.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::Cluster;
 use super::endpoint::Endpoint;
 use super::http1::Connection;
+use super::http2::Found;
 use crate::base::clock::{Moment, millis, monotonic};
 use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;
-use crate::config::model::{self, ProxyHeader};
+use crate::config::model::{self, Protocol, ProxyHeader};
+use crate::config::tls;
 use crate::net::buffer::Size;
 use crate::net::connect::{Peer, connect};
+use crate::net::deadline::Class;
 use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
 use crate::net::sweep::Sweep;
@@ -35,6 +39,7 @@ pub struct Needs<'a> {
     pub sweep: &'a Rc<Sweep>,
     /// For a TLS handshake.
     pub means: Means<'a>,
+    pub http2: &'a model::Http2,
     pub now: Moment,
     pub timeouts: &'a model::Timeouts,
     /// Who asks: told to the endpoint if the cluster says so.
@@ -49,6 +54,9 @@ pub struct Needs<'a> {
 /// Why none could be opened.
 pub async fn open(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Result<Attempt> {
     let endpoint = cluster.endpoint(id);
+    if cluster.model.protocol != Protocol::Http1 {
+        return Box::pin(open_shared(cluster, id, needs)).await;
+    }
     let identity = cluster.model.proxy_protocol.map(|_| needs.client);
     if !needs.fresh
         && let Some(connection) = endpoint.pool.take(identity, needs.now, &cluster.model.pool)
@@ -60,16 +68,85 @@ pub async fn open(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Result
         Box::pin(secure(cluster, endpoint, &mut stream, &peer, needs)).await?;
     }
     cluster.reached(id);
+    Ok(fresh(cluster, endpoint, stream, &peer, needs))
+}
+
+/// A connection that nobody has used.
+fn fresh(
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    stream: Stream,
+    peer: &Peer,
+    needs: Needs<'_>,
+) -> Attempt {
+    let identity = cluster.model.proxy_protocol.map(|_| needs.client);
     let preface = match cluster.model.proxy_protocol {
         // In front of TLS it has gone out already.
-        Some(version) if !cluster.is_secure() => preface(version, needs.client, &peer),
+        Some(version) if !cluster.is_secure() => preface(version, needs.client, peer),
         _ => Vec::new(),
     };
     let born = needs.now;
     let generation = endpoint.generation();
     let inbound = Inbound::default();
     let connection = Connection { stream, inbound, born, generation, identity, preface };
-    Ok(Attempt { connection: Box::new(connection), was_pooled: false })
+    Attempt { connection: Box::new(connection), was_pooled: false }
+}
+
+/// A stream of a connection that is shared, where the endpoint speaks HTTP/2; else a connection.
+async fn open_shared(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Result<Attempt> {
+    let (endpoint, model) = (cluster.endpoint(id), &cluster.model);
+    // Without TLS nobody can choose.
+    let is_http1 = model.protocol == Protocol::Auto && !cluster.is_secure();
+    let found =
+        if is_http1 { Found::Http1 } else { endpoint.lines.find(&needs, &model.pool).await? };
+    let (strand, was_pooled) = match found {
+        Found::Strand(strand) => (strand, true),
+        Found::Http1 => {
+            let identity = model.proxy_protocol.map(|_| needs.client);
+            let pooled = if needs.fresh {
+                None
+            } else {
+                endpoint.pool.take(identity, needs.now, &model.pool)
+            };
+            if let Some(connection) = pooled {
+                return Ok(Attempt { connection, was_pooled: true });
+            }
+            let (stream, peer, _) = dial_agreed(cluster, endpoint, needs).await?;
+            cluster.reached(id);
+            return Ok(fresh(cluster, endpoint, stream, &peer, needs));
+        }
+        Found::Dial(_dialling) => {
+            let (stream, peer, agreed) = dial_agreed(cluster, endpoint, needs).await?;
+            cluster.reached(id);
+            if !agreed {
+                endpoint.lines.speaks_http1();
+                return Ok(fresh(cluster, endpoint, stream, &peer, needs));
+            }
+            (endpoint.lines.begin(stream, &needs, needs.http2).await?, false)
+        }
+    };
+    let stream = Stream::strand(strand, needs.sweep, Class::Upstream);
+    let attempt = fresh(cluster, endpoint, stream, &Peer::Unix(PathBuf::new()), needs);
+    Ok(Attempt { was_pooled, ..attempt })
+}
+
+/// Dials; says whether HTTP/2 is to be spoken.
+async fn dial_agreed(
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    needs: Needs<'_>,
+) -> Result<(Stream, Peer, bool)> {
+    let (mut stream, peer) = dial(endpoint, needs).await?;
+    let must = cluster.model.protocol == Protocol::Http2;
+    if !cluster.is_secure() {
+        return Ok((stream, peer, must));
+    }
+    let agreed = Box::pin(secure(cluster, endpoint, &mut stream, &peer, needs)).await?;
+    let is_http2 = agreed == Some(tls::Protocol::Http2);
+    if must && !is_http2 {
+        return Err(Kind::UpstreamTls);
+    }
+    Ok((stream, peer, is_http2))
 }
 
 /// Tries the addresses of a name until one takes the connection.
@@ -99,7 +176,7 @@ async fn secure(
     stream: &mut Stream,
     peer: &Peer,
     needs: Needs<'_>,
-) -> Result<()> {
+) -> Result<Option<tls::Protocol>> {
     let (Some(tls), Some(name)) = (cluster.tls(), &endpoint.name) else {
         return Err(Kind::UpstreamTls);
     };
@@ -116,7 +193,7 @@ async fn secure(
     let means = Means { now, period, ..needs.means };
     let shaken = handshake::connect(stream, &tls, name.clone(), means).await;
     stream.read_by(Moment::NEVER);
-    shaken.map(|_| ())
+    shaken
 }
 
 fn preface(version: ProxyHeader, client: SocketAddr, peer: &Peer) -> Vec<u8> {

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::http2::Lines;
 use super::pool::Pool;
 use crate::base::limits::ADDRESSES_MAX;
 use crate::config::{model, tls};
@@ -32,6 +33,8 @@ pub struct Endpoint {
     /// Whom its certificate must be for.
     pub name: Option<ServerName<'static>>,
     pub pool: Pool,
+    /// Connections that several requests share.
+    pub lines: Lines,
     peers: RefCell<Rc<[Peer]>>,
     /// Which of several addresses comes first.
     first: Cell<usize>,
@@ -58,6 +61,7 @@ impl Endpoint {
             authority: model.address.authority(tls.is_some()).into_boxed_str(),
             name: name.and_then(|name| trust::server_name(&name)),
             pool: Pool::default(),
+            lines: Lines::default(),
             peers: RefCell::new(Peer::of(&model.address).into_iter().collect()),
             first: Cell::new(0),
             verdict: Cell::default(),
@@ -127,6 +131,7 @@ impl Endpoint {
         self.first.set(0);
         self.generation.set(self.generation.get().wrapping_add(1));
         self.pool.clear();
+        self.lines.clear();
     }
 
     /// Its addresses, and the one to begin with.

@@ -6,6 +6,7 @@ pub mod choose;
 pub mod endpoint;
 pub mod flight;
 pub mod http1;
+pub mod http2;
 pub mod key;
 pub mod lobby;
 pub mod pool;
@@ -208,12 +209,18 @@ impl Cluster {
 
     /// Closes idle connections that are too old or were closed by their endpoint.
     pub fn prune(&self, now: Moment) {
-        self.endpoints.iter().for_each(|endpoint| endpoint.pool.prune(now, &self.model.pool));
+        for endpoint in &self.endpoints {
+            endpoint.pool.prune(now, &self.model.pool);
+            endpoint.lines.prune(now, &self.model.pool);
+        }
     }
 
     /// Closes all idle connections.
     pub fn close_idle(&self) {
-        self.endpoints.iter().for_each(|endpoint| endpoint.pool.clear());
+        for endpoint in &self.endpoints {
+            endpoint.pool.clear();
+            endpoint.lines.clear();
+        }
     }
 
     /// Whoever came back lately has less weight. While somebody has, weights are in hundredths.

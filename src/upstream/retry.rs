@@ -58,7 +58,8 @@ impl Tries {
     /// executed twice is sent again, once, on a fresh connection (RFC 9112 section 9.3.1).
     #[must_use]
     pub fn may_refresh(&mut self, lost: Lost, method: Method) -> bool {
-        let is_stale = lost.was_pooled && lost.cause == Cause::Lost;
+        let is_stale =
+            (lost.was_pooled && lost.cause == Cause::Lost) || lost.cause == Cause::Refused;
         if !is_stale || !lost.may_repeat(method) || self.was_stale {
             return false;
         }
@@ -78,7 +79,8 @@ impl Tries {
         policy: &Retry,
         may_pay: impl FnOnce() -> bool,
     ) -> bool {
-        let is_wanted = lost.cause != Cause::Lost || policy.on.lost;
+        let is_lost = matches!(lost.cause, Cause::Lost | Cause::Refused);
+        let is_wanted = !is_lost || policy.on.lost;
         let may = is_wanted && lost.may_repeat(method) && self.has_left(policy);
         // A try that was given up for its status has paid already.
         if !may || (lost.cause != Cause::Status && !may_pay()) {
@@ -101,6 +103,8 @@ pub enum Cause {
     Lost,
     /// Its answer did not begin within the time of one try.
     Timeout,
+    /// It was told to us that nothing was done (RFC 9113 section 8.7): any method may be repeated.
+    Refused,
     /// Its answer had a status that is followed by another try.
     Status,
 }
@@ -120,7 +124,8 @@ pub struct Lost {
 impl Lost {
     /// The request is still whole, nobody has seen an answer, and executing it twice does no harm.
     fn may_repeat(self, method: Method) -> bool {
-        !self.has_answer && !self.has_body && method.is_idempotent()
+        let is_harmless = method.is_idempotent() || self.cause == Cause::Refused;
+        !self.has_answer && !self.has_body && is_harmless
     }
 }
 

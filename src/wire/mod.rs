@@ -2,4 +2,6 @@
 
 pub mod client_hello;
 pub mod http1;
+pub mod http2;
+pub mod meter;
 pub mod proxy_protocol;

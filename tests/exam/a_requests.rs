@@ -446,7 +446,8 @@ fn a27(driver: Driver) {
 
 fn a28(driver: Driver) {
     let origin = Origin::echo();
-    let proxy = Proxy::before(driver, &origin);
+    let only = "[[listener]]\naddress = \"127.0.0.1:0\"\nhttp2 = false\n";
+    let proxy = Proxy::with(driver, &origin, only);
     rejected(&proxy, &origin, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
     mark(&proxy);
 }

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::session::{EARLY_RECORD, Fault, OVERHEAD, RECORD, Session, State};
 use crate::base::clock::Moment;
 use crate::base::limits::TLS_BATCH;
 use crate::net::buffer::{Buffer, Buffers, Size};
+use crate::net::socket;
 use crate::net::stream::Stream;
 
 /// So much of a flow goes out in small records.
@@ -20,6 +22,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The TLS half of a stream.
 pub struct Channel {
+    /// For words that are said without waiting.
+    fd: RawFd,
     session: RefCell<Session>,
     buffers: Rc<Buffers>,
     /// Data that came with the end of the handshake.
@@ -47,7 +51,11 @@ impl Channel {
     ///
     /// # Errors
     /// What has come cannot be opened; the peer is to be told what is due.
-    pub(super) fn new(mut session: Session, buffers: &Rc<Buffers>) -> Result<Self, Fault> {
+    pub(super) fn new(
+        mut session: Session,
+        stream: &Stream,
+        buffers: &Rc<Buffers>,
+    ) -> Result<Self, Fault> {
         let mut ahead = None;
         if !session.leftover().is_empty() {
             let mut plain = buffers.take(Size::fitting(session.leftover().len()));
@@ -62,6 +70,7 @@ impl Channel {
             buffers.give(spare);
         }
         Ok(Self {
+            fd: stream.fd(),
             session: RefCell::new(session),
             buffers: Rc::clone(buffers),
             is_ahead: Cell::new(ahead.is_some()),
@@ -105,7 +114,7 @@ impl Channel {
             if self.session.borrow().has_ended() {
                 return (Ok(0), plain);
             }
-            self.flush(stream);
+            self.flush();
             if let Err(error) = self.fill(stream).await {
                 self.is_mute.set(true);
                 return (Err(error), plain);
@@ -122,11 +131,11 @@ impl Channel {
                 Ok(State::PeerClosed) => return (Ok(0), plain),
                 // Something else than data: it may be long until more comes.
                 Ok(_) => {
-                    self.flush(stream);
+                    self.flush();
                     stream.wait_readable().await;
                 }
                 Err(_) => {
-                    self.flush(stream);
+                    self.flush();
                     self.is_mute.set(true);
                     return (Err(io::ErrorKind::InvalidData.into()), plain);
                 }
@@ -247,7 +256,7 @@ impl Channel {
     }
 
     /// Sends what is due as far as it goes without waiting; the rest goes with the next data.
-    pub(in crate::net) fn flush(&self, stream: &Stream) {
+    pub(in crate::net) fn flush(&self) {
         if self.is_writing.get() || self.is_mute.get() {
             return;
         }
@@ -255,7 +264,7 @@ impl Channel {
         if session.due().is_empty() {
             return;
         }
-        match stream.send_now(session.due()) {
+        match socket::send_pieces(self.fd, &[io::IoSlice::new(session.due())]) {
             Ok(len) => session.sent_due(len),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.is_mute.set(true),
@@ -263,18 +272,24 @@ impl Channel {
     }
 
     /// Says that nothing more will be sent, once.
-    pub(in crate::net) fn close(&self, stream: &Stream) {
+    pub(in crate::net) fn close(&self) {
         if self.is_mute.get() || self.is_writing.get() {
             return;
         }
         self.session.borrow_mut().close();
-        self.flush(stream);
+        self.flush();
         self.is_mute.set(true);
     }
 
     /// The end must not look like an orderly one.
     pub(in crate::net) fn mute(&self) {
         self.is_mute.set(true);
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

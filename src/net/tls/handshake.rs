@@ -108,7 +108,8 @@ pub async fn accept(
         protocol: facts.alpn_protocol().and_then(Protocol::of),
         subject: peer.and_then(identity::subject),
     };
-    stream.secure(Channel::new(session, means.buffers).map_err(Refused::Tls)?);
+    let channel = Channel::new(session, stream, means.buffers).map_err(Refused::Tls)?;
+    stream.secure(channel);
     Ok(greeting)
 }
 
@@ -139,7 +140,8 @@ pub async fn connect(
         }
     }
     let protocol = session.facts().alpn_protocol().and_then(Protocol::of);
-    stream.secure(Channel::new(session, means.buffers).map_err(|fault| kind(&fault))?);
+    let channel = Channel::new(session, stream, means.buffers).map_err(|fault| kind(&fault))?;
+    stream.secure(channel);
     Ok(protocol)
 }
 

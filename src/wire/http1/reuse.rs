@@ -8,7 +8,7 @@ use crate::message::head::{Options, Version};
 pub const fn peer_keeps(version: Version, options: Options) -> bool {
     match version {
         _ if options.close => false,
-        Version::Http11 => true,
+        Version::Http11 | Version::Http2 => true,
         Version::Http10 => options.keep_alive,
     }
 }

@@ -7,11 +7,25 @@ use crate::message::head::{RequestHead, ResponseHead, Version};
 #[must_use]
 pub fn is_wanted(head: &RequestHead, allowed: &[Box<str>]) -> bool {
     let protocol = head.upgrade();
-    head.version == Version::Http11
+    head.version != Version::Http10
         && !protocol.is_empty()
         && head.framing.is_empty()
         && !protocol.eq_ignore_ascii_case(b"h2c")
         && allowed.iter().any(|one| protocol.eq_ignore_ascii_case(one.as_bytes()))
+}
+
+/// An upgrade that came as an extended CONNECT (RFC 8441) has no key: servers of HTTP/1.1 want one (RFC
+/// 6455 section 4.1).
+pub fn complete(head: &mut RequestHead, mut random: impl FnMut() -> [u8; 10]) {
+    let is_websocket = head.upgrade().eq_ignore_ascii_case(b"websocket");
+    if !is_websocket || head.fields.values_named(b"sec-websocket-key").next().is_some() {
+        return;
+    }
+    let mut key = [0; 16];
+    key[..10].copy_from_slice(&random());
+    key[10..].copy_from_slice(&random()[..6]);
+    let text = data_encoding::BASE64.encode(&key);
+    head.fields.push(b"Sec-WebSocket-Key", text.as_bytes());
 }
 
 /// Whether a 101 switches to what was asked for.

@@ -1,0 +1,220 @@
+//! A client's HTTP/2 connection: many requests at once, each served by a task of its own, just as
+//! one of HTTP/1 is.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::entry::Visitor;
+use crate::base::clock::{Moment, millis};
+use crate::base::error::Kind;
+use crate::base::limits::LINGER;
+use crate::exchange::side::{Answer, Downstream, Next};
+use crate::exchange::{abandon, refuse, serve as serve_exchange};
+use crate::message::head::Version;
+use crate::message::hop::Kept;
+use crate::net::deadline::Class;
+use crate::net::guard::Caught;
+use crate::net::http2::port::Watched;
+use crate::net::http2::server::{Asked, Server};
+use crate::net::inbound::Inbound;
+use crate::net::runtime::spawn;
+use crate::net::stream::Stream;
+use crate::net::sweep::Watch;
+use crate::shard::{Nudge, Shard, Workspace};
+use crate::wire::http1::{parse, upgrade};
+
+/// What all requests of a connection have in common.
+struct Guest {
+    visitor: Visited,
+    kept: RefCell<Kept>,
+}
+
+/// A visitor without its stream.
+struct Visited {
+    address: std::net::SocketAddr,
+    client: crate::message::hop::Client,
+    listener: crate::base::id::ListenerId,
+    greeting: Option<Box<crate::exchange::secure::Secured>>,
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
+    let Visitor { stream, inbound, address, client, listener, born, greeting } = *visitor;
+    let model = shard.listener(listener);
+    stream.read_by(born.after(model.head_timeout));
+    let watched = Rc::new(Watched {
+        stream,
+        now: Cell::new(shard.now()),
+        period: u32::try_from(millis(model.head_timeout) / 2).unwrap_or(u32::MAX),
+        abuse: Cell::default(),
+        in_block: Cell::default(),
+        has_come: Cell::default(),
+    });
+    let limits = &shard.plan.config.http2;
+    let started = Server::start(&watched, inbound, &shard.buffers, limits, model.head.head);
+    let Some(mut server) = started.await else { return };
+    watched.stream.read_by(Moment::NEVER);
+    let visitor = Visited { address, client, listener, greeting };
+    let guest = Rc::new(Guest { visitor, kept: RefCell::default() });
+    let mut watch = Patience {
+        shard: Rc::clone(shard),
+        watched: Rc::clone(&watched),
+        idle: shard.sweep.watch(crate::net::deadline::NO_SOCKET, Class::Downstream),
+        nudge: shard.nudge(),
+        phase: Phase::Fresh,
+        born,
+        served: 0,
+        is_draining: false,
+        keepalive: model.keepalive,
+        head_timeout: model.head_timeout,
+    };
+    while let Some(asked) = server.next(|server, context| watch.look(server, context)).await {
+        watch.served += 1;
+        let (shard, guest) = (Rc::clone(shard), Rc::clone(&guest));
+        spawn(async move {
+            if Caught(serve_one(&shard, &guest, asked)).await.is_err() {
+                shard.count(|counters| counters.panics += 1);
+            }
+        });
+    }
+    if watched.abuse.get().is_some() {
+        shard.count(|counters| counters.calmed += 1);
+    }
+}
+
+/// One request.
+async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
+    let Visited { address, client, listener, greeting } = &guest.visitor;
+    let Asked { head, strand } = asked;
+    let stream = Stream::strand(strand, &shard.sweep, Class::Downstream);
+    let mut work = shard.workspace();
+    let limits = &shard.listener(*listener).head;
+    let parsed = head.and_then(|text| parse::request(&text, limits, &mut work.request));
+    work.request.version = Version::Http2;
+    upgrade::complete(&mut work.request, || shard.random.borrow_mut().ten_bytes());
+    let mut kept = guest.kept.take();
+    let (mut inbound, answer) = (Inbound::default(), Answer::default());
+    let mut down = Downstream {
+        stream: &stream,
+        inbound: &mut inbound,
+        listener: *listener,
+        client,
+        secured: greeting.as_deref(),
+        kept: &mut kept,
+        address: *address,
+        may_keep: true,
+        answer,
+    };
+    let next = until_gone(shard, &mut work, &mut down, parsed.err(), &stream).await;
+    match next {
+        // Nobody is there to hear the rest.
+        None => abandon(shard, &work, &down),
+        Some(Next::Close | Next::Linger | Next::Keep) => {}
+    }
+    guest.kept.replace(kept);
+    shard.give(work);
+}
+
+/// Serves a request as long as its client wants an answer: `None` if it has changed its mind, which
+/// ends what is under way for it.
+async fn until_gone(
+    shard: &Rc<Shard>,
+    work: &mut Workspace,
+    down: &mut Downstream<'_>,
+    fault: Option<Kind>,
+    stream: &Stream,
+) -> Option<Next> {
+    let exchange = async {
+        match fault {
+            None => serve_exchange(shard, work, down).await,
+            Some(kind) => refuse(shard, work, down, kind).await,
+        }
+    };
+    let gone = async {
+        match stream.as_strand() {
+            Some(strand) => strand.gone().await,
+            None => std::future::pending().await,
+        }
+    };
+    let (mut exchange, mut gone) = (pin!(exchange), pin!(gone));
+    poll_fn(|context| {
+        if let Poll::Ready(next) = exchange.as_mut().poll(context) {
+            return Poll::Ready(Some(next));
+        }
+        gone.as_mut().poll(context).map(|()| None)
+    })
+    .await
+}
+
+/// What a connection does now, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Fresh,
+    Idle,
+    Busy,
+    /// Half of a head has come.
+    InBlock,
+    /// It was told to end.
+    Leaving,
+}
+
+/// Looks after a connection's deadlines: how long it may idle, how long a head may take, and how long
+/// it may take to leave.
+struct Patience {
+    shard: Rc<Shard>,
+    watched: Rc<Watched>,
+    /// Ends idling politely: with GOAWAY.
+    idle: Watch,
+    nudge: Nudge,
+    phase: Phase,
+    born: Moment,
+    served: u64,
+    is_draining: bool,
+    keepalive: std::time::Duration,
+    head_timeout: std::time::Duration,
+}
+
+impl Patience {
+    fn look(&mut self, server: &mut Server, context: &Context<'_>) {
+        let (now, stream) = (self.shard.now(), &self.watched.stream);
+        self.watched.now.set(now);
+        self.nudge.set(context.waker());
+        if !self.is_draining && (self.idle.is_due(context) || self.is_enough(now)) {
+            self.is_draining = true;
+            server.drain();
+        }
+        let is_busy = server.is_busy();
+        let phase = match (self.watched.in_block.get(), is_busy) {
+            (true, _) => Phase::InBlock,
+            (false, true) => Phase::Busy,
+            (false, false) if self.is_draining => Phase::Leaving,
+            (false, false) => Phase::Idle,
+        };
+        if phase == self.phase {
+            return;
+        }
+        self.phase = phase;
+        let (read_by, idle_by) = match phase {
+            Phase::InBlock => (now.after(self.head_timeout), Moment::NEVER),
+            Phase::Leaving => (now.after(LINGER), Moment::NEVER),
+            Phase::Idle => (Moment::NEVER, now.after(self.keepalive)),
+            Phase::Busy | Phase::Fresh => (Moment::NEVER, Moment::NEVER),
+        };
+        stream.read_by(read_by);
+        stream.idle_since(if phase == Phase::Idle { now } else { Moment::NEVER });
+        if !self.is_draining {
+            self.idle.read_by(idle_by);
+        }
+    }
+
+    /// It has served its time, or the whole proxy has.
+    fn is_enough(&self, now: Moment) -> bool {
+        let limits = &self.shard.plan.config.limits;
+        !self.shard.may_keep()
+            || self.served >= limits.requests_per_connection
+            || now.since(self.born) >= limits.connection_age
+    }
+}

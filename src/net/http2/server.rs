@@ -1,0 +1,100 @@
+//! A client's HTTP/2 connection: what h2 wants to do is done whenever it is asked for the next
+//! request, so somebody must always ask.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use h2::Reason;
+use h2::server::{Builder, Connection, Handshake};
+
+use super::payload::Payload;
+use super::port::{Port, Watched};
+use super::strand::Strand;
+use crate::base::error::Kind;
+use crate::base::limits::{H2_RESETS_MAX, H2_SEND_BUFFER};
+use crate::config::model::Http2;
+use crate::message::head::Method;
+use crate::net::buffer::Buffers;
+use crate::net::inbound::Inbound;
+use crate::wire::http2;
+use crate::wire::meter::Meter;
+
+/// A connection after its preface.
+pub struct Server {
+    connection: Connection<Port, Payload>,
+    watched: Rc<Watched>,
+    buffers: Rc<Buffers>,
+}
+
+/// A request: the text of its head, or what is wrong with it, and its stream.
+pub struct Asked {
+    pub head: Result<Vec<u8>, Kind>,
+    pub strand: Strand,
+}
+
+impl Server {
+    /// Begins. `None` if it is not HTTP/2 after all.
+    pub async fn start(
+        watched: &Rc<Watched>,
+        inbound: Inbound,
+        buffers: &Rc<Buffers>,
+        limits: &Http2,
+        head: usize,
+    ) -> Option<Self> {
+        let meter = Some(Meter::new());
+        let port = Port::new(Rc::clone(watched), inbound, buffers, meter);
+        let handshake: Handshake<Port, Payload> = Builder::new()
+            .max_concurrent_streams(limits.streams)
+            .initial_window_size(limits.window)
+            .initial_connection_window_size(limits.connection_window)
+            .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
+            .max_send_buffer_size(H2_SEND_BUFFER)
+            .max_local_error_reset_streams(Some(H2_RESETS_MAX as usize))
+            .max_concurrent_reset_streams(limits.streams as usize)
+            .enable_connect_protocol()
+            .handshake(port);
+        let connection = handshake.await.ok()?;
+        let (watched, buffers) = (Rc::clone(watched), Rc::clone(buffers));
+        Some(Self { connection, watched, buffers })
+    }
+
+    /// The next request; `None` when the connection has ended, whatever the reason. `look` is called
+    /// whenever something may have happened.
+    pub async fn next(&mut self, mut look: impl FnMut(&mut Self, &Context<'_>)) -> Option<Asked> {
+        poll_fn(|context| {
+            look(self, context);
+            self.poll_next(context)
+        })
+        .await
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Asked>> {
+        let polled = self.connection.poll_accept(context);
+        if self.watched.abuse.get().is_some() {
+            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            // What is left to say goes out; nothing else is read.
+            return self.connection.poll_closed(context).map(|_| None);
+        }
+        let Some(Ok((request, send))) = ready!(polled) else { return Poll::Ready(None) };
+        let (parts, body) = request.into_parts();
+        let has_body = !body.is_end_stream();
+        let request = http::Request::from_parts(parts, ());
+        let asked = Method::of(request.method().as_str().as_bytes());
+        let mut text = Vec::with_capacity(1024);
+        let head = http2::request_head(&request, has_body, &mut text).map(|()| text);
+        let strand = Strand::of_client(body, send, asked, &self.buffers);
+        Poll::Ready(Some(Asked { head, strand }))
+    }
+
+    /// Streams are under way.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.connection.has_streams()
+    }
+
+    /// No more requests; those under way are finished (RFC 9113 section 6.8).
+    pub fn drain(&mut self) {
+        self.connection.graceful_shutdown();
+    }
+}

@@ -1,0 +1,439 @@
+//! One stream of an HTTP/2 connection, in the shape of a socket: a head of HTTP/1.1 and then the
+//! body as it is go in and come out. Flow control is waited for where a socket would wait for room.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+
+use super::client::Lease;
+use super::payload::Payload;
+use crate::message::fields::Fields;
+use crate::message::head::Method;
+use crate::net::buffer::{Buffer, Buffers};
+use crate::net::sweep::Watch;
+use crate::wire::http2::{self, Upgrade};
+
+/// Octets that are handed over at a time: what a pooled buffer holds beside its margins.
+const PIECE: usize = 16 * 1024 - 64;
+
+/// A stream. Its two directions are used at once, each by one user at a time.
+pub struct Strand {
+    inbound: RefCell<In>,
+    /// The text of heads that have come and were not read.
+    text: RefCell<Vec<u8>>,
+    outbound: RefCell<Out>,
+    buffers: Rc<Buffers>,
+    trailers: RefCell<Option<Fields>>,
+    /// What an answer on it answers.
+    asked: Cell<Method>,
+    /// The next data is the last.
+    will_end: Cell<bool>,
+    /// It was told to us that nothing of it was done (RFC 9113 section 8.7).
+    is_refused: Cell<bool>,
+    /// What it was to become, by an extended CONNECT.
+    upgrade: RefCell<Option<Upgrade>>,
+    /// Our side of a request's connection is encrypted.
+    is_secure: bool,
+    /// It counts as long as it lives.
+    _lease: Option<Lease>,
+}
+
+enum In {
+    /// An answer that has not begun.
+    Answer(ResponseFuture),
+    Body(Body),
+    Ended,
+}
+
+/// What is left of a body, and what the peer is owed of its window.
+struct Body {
+    stream: RecvStream,
+    rest: Bytes,
+    owed: usize,
+}
+
+enum Out {
+    Answer(SendResponse<Payload>),
+    Request(SendRequest<Payload>),
+    /// Octets of the body that are still to come, if that is known.
+    Body(SendStream<Payload>, Option<u64>),
+    Ended,
+}
+
+impl std::fmt::Debug for Strand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Strand").finish_non_exhaustive()
+    }
+}
+
+fn broken(error: h2::Error) -> io::Error {
+    io::Error::other(error)
+}
+
+impl Strand {
+    /// A client's request: its head has been taken, `recv` is its body.
+    pub(super) fn of_client(
+        recv: RecvStream,
+        send: SendResponse<Payload>,
+        asked: Method,
+        buffers: &Rc<Buffers>,
+    ) -> Self {
+        let body = Body { stream: recv, rest: Bytes::new(), owed: 0 };
+        Self::new(In::Body(body), Out::Answer(send), asked, false, buffers)
+    }
+
+    /// A request to an endpoint, of which nothing was said yet.
+    pub(super) fn to_endpoint(
+        send: SendRequest<Payload>,
+        lease: Lease,
+        is_secure: bool,
+        buffers: &Rc<Buffers>,
+    ) -> Self {
+        let strand = Self::new(In::Ended, Out::Request(send), Method::Get, is_secure, buffers);
+        Self { _lease: Some(lease), ..strand }
+    }
+
+    fn new(
+        inbound: In,
+        outbound: Out,
+        asked: Method,
+        is_secure: bool,
+        buffers: &Rc<Buffers>,
+    ) -> Self {
+        Self {
+            inbound: RefCell::new(inbound),
+            text: RefCell::default(),
+            outbound: RefCell::new(outbound),
+            buffers: Rc::clone(buffers),
+            trailers: RefCell::default(),
+            asked: Cell::new(asked),
+            will_end: Cell::new(false),
+            is_refused: Cell::new(false),
+            upgrade: RefCell::default(),
+            is_secure,
+            _lease: None,
+        }
+    }
+
+    /// The peer did nothing of what it was asked, and says so.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.is_refused.get()
+    }
+
+    /// The trailers that came behind the body.
+    pub fn take_trailers(&self) -> Option<Fields> {
+        self.trailers.borrow_mut().take()
+    }
+
+    /// The next data is the last.
+    pub fn will_end(&self) {
+        self.will_end.set(true);
+    }
+
+    /// Waits until the peer has given up on it.
+    pub async fn gone(&self) {
+        poll_fn(|context| {
+            let mut outbound = self.outbound.borrow_mut();
+            match &mut *outbound {
+                Out::Answer(send) => send.poll_reset(context).map(|_| ()),
+                Out::Body(send, _) => send.poll_reset(context).map(|_| ()),
+                Out::Request(_) | Out::Ended => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    // === receiving ===
+
+    /// All of it was received, and no trailers are to come.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        match &*self.inbound.borrow() {
+            In::Body(body) => body.rest.is_empty() && body.stream.is_end_stream(),
+            In::Answer(_) | In::Ended => false,
+        }
+    }
+
+    /// Something can be had, be it the end.
+    pub(in crate::net) async fn readable(&self, watch: &Watch) {
+        poll_fn(|context| {
+            if watch.is_due(context) {
+                return Poll::Ready(());
+            }
+            self.poll_ahead(context)
+        })
+        .await;
+    }
+
+    /// Fetches what can be had, without handing it over. An end is there to be had too.
+    fn poll_ahead(&self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.text.borrow().is_empty() {
+            return Poll::Ready(());
+        }
+        let mut inbound = self.inbound.borrow_mut();
+        let next = match &mut *inbound {
+            In::Ended => return Poll::Ready(()),
+            In::Answer(answer) => ready!(self.poll_answer(answer, context)),
+            In::Body(body) if !body.rest.is_empty() => return Poll::Ready(()),
+            In::Body(body) => match ready!(body.poll_data(context)) {
+                Some(Ok(())) | None => return Poll::Ready(()),
+                Some(Err(error)) => Err(error),
+            },
+        };
+        match next {
+            Ok(Some(body)) => *inbound = In::Body(body),
+            Ok(None) => {}
+            Err(error) => {
+                self.lost(&error);
+                *inbound = In::Ended;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Makes text of an answer's head: `None` for an interim one, which the final one follows.
+    fn poll_answer(
+        &self,
+        answer: &mut ResponseFuture,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Body>, h2::Error>> {
+        let (asked, mut text) = (self.asked.get(), self.text.borrow_mut());
+        if let Poll::Ready(Some(interim)) = answer.poll_informational(context) {
+            http2::response_head(&interim?, false, asked, &mut text);
+            return Poll::Ready(Ok(None));
+        }
+        let response = ready!(Pin::new(answer).poll(context))?;
+        let is_all = response.body().is_end_stream();
+        match self.upgrade.take() {
+            Some(upgrade) if response.status().is_success() => {
+                upgrade.granted(&response, &mut text)
+            }
+            _ => http2::response_head(&response, is_all, asked, &mut text),
+        }
+        Poll::Ready(Ok(Some(Body { stream: response.into_body(), rest: Bytes::new(), owed: 0 })))
+    }
+
+    /// RFC 9113 section 8.7: two ways to say that a request was not worked on.
+    fn lost(&self, error: &h2::Error) {
+        let is_refused = error.reason() == Some(Reason::REFUSED_STREAM)
+            || (error.is_go_away() && error.is_remote());
+        self.is_refused.set(is_refused);
+    }
+
+    /// Puts what has come behind what is in the buffer. `Ok(0)` is an orderly end.
+    pub(in crate::net) async fn recv(
+        &self,
+        watch: &Watch,
+        mut buffer: Buffer,
+    ) -> (io::Result<usize>, Buffer) {
+        let result = poll_fn(|context| {
+            if watch.is_due(context) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.poll_recv(context, &mut buffer)
+        })
+        .await;
+        (result, buffer)
+    }
+
+    fn poll_recv(&self, context: &mut Context<'_>, buffer: &mut Buffer) -> Poll<io::Result<usize>> {
+        loop {
+            let head = self.take_text(buffer);
+            if head > 0 {
+                return Poll::Ready(Ok(head));
+            }
+            if let In::Body(body) = &mut *self.inbound.borrow_mut()
+                && !body.rest.is_empty()
+            {
+                return Poll::Ready(Ok(body.take(buffer)));
+            }
+            ready!(self.poll_ahead(context));
+            let mut inbound = self.inbound.borrow_mut();
+            match &mut *inbound {
+                In::Ended => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                In::Body(body) if body.rest.is_empty() && body.stream.is_end_stream() => {
+                    if self.text.borrow().is_empty() {
+                        let trailers = ready!(body.stream.poll_trailers(context));
+                        let trailers = trailers.map_err(broken)?;
+                        let fields = trailers.map(|map| http2::trailers(&map));
+                        self.trailers.replace(fields.filter(|all| !all.is_empty()));
+                        return Poll::Ready(Ok(0));
+                    }
+                }
+                In::Body(_) | In::Answer(_) => {}
+            }
+        }
+    }
+
+    fn take_text(&self, buffer: &mut Buffer) -> usize {
+        let mut text = self.text.borrow_mut();
+        let len = text.len().min(buffer.space());
+        buffer.append(&text[..len]);
+        text.drain(..len);
+        len
+    }
+
+    // === sending ===
+
+    /// Sends these octets: first a head, then the body.
+    pub(in crate::net) async fn send(&self, watch: &Watch, data: &[u8]) -> io::Result<()> {
+        let is_body = matches!(&*self.outbound.borrow(), Out::Body(..));
+        let head = if is_body { 0 } else { self.send_head(data)? };
+        let mut rest = &data[head..];
+        let will_end = !rest.is_empty() && self.will_end.take();
+        while !rest.is_empty() {
+            let len = rest.len().min(PIECE);
+            let room = poll_fn(|context| {
+                if watch.is_due(context) {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                self.poll_room(context, len)
+            });
+            let len = room.await?.min(len);
+            watch.wrote(len);
+            self.send_piece(&rest[..len], will_end && len == rest.len())?;
+            rest = &rest[len..];
+        }
+        Ok(())
+    }
+
+    fn send_piece(&self, data: &[u8], is_last: bool) -> io::Result<()> {
+        let mut outbound = self.outbound.borrow_mut();
+        let Out::Body(send, left) = &mut *outbound else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        let is_last = is_last || *left == Some(data.len() as u64);
+        *left = left.map(|left| left.saturating_sub(data.len() as u64));
+        if is_last {
+            // The stream is kept until it is gone: dropping it early would look like giving up.
+            *left = Some(0);
+        }
+        send.send_data(Payload::copy(data, &self.buffers), is_last).map_err(broken)
+    }
+
+    /// Sends the head that this text begins with; returns its length.
+    fn send_head(&self, text: &[u8]) -> io::Result<usize> {
+        let malformed = || io::Error::from(io::ErrorKind::InvalidInput);
+        let mut outbound = self.outbound.borrow_mut();
+        match &mut *outbound {
+            Out::Answer(send) => {
+                let said = http2::response(text).ok_or_else(malformed)?;
+                let status = said.head.status().as_u16();
+                if said.head.status().is_informational() {
+                    send.send_informational(said.head).map_err(broken)?;
+                    return Ok(said.len);
+                }
+                let is_bodiless = self.asked.get() == Method::Head
+                    || matches!(status, 204 | 304)
+                    || said.length == Some(0);
+                let body = send.send_response(said.head, is_bodiless).map_err(broken)?;
+                *outbound = if is_bodiless { Out::Ended } else { Out::Body(body, said.length) };
+                Ok(said.len)
+            }
+            Out::Request(send) => {
+                let mut said = http2::request(text, self.is_secure).ok_or_else(malformed)?;
+                self.asked.set(Method::of(said.head.method().as_str().as_bytes()));
+                let upgrade = http2::upgrade(&text[..said.len], &mut said.head);
+                if upgrade.is_some() && !send.is_extended_connect_protocol_enabled() {
+                    return Err(io::ErrorKind::Unsupported.into());
+                }
+                let has_body = text.len() > said.len
+                    || upgrade.is_some()
+                    || said.length.is_some_and(|length| length > 0)
+                    || has_chunks(&text[..said.len]);
+                let (answer, body) = send.send_request(said.head, !has_body).map_err(broken)?;
+                *outbound = if has_body { Out::Body(body, said.length) } else { Out::Ended };
+                self.upgrade.replace(upgrade);
+                self.inbound.replace(In::Answer(answer));
+                Ok(said.len)
+            }
+            Out::Body(..) | Out::Ended => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn poll_room(&self, context: &mut Context<'_>, len: usize) -> Poll<io::Result<usize>> {
+        let mut outbound = self.outbound.borrow_mut();
+        let Out::Body(send, _) = &mut *outbound else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        if let Poll::Ready(reset) = send.poll_reset(context) {
+            let error = reset.map_or_else(broken, |_| io::ErrorKind::ConnectionReset.into());
+            return Poll::Ready(Err(error));
+        }
+        send.reserve_capacity(len);
+        if send.capacity() > 0 {
+            return Poll::Ready(Ok(send.capacity()));
+        }
+        loop {
+            match ready!(send.poll_capacity(context)) {
+                Some(Ok(0)) => {}
+                Some(Ok(room)) => return Poll::Ready(Ok(room)),
+                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            }
+        }
+    }
+
+    /// Nothing more comes, but for these.
+    pub fn finish(&self, trailers: Option<&Fields>) -> io::Result<()> {
+        let mut outbound = self.outbound.borrow_mut();
+        if let Out::Body(send, left) = &mut *outbound
+            && *left != Some(0)
+        {
+            *left = Some(0);
+            match trailers {
+                Some(fields) => send.send_trailers(http2::trailer_map(fields)),
+                None => send.send_data(Payload::none(&self.buffers), true),
+            }
+            .map_err(broken)?;
+        }
+        Ok(())
+    }
+
+    /// Both directions end, and not orderly.
+    pub fn reset(&self) {
+        match &mut *self.outbound.borrow_mut() {
+            Out::Answer(send) => send.send_reset(Reason::INTERNAL_ERROR),
+            Out::Body(send, left) if *left != Some(0) => send.send_reset(Reason::INTERNAL_ERROR),
+            Out::Body(..) | Out::Request(_) | Out::Ended => {}
+        }
+    }
+}
+
+impl Body {
+    /// Fetches more. What was used up may come again now: not before, so that a slow reader slows its
+    /// writer down.
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<(), h2::Error>>> {
+        let owed = std::mem::take(&mut self.owed);
+        // Of a stream that is gone nothing is owed.
+        let _ = self.stream.flow_control().release_capacity(owed);
+        let next = ready!(self.stream.poll_data(context));
+        Poll::Ready(next.map(|data| {
+            data.map(|data| {
+                self.owed += data.len();
+                self.rest = data;
+            })
+        }))
+    }
+
+    /// Moves what is there.
+    fn take(&mut self, buffer: &mut Buffer) -> usize {
+        let len = self.rest.len().min(buffer.space());
+        buffer.append(&self.rest[..len]);
+        self.rest.advance(len);
+        len
+    }
+}
+
+fn has_chunks(head: &[u8]) -> bool {
+    memchr::memmem::find(head, b"\r\nTransfer-Encoding: chunked\r\n").is_some()
+}

@@ -1,0 +1,171 @@
+//! HTTP/2 to an endpoint: few connections, each shared by all requests of the shard, and dialled by
+//! one of them while the others wait.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use crate::base::clock::{Moment, millis};
+use crate::base::error::{Kind, Result};
+use crate::base::limits::H2_CONNECTIONS_MAX;
+use crate::config::model;
+use crate::net::deadline::{Class, NO_SOCKET};
+use crate::net::http2::client::Client;
+use crate::net::http2::port::Watched;
+use crate::net::http2::strand::Strand;
+use crate::net::stream::Stream;
+
+use super::attempt::Needs;
+
+/// An endpoint's connections on one shard.
+#[derive(Debug, Default)]
+pub struct Lines {
+    all: RefCell<Vec<Line>>,
+    is_dialling: Cell<bool>,
+    waiting: RefCell<Vec<Waker>>,
+    /// The endpoint has chosen HTTP/1.1 where it could choose.
+    is_http1: Cell<bool>,
+}
+
+#[derive(Clone, Debug)]
+struct Line {
+    client: Client,
+    born: Moment,
+    used: Rc<Cell<Moment>>,
+}
+
+/// The right to dial, while others wait.
+pub struct Dialling<'a>(&'a Lines);
+
+impl Drop for Dialling<'_> {
+    fn drop(&mut self) {
+        self.0.is_dialling.set(false);
+        self.0.waiting.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+/// What there is for a request.
+pub enum Found<'a> {
+    /// A stream of a connection that was there.
+    Strand(Strand),
+    /// Nothing: a connection is to be dialled.
+    Dial(Dialling<'a>),
+    /// The endpoint speaks HTTP/1.1.
+    Http1,
+}
+
+impl Lines {
+    /// A stream on one of the connections, or the right to dial another.
+    ///
+    /// # Errors
+    /// `ConnectTimeout` if there is no room on any of them.
+    pub async fn find(&self, needs: &Needs<'_>, bounds: &model::Pool) -> Result<Found<'_>> {
+        let mut may_use_old = !needs.fresh;
+        loop {
+            if self.is_http1.get() {
+                return Ok(Found::Http1);
+            }
+            let free = if may_use_old { self.free(needs.now, bounds) } else { None };
+            if let Some(line) = free {
+                if let Ok(strand) = open(&line, needs).await {
+                    return Ok(Found::Strand(strand));
+                }
+                continue;
+            }
+            if !self.is_dialling.get() {
+                let count = self.all.borrow().len();
+                if count >= H2_CONNECTIONS_MAX
+                    && let Some(line) = self.least()
+                {
+                    return open(&line, needs).await.map(Found::Strand);
+                }
+                self.is_dialling.set(true);
+                return Ok(Found::Dial(Dialling(self)));
+            }
+            self.dialled().await;
+            // What was dialled meanwhile is as fresh as can be.
+            may_use_old = true;
+        }
+    }
+
+    /// Waits until nobody dials.
+    async fn dialled(&self) {
+        poll_fn(|context| {
+            if !self.is_dialling.get() {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// The least busy connection with room.
+    fn free(&self, now: Moment, bounds: &model::Pool) -> Option<Line> {
+        let mut all = self.all.borrow_mut();
+        all.retain(|line| !line.client.is_over() && now.since(line.born) < bounds.age);
+        let has_room = |line: &&Line| line.client.load() < line.client.room();
+        all.iter().filter(has_room).min_by_key(|line| line.client.load()).cloned()
+    }
+
+    fn least(&self) -> Option<Line> {
+        self.all.borrow().iter().min_by_key(|line| line.client.load()).cloned()
+    }
+
+    /// The endpoint has chosen HTTP/1.1.
+    pub fn speaks_http1(&self) {
+        self.is_http1.set(true);
+    }
+
+    /// Begins on a new connection, and opens a stream on it.
+    ///
+    /// # Errors
+    /// `UpstreamGone` if it is no HTTP/2, or has ended at once.
+    pub async fn begin(
+        &self,
+        stream: Stream,
+        needs: &Needs<'_>,
+        limits: &model::Http2,
+    ) -> Result<Strand> {
+        let is_secure = stream.is_secure();
+        let watched = Rc::new(Watched {
+            stream,
+            now: Cell::new(needs.now),
+            period: u32::try_from(millis(needs.timeouts.body_idle) / 2).unwrap_or(u32::MAX),
+            abuse: Cell::default(),
+            in_block: Cell::default(),
+            has_come: Cell::default(),
+        });
+        let started = Client::start(watched, is_secure, needs.means.buffers, limits).await;
+        let client = started.ok_or(Kind::UpstreamGone)?;
+        let line = Line { client, born: needs.now, used: Rc::new(Cell::new(needs.now)) };
+        let strand = open(&line, needs).await?;
+        self.all.borrow_mut().push(line);
+        Ok(strand)
+    }
+
+    /// Lets go of connections that nobody uses.
+    pub fn prune(&self, now: Moment, bounds: &model::Pool) {
+        self.all.borrow_mut().retain(|line| {
+            let is_used = line.client.load() > 0 || now.since(line.used.get()) < bounds.idle;
+            is_used && !line.client.is_over()
+        });
+    }
+
+    /// Lets go of all of them: each ends when its last request has.
+    pub fn clear(&self) {
+        self.all.borrow_mut().clear();
+        self.is_http1.set(false);
+    }
+}
+
+/// A stream on a connection, as soon as it takes one.
+async fn open(line: &Line, needs: &Needs<'_>) -> Result<Strand> {
+    line.used.set(needs.now);
+    line.client.watched().now.set(needs.now);
+    let watch = needs.sweep.watch(NO_SOCKET, Class::Upstream);
+    watch.read_by(needs.now.after(needs.timeouts.connect));
+    let strand = line.client.open(&watch).await;
+    strand.ok_or(if watch.expired().is_some() { Kind::ConnectTimeout } else { Kind::UpstreamGone })
+}
