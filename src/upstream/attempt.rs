@@ -100,7 +100,7 @@ async fn open_shared(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Res
     let found =
         if is_http1 { Found::Http1 } else { endpoint.lines.find(&needs, &model.pool).await? };
     let (strand, was_pooled) = match found {
-        Found::Strand(strand) => (strand, true),
+        Found::Strand(strand) => (*strand, true),
         Found::Http1 => {
             let identity = model.proxy_protocol.map(|_| needs.client);
             let pooled = if needs.fresh {

@@ -48,7 +48,7 @@ impl Drop for Dialling<'_> {
 /// What there is for a request.
 pub enum Found<'a> {
     /// A stream of a connection that was there.
-    Strand(Strand),
+    Strand(Box<Strand>),
     /// Nothing: a connection is to be dialled.
     Dial(Dialling<'a>),
     /// The endpoint speaks HTTP/1.1.
@@ -69,7 +69,7 @@ impl Lines {
             let free = if may_use_old { self.free(needs.now, bounds) } else { None };
             if let Some(line) = free {
                 if let Ok(strand) = open(&line, needs).await {
-                    return Ok(Found::Strand(strand));
+                    return Ok(Found::Strand(Box::new(strand)));
                 }
                 continue;
             }
@@ -78,7 +78,7 @@ impl Lines {
                 if count >= H2_CONNECTIONS_MAX
                     && let Some(line) = self.least()
                 {
-                    return open(&line, needs).await.map(Found::Strand);
+                    return open(&line, needs).await.map(|strand| Found::Strand(Box::new(strand)));
                 }
                 self.is_dialling.set(true);
                 return Ok(Found::Dial(Dialling(self)));
@@ -167,5 +167,6 @@ async fn open(line: &Line, needs: &Needs<'_>) -> Result<Strand> {
     let watch = needs.sweep.watch(NO_SOCKET, Class::Upstream);
     watch.read_by(needs.now.after(needs.timeouts.connect));
     let strand = line.client.open(&watch).await;
-    strand.ok_or(if watch.expired().is_some() { Kind::ConnectTimeout } else { Kind::UpstreamGone })
+    let is_late = || watch.expired().is_some();
+    strand.ok_or_else(|| if is_late() { Kind::ConnectTimeout } else { Kind::UpstreamGone })
 }

@@ -7,13 +7,18 @@ use crate::base::limits::{
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const ACK: u8 = 1;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 
-/// Why a connection is ended with ENHANCE_YOUR_CALM.
+/// Why a connection is ended, all but the last with ENHANCE_YOUR_CALM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Abuse {
     /// Streams that are opened to be reset (CVE-2023-44487).
@@ -24,6 +29,11 @@ pub enum Abuse {
     Empty,
     /// PING, SETTINGS, PRIORITY, WINDOW_UPDATE and unknown frames (CVE-2019-9512, -9515).
     Control,
+    /// A frame of a size that its kind cannot have (RFC 9113 section 6): h2 would call it by another
+    /// name.
+    Size,
+    /// The first frame is no SETTINGS (section 3.4).
+    Preface,
 }
 
 /// One connection's counts.
@@ -44,6 +54,7 @@ pub struct Meter {
     /// Second of the last refill.
     refilled: u64,
     in_block: bool,
+    is_first: bool,
 }
 
 impl Meter {
@@ -62,6 +73,7 @@ impl Meter {
             control: H2_CONTROL_BURST,
             refilled: 0,
             in_block: false,
+            is_first: true,
         }
     }
 
@@ -114,6 +126,12 @@ impl Meter {
         let [a, b, c, kind, flags, ..] = self.head;
         let len = u32::from_be_bytes([0, a, b, c]) as usize;
         self.skip = len;
+        if !is_possible(kind, flags, len) {
+            return Err(Abuse::Size);
+        }
+        if std::mem::take(&mut self.is_first) && (kind != SETTINGS || flags & ACK != 0) {
+            return Err(Abuse::Preface);
+        }
         match kind {
             DATA => {
                 let is_empty = len == 0 || (flags & PADDED != 0 && len <= 1);
@@ -160,6 +178,18 @@ impl Meter {
     }
 }
 
+/// RFC 9113 sections 6.3, 6.4, 6.5, 6.7 and 6.9.
+const fn is_possible(kind: u8, flags: u8, len: usize) -> bool {
+    match kind {
+        PRIORITY => len == 5,
+        RST_STREAM | WINDOW_UPDATE => len == 4,
+        SETTINGS if flags & ACK != 0 => len == 0,
+        SETTINGS => len.is_multiple_of(6),
+        PING => len == 8,
+        _ => true,
+    }
+}
+
 impl Default for Meter {
     fn default() -> Self {
         Self::new()
@@ -183,10 +213,17 @@ mod tests {
         out
     }
 
+    /// Behind the preface.
+    fn begun() -> Meter {
+        let mut meter = Meter::new();
+        let all = [h2_preface(), &frame(SETTINGS, 0, 0)].concat();
+        assert_eq!(meter.feed(&all, 0), Ok(()));
+        meter
+    }
+
     /// How many of these pass, whatever the cut.
     fn passed(one: &[u8], cut: usize) -> usize {
-        let mut meter = Meter::new();
-        assert_eq!(meter.feed(h2_preface(), 0), Ok(()));
+        let mut meter = begun();
         for count in 0..100_000 {
             for piece in one.chunks(cut) {
                 if meter.feed(piece, 0).is_err() {
@@ -202,7 +239,7 @@ mod tests {
         for cut in [1, 4, 9, 100] {
             assert_eq!(passed(&frame(DATA, 0, 0), cut), H2_EMPTY_MAX as usize);
             assert_eq!(passed(&frame(DATA, PADDED, 1), cut), H2_EMPTY_MAX as usize);
-            assert_eq!(passed(&frame(6, 0, 8), cut), H2_CONTROL_BURST as usize);
+            assert_eq!(passed(&frame(PING, 0, 8), cut), H2_CONTROL_BURST as usize - 1);
             assert_eq!(passed(&frame(CONTINUATION, 0, 1), cut), H2_CONTINUATIONS_MAX as usize);
             let reset = [frame(HEADERS, END_HEADERS, 5), frame(RST_STREAM, 0, 4)].concat();
             assert_eq!(passed(&reset, cut), H2_RESETS_MAX as usize);
@@ -216,8 +253,7 @@ mod tests {
 
     #[test]
     fn time_forgives_control_frames() {
-        let mut meter = Meter::new();
-        meter.feed(h2_preface(), 0).unwrap();
+        let mut meter = begun();
         let ping = frame(6, 0, 8);
         for second in 0..100 {
             for _ in 0..H2_CONTROL_RATE {

@@ -1,6 +1,7 @@
 //! A real proxy on a free port, a raw client, a scripted origin: a test is a short script.
 
 pub mod client;
+pub mod h2;
 pub mod origin;
 pub mod proxy;
 pub mod tls;

@@ -18,7 +18,7 @@ use crate::message::head::Method;
 use crate::net::buffer::Buffers;
 use crate::net::inbound::Inbound;
 use crate::wire::http2;
-use crate::wire::meter::Meter;
+use crate::wire::meter::{Abuse, Meter};
 
 /// A connection after its preface.
 pub struct Server {
@@ -52,6 +52,7 @@ impl Server {
             .max_send_buffer_size(H2_SEND_BUFFER)
             .max_local_error_reset_streams(Some(H2_RESETS_MAX as usize))
             .max_concurrent_reset_streams(limits.streams as usize)
+            .max_pending_accept_reset_streams(H2_RESETS_MAX as usize)
             .enable_connect_protocol()
             .handshake(port);
         let connection = handshake.await.ok()?;
@@ -64,15 +65,24 @@ impl Server {
     pub async fn next(&mut self, mut look: impl FnMut(&mut Self, &Context<'_>)) -> Option<Asked> {
         poll_fn(|context| {
             look(self, context);
-            self.poll_next(context)
+            let next = self.poll_next(context);
+            if next.is_pending() {
+                // What has come may have changed what is waited for.
+                look(self, context);
+            }
+            next
         })
         .await
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Asked>> {
         let polled = self.connection.poll_accept(context);
-        if self.watched.abuse.get().is_some() {
-            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        if let Some(abuse) = self.watched.abuse.get() {
+            self.connection.abrupt_shutdown(match abuse {
+                Abuse::Size => Reason::FRAME_SIZE_ERROR,
+                Abuse::Preface => Reason::PROTOCOL_ERROR,
+                _ => Reason::ENHANCE_YOUR_CALM,
+            });
             // What is left to say goes out; nothing else is read.
             return self.connection.poll_closed(context).map(|_| None);
         }

@@ -58,6 +58,8 @@ struct Body {
     stream: RecvStream,
     rest: Bytes,
     owed: usize,
+    /// No more data comes; trailers may.
+    is_over: bool,
 }
 
 enum Out {
@@ -86,7 +88,7 @@ impl Strand {
         asked: Method,
         buffers: &Rc<Buffers>,
     ) -> Self {
-        let body = Body { stream: recv, rest: Bytes::new(), owed: 0 };
+        let body = Body::new(recv);
         Self::new(In::Body(body), Out::Answer(send), asked, false, buffers)
     }
 
@@ -183,7 +185,7 @@ impl Strand {
         let next = match &mut *inbound {
             In::Ended => return Poll::Ready(()),
             In::Answer(answer) => ready!(self.poll_answer(answer, context)),
-            In::Body(body) if !body.rest.is_empty() => return Poll::Ready(()),
+            In::Body(body) if body.is_over || !body.rest.is_empty() => return Poll::Ready(()),
             In::Body(body) => match ready!(body.poll_data(context)) {
                 Some(Ok(())) | None => return Poll::Ready(()),
                 Some(Err(error)) => Err(error),
@@ -219,7 +221,7 @@ impl Strand {
             }
             _ => http2::response_head(&response, is_all, asked, &mut text),
         }
-        Poll::Ready(Ok(Some(Body { stream: response.into_body(), rest: Bytes::new(), owed: 0 })))
+        Poll::Ready(Ok(Some(Body::new(response.into_body()))))
     }
 
     /// RFC 9113 section 8.7: two ways to say that a request was not worked on.
@@ -260,14 +262,13 @@ impl Strand {
             let mut inbound = self.inbound.borrow_mut();
             match &mut *inbound {
                 In::Ended => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-                In::Body(body) if body.rest.is_empty() && body.stream.is_end_stream() => {
-                    if self.text.borrow().is_empty() {
-                        let trailers = ready!(body.stream.poll_trailers(context));
-                        let trailers = trailers.map_err(broken)?;
-                        let fields = trailers.map(|map| http2::trailers(&map));
-                        self.trailers.replace(fields.filter(|all| !all.is_empty()));
-                        return Poll::Ready(Ok(0));
+                In::Body(body) if body.is_over && self.text.borrow().is_empty() => {
+                    let trailers = ready!(body.stream.poll_trailers(context));
+                    if let Some(map) = trailers.map_err(broken)? {
+                        let fields = http2::trailers(&map);
+                        self.trailers.replace(Some(fields).filter(|all| !all.is_empty()));
                     }
+                    return Poll::Ready(Ok(0));
                 }
                 In::Body(_) | In::Answer(_) => {}
             }
@@ -410,6 +411,10 @@ impl Strand {
 }
 
 impl Body {
+    fn new(stream: RecvStream) -> Self {
+        Self { stream, rest: Bytes::new(), owed: 0, is_over: false }
+    }
+
     /// Fetches more. What was used up may come again now: not before, so that a slow reader slows its
     /// writer down.
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<(), h2::Error>>> {
@@ -417,6 +422,7 @@ impl Body {
         // Of a stream that is gone nothing is owed.
         let _ = self.stream.flow_control().release_capacity(owed);
         let next = ready!(self.stream.poll_data(context));
+        self.is_over = next.is_none();
         Poll::Ready(next.map(|data| {
             data.map(|data| {
                 self.owed += data.len();
