@@ -68,6 +68,7 @@ pub enum Kind {
     ConnectFailed,
     UpstreamTls,
     UpstreamCertificate,
+    NotInHttp2,
     LocalPorts,
     OpenFiles,
     UpstreamGone,
@@ -284,6 +285,12 @@ impl Kind {
                 "tls_certificate_error",
                 "upstream_certificate",
                 "The server's certificate is not the one it should have.",
+            ),
+            Self::NotInHttp2 => ours(
+                502,
+                "http_protocol_error",
+                "not_in_http2",
+                "The server speaks HTTP/2 only, in which this request cannot be made to it.",
             ),
             Self::LocalPorts => server(
                 503,

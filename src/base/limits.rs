@@ -135,6 +135,8 @@ pub const H2_EMPTY_MAX: u32 = 100;
 pub const H2_CONTROL_BURST: u32 = 1000;
 /// See above.
 pub const H2_CONTROL_RATE: u32 = 100;
+/// After such a silence an HTTP/2 endpoint that owes answers is pinged, and after another one given up.
+pub const H2_PING_EVERY: Duration = Duration::from_secs(10);
 /// HTTP/2 connections to an endpoint, for each shard; beyond that requests wait for a stream.
 pub const H2_CONNECTIONS_MAX: usize = 16;
 /// Octets of one HTTP/2 stream that are buffered for a peer whose window is shut.

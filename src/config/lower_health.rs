@@ -8,12 +8,14 @@ use super::model::{Health, HttpProbe, Probe};
 use super::raw::Table;
 use crate::message::target;
 
-const KINDS: [(&str, Kind); 3] = [("tcp", Kind::Tcp), ("http", Kind::Http), ("off", Kind::Off)];
+const KINDS: [(&str, Kind); 4] =
+    [("tcp", Kind::Tcp), ("http", Kind::Http), ("grpc", Kind::Grpc), ("off", Kind::Off)];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Tcp,
     Http,
+    Grpc,
     Off,
 }
 
@@ -28,12 +30,21 @@ pub(super) fn read(mut table: Table<'_>, by_default: bool) -> Option<Health> {
     }
     let http = read_http(&mut table, path.unwrap_or_else(|| "/".to_owned()));
     let http_only = ["path", "method", "host", "headers", "expect", "body"];
-    for key in http_only.into_iter().filter(|_| kind == Kind::Tcp) {
+    for key in http_only.into_iter().filter(|_| matches!(kind, Kind::Tcp | Kind::Grpc)) {
         if table.has(key) {
-            table.error(table.place_of(key), format!("a TCP check has no \"{key}\""));
+            let name = if kind == Kind::Tcp { "TCP" } else { "gRPC" };
+            table.error(table.place_of(key), format!("a {name} check has no \"{key}\""));
         }
     }
-    let probe = if kind == Kind::Http { Probe::Http(http) } else { Probe::Tcp };
+    let service = table.string("service").map(|service| service.value);
+    if service.is_some() && kind != Kind::Grpc {
+        table.error(table.place_of("service"), "\"service\" is for type = \"grpc\"");
+    }
+    let probe = match kind {
+        Kind::Http => Probe::Http(http),
+        Kind::Grpc => Probe::Grpc { service: service.unwrap_or_default() },
+        Kind::Tcp | Kind::Off => Probe::Tcp,
+    };
     let defaults = Health::new(probe);
     let in_a_row = |table: &mut Table<'_>, key, default| {
         let number = table.number(key, 1..101).and_then(|number| u32::try_from(number).ok());

@@ -237,6 +237,10 @@ pub enum Probe {
     /// Connects, no more.
     Tcp,
     Http(HttpProbe),
+    /// A call of `grpc.health.v1.Health/Check`, for this service; all of them if it has no name.
+    Grpc {
+        service: String,
+    },
 }
 
 /// A request that must be answered as expected.

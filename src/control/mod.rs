@@ -66,7 +66,7 @@ fn serve(
     ready: impl FnOnce(&start::Ready),
 ) -> Result<(), String> {
     let config = workers.config();
-    let mut helpers = Helpers::start(&config);
+    let mut helpers = Helpers::start(&config, Arc::clone(workers.secrets()));
     let first = helpers.resolver.news.clone();
     resolve::first(&first, &config, |found| obey(&mut workers, &helpers.prober, found));
     let started = workers.wait()?;
@@ -104,7 +104,7 @@ fn serve(
             recv(clock) -> _ => {
                 workers.revive();
                 helpers.watch.look(&workers);
-                helpers.certificates.look(&mut workers);
+                helpers.certificates.look(&mut workers, &helpers.prober);
                 looks += 1;
                 if looks.is_multiple_of(LOOKS_A_SECOND) {
                     workers.balance_cache();

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use regex::bytes::Regex;
 use tokio::sync::watch;
@@ -12,11 +13,13 @@ use tokio::sync::watch;
 use super::helper;
 use crate::base::id::{ClusterId, EndpointId};
 use crate::base::random::Random;
-use crate::config::model::{Config, Health, Probe};
+use crate::config::model::{Config, Health, Probe, Protocol};
 use crate::health::active::Checked;
-use crate::health::{Verdict, http};
+use crate::health::{Verdict, grpc, http};
 use crate::net::connect::Peer;
-use crate::net::probe::{self, Exchange};
+use crate::net::probe::{self, Answer, Exchange, Secure};
+use crate::net::tls::trust::{self, ServerName};
+use crate::shard::secrets::Secrets;
 
 /// A verdict that has changed.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub struct Prober {
     pub news: Receiver<News>,
     /// Where the addresses of names are told.
     names: Vec<Name>,
+    /// Where new certificates are told.
+    secrets: watch::Sender<Arc<Secrets>>,
 }
 
 /// Where one endpoint's addresses are told.
@@ -47,11 +52,20 @@ struct Target {
     /// What must be in the body.
     pattern: Option<Regex>,
     peers: watch::Receiver<Arc<[Peer]>>,
+    secrets: watch::Receiver<Arc<Secrets>>,
+    /// Whom a certificate must be for, where there must be one.
+    name: Option<ServerName<'static>>,
+    is_http2: bool,
     checked: Checked,
     random: Random,
 }
 
 impl Prober {
+    /// New connections are encrypted like this.
+    pub fn secure(&self, secrets: &Arc<Secrets>) {
+        self.secrets.send_replace(Arc::clone(secrets));
+    }
+
     /// A name resolves to these addresses now.
     pub fn resolved(&self, cluster: ClusterId, endpoint: EndpointId, to: &[SocketAddr]) {
         let wanted = self.names.iter().find(|(c, e, _)| (*c, *e) == (cluster, endpoint));
@@ -63,11 +77,17 @@ impl Prober {
 
 /// Starts checking, from what is known. Where nothing is to be checked there is no thread.
 #[must_use]
-pub fn start(config: &Config, known: impl Fn(ClusterId, EndpointId) -> Option<Verdict>) -> Prober {
+pub fn start(
+    config: &Config,
+    secrets: Arc<Secrets>,
+    known: impl Fn(ClusterId, EndpointId) -> Option<Verdict>,
+) -> Prober {
+    let (tell_secrets, secrets) = watch::channel(secrets);
     let (sender, news) = crossbeam_channel::unbounded();
     let (mut targets, mut names) = (Vec::new(), Vec::new());
     for (cluster, model) in (0_u16..).map(ClusterId).zip(&config.clusters) {
         let Some(policy) = &model.health else { continue };
+        let (tls, protocol) = (model.tls.as_ref(), model.protocol);
         for (endpoint, model) in (0_u16..).map(EndpointId).zip(&model.endpoints) {
             let (tell, peers) = watch::channel(Peer::of(&model.address).into_iter().collect());
             names.push((cluster, endpoint, tell));
@@ -75,10 +95,13 @@ pub fn start(config: &Config, known: impl Fn(ClusterId, EndpointId) -> Option<Ve
                 cluster,
                 endpoint,
                 policy: policy.clone(),
-                authority: model.address.authority(false),
+                authority: model.address.authority(tls.is_some()),
+                secrets: secrets.clone(),
+                name: tls.and_then(|tls| trust::name_of(tls, &model.address)),
+                is_http2: protocol == Protocol::Http2,
                 pattern: match &policy.probe {
                     Probe::Http(probe) => http::pattern(probe),
-                    Probe::Tcp => None,
+                    Probe::Tcp | Probe::Grpc { .. } => None,
                 },
                 peers,
                 checked: known(cluster, endpoint).map_or_else(Checked::default, Checked::known),
@@ -87,12 +110,12 @@ pub fn start(config: &Config, known: impl Fn(ClusterId, EndpointId) -> Option<Ve
         }
     }
     if targets.is_empty() {
-        return Prober { news: crossbeam_channel::never(), names };
+        return Prober { news: crossbeam_channel::never(), names, secrets: tell_secrets };
     }
     helper::start("prober", "endpoints cannot be checked", move || {
         targets.into_iter().map(|target| keep_checking(target, sender.clone())).collect()
     });
-    Prober { news, names }
+    Prober { news, names, secrets: tell_secrets }
 }
 
 async fn keep_checking(mut target: Target, sender: Sender<News>) {
@@ -137,12 +160,38 @@ async fn check(target: &Target, peers: &[Peer]) -> Result<(), String> {
 }
 
 async fn check_one(target: &Target, peer: &Peer) -> Result<(), String> {
-    let Probe::Http(http) = &target.policy.probe else {
-        return probe::run(peer, None, target.policy.timeout).await;
-    };
-    let request = http::request(http, &target.authority);
-    let judge =
-        |bytes: &[u8], is_end: bool| http::judge(http, target.pattern.as_ref(), bytes, is_end);
-    let exchange = Exchange { request: &request, judge: &judge };
-    probe::run(peer, Some(exchange), target.policy.timeout).await
+    let (secrets, timeout) = (Arc::clone(&target.secrets.borrow()), target.policy.timeout);
+    let secure = secrets.cluster(target.cluster).zip(target.name.clone());
+    let secure = secure.map(|(tls, name)| Secure { tls, name });
+    let is_secure = secure.is_some();
+    match &target.policy.probe {
+        Probe::Tcp => probe::run(peer, None, None, timeout).await,
+        Probe::Http(http) if target.is_http2 => {
+            let request = http::call(http, &target.authority, is_secure);
+            let judge = |answer: &Answer| {
+                http::judge_call(http, target.pattern.as_ref(), answer.status, &answer.body)
+            };
+            let request = request.ok_or("its request cannot be said in HTTP/2")?;
+            let exchange =
+                Exchange::Call { request: Box::new(request), body: Bytes::new(), judge: &judge };
+            probe::run(peer, secure, Some(exchange), timeout).await
+        }
+        Probe::Http(http) => {
+            let request = http::request(http, &target.authority);
+            let pattern = target.pattern.as_ref();
+            let judge = |bytes: &[u8], is_end: bool| http::judge(http, pattern, bytes, is_end);
+            let exchange = Exchange::Text { request: &request, judge: &judge };
+            probe::run(peer, secure, Some(exchange), timeout).await
+        }
+        Probe::Grpc { service } => {
+            let request = grpc::request(service, &target.authority, is_secure);
+            let (request, body) = request.ok_or("its address is no authority")?;
+            let judge = |answer: &Answer| {
+                grpc::judge(answer.status, &answer.fields, &answer.body, &answer.trailers)
+            };
+            let exchange =
+                Exchange::Call { request: Box::new(request), body: body.into(), judge: &judge };
+            probe::run(peer, secure, Some(exchange), timeout).await
+        }
+    }
 }

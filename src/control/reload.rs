@@ -13,6 +13,7 @@ use super::watch::Watch;
 use crate::config::model::Config;
 use crate::net::notice;
 use crate::shard::command::Command;
+use crate::shard::secrets::Secrets;
 
 /// Reads the configuration again, as it was read at the start; tells the operator what is wrong
 /// with it, and returns it if it is good.
@@ -29,9 +30,9 @@ pub(super) struct Helpers {
 
 impl Helpers {
     /// Starts them.
-    pub(super) fn start(config: &Arc<Config>) -> Self {
+    pub(super) fn start(config: &Arc<Config>, secrets: Arc<Secrets>) -> Self {
         Self {
-            prober: prober::start(config, |_, _| None),
+            prober: prober::start(config, secrets, |_, _| None),
             resolver: resolve::start(config),
             verdicts: Verdicts::new(Arc::clone(config)),
             watch: Watch::new(&config.clusters),
@@ -65,7 +66,9 @@ pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Sour
     let config = Arc::new(config);
     let mut verdicts = Verdicts::new(Arc::clone(&config));
     verdicts.inherit(&helpers.verdicts);
-    let prober = prober::start(&config, |cluster, endpoint| verdicts.get(cluster, endpoint));
+    let secrets = Arc::new(loaded.secrets);
+    let known = |cluster, endpoint| verdicts.get(cluster, endpoint);
+    let prober = prober::start(&config, Arc::clone(&secrets), known);
     let resolver = resolve::start(&config);
     let mut found = Vec::new();
     resolve::first(&resolver.news, &config, |one| {
@@ -78,7 +81,7 @@ pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Sour
     });
     // A name that does not resolve just now has the addresses that it had.
     found.retain(|one| !matches!(one, Command::Resolved { addresses, .. } if addresses.is_empty()));
-    workers.adopt(Arc::clone(&config), loaded.secrets, found);
+    workers.adopt(Arc::clone(&config), secrets, found);
     let watch = Watch::new(&config.clusters);
     let certificates = Watcher::new(&config);
     *helpers = Helpers { prober, resolver, verdicts, watch, certificates };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
+use super::prober::Prober;
 use super::start::Workers;
 use crate::base::clock::{self, Moment};
 use crate::base::limits::CERTIFICATES_EVERY;
@@ -74,7 +75,7 @@ impl Reader {
         &mut self,
         listener: &Listener,
         old: Option<(&Config, &Secrets)>,
-    ) -> Option<(Arc<Server>, server::Tickets)> {
+    ) -> Option<(Arc<Server>, (server::Tickets, u64))> {
         let model = listener.tls.as_ref()?;
         let name = &listener.name;
         let fault = |message: String| format!("listener \"{name}\": tls: {message}");
@@ -98,10 +99,11 @@ impl Reader {
         if self.faults.len() > before {
             return None;
         }
-        let tickets = kept(listener, old).map_or_else(server::tickets, Ok);
+        let digest = digest(model);
+        let tickets = kept(listener, digest, old).map_or_else(server::tickets, Ok);
         let built = tickets.and_then(|tickets| {
             let server = Server::new(model, identities, Arc::clone(&tickets), &self.provider)?;
-            Ok((Arc::new(server), tickets))
+            Ok((Arc::new(server), (tickets, digest)))
         });
         built.map_err(|message| self.faults.push(fault(message))).ok()
     }
@@ -147,13 +149,27 @@ impl Reader {
     }
 }
 
-/// The tickets of the same listener before, if it asks its clients for the same as then.
-fn kept(listener: &Listener, old: Option<(&Config, &Secrets)>) -> Option<server::Tickets> {
+/// The tickets of the same listener before, if it believes the same clients as then: who resumes a
+/// session is not asked for a certificate again.
+fn kept(
+    listener: &Listener,
+    digest: u64,
+    old: Option<(&Config, &Secrets)>,
+) -> Option<server::Tickets> {
     let (config, secrets) = old?;
     let at = config.listeners.iter().position(|one| one.name == listener.name)?;
     let before = config.listeners[at].tls.as_ref()?;
     let is_same = before.client_auth == listener.tls.as_ref()?.client_auth;
-    if is_same { secrets.tickets.get(at)?.clone() } else { None }
+    let (tickets, before) = secrets.tickets.get(at)?.as_ref()?;
+    (is_same && *before == digest).then(|| Arc::clone(tickets))
+}
+
+/// Of the files that say which clients are believed.
+fn digest(model: &tls::Server) -> u64 {
+    let Some(auth) = &model.client_auth else { return 0 };
+    let files = [Some(&auth.ca), auth.crl.as_ref()].into_iter().flatten();
+    let all: Vec<u8> = files.filter_map(|path| std::fs::read(path).ok()).flatten().collect();
+    xxhash_rust::xxh3::xxh3_64(&all)
 }
 
 /// Every file that a configuration's TLS depends on.
@@ -205,7 +221,7 @@ impl Watcher {
     }
 
     /// Called a few times a second. Reads everything anew if a file has changed.
-    pub(super) fn look(&mut self, workers: &mut Workers) {
+    pub(super) fn look(&mut self, workers: &mut Workers, prober: &Prober) {
         let now = clock::monotonic();
         if now < self.next {
             return;
@@ -220,7 +236,7 @@ impl Watcher {
         if is_old || (found != self.known && is_settled) {
             self.known.clone_from(&found);
             self.made = now;
-            renew(workers);
+            renew(workers, prober);
         }
         self.seen = found;
     }
@@ -235,12 +251,14 @@ fn stamps(config: &Config) -> Vec<Stamp> {
 }
 
 /// Reads everything anew, for the configuration as it is.
-fn renew(workers: &mut Workers) {
+fn renew(workers: &mut Workers, prober: &Prober) {
     let config = workers.config();
     match load(&config, Some((&config, workers.secrets()))) {
         Ok(loaded) => {
             loaded.warnings.iter().for_each(notice::warn);
-            workers.secure(Arc::new(loaded.secrets));
+            let secrets = Arc::new(loaded.secrets);
+            prober.secure(&secrets);
+            workers.secure(secrets);
             notice::note("certificates were read anew: new connections get them");
         }
         Err(faults) => {

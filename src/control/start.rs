@@ -297,8 +297,7 @@ impl Workers {
 
     /// Every worker serves new connections by this configuration from now on. `found` is what is
     /// known of it besides what was said before.
-    pub fn adopt(&mut self, config: Arc<Config>, secrets: Secrets, found: Vec<Command>) {
-        let secrets = Arc::new(secrets);
+    pub fn adopt(&mut self, config: Arc<Config>, secrets: Arc<Secrets>, found: Vec<Command>) {
         let plan = self.frame.plan(Arc::clone(&config), secrets, Some(&self.plan));
         let plan = Arc::new(plan);
         self.said = plan::translated(&self.said, &self.plan.config, &config);
@@ -349,7 +348,7 @@ impl Workers {
 
     /// The certificates that new connections get.
     #[must_use]
-    pub fn secrets(&self) -> &Secrets {
+    pub fn secrets(&self) -> &Arc<Secrets> {
         let newer = self.said.iter().find_map(|command| match command {
             Command::Secure { secrets } => Some(secrets),
             _ => None,

@@ -38,27 +38,8 @@ pub struct Visitor {
 }
 
 /// Lets a client in. `None` if it is gone, or was told why not.
-pub async fn enter(
-    shard: &Rc<Shard>,
-    stream: Stream,
-    address: SocketAddr,
-    listener: ListenerId,
-) -> Option<Box<Visitor>> {
-    let model = shard.listener(listener);
-    let mut visitor = Box::new(Visitor {
-        stream,
-        inbound: Inbound::default(),
-        address,
-        client: Client {
-            peer: address.ip(),
-            text: AddressText::new(address.ip()),
-            is_trusted: model.trusts(address.ip()),
-            is_secure: model.tls.is_some(),
-        },
-        listener,
-        born: shard.now(),
-        greeting: None,
-    });
+pub async fn enter(shard: &Rc<Shard>, mut visitor: Box<Visitor>) -> Option<Box<Visitor>> {
+    let model = shard.listener(visitor.listener);
     if model.proxy_protocol && !visitor.read_proxy_header(shard).await {
         return None;
     }
@@ -69,6 +50,30 @@ pub async fn enter(
 }
 
 impl Visitor {
+    /// Somebody who was accepted, of whom nothing is known yet.
+    pub fn new(
+        shard: &Shard,
+        stream: Stream,
+        address: SocketAddr,
+        listener: ListenerId,
+    ) -> Box<Self> {
+        let model = shard.listener(listener);
+        Box::new(Self {
+            stream,
+            inbound: Inbound::default(),
+            address,
+            client: Client {
+                peer: address.ip(),
+                text: AddressText::new(address.ip()),
+                is_trusted: model.trusts(address.ip()),
+                is_secure: model.tls.is_some(),
+            },
+            listener,
+            born: shard.now(),
+            greeting: None,
+        })
+    }
+
     /// Learns who it really is from a proxy in front of us that may say so.
     async fn read_proxy_header(&mut self, shard: &Shard) -> bool {
         let model = shard.listener(self.listener);

@@ -1,7 +1,7 @@
 //! A client's HTTP/2 connection: many requests at once, each served by a task of its own, just as
 //! one of HTTP/1 is.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -45,14 +45,8 @@ pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
     let Visitor { stream, inbound, address, client, listener, born, greeting } = *visitor;
     let model = shard.listener(listener);
     stream.read_by(born.after(model.head_timeout));
-    let watched = Rc::new(Watched {
-        stream,
-        now: Cell::new(shard.now()),
-        period: u32::try_from(millis(model.head_timeout) / 2).unwrap_or(u32::MAX),
-        abuse: Cell::default(),
-        in_block: Cell::default(),
-        has_come: Cell::default(),
-    });
+    let period = u32::try_from(millis(model.head_timeout) / 2).unwrap_or(u32::MAX);
+    let watched = Rc::new(Watched::new(stream, shard.now(), period));
     let limits = &shard.plan.config.http2;
     let started = Server::start(&watched, inbound, &shard.buffers, limits, model.head.head);
     let Some(mut server) = started.await else { return };

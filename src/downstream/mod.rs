@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
+use entry::Visitor;
+
 use crate::base::id::ListenerId;
 use crate::config::model::Mode;
 use crate::config::tls::Protocol;
@@ -76,11 +78,13 @@ pub fn admit(shard: &Rc<Shard>, socket: OwnedFd, address: SocketAddr, listener: 
         return;
     };
     let Ok(stream) = Stream::new(socket, &shard.sweep, Class::Downstream) else { return };
+    // In a box, and so is the way in: an idle connection is small.
+    let visitor = Visitor::new(shard, stream, address, listener);
     let shard = Rc::clone(shard);
     spawn(async move {
         let served = match mode {
-            Mode::Http => Caught(serve(&shard, stream, address, listener)).await,
-            Mode::Tcp => Caught(tcp::serve(&shard, stream, address, listener)).await,
+            Mode::Http => Caught(serve(&shard, visitor)).await,
+            Mode::Tcp => Caught(Box::pin(tcp::serve(&shard, visitor))).await,
         };
         if served.is_err() {
             shard.count(|counters| counters.panics += 1);
@@ -90,16 +94,14 @@ pub fn admit(shard: &Rc<Shard>, socket: OwnedFd, address: SocketAddr, listener: 
 }
 
 /// Serves a client in the tongue that it speaks.
-async fn serve(shard: &Rc<Shard>, stream: Stream, address: SocketAddr, listener: ListenerId) {
-    // In a box, which is gone when it has come in: an idle connection is small.
-    let entered = Box::pin(entry::enter(shard, stream, address, listener)).await;
-    let Some(visitor) = entered else { return };
+async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
+    let Some(visitor) = Box::pin(entry::enter(shard, visitor)).await else { return };
     let agreed = visitor.greeting.as_ref().and_then(|secured| secured.greeting.protocol);
     if agreed == Some(Protocol::Http2) {
         return Box::pin(http2::serve(shard, visitor)).await;
     }
     // Without a word on it in the handshake, or without a handshake, the first octets tell.
-    let may_be_http2 = agreed.is_none() && shard.listener(listener).http2;
+    let may_be_http2 = agreed.is_none() && shard.listener(visitor.listener).http2;
     if let Some(visitor) = http1::serve(shard, visitor, may_be_http2).await {
         Box::pin(http2::serve(shard, visitor)).await;
     }

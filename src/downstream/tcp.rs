@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::entry::Visitor;
 use super::preface;
 use crate::base::clock::{self, Moment};
 use crate::base::error::{Kind, Result};
@@ -27,7 +28,8 @@ use crate::upstream::http1::Connection;
 use crate::wire::client_hello;
 
 /// Serves a connection until both sides have ended it.
-pub async fn serve(shard: &Rc<Shard>, stream: Stream, address: SocketAddr, listener: ListenerId) {
+pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
+    let Visitor { stream, address, listener, .. } = *visitor;
     let started = if shard.is_logging() { clock::precise() } else { Duration::ZERO };
     let mut record = Record::open(address.ip(), started);
     let (received, sent) = (Cell::new(0), Cell::new(0));

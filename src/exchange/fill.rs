@@ -246,7 +246,7 @@ impl Fill<'_> {
             part: part.map(|(first, _, total)| (first, total)),
             old_part: self.stale.clone().filter(|stale| stale.is_partial()),
             peer_keeps: peer_keeps(response.version, response.options) && !response.tainted,
-            idle: hop.route.timeouts.body_idle,
+            idle: hop.target.timeouts.body_idle,
             chunks: Vec::new(),
             small: Vec::new(),
             coming: None,

@@ -7,18 +7,19 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::fill::Fill;
+use super::grpc;
 use super::hedge;
 use super::relay::{self, Ended, Hop, Target};
 use super::side::Downstream;
 use super::tunnel;
+use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ClusterId, EndpointId};
-use crate::config::model::{HostPolicy, Route};
-use crate::message::head::{Method, RequestHead, ResponseHead};
+use crate::config::model::{HostPolicy, Route, Timeouts};
+use crate::message::head::{Method, RequestHead, ResponseHead, Version};
 use crate::message::hop::{self, Added};
 use crate::net::body::{self, BodyReader, BodyWriter, Pace};
 use crate::net::buffer::Buffer;
-use crate::net::http2::strand::Strand;
 use crate::observe::record::Record;
 use crate::route::rewrite;
 use crate::shard::{Shard, Workspace};
@@ -59,7 +60,8 @@ pub async fn run(
     }
     let route = to.route;
     let cluster = shard.cluster(to.cluster);
-    let total_by = shard.now().after(route.timeouts.total);
+    let (own, total_by) = patience(shard, route, &work.request);
+    let timeouts = own.as_deref().unwrap_or(&route.timeouts);
     let mut last_fault = None;
     let mut held: Option<Flight<'_>> = None;
     cluster.pay_in();
@@ -80,8 +82,7 @@ pub async fn run(
         let flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
         let id = flight.id;
         record.try_at(id);
-        let client = down.address;
-        let needs = shard.needs(&route.timeouts, client, fresh);
+        let needs = shard.needs(timeouts, down.address, fresh);
         let attempt = match attempt::open(cluster, id, needs).await {
             Ok(attempt) => attempt,
             Err(kind) => {
@@ -92,8 +93,8 @@ pub async fn run(
         };
         record.reused = attempt.was_pooled;
         count(shard, &attempt);
-        let is_secure = down.client.is_secure;
-        let target = Target { cluster, id, ask: &ask, total_by, client, is_secure };
+        let (client, is_secure) = (down.address, down.client.is_secure);
+        let target = Target { cluster, id, ask: &ask, total_by, timeouts, client, is_secure };
         let (won, result) = once(shard, to, target, attempt, work, down).await;
         let flight = won.unwrap_or(flight);
         record.endpoint = Some(flight.id);
@@ -112,6 +113,22 @@ pub async fn run(
             }
         }
     }
+}
+
+/// How long an exchange may take, and until when. A call of gRPC says so itself; its streams may be
+/// as silent as a tunnel.
+fn patience(
+    shard: &Shard,
+    route: &Route,
+    request: &RequestHead,
+) -> (Option<Box<Timeouts>>, Moment) {
+    let total_by = shard.now().after(route.timeouts.total);
+    if request.version != Version::Http2 || !grpc::is_call(request) {
+        return (None, total_by);
+    }
+    let idle = route.timeouts.tunnel_idle;
+    let timeouts = Timeouts { body_idle: idle, first_byte: idle, ..route.timeouts };
+    (Some(Box::new(timeouts)), total_by.min(grpc::deadline(request, shard.now())))
 }
 
 /// The exchange is over, but for a body that is still read for the cache.
@@ -263,13 +280,26 @@ async fn once<'c>(
         }
         Err(kind) => {
             let has_octets = !connection.inbound.is_empty() || response.status != 0;
-            let is_refused = connection.stream.as_strand().is_some_and(Strand::is_refused);
+            let (kind, is_refused) = of_strand(&connection, kind);
             Err(failure(&hop, kind, was_pooled, has_octets, is_refused))
         }
     };
     // Nobody is asked to race in most clusters.
     let won = if cluster.pace.is_some() { hop.won.take() } else { None };
     (won, outcome)
+}
+
+/// What a stream of HTTP/2 knows more of a fault, and whether it was refused.
+fn of_strand(connection: &Connection, kind: Kind) -> (Kind, bool) {
+    match (connection.stream.as_strand(), kind) {
+        (Some(strand), Kind::UpstreamGone) if strand.is_unsayable() => (Kind::NotInHttp2, false),
+        (Some(strand), Kind::FirstByteTimeout) => {
+            strand.distrust();
+            (kind, false)
+        }
+        (Some(strand), _) => (kind, strand.is_refused()),
+        (None, _) => (kind, false),
+    }
 }
 
 /// Whether a try that failed was lost before anything of an answer was seen.
@@ -355,7 +385,7 @@ struct Sides<'a, 'c> {
 async fn exchange(sides: Sides<'_, '_>, head: Buffer) -> Result<Ended> {
     let Sides { hop, inbound, connection, response } = sides;
     let Connection { stream: up, inbound: up_inbound, .. } = connection;
-    let (shard, timeouts, framing) = (hop.shard, &hop.route.timeouts, hop.request.framing);
+    let (shard, timeouts, framing) = (hop.shard, hop.target.timeouts, hop.request.framing);
     let pace = Pace {
         idle: timeouts.body_idle,
         total_by: hop.target.total_by,

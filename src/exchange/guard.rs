@@ -18,10 +18,10 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// For a ticket that was handed out.
+    /// For a ticket that was handed out. Dropped without a word, its client has gone.
     #[must_use]
     pub const fn new(desk: Rc<Desk>, ticket: Ticket) -> Self {
-        Self { desk, ticket: Some(ticket), kind: Kind::Internal }
+        Self { desk, ticket: Some(ticket), kind: Kind::ClientGone }
     }
 
     /// It has brought a whole entry.

@@ -72,7 +72,7 @@ async fn second<'c>(hop: &Hop<'_, 'c>, patience: Duration) -> Option<Won<'c>> {
     }
     let flight = cluster.begin(&other).ok().flatten()?;
     shard.count(|counters| counters.hedges += 1);
-    let timeouts = &hop.route.timeouts;
+    let timeouts = hop.target.timeouts;
     let needs = shard.needs(timeouts, client, false);
     let mut attempt = attempt::open(cluster, flight.id, needs).await.ok()?;
     let connection = &mut attempt.connection;

@@ -4,6 +4,7 @@ pub mod cached;
 pub mod deliver;
 pub mod fill;
 pub mod forward;
+pub mod grpc;
 pub mod guard;
 pub mod hedge;
 pub mod lines;

@@ -12,7 +12,8 @@ use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;
 use crate::base::limits::INTERIM_MAX;
-use crate::config::model::Route;
+use crate::config::model::{Route, Timeouts};
+use crate::message::fields::Fields;
 use crate::message::framing::Framing;
 use crate::message::head::{RequestHead, ResponseHead, Version};
 use crate::net::body::{self, BodyReader, BodyWriter, Pace};
@@ -53,6 +54,7 @@ pub struct Target<'a, 'c> {
     pub id: EndpointId,
     pub ask: &'a Ask,
     pub total_by: Moment,
+    pub timeouts: &'a Timeouts,
     /// Told to the endpoint if the cluster says so.
     pub client: SocketAddr,
     /// The client came by TLS.
@@ -78,7 +80,7 @@ impl Hop<'_, '_> {
     /// When the head of the answer must have come, counted from now.
     #[must_use]
     pub fn first_byte_by(&self) -> Moment {
-        let mut patience = self.route.timeouts.first_byte;
+        let mut patience = self.target.timeouts.first_byte;
         if self.target.cluster.is_impatient && self.is_impatient() {
             patience = self.target.cluster.model.resilience.retry.try_timeout;
         }
@@ -99,7 +101,7 @@ impl Hop<'_, '_> {
     pub fn is_impatient(&self) -> bool {
         let policy = &self.target.cluster.model.resilience.retry;
         self.target.cluster.is_impatient
-            && policy.try_timeout < self.route.timeouts.first_byte
+            && policy.try_timeout < self.target.timeouts.first_byte
             && self.may_repeat()
     }
 
@@ -154,10 +156,19 @@ pub async fn begin(
         up.raw(rest, shard.now()).await?;
     }
     if body.is_done() && !is_ended {
-        let trailers = body.take_trailers();
+        let trailers = trailers_of(hop, body);
         up.end(trailers.as_ref(), shard.now()).await?;
     }
     Ok(())
+}
+
+/// A request's trailers, without what only we may say: some servers put them among the fields.
+fn trailers_of(hop: &Hop<'_, '_>, body: &mut BodyReader<'_>) -> Option<Fields> {
+    let mut trailers = body.take_trailers()?;
+    for name in &hop.shard.plan.config.reserved {
+        trailers.remove_named(name.as_bytes());
+    }
+    Some(trailers)
 }
 
 /// Puts data behind a head if there is room, so that both go out at once; hands it back if not.
@@ -188,7 +199,7 @@ pub async fn request(
         hop.answer.received.set(body.received);
     }
     if !is_ended {
-        let trailers = body.take_trailers();
+        let trailers = trailers_of(hop, body);
         up.end(trailers.as_ref(), shard.now()).await?;
     }
     hop.answer.body_done.set(true);
@@ -229,7 +240,7 @@ pub async fn response(
     {
         response.fields.push(b"Set-Cookie", cookie.as_bytes());
     }
-    let idle = hop.route.timeouts.body_idle;
+    let idle = hop.target.timeouts.body_idle;
     let framing = framing_for(hop.request.version, response.framing);
     let pace = Pace { idle, total_by: hop.target.total_by, rate: 0 };
     let mut body = BodyReader::new(
@@ -347,7 +358,7 @@ async fn send_interim(hop: &Hop<'_, '_>, response: &ResponseHead) -> Result<()> 
     write::interim(response, &mut out);
     let len = out.finish().ok_or(Kind::UpstreamHeadTooLarge)?;
     buffer.filled(len);
-    let idle = hop.route.timeouts.body_idle;
+    let idle = hop.target.timeouts.body_idle;
     let mut writer = BodyWriter::downstream(hop.stream, &shard.buffers, Framing::None, idle);
     writer.raw(buffer, shard.now()).await
 }

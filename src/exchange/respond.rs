@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::deliver;
+use super::grpc;
 use super::side::Downstream;
 use crate::base::error::{Kind, Result};
 use crate::config::model::{Redirect, Respond, Route};
@@ -29,6 +30,9 @@ pub async fn error(
     work: &mut Workspace,
     down: &mut Downstream<'_>,
 ) -> Result<()> {
+    if work.request.version == Version::Http2 && grpc::is_call(&work.request) {
+        return failed_call(shard, kind, work, down).await;
+    }
     let row = kind.row();
     let form = Form::preferred(work.request.fields.values(Name::Accept));
     let body = canned::body(kind, form);
@@ -55,6 +59,22 @@ pub async fn error(
         _ => {}
     }
     send(shard, work, down, body.as_bytes()).await
+}
+
+/// Answers a call of gRPC with a status of its own: nothing but a head.
+async fn failed_call(
+    shard: &Rc<Shard>,
+    kind: Kind,
+    work: &mut Workspace,
+    down: &Downstream<'_>,
+) -> Result<()> {
+    let response = &mut work.response;
+    response.clear();
+    response.status = 200;
+    response.fields.push(b"Content-Type", b"application/grpc");
+    response.fields.push(b"grpc-status", grpc::status(kind));
+    response.fields.push(b"grpc-message", kind.row().sentence.as_bytes());
+    send(shard, work, down, b"").await
 }
 
 /// Sends the client elsewhere.

@@ -26,6 +26,42 @@ pub fn request(probe: &HttpProbe, host: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// The same in HTTP/2.
+#[must_use]
+pub fn call(probe: &HttpProbe, host: &str, is_secure: bool) -> Option<::http::Request<()>> {
+    let HttpProbe { method, path, host: own, headers, .. } = probe;
+    let (scheme, host) = (if is_secure { "https" } else { "http" }, own.as_deref().unwrap_or(host));
+    let mut request = ::http::Request::builder()
+        .method(method.as_str())
+        .uri(format!("{scheme}://{host}{path}"))
+        .header("user-agent", "millrace-health")
+        .header("accept", "*/*");
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    request.body(()).ok()
+}
+
+/// Judges an answer of HTTP/2, which is here as a whole.
+///
+/// # Errors
+/// Why it is not good enough, as the end of a sentence.
+pub fn judge_call(
+    probe: &HttpProbe,
+    pattern: Option<&Regex>,
+    status: u16,
+    body: &[u8],
+) -> Result<(), String> {
+    if !probe.expect.iter().any(|range| range.contains(&status)) {
+        return Err(format!("it answered {status}"));
+    }
+    if pattern.is_none_or(|pattern| pattern.is_match(body)) {
+        return Ok(());
+    }
+    let wanted = probe.body.as_deref().unwrap_or_default();
+    Err(format!("\"{wanted}\" is not in its body"))
+}
+
 /// What is looked for in the body, if anything is. The configuration has compiled it once already.
 #[must_use]
 pub fn pattern(probe: &HttpProbe) -> Option<Regex> {

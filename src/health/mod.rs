@@ -2,6 +2,7 @@
 //! requests meet. No I/O and no clock here.
 
 pub mod active;
+pub mod grpc;
 pub mod http;
 pub mod outlier;
 pub mod passive;

@@ -73,6 +73,7 @@ pub struct Progress {
     began: Moment,
     received: u64,
     most: u64,
+    said: Option<u64>,
 }
 
 /// Reads one body.
@@ -91,6 +92,8 @@ pub struct BodyReader<'a> {
     pub received: u64,
     /// More than this is too large.
     pub most: u64,
+    /// What its head said of it, where the end is told otherwise.
+    said: Option<u64>,
 }
 
 impl<'a> BodyReader<'a> {
@@ -112,6 +115,10 @@ impl<'a> BodyReader<'a> {
             Framing::Chunked => Coding::Chunked(Decoder::default()),
             Framing::UntilClose => Coding::UntilClose,
         };
+        let said = match framing {
+            Framing::Length(length) if stream.as_strand().is_some() => Some(length),
+            _ => None,
+        };
         let size = Size::Small;
         Self {
             stream,
@@ -125,14 +132,15 @@ impl<'a> BodyReader<'a> {
             began: now,
             received: 0,
             most: u64::MAX,
+            said,
         }
     }
 
     /// Puts the reading aside.
     #[must_use]
     pub fn pause(self) -> Progress {
-        let Self { coding, trailers, size, faults, pace, began, received, most, .. } = self;
-        Progress { coding, trailers, size, faults, pace, began, received, most }
+        let Self { coding, trailers, size, faults, pace, began, received, most, said, .. } = self;
+        Progress { coding, trailers, size, faults, pace, began, received, most, said }
     }
 
     /// Goes on where a reader of the same connection was put aside.
@@ -142,7 +150,8 @@ impl<'a> BodyReader<'a> {
         inbound: &'a mut Inbound,
         buffers: &'a Buffers,
     ) -> Self {
-        let Progress { coding, trailers, size, faults, pace, began, received, most } = progress;
+        let Progress { coding, trailers, size, faults, pace, began, received, most, said } =
+            progress;
         Self {
             stream,
             inbound,
@@ -155,6 +164,7 @@ impl<'a> BodyReader<'a> {
             began,
             received,
             most,
+            said,
         }
     }
 
@@ -257,6 +267,11 @@ impl<'a> BodyReader<'a> {
             Coding::Done => 0..0,
         };
         self.received += data.len() as u64;
+        let is_done = matches!(self.coding, Coding::Done);
+        if self.said.is_some_and(|said| self.received > said || (is_done && self.received < said)) {
+            self.buffers.give(buffer);
+            return Err(self.faults.cut_short);
+        }
         if self.received > self.most {
             self.buffers.give(buffer);
             return Err(Kind::BodyTooLarge);
@@ -293,7 +308,8 @@ impl<'a> BodyReader<'a> {
     /// Completeness is told by the framing alone; only a body that ends with its connection ends
     /// well here, and only if it was the peer who ended it.
     fn end_of_stream(&mut self) -> Result<()> {
-        if matches!(self.coding, Coding::UntilClose) && self.stream.expired().is_none() {
+        let is_all = self.said.is_none_or(|said| said == self.received);
+        if matches!(self.coding, Coding::UntilClose) && self.stream.expired().is_none() && is_all {
             self.coding = Coding::Done;
             self.trailers = self.stream.as_strand().and_then(Strand::take_trailers);
             return Ok(());

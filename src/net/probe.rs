@@ -4,19 +4,45 @@
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{HeaderMap, Request};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 
 use super::connect::Peer;
+use super::tls::trust::{Client, ServerName};
 use crate::base::limits::PROBE_BYTES;
+use crate::config::tls::Protocol;
 
 /// Judges what has come so far, and is told whether that is all; `None` to read on.
 pub type Judge<'a> = dyn Fn(&[u8], bool) -> Option<Result<(), String>> + Sync + 'a;
 
 /// What is asked once the connection stands.
-pub struct Exchange<'a> {
-    pub request: &'a [u8],
-    pub judge: &'a Judge<'a>,
+pub enum Exchange<'a> {
+    /// In HTTP/1.1.
+    Text { request: &'a [u8], judge: &'a Judge<'a> },
+    /// In HTTP/2: a request with its body, and what its answer must be.
+    Call { request: Box<Request<()>>, body: Bytes, judge: &'a CallJudge<'a> },
+}
+
+/// Judges an answer of HTTP/2: its status, its fields, its body and its trailers.
+pub type CallJudge<'a> = dyn Fn(&Answer) -> Result<(), String> + Sync + 'a;
+
+/// An answer of HTTP/2.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub fields: HeaderMap,
+    pub body: Vec<u8>,
+    pub trailers: HeaderMap,
+}
+
+/// How a connection is encrypted, and whom it must lead to.
+pub struct Secure<'a> {
+    pub tls: &'a Client,
+    pub name: ServerName<'static>,
 }
 
 /// Connects, and asks if there is something to ask. At most `PROBE_BYTES` of an answer are held.
@@ -25,6 +51,7 @@ pub struct Exchange<'a> {
 /// Why the check failed, as the end of a sentence.
 pub async fn run(
     peer: &Peer,
+    secure: Option<Secure<'_>>,
     exchange: Option<Exchange<'_>>,
     timeout: Duration,
 ) -> Result<(), String> {
@@ -32,11 +59,11 @@ pub async fn run(
         match peer {
             Peer::Socket(address) => {
                 let stream = TcpStream::connect(address).await.map_err(refused)?;
-                ask(stream, exchange).await
+                ask_through(stream, secure, exchange).await
             }
             Peer::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(refused)?;
-                ask(stream, exchange).await
+                ask_through(stream, secure, exchange).await
             }
         }
     };
@@ -49,11 +76,72 @@ fn refused(error: io::Error) -> String {
     format!("no connection ({error})")
 }
 
-async fn ask(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+async fn ask_through(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    secure: Option<Secure<'_>>,
     exchange: Option<Exchange<'_>>,
 ) -> Result<(), String> {
-    let Some(Exchange { request, judge }) = exchange else { return Ok(()) };
+    let Some(exchange) = exchange else { return Ok(()) };
+    let Some(Secure { tls, name }) = secure else { return ask(stream, exchange).await };
+    let is_call = matches!(exchange, Exchange::Call { .. });
+    let protocol = if is_call { Protocol::Http2 } else { Protocol::Http1 };
+    let connector = TlsConnector::from(tls.only(protocol));
+    let stream = connector.connect(name, stream).await;
+    let stream = stream.map_err(|error| format!("no secure connection ({error})"))?;
+    ask(stream, exchange).await
+}
+
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    exchange: Exchange<'_>,
+) -> Result<(), String> {
+    match exchange {
+        Exchange::Text { request, judge } => ask_text(stream, request, judge).await,
+        Exchange::Call { request, body, judge } => {
+            let (send, connection) = h2::client::handshake(stream)
+                .await
+                .map_err(|error| format!("no HTTP/2 ({error})"))?;
+            let call = call(send, *request, body);
+            let mut call = std::pin::pin!(call);
+            // The connection is driven until the answer is there.
+            let answer = tokio::select! {
+                answer = &mut call => answer,
+                ended = connection => match ended {
+                    Ok(()) => call.await,
+                    Err(error) => Err(error),
+                },
+            };
+            judge(&answer.map_err(|error| format!("it did not answer ({error})"))?)
+        }
+    }
+}
+
+async fn call(
+    send: SendRequest<Bytes>,
+    request: Request<()>,
+    body: Bytes,
+) -> Result<Answer, h2::Error> {
+    let mut send = send.ready().await?;
+    let (response, mut stream) = send.send_request(request, false)?;
+    stream.send_data(body, true)?;
+    let (parts, mut incoming) = response.await?.into_parts();
+    let mut body = Vec::new();
+    while let Some(data) = incoming.data().await {
+        let data = data?;
+        let _ = incoming.flow_control().release_capacity(data.len());
+        if body.len() + data.len() <= PROBE_BYTES {
+            body.extend_from_slice(&data);
+        }
+    }
+    let trailers = incoming.trailers().await?.unwrap_or_default();
+    Ok(Answer { status: parts.status.as_u16(), fields: parts.headers, body, trailers })
+}
+
+async fn ask_text(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &[u8],
+    judge: &Judge<'_>,
+) -> Result<(), String> {
     let lost = |error: io::Error| format!("the connection broke ({error})");
     stream.write_all(request).await.map_err(lost)?;
     let mut bytes = Vec::new();

@@ -325,8 +325,8 @@ impl Stream {
     /// The peer has ended its side.
     #[must_use]
     pub fn is_hung_up(&self) -> bool {
-        if self.as_strand().is_some() {
-            return false;
+        if let Some(strand) = self.as_strand() {
+            return strand.is_dead();
         }
         socket::is_hung_up(self.fd)
     }

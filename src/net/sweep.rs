@@ -122,6 +122,15 @@ impl Watch {
         false
     }
 
+    /// Counts as never having come due; nothing may arrive after this.
+    pub fn again(&self, deadline: Moment) {
+        let mut wheel = self.sweep.wheel.borrow_mut();
+        if let Some(slot) = wheel.slot(self.id) {
+            slot.expired = None;
+        }
+        wheel.read_by(self.id, deadline);
+    }
+
     /// A write begins: it must progress within about two periods (milliseconds).
     #[inline]
     pub fn write_within(&self, now: Moment, period: u32) {

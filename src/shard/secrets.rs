@@ -11,8 +11,9 @@ use crate::net::tls::trust::Client;
 pub struct Secrets {
     pub listeners: Vec<Option<Arc<Server>>>,
     pub clusters: Vec<Option<Client>>,
-    /// By listener: sessions outlive the certificates.
-    pub tickets: Vec<Option<Tickets>>,
+    /// By listener: sessions outlive the certificates. With them a digest of whose certificates were
+    /// believed when they were made.
+    pub tickets: Vec<Option<(Tickets, u64)>>,
 }
 
 impl Secrets {

@@ -111,12 +111,18 @@ async fn open_shared(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Res
             if let Some(connection) = pooled {
                 return Ok(Attempt { connection, was_pooled: true });
             }
-            let (stream, peer, _) = dial_agreed(cluster, endpoint, needs).await?;
-            cluster.reached(id);
-            return Ok(fresh(cluster, endpoint, stream, &peer, needs));
-        }
-        Found::Dial(_dialling) => {
             let (stream, peer, agreed) = dial_agreed(cluster, endpoint, needs).await?;
+            cluster.reached(id);
+            if !agreed {
+                return Ok(fresh(cluster, endpoint, stream, &peer, needs));
+            }
+            // It has learnt HTTP/2 since.
+            endpoint.lines.clear();
+            (endpoint.lines.begin(stream, &needs, needs.http2).await?, false)
+        }
+        Found::Dial(dialling) => {
+            let dialled = dial_agreed(cluster, endpoint, needs).await;
+            let (stream, peer, agreed) = dialled.inspect_err(|kind| dialling.failed(*kind))?;
             cluster.reached(id);
             if !agreed {
                 endpoint.lines.speaks_http1();

@@ -56,10 +56,9 @@ impl Endpoint {
     /// An endpoint; a name has no addresses yet.
     #[must_use]
     pub fn new(model: &model::Endpoint, tls: Option<&tls::Client>) -> Self {
-        let name = tls.map(|tls| tls.name.clone().unwrap_or_else(|| model.address.host()));
         let endpoint = Self {
             authority: model.address.authority(tls.is_some()).into_boxed_str(),
-            name: name.and_then(|name| trust::server_name(&name)),
+            name: tls.and_then(|tls| trust::name_of(tls, &model.address)),
             pool: Pool::default(),
             lines: Lines::default(),
             peers: RefCell::new(Peer::of(&model.address).into_iter().collect()),

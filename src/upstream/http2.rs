@@ -26,6 +26,10 @@ pub struct Lines {
     waiting: RefCell<Vec<Waker>>,
     /// The endpoint has chosen HTTP/1.1 where it could choose.
     is_http1: Cell<bool>,
+    /// Counts how often its addresses have changed.
+    generation: Cell<u32>,
+    /// Counts dials, and tells how the last one ended.
+    dials: Cell<(u64, Option<Kind>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -38,9 +42,18 @@ struct Line {
 /// The right to dial, while others wait.
 pub struct Dialling<'a>(&'a Lines);
 
+impl Dialling<'_> {
+    /// It came to nothing: those who waited for it need not try the same.
+    pub fn failed(&self, kind: Kind) {
+        self.0.dials.set((self.0.dials.get().0, Some(kind)));
+    }
+}
+
 impl Drop for Dialling<'_> {
     fn drop(&mut self) {
         self.0.is_dialling.set(false);
+        let (count, kind) = self.0.dials.get();
+        self.0.dials.set((count + 1, kind));
         self.0.waiting.take().into_iter().for_each(Waker::wake);
     }
 }
@@ -68,10 +81,12 @@ impl Lines {
             }
             let free = if may_use_old { self.free(needs.now, bounds) } else { None };
             if let Some(line) = free {
-                if let Ok(strand) = open(&line, needs).await {
-                    return Ok(Found::Strand(Box::new(strand)));
+                match open(&line, needs).await {
+                    Ok(strand) => return Ok(Found::Strand(Box::new(strand))),
+                    Err(Kind::ConnectTimeout) => return Err(Kind::ConnectTimeout),
+                    // It takes no more requests, which it is known by now.
+                    Err(_) => continue,
                 }
-                continue;
             }
             if !self.is_dialling.get() {
                 let count = self.all.borrow().len();
@@ -81,9 +96,16 @@ impl Lines {
                     return open(&line, needs).await.map(|strand| Found::Strand(Box::new(strand)));
                 }
                 self.is_dialling.set(true);
+                self.dials.set((self.dials.get().0, None));
                 return Ok(Found::Dial(Dialling(self)));
             }
+            let before = self.dials.get().0;
             self.dialled().await;
+            if let (count, Some(kind)) = self.dials.get()
+                && count == before + 1
+            {
+                return Err(kind);
+            }
             // What was dialled meanwhile is as fresh as can be.
             may_use_old = true;
         }
@@ -110,7 +132,9 @@ impl Lines {
     }
 
     fn least(&self) -> Option<Line> {
-        self.all.borrow().iter().min_by_key(|line| line.client.load()).cloned()
+        let all = self.all.borrow();
+        let lives = all.iter().filter(|line| !line.client.is_over());
+        lives.min_by_key(|line| line.client.load()).cloned()
     }
 
     /// The endpoint has chosen HTTP/1.1.
@@ -129,19 +153,21 @@ impl Lines {
         limits: &model::Http2,
     ) -> Result<Strand> {
         let is_secure = stream.is_secure();
-        let watched = Rc::new(Watched {
-            stream,
-            now: Cell::new(needs.now),
-            period: u32::try_from(millis(needs.timeouts.body_idle) / 2).unwrap_or(u32::MAX),
-            abuse: Cell::default(),
-            in_block: Cell::default(),
-            has_come: Cell::default(),
-        });
-        let started = Client::start(watched, is_secure, needs.means.buffers, limits).await;
+        let period = u32::try_from(millis(needs.timeouts.body_idle) / 2).unwrap_or(u32::MAX);
+        let watched = Rc::new(Watched::new(stream, needs.now, period));
+        let generation = self.generation.get();
+        let settled = needs.sweep.watch(NO_SOCKET, Class::Upstream);
+        settled.read_by(needs.now.after(needs.timeouts.connect));
+        let ping = needs.sweep.watch(NO_SOCKET, Class::Upstream);
+        let started =
+            Client::start(watched, is_secure, (settled, ping), needs.means.buffers, limits).await;
         let client = started.ok_or(Kind::UpstreamGone)?;
         let line = Line { client, born: needs.now, used: Rc::new(Cell::new(needs.now)) };
         let strand = open(&line, needs).await?;
-        self.all.borrow_mut().push(line);
+        // Addresses that are not its own any more are not dialled again.
+        if self.generation.get() == generation {
+            self.all.borrow_mut().push(line);
+        }
         Ok(strand)
     }
 
@@ -156,6 +182,7 @@ impl Lines {
     /// Lets go of all of them: each ends when its last request has.
     pub fn clear(&self) {
         self.all.borrow_mut().clear();
+        self.generation.set(self.generation.get().wrapping_add(1));
         self.is_http1.set(false);
     }
 }

@@ -5,7 +5,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 
 use crate::base::error::{Kind, Result};
-use crate::message::fields::Fields;
+use crate::base::limits::{TRAILER_FIELDS_MAX, TRAILERS_MAX};
+use crate::message::fields::{Fields, is_token_byte};
 use crate::message::head::Method;
 
 /// Fields that belong to an HTTP/1 connection (RFC 9113 section 8.2.2).
@@ -37,6 +38,11 @@ pub fn request_head(request: &Request<()>, has_body: bool, out: &mut Vec<u8>) ->
         }
     }
     if let Some(protocol) = protocol {
+        // h2 looks at no octet of it.
+        let is_token = protocol.as_str().bytes().all(is_token_byte);
+        if !is_token || protocol.as_str().is_empty() {
+            return Err(Kind::Field);
+        }
         // RFC 8441 section 5: what HTTP/1.1 asks for with an upgrade.
         line(out, b"Connection", b"upgrade");
         line(out, b"Upgrade", protocol.as_str().as_bytes());
@@ -131,12 +137,15 @@ pub fn request(text: &[u8], is_secure: bool) -> Option<Said<Request<()>>> {
     let host = head.headers_mut().remove(http::header::HOST)?;
     *head.method_mut() = http::Method::from_bytes(method).ok()?;
     let scheme = if is_secure { "https" } else { "http" };
-    *head.uri_mut() = Uri::builder()
-        .scheme(scheme)
-        .authority(host.as_bytes())
-        .path_and_query(target)
-        .build()
-        .ok()?;
+    let uri = Uri::builder().scheme(scheme).authority(host.as_bytes());
+    // The one octet that we take in a target and the library does not.
+    let uri = if target.contains(&b'`') {
+        let text = String::from_utf8(target.to_vec()).ok()?;
+        uri.path_and_query(text.replace('`', "%60"))
+    } else {
+        uri.path_and_query(target)
+    };
+    *head.uri_mut() = uri.build().ok()?;
     // We pass trailers on, and gRPC servers want to be told.
     head.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
     *head.version_mut() = http::Version::HTTP_2;
@@ -222,16 +231,20 @@ fn fields(
     Some(length)
 }
 
-/// Trailers as fields; what may not be one is left out.
+/// Trailers as fields; what may not be one is left out. `None` if they are more than HTTP/1.1 may have.
 #[must_use]
-pub fn trailers(map: &HeaderMap) -> Fields {
+pub fn trailers(map: &HeaderMap) -> Option<Fields> {
     let mut out = Fields::default();
+    let octets: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if octets > TRAILERS_MAX || map.len() > TRAILER_FIELDS_MAX {
+        return None;
+    }
     for (name, value) in map {
         if crate::message::hop::is_trailer_allowed(name.as_str().as_bytes()) {
             out.push(name.as_str().as_bytes(), value.as_bytes());
         }
     }
-    out
+    Some(out)
 }
 
 /// Fields as trailers.
@@ -277,6 +290,18 @@ mod tests {
         assert_eq!(rendered(&other, false), Err(Kind::Host));
         let none = Request::get("/").body(()).unwrap();
         assert_eq!(rendered(&none, false), Err(Kind::Host));
+    }
+
+    #[test]
+    fn a_protocol_is_a_token() {
+        for (text, is_good) in [("websocket", true), ("x\r\nContent-Length: 1", false), ("", false)]
+        {
+            let mut request = Request::new(());
+            *request.method_mut() = http::Method::CONNECT;
+            *request.uri_mut() = "https://a.example/x".parse().unwrap();
+            request.extensions_mut().insert(h2::ext::Protocol::from(text));
+            assert_eq!(rendered(&request, true).is_ok(), is_good, "{}", text.escape_debug());
+        }
     }
 
     #[test]

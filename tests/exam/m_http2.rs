@@ -20,6 +20,7 @@ pub fn rows() -> Vec<Row> {
         ("m03_continuation_without_end", m03_continuation_without_end),
         ("m04_compression_bombs", m04_compression_bombs),
         ("m05_frames_with_nothing_in_them", m05_frames_with_nothing_in_them),
+        ("m05_abuse_with_the_preface", m05_abuse_with_the_preface),
         ("m06_control_frames_whose_answers_are_not_read", m06_control_frames),
         ("m07_windows_that_do_not_open", m07_windows_that_do_not_open),
         ("m08_lengths_that_do_not_hold", m08_lengths_that_do_not_hold),
@@ -28,11 +29,13 @@ pub fn rows() -> Vec<Row> {
         ("m11_pseudo_fields", m11_pseudo_fields),
         ("m12_cookies_and_many_fields", m12_cookies_and_many_fields),
         ("m13_connect", m13_connect),
+        ("m13_protocols_that_end_lines", m13_protocols_that_end_lines),
         ("m14_stream_ids", m14_stream_ids),
         ("m15_every_must_of_a_server", m15_every_must_of_a_server),
         ("m16_data_behind_a_reset", m16_data_behind_a_reset),
         ("m17_goaway_at_reload", m17_goaway_at_reload),
         ("m18_upstream_goaway_and_refusal", m18_upstream_goaway_and_refusal),
+        ("m18_goaway_with_others_under_way", m18_goaway_with_others_under_way),
         ("m18_upstream_breaks_off", m18_upstream_breaks_off),
         ("m18_upstream_without_room", m18_upstream_without_room),
         ("m19_one_slow_reader_of_a_hundred", m19_one_slow_reader_of_a_hundred),
@@ -208,6 +211,24 @@ fn m05_frames_with_nothing_in_them(driver: Driver) {
     });
     assert!(code.is_some());
     assert!(origin.requests().iter().all(|one| !one.is_complete));
+    lives(&proxy);
+}
+
+/// In one packet with the preface: the connection is let go of.
+fn m05_abuse_with_the_preface(driver: Driver) {
+    let origin = Origin::echo();
+    let proxy = Proxy::before(driver, &origin);
+    lives(&proxy);
+    let before = proxy.fds();
+    let ping = frame(PING, 0, 0, &[0; 8]);
+    let settings = frame(SETTINGS, 0, 0, b"");
+    let many = [settings, frame(DATA, 0, 1, b"").repeat(200)].concat();
+    for abuse in [ping, many] {
+        let mut peer = Peer::of(std::net::TcpStream::connect(proxy.address).unwrap());
+        peer.send([crate::support::h2::PREFACE, &abuse].concat());
+        assert!(peer.end_within(Duration::from_secs(5)).is_some());
+    }
+    until("descriptors to be given back", || proxy.fds() <= before);
     lives(&proxy);
 }
 
@@ -544,6 +565,24 @@ fn m13_connect(driver: Driver) {
 
 /// What is wrong, the codes that may say so, the frames.
 type Case<'a> = (&'a str, &'a [u32], Vec<Vec<u8>>);
+
+/// A protocol that is none must not become a line of its own, nor a framing.
+fn m13_protocols_that_end_lines(driver: Driver) {
+    let origin = Origin::echo();
+    let allowed = "[[route]]\ncluster = \"app\"\nupgrade = [\"websocket\", \"x\"]\n";
+    let proxy = Proxy::with(driver, &origin, allowed);
+    for protocol in ["x\r\nContent-Length: 1", "x\nA: b", "x y", "", "x\0"] {
+        let fields = [
+            (":method", "CONNECT"),
+            (":protocol", protocol),
+            (":scheme", "http"),
+            (":authority", "a.example"),
+            (":path", "/chat"),
+        ];
+        refused(&proxy, &origin, protocol, &block(&fields));
+    }
+    mark(&proxy);
+}
 
 /// A connection or stream error, by the code.
 fn faulty(proxy: &Proxy, what: &str, codes: &[u32], frames: &[Vec<u8>]) {
@@ -999,6 +1038,39 @@ fn m18_upstream_breaks_off(driver: Driver) {
     assert!(head.flags & END_STREAM != 0, "trailers-only became something else");
     // All of it went over one connection.
     assert_eq!(origin.connections(), 1);
+}
+
+/// A connection that is told to go away while it still owes an answer takes no more requests, and
+/// nothing waits for it.
+fn m18_goaway_with_others_under_way(driver: Driver) {
+    let held_back = Arc::new(AtomicUsize::new(0));
+    let shared = Arc::clone(&held_back);
+    let origin = h2_origin(&[], move |number, next, peer| {
+        if next.kind != HEADERS {
+            return;
+        }
+        let path = next.fields.iter().find(|(name, _)| name == ":path").unwrap().1.clone();
+        // Both are on their way; the first is answered, the second never is.
+        if path == "/held" && number == 0 {
+            peer.send(frame(GOAWAY, 0, 0, &[&next.id.to_be_bytes()[..], &[0; 4]].concat()));
+            shared.fetch_add(1, SeqCst);
+            return;
+        }
+        peer.headers(next.id, OK, false);
+        peer.data(next.id, path.as_bytes(), true);
+    });
+    let proxy = h2_proxy(driver, &origin, "");
+    assert_eq!(proxy.get("/first").body, b"/first");
+    let mut held = proxy.connect();
+    held.send("GET /held HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    until("the second request", || held_back.load(SeqCst) == 1);
+    std::thread::park_timeout(Duration::from_millis(100));
+    for number in 0..20 {
+        let path = format!("/after/{number}");
+        assert_eq!(proxy.get(&path).body, path.as_bytes());
+    }
+    assert!(origin.connections() >= 2);
+    drop(held);
 }
 
 fn m18_upstream_without_room(driver: Driver) {

@@ -1,18 +1,22 @@
 //! An HTTP/2 connection to an endpoint, shared by all requests of its shard that go there.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use h2::client::{Builder, SendRequest};
+use h2::Ping;
+use h2::client::{Builder, Connection, SendRequest};
 
 use super::payload::Payload;
 use super::port::{Port, Watched};
 use super::strand::Strand;
-use crate::base::limits::H2_SEND_BUFFER;
+use crate::base::clock::monotonic;
+use crate::base::limits::{H2_PING_EVERY, H2_SEND_BUFFER};
 use crate::config::model::Http2;
 use crate::net::buffer::Buffers;
+use crate::net::guard::Caught;
 use crate::net::inbound::Inbound;
 use crate::net::runtime::spawn;
 use crate::net::sweep::Watch;
@@ -44,12 +48,14 @@ impl Client {
     pub async fn start(
         watched: Rc<Watched>,
         is_secure: bool,
+        (settled, ping): (Watch, Watch),
         buffers: &Rc<Buffers>,
         limits: &Http2,
     ) -> Option<Self> {
         let port = Port::new(Rc::clone(&watched), Inbound::default(), buffers, None);
         let begun = Builder::new()
             .enable_push(false)
+            .initial_max_send_streams(limits.streams as usize)
             .initial_window_size(limits.window)
             .initial_connection_window_size(limits.connection_window)
             .max_send_buffer_size(H2_SEND_BUFFER)
@@ -60,11 +66,30 @@ impl Client {
             Rc::new(State { is_over: Cell::new(false), streams: Cell::new(0), is_secure, watched });
         let shared = Rc::clone(&state);
         spawn(async move {
+            let over = Over(Rc::clone(&shared));
             // How it ended its streams are told.
-            let _ = connection.await;
-            shared.is_over.set(true);
+            let _ = Caught(drive(connection, &shared, &ping)).await;
+            drop(over);
         });
-        Some(Self { send, state, buffers: Rc::clone(buffers) })
+        let client = Self { send, state, buffers: Rc::clone(buffers) };
+        client.settled(&settled).await?;
+        Some(client)
+    }
+
+    /// Waits for the endpoint's settings: how many streams it takes, and of what kind.
+    async fn settled(&self, watch: &Watch) -> Option<()> {
+        let watched = &self.state.watched;
+        poll_fn(|context| {
+            if watched.reads.get() > 0 {
+                return Poll::Ready(Some(()));
+            }
+            if self.is_over() || watch.is_due(context) {
+                return Poll::Ready(None);
+            }
+            watched.waiter.set(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await
     }
 
     /// It takes no more requests.
@@ -98,7 +123,13 @@ impl Client {
             if watch.is_due(context) {
                 return Poll::Ready(None);
             }
-            send.poll_ready(context).map(Result::ok)
+            send.poll_ready(context).map(|ready| {
+                if ready.is_err() {
+                    // It was told to go away, or has used up its streams.
+                    self.state.is_over.set(true);
+                }
+                ready.ok()
+            })
         });
         ready.await?;
         Some(Strand::to_endpoint(send, self.lease(), self.state.is_secure, &self.buffers))
@@ -106,15 +137,68 @@ impl Client {
 
     fn lease(&self) -> Lease {
         self.state.streams.set(self.state.streams.get() + 1);
-        Lease(Rc::clone(&self.state))
+        Lease { state: Rc::clone(&self.state), reads: self.state.watched.reads.get() }
     }
 }
 
 /// A request that a connection carries, until it is dropped.
-pub struct Lease(Rc<State>);
+pub struct Lease {
+    state: Rc<State>,
+    /// What had been read when it began.
+    reads: u64,
+}
+
+impl Lease {
+    /// Nothing came for it. If nothing came for anybody else either, the connection is dead.
+    pub(super) fn distrust(&self) {
+        if self.state.watched.reads.get() == self.reads {
+            self.state.is_over.set(true);
+        }
+    }
+}
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
+        self.state.streams.set(self.state.streams.get() - 1);
     }
+}
+
+/// Says that a connection is over, whatever ended it.
+struct Over(Rc<State>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.is_over.set(true);
+        if let Some(waiter) = self.0.watched.waiter.take() {
+            waiter.wake();
+        }
+    }
+}
+
+/// Does what the connection wants until it ends. While it carries requests and nothing comes, the
+/// endpoint is pinged; who does not answer that is gone (RFC 9113 section 6.7).
+async fn drive(mut connection: Connection<Port, Payload>, state: &State, ping: &Watch) {
+    let mut pings = connection.ping_pong();
+    let mut reads = 0;
+    let mut is_asked = false;
+    ping.again(monotonic().after(H2_PING_EVERY));
+    poll_fn(|context| {
+        if ping.is_due(context) {
+            let is_silent = state.watched.reads.get() == reads && state.streams.get() > 0;
+            if is_silent && is_asked {
+                state.watched.stream.shutdown();
+                return Poll::Ready(());
+            }
+            reads = state.watched.reads.get();
+            is_asked = is_silent
+                && pings.as_mut().is_some_and(|pings| pings.send_ping(Ping::opaque()).is_ok());
+            ping.again(monotonic().after(H2_PING_EVERY));
+            let _ = ping.is_due(context);
+        }
+        if let Some(pings) = &mut pings {
+            let _ = pings.poll_pong(context);
+        }
+        Pin::new(&mut connection).poll(context).map(|_| ())
+    })
+    .await;
 }

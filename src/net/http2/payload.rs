@@ -2,30 +2,38 @@
 
 use std::rc::Rc;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 
 use crate::net::buffer::{Buffer, Buffers, Size};
 
 /// Octets of a DATA frame.
 #[derive(Debug)]
-pub struct Payload {
-    buffer: Option<Buffer>,
-    buffers: Rc<Buffers>,
+pub enum Payload {
+    Pooled(Option<Buffer>, Rc<Buffers>),
+    /// A little, which is not worth a whole buffer: a peer that opens its window octet by octet must
+    /// not fill our memory.
+    Small(Bytes),
 }
+
+/// What is a little.
+const LITTLE: usize = 2048;
 
 impl Payload {
     /// A copy of these octets.
     #[must_use]
     pub fn copy(octets: &[u8], buffers: &Rc<Buffers>) -> Self {
+        if octets.len() <= LITTLE {
+            return Self::Small(Bytes::copy_from_slice(octets));
+        }
         let mut buffer = buffers.take(Size::fitting(octets.len()));
         buffer.append(octets);
-        Self { buffer: Some(buffer), buffers: Rc::clone(buffers) }
+        Self::Pooled(Some(buffer), Rc::clone(buffers))
     }
 
     /// Nothing.
     #[must_use]
-    pub fn none(buffers: &Rc<Buffers>) -> Self {
-        Self { buffer: None, buffers: Rc::clone(buffers) }
+    pub const fn none() -> Self {
+        Self::Small(Bytes::new())
     }
 }
 
@@ -35,21 +43,27 @@ impl Buf for Payload {
     }
 
     fn chunk(&self) -> &[u8] {
-        self.buffer.as_ref().map_or(&[], Buffer::data)
+        match self {
+            Self::Pooled(buffer, _) => buffer.as_ref().map_or(&[], Buffer::data),
+            Self::Small(bytes) => bytes,
+        }
     }
 
     fn advance(&mut self, len: usize) {
-        match &mut self.buffer {
-            Some(buffer) => buffer.consume(len),
-            None => debug_assert!(len == 0, "there is nothing"),
+        match self {
+            Self::Pooled(Some(buffer), _) => buffer.consume(len),
+            Self::Pooled(None, _) => debug_assert!(len == 0, "there is nothing"),
+            Self::Small(bytes) => bytes.advance(len),
         }
     }
 }
 
 impl Drop for Payload {
     fn drop(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            self.buffers.give(buffer);
+        if let Self::Pooled(buffer, buffers) = self
+            && let Some(buffer) = buffer.take()
+        {
+            buffers.give(buffer);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -22,7 +22,6 @@ type Read = Pin<Box<dyn Future<Output = (io::Result<usize>, Buffer)>>>;
 type Write = Pin<Box<dyn Future<Output = (io::Result<()>, Buffer)>>>;
 
 /// What a connection's owner and its port both look at.
-#[derive(Debug)]
 pub struct Watched {
     pub stream: Stream,
     /// The time as the owner knows it.
@@ -33,8 +32,41 @@ pub struct Watched {
     pub abuse: Cell<Option<Abuse>>,
     /// Half of a head has come.
     pub in_block: Cell<bool>,
-    /// Something was received since this was looked at.
-    pub has_come: Cell<bool>,
+    /// How often something was received.
+    pub reads: Cell<u64>,
+    /// Who waits for the first time.
+    pub waiter: Cell<Option<Waker>>,
+    /// The preface is through: what is abused from now on is the owner's to answer.
+    pub is_begun: Cell<bool>,
+    is_told: Cell<bool>,
+}
+
+impl Watched {
+    /// A connection that has not begun.
+    #[must_use]
+    pub fn new(stream: Stream, now: Moment, period: u32) -> Self {
+        Self {
+            stream,
+            now: Cell::new(now),
+            period,
+            abuse: Cell::default(),
+            in_block: Cell::default(),
+            reads: Cell::default(),
+            waiter: Cell::default(),
+            is_begun: Cell::default(),
+            is_told: Cell::default(),
+        }
+    }
+
+    fn is_mute(&self) -> bool {
+        self.abuse.get().is_some()
+    }
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watched").field("stream", &self.stream).finish_non_exhaustive()
+    }
 }
 
 /// The reading and writing of one connection.
@@ -90,7 +122,21 @@ impl Port {
             }
             self.watched.in_block.set(meter.is_in_block());
         }
-        self.watched.has_come.set(true);
+        self.watched.reads.set(self.watched.reads.get() + 1);
+        if let Some(waiter) = self.watched.waiter.take() {
+            waiter.wake();
+        }
+    }
+
+    /// Who misbehaves is not listened to any more: the owner is woken to end it, if there is one yet.
+    fn refuse(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
+        if !self.watched.is_begun.get() {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        if !self.watched.is_told.replace(true) {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 
     /// Waits until what was put together is with the kernel.
@@ -122,9 +168,8 @@ impl AsyncRead for Port {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let port = self.get_mut();
-        // Who misbehaves is not listened to any more; the owner ends it.
-        if port.watched.abuse.get().is_some() {
-            return Poll::Pending;
+        if port.watched.is_mute() {
+            return port.refuse(context);
         }
         if port.inbound.get_mut().is_empty() {
             if port.read.is_none() {
@@ -137,9 +182,8 @@ impl AsyncRead for Port {
                 Ok(1..) => {
                     port.count(buffer.data());
                     port.inbound.get_mut().put(buffer);
-                    if port.watched.abuse.get().is_some() {
-                        context.waker().wake_by_ref();
-                        return Poll::Pending;
+                    if port.watched.is_mute() {
+                        return port.refuse(context);
                     }
                 }
                 Ok(0) => {

@@ -56,6 +56,7 @@ impl Server {
             .enable_connect_protocol()
             .handshake(port);
         let connection = handshake.await.ok()?;
+        watched.is_begun.set(true);
         let (watched, buffers) = (Rc::clone(watched), Rc::clone(buffers));
         Some(Self { connection, watched, buffers })
     }

@@ -18,6 +18,7 @@ use super::payload::Payload;
 use crate::message::fields::Fields;
 use crate::message::head::Method;
 use crate::net::buffer::{Buffer, Buffers};
+use crate::net::deadline::Due;
 use crate::net::sweep::Watch;
 use crate::wire::http2::{self, Upgrade};
 
@@ -38,12 +39,14 @@ pub struct Strand {
     will_end: Cell<bool>,
     /// It was told to us that nothing of it was done (RFC 9113 section 8.7).
     is_refused: Cell<bool>,
+    /// What was to be sent cannot be said in HTTP/2, or not to this peer.
+    is_unsayable: Cell<bool>,
     /// What it was to become, by an extended CONNECT.
     upgrade: RefCell<Option<Upgrade>>,
     /// Our side of a request's connection is encrypted.
     is_secure: bool,
     /// It counts as long as it lives.
-    _lease: Option<Lease>,
+    lease: Option<Lease>,
 }
 
 enum In {
@@ -100,7 +103,7 @@ impl Strand {
         buffers: &Rc<Buffers>,
     ) -> Self {
         let strand = Self::new(In::Ended, Out::Request(send), Method::Get, is_secure, buffers);
-        Self { _lease: Some(lease), ..strand }
+        Self { lease: Some(lease), ..strand }
     }
 
     fn new(
@@ -119,9 +122,10 @@ impl Strand {
             asked: Cell::new(asked),
             will_end: Cell::new(false),
             is_refused: Cell::new(false),
+            is_unsayable: Cell::new(false),
             upgrade: RefCell::default(),
             is_secure,
-            _lease: None,
+            lease: None,
         }
     }
 
@@ -129,6 +133,26 @@ impl Strand {
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.is_refused.get()
+    }
+
+    /// What was to be sent cannot be said in HTTP/2, or not to this peer.
+    #[must_use]
+    pub fn is_unsayable(&self) -> bool {
+        self.is_unsayable.get()
+    }
+
+    /// Nothing can be had from it any more.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        matches!(&*self.inbound.borrow(), In::Ended) && self.text.borrow().is_empty()
+    }
+
+    /// Its answer did not come in time: if nothing else came on its connection meanwhile, that takes
+    /// no more requests.
+    pub fn distrust(&self) {
+        if let Some(lease) = &self.lease {
+            lease.distrust();
+        }
     }
 
     /// The trailers that came behind the body.
@@ -265,7 +289,9 @@ impl Strand {
                 In::Body(body) if body.is_over && self.text.borrow().is_empty() => {
                     let trailers = ready!(body.stream.poll_trailers(context));
                     if let Some(map) = trailers.map_err(broken)? {
-                        let fields = http2::trailers(&map);
+                        let Some(fields) = http2::trailers(&map) else {
+                            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                        };
                         self.trailers.replace(Some(fields).filter(|all| !all.is_empty()));
                     }
                     return Poll::Ready(Ok(0));
@@ -294,7 +320,8 @@ impl Strand {
         while !rest.is_empty() {
             let len = rest.len().min(PIECE);
             let room = poll_fn(|context| {
-                if watch.is_due(context) {
+                // A client that was too slow in asking still gets an answer.
+                if watch.is_due(context) && watch.expired() == Some(Due::Write) {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
                 self.poll_room(context, len)
@@ -328,6 +355,18 @@ impl Strand {
         match &mut *outbound {
             Out::Answer(send) => {
                 let said = http2::response(text).ok_or_else(malformed)?;
+                let is_switched = text.get(9..12) == Some(b"101");
+                if self.asked.get() == Method::Connect
+                    && said.head.status().is_success()
+                    && !is_switched
+                {
+                    // RFC 8441 section 4: any 2xx would open a tunnel that is none.
+                    let mut refused = http::Response::new(());
+                    *refused.status_mut() = http::StatusCode::NOT_IMPLEMENTED;
+                    send.send_response(refused, true).map_err(broken)?;
+                    *outbound = Out::Ended;
+                    return Err(io::ErrorKind::Unsupported.into());
+                }
                 let status = said.head.status().as_u16();
                 if said.head.status().is_informational() {
                     send.send_informational(said.head).map_err(broken)?;
@@ -341,10 +380,14 @@ impl Strand {
                 Ok(said.len)
             }
             Out::Request(send) => {
-                let mut said = http2::request(text, self.is_secure).ok_or_else(malformed)?;
+                let Some(mut said) = http2::request(text, self.is_secure) else {
+                    self.is_unsayable.set(true);
+                    return Err(malformed());
+                };
                 self.asked.set(Method::of(said.head.method().as_str().as_bytes()));
                 let upgrade = http2::upgrade(&text[..said.len], &mut said.head);
                 if upgrade.is_some() && !send.is_extended_connect_protocol_enabled() {
+                    self.is_unsayable.set(true);
                     return Err(io::ErrorKind::Unsupported.into());
                 }
                 let has_body = text.len() > said.len
@@ -393,7 +436,7 @@ impl Strand {
             *left = Some(0);
             match trailers {
                 Some(fields) => send.send_trailers(http2::trailer_map(fields)),
-                None => send.send_data(Payload::none(&self.buffers), true),
+                None => send.send_data(Payload::none(), true),
             }
             .map_err(broken)?;
         }

@@ -115,7 +115,8 @@ impl Channel {
                 return (Ok(0), plain);
             }
             self.flush();
-            if let Err(error) = self.fill(stream).await {
+            let most = if plain.is_empty() { Size::Large } else { Size::Medium };
+            if let Err(error) = self.fill(stream, most).await {
                 self.is_mute.set(true);
                 return (Err(error), plain);
             }
@@ -145,11 +146,11 @@ impl Channel {
 
     /// Reads more ciphertext, into another buffer than the one that the session looks at. Reads grow
     /// with the flow.
-    async fn fill(&self, stream: &Stream) -> io::Result<()> {
+    async fn fill(&self, stream: &Stream, most: Size) -> io::Result<()> {
         let left = self.session.borrow().leftover().len();
         let size =
             if left == 0 { self.size.get() } else { self.size.get().max(Size::fitting(2 * left)) };
-        let mut raw = self.buffers.take(size);
+        let mut raw = self.buffers.take(size.min(most).max(Size::fitting(left + 1)));
         raw.append(self.session.borrow().leftover());
         let (read, raw) = stream.recv_raw(raw).await;
         if raw.space() == 0 {

@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::pem;
+use crate::config::model::Address;
 use crate::config::tls::{self, Protocol};
 
 /// Sessions that a shard keeps for one cluster.
@@ -62,10 +63,23 @@ impl Client {
     }
 }
 
-/// A name that a certificate must be for.
-#[must_use]
-pub fn server_name(text: &str) -> Option<ServerName<'static>> {
+impl Client {
+    /// The same, for those who speak one protocol only.
+    pub(in crate::net) fn only(&self, protocol: Protocol) -> Arc<ClientConfig> {
+        let mut config = (*self.config).clone();
+        config.alpn_protocols = vec![protocol.name().as_bytes().to_vec()];
+        Arc::new(config)
+    }
+}
+
+fn server_name(text: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(text.to_owned()).ok()
+}
+
+/// Whom the certificate of an endpoint must be for.
+#[must_use]
+pub fn name_of(model: &tls::Client, address: &Address) -> Option<ServerName<'static>> {
+    server_name(&model.name.clone().unwrap_or_else(|| address.host()))
 }
 
 fn roots(model: &tls::Client) -> Result<RootCertStore, String> {

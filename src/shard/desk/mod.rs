@@ -251,7 +251,7 @@ impl Desk {
     /// Nobody will fetch what was to be fetched.
     fn refuse(&self, found: Found) {
         if let Found::Fetch { ticket, .. } | Found::Refresh(_, ticket) = found {
-            ticket.flow.begin(Start::Failed(crate::base::error::Kind::Internal));
+            ticket.flow.begin(Start::Failed(crate::base::error::Kind::ClientGone));
             self.fail(&ticket);
         }
     }
@@ -462,6 +462,18 @@ impl Desk {
         }
     }
 
+    /// Whoever waited has gone in the middle of it: what was meant for them nobody will do.
+    fn forget_the_gone(&self, now: Moment) {
+        let is_gone = |_: &u64, one: &mut Waiting| one.by.after(PATIENCE) <= now;
+        let gone: Vec<Waiting> =
+            self.waiting.borrow_mut().extract_if(is_gone).map(|(_, one)| one).collect();
+        for one in gone {
+            if let Some(Said::Found(found)) = one.said {
+                self.refuse(found);
+            }
+        }
+    }
+
     /// Ten times a second.
     pub fn tick(&self, now: Moment) {
         self.now.set(now);
@@ -471,6 +483,7 @@ impl Desk {
         for one in self.waiting.borrow().values().filter(|one| one.by <= now) {
             one.waker.wake_by_ref();
         }
+        self.forget_the_gone(now);
         if now.0 % 1000 < 100 {
             self.near.borrow_mut().sweep(self.ledger.epoch());
         }
