@@ -4,14 +4,16 @@
 #![expect(unsafe_code, reason = "reading and writing at once through one monoio stream")]
 
 use std::cell::UnsafeCell;
+use std::future::Future;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::pin::Pin;
 use std::rc::Rc;
 
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 
-use super::buffer::{Buffer, Outgoing};
+use super::buffer::{Buffer, Outgoing, Sealed};
 use super::deadline::{Class, Due, NO_SOCKET};
 use super::http2::strand::Strand;
 use super::socket::{self, How, Peek};
@@ -28,6 +30,8 @@ pub struct Stream {
     watch: Watch,
     fd: RawFd,
     class: Class,
+    /// Neither TLS nor HTTP/2 is in between.
+    is_plain: bool,
     // Dropped before the socket: it has a last word to say.
     tls: Option<Box<Channel>>,
     kind: Kind,
@@ -38,6 +42,9 @@ enum Kind {
     Socket(UnsafeCell<TcpStream>),
     Strand(Box<Strand>),
 }
+
+/// A future of the others.
+type Later<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// How what passes is to be treated.
 enum Way<'a> {
@@ -61,7 +68,7 @@ impl Stream {
         let fd = socket.as_raw_fd();
         let inner = into_monoio(socket)?;
         let kind = Kind::Socket(UnsafeCell::new(inner));
-        Ok(Self { watch: sweep.watch(fd, class), fd, class, tls: None, kind })
+        Ok(Self { watch: sweep.watch(fd, class), fd, class, is_plain: true, tls: None, kind })
     }
 
     /// Stands for a client where there is none: nothing ever comes from it, nothing may be sent.
@@ -76,12 +83,13 @@ impl Stream {
     #[must_use]
     pub fn strand(strand: Strand, sweep: &Rc<Sweep>, class: Class) -> Self {
         let (fd, kind) = (NO_SOCKET, Kind::Strand(Box::new(strand)));
-        Self { watch: sweep.watch(fd, class), fd, class, tls: None, kind }
+        Self { watch: sweep.watch(fd, class), fd, class, is_plain: false, tls: None, kind }
     }
 
     /// From here on everything that passes is encrypted.
     pub(super) fn secure(&mut self, channel: Channel) {
         self.tls = Some(Box::new(channel));
+        self.is_plain = false;
     }
 
     /// The descriptor, for those who say a word without waiting.
@@ -114,15 +122,26 @@ impl Stream {
 
     /// Waits until something can be read, or the peer has closed. Holds no buffer meanwhile.
     pub async fn readable(&self) {
+        if !self.is_plain {
+            return self.readable_wrapped().await;
+        }
+        if let Some(socket) = self.shared() {
+            // An error shows again in the read that follows.
+            let _ = socket.readable(false).await;
+        }
+    }
+
+    /// What follows the plain way is kept out of it: small futures are one with their callers, which is
+    /// a thousand instructions for each request.
+    fn readable_wrapped(&self) -> Later<'_, ()> {
         match self.way() {
-            Way::Plain => self.wait_readable().await,
-            Way::Strand(strand) => strand.readable(&self.watch).await,
+            Way::Plain => Box::pin(self.wait_readable()),
+            Way::Strand(strand) => Box::pin(strand.readable(&self.watch)),
+            Way::Tls(tls) if tls.is_ready() => Box::pin(std::future::ready(())),
             Way::Tls(tls) => {
-                if !tls.is_ready() {
-                    // The peer may be waiting for it.
-                    tls.flush();
-                    self.wait_readable().await;
-                }
+                // The peer may be waiting for it.
+                tls.flush();
+                Box::pin(self.wait_readable())
             }
         }
     }
@@ -152,24 +171,39 @@ impl Stream {
 
     /// Reads behind what is in the buffer, or in one that takes its place. `Ok(0)` is the end, or a
     /// deadline: see `expired`.
-    pub async fn recv(&self, buffer: Buffer) -> (io::Result<usize>, Buffer) {
+    pub async fn recv(&self, mut buffer: Buffer) -> (io::Result<usize>, Buffer) {
+        debug_assert!(buffer.space() > 0, "a read needs room");
+        if !self.is_plain {
+            return self.recv_wrapped(buffer).await;
+        }
+        // As in `recv_raw`: one future less on the way of most connections.
+        loop {
+            let Some(socket) = self.exclusive() else { return (not_connected(), buffer) };
+            let (result, back) = socket.read(buffer).await;
+            if !is_would_block(&result) {
+                return (result, back);
+            }
+            buffer = back;
+            self.wait_readable().await;
+        }
+    }
+
+    fn recv_wrapped(&self, buffer: Buffer) -> Later<'_, (io::Result<usize>, Buffer)> {
         match self.way() {
-            Way::Plain => self.recv_raw(buffer).await,
-            Way::Tls(tls) => Box::pin(tls.recv(self, buffer)).await,
-            Way::Strand(strand) => Box::pin(strand.recv(&self.watch, buffer)).await,
+            Way::Plain => Box::pin(self.recv_raw(buffer)),
+            Way::Tls(tls) => Box::pin(tls.recv(self, buffer)),
+            Way::Strand(strand) => Box::pin(strand.recv(&self.watch, buffer)),
         }
     }
 
     /// Reads what the socket has.
-    pub(super) async fn recv_raw(&self, mut buffer: Buffer) -> (io::Result<usize>, Buffer) {
-        debug_assert!(buffer.space() > 0, "a read needs room");
+    pub(super) async fn recv_raw(&self, buffer: Buffer) -> (io::Result<usize>, Buffer) {
+        let mut buffer = Sealed(buffer);
         loop {
-            let Some(socket) = self.exclusive() else {
-                return (Err(io::ErrorKind::NotConnected.into()), buffer);
-            };
+            let Some(socket) = self.exclusive() else { return (not_connected(), buffer.0) };
             let (result, back) = socket.read(buffer).await;
             if !is_would_block(&result) {
-                return (result, back);
+                return (result, back.0);
             }
             buffer = back;
             self.wait_readable().await;
@@ -184,17 +218,41 @@ impl Stream {
         now: Moment,
         period: u32,
     ) -> (io::Result<()>, B) {
-        let result = match self.way() {
-            Way::Plain => return self.send_raw(buffer, now, period).await,
-            Way::Tls(tls) => Box::pin(tls.send(self, &[buffer.data()], now, period)).await,
-            Way::Strand(strand) => {
-                Box::pin(self.send_strand(strand, buffer.data(), now, period)).await
+        if !self.is_plain {
+            let result = self.send_wrapped(buffer.data(), now, period).await;
+            if result.is_ok() {
+                buffer.consume(buffer.len());
+            }
+            return (result, buffer);
+        }
+        // As in `send_raw`.
+        self.watch.write_within(now, period);
+        let result = loop {
+            let Some(socket) = self.exclusive() else { break not_connected() };
+            let (sent, back) = socket.write(buffer).await;
+            buffer = back;
+            match self.took(sent, &mut buffer) {
+                Took::All(len) => break Ok(len),
+                Took::Some => {}
+                Took::Nothing => self.writable().await,
+                Took::Fault(error) => break Err(error),
             }
         };
-        if result.is_ok() {
-            buffer.consume(buffer.len());
+        self.watch.write_done(*result.as_ref().unwrap_or(&0));
+        (result.map(|_| ()), buffer)
+    }
+
+    fn send_wrapped<'a>(
+        &'a self,
+        data: &'a [u8],
+        now: Moment,
+        period: u32,
+    ) -> Later<'a, io::Result<()>> {
+        match self.way() {
+            Way::Plain => Box::pin(std::future::ready(not_connected())),
+            Way::Tls(tls) => Box::pin(tls.send_one(self, data, now, period)),
+            Way::Strand(strand) => Box::pin(self.send_strand(strand, data, now, period)),
         }
-        (result, buffer)
     }
 
     async fn send_strand(
@@ -211,35 +269,40 @@ impl Stream {
     }
 
     /// Gives the socket everything that is in the buffer.
-    pub(super) async fn send_raw<B: Outgoing>(
+    pub(super) async fn send_raw(
         &self,
-        mut buffer: B,
+        buffer: Buffer,
         now: Moment,
         period: u32,
-    ) -> (io::Result<()>, B) {
+    ) -> (io::Result<()>, Buffer) {
+        let mut buffer = Sealed(buffer);
         self.watch.write_within(now, period);
         let result = loop {
-            let Some(socket) = self.exclusive() else {
-                break Err(io::ErrorKind::NotConnected.into());
-            };
+            let Some(socket) = self.exclusive() else { break not_connected() };
             let (sent, back) = socket.write(buffer).await;
             buffer = back;
-            match sent {
-                Ok(len) if len == buffer.len() => {
-                    buffer.consume(len);
-                    break Ok(len);
-                }
-                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
-                Ok(len) => {
-                    buffer.consume(len);
-                    self.watch.wrote(len);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await,
-                Err(error) => break Err(error),
+            match self.took(sent, &mut buffer) {
+                Took::All(len) => break Ok(len),
+                Took::Some => {}
+                Took::Nothing => self.writable().await,
+                Took::Fault(error) => break Err(error),
             }
         };
         self.watch.write_done(*result.as_ref().unwrap_or(&0));
-        (result.map(|_| ()), buffer)
+        (result.map(|_| ()), buffer.0)
+    }
+
+    /// The same for what goes through TLS, if it does.
+    pub(super) async fn send_frames(
+        &self,
+        buffer: Buffer,
+        now: Moment,
+        period: u32,
+    ) -> (io::Result<()>, Buffer) {
+        if self.is_plain {
+            return self.send_raw(buffer, now, period).await;
+        }
+        (self.send_wrapped(buffer.data(), now, period).await, buffer)
     }
 
     /// Writes pieces that lie apart, in as few calls as they go in: at once, by the calling thread, for
@@ -379,6 +442,24 @@ impl Stream {
         socket::local_address(self.fd)
     }
 
+    /// What a write has done, and what follows.
+    fn took<B: Outgoing>(&self, sent: io::Result<usize>, buffer: &mut B) -> Took {
+        match sent {
+            Ok(len) if len == buffer.len() => {
+                buffer.consume(len);
+                Took::All(len)
+            }
+            Ok(0) => Took::Fault(io::ErrorKind::WriteZero.into()),
+            Ok(len) => {
+                buffer.consume(len);
+                self.watch.wrote(len);
+                Took::Some
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Took::Nothing,
+            Err(error) => Took::Fault(error),
+        }
+    }
+
     const fn socket(&self) -> Option<&UnsafeCell<TcpStream>> {
         match &self.kind {
             Kind::Socket(inner) => Some(inner),
@@ -400,6 +481,18 @@ impl Stream {
         // neither Send nor Sync.
         self.socket().map(|inner| unsafe { &mut *inner.get() })
     }
+}
+
+/// What became of a write.
+enum Took {
+    All(usize),
+    Some,
+    Nothing,
+    Fault(io::Error),
+}
+
+fn not_connected<T>() -> io::Result<T> {
+    Err(io::ErrorKind::NotConnected.into())
 }
 
 /// A monoio stream around a descriptor of ours, for its readiness or its transfers.

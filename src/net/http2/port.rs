@@ -18,7 +18,7 @@ use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
 use crate::wire::meter::{Abuse, Meter};
 
-type Read = Pin<Box<dyn Future<Output = (io::Result<usize>, Buffer)>>>;
+type Read = Pin<Box<dyn Future<Output = (io::Result<usize>, Inbound)>>>;
 type Write = Pin<Box<dyn Future<Output = (io::Result<()>, Buffer)>>>;
 
 /// What a connection's owner and its port both look at.
@@ -107,10 +107,9 @@ impl Port {
     fn start_reading(&self) -> Read {
         let (watched, buffers) = (Rc::clone(&self.watched), Rc::clone(&self.buffers));
         Box::pin(async move {
-            // No buffer is held while nothing comes.
-            watched.stream.quiet().await;
-            let buffer = buffers.take(Size::Small);
-            watched.stream.recv(buffer).await
+            let mut inbound = Inbound::default();
+            let read = inbound.fill(&watched.stream, &buffers, Size::Small).await;
+            (read, inbound)
         })
     }
 
@@ -155,7 +154,7 @@ impl Port {
             let watched = Rc::clone(&self.watched);
             self.write = Some(Box::pin(async move {
                 let (now, period) = (watched.now.get(), watched.period);
-                watched.stream.send(out, now, period).await
+                watched.stream.send_frames(out, now, period).await
             }));
         }
     }
@@ -176,24 +175,18 @@ impl AsyncRead for Port {
                 port.read = Some(port.start_reading());
             }
             let Some(read) = &mut port.read else { return Poll::Pending };
-            let (result, buffer) = ready!(read.as_mut().poll(context));
+            let (result, inbound) = ready!(read.as_mut().poll(context));
             port.read = None;
             match result {
                 Ok(1..) => {
-                    port.count(buffer.data());
-                    port.inbound.get_mut().put(buffer);
+                    port.count(inbound.data());
+                    *port.inbound.get_mut() = inbound;
                     if port.watched.is_mute() {
                         return port.refuse(context);
                     }
                 }
-                Ok(0) => {
-                    port.buffers.give(buffer);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) => {
-                    port.buffers.give(buffer);
-                    return Poll::Ready(Err(error));
-                }
+                Ok(0) => return Poll::Ready(Ok(())),
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
         let inbound = port.inbound.get_mut();

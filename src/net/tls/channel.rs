@@ -182,6 +182,17 @@ impl Channel {
     }
 
     /// Sends data, in as few calls as it goes in.
+    pub(in crate::net) async fn send_one(
+        &self,
+        stream: &Stream,
+        data: &[u8],
+        now: Moment,
+        period: u32,
+    ) -> io::Result<()> {
+        self.send(stream, &[data], now, period).await
+    }
+
+    /// Sends pieces of data that lie apart.
     pub(in crate::net) async fn send(
         &self,
         stream: &Stream,
