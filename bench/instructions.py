@@ -75,8 +75,9 @@ def main():
     # The bar is 12,000 (5,000 later), met with 11,930 by the bare proxy. Hedges, stickiness and reloads
     # made that 12,154, the cache and tcp listeners 12,365: what a route that does not cache pays for
     # them is a future that is not inlined any more (it has four callers), its state, and the
-    # questions whether the cache is meant. Another libc may add a hundred.
-    limit = 12_500
+    # questions whether the cache is meant. TLS and HTTP/2 made it 12,731: an exchange has two
+    # callers now, and each read and write asks whether anything is in between. Another libc may add a hundred.
+    limit = 12_900
     sys.exit(0 if instructions <= limit and allocations < 0.01 else 1)
 
 

@@ -22,10 +22,8 @@ pub async fn serve(
     visitor: Box<Visitor>,
     may_be_http2: bool,
 ) -> Option<Box<Visitor>> {
-    let mut connection = Connection { shard, visitor, kept: Kept::default(), served: 0 };
-    if may_be_http2 && connection.begins_http2().await {
-        return Some(connection.visitor);
-    }
+    let (kept, served, is_http2) = (Kept::default(), 0, false);
+    let mut connection = Connection { shard, visitor, kept, served, may_be_http2, is_http2 };
     loop {
         match connection.next_exchange().await {
             Some(Next::Keep) => connection.served += 1,
@@ -33,7 +31,7 @@ pub async fn serve(
                 Box::pin(connection.visitor.linger(shard)).await;
                 return None;
             }
-            Some(Next::Close) | None => return None,
+            Some(Next::Close) | None => return connection.is_http2.then_some(connection.visitor),
         }
     }
 }
@@ -43,6 +41,9 @@ struct Connection<'a> {
     visitor: Box<Visitor>,
     kept: Kept,
     served: u64,
+    /// Nothing has come that tells.
+    may_be_http2: bool,
+    is_http2: bool,
 }
 
 /// How long a new connection without a byte does not count as idle.
@@ -61,6 +62,13 @@ impl Connection<'_> {
     async fn next_exchange(&mut self) -> Option<Next> {
         if self.visitor.inbound.is_empty() && !self.first_bytes().await {
             return None;
+        }
+        if self.may_be_http2 {
+            self.may_be_http2 = false;
+            self.is_http2 = Box::pin(self.begins_http2()).await;
+            if self.is_http2 {
+                return None;
+            }
         }
         let mut work = self.shard.workspace();
         let parsed = match self.read_head(&mut work).await {
@@ -98,9 +106,6 @@ impl Connection<'_> {
     /// Whether the connection begins with the preface of HTTP/2 (RFC 9113 section 3.4). Reads no more
     /// than it takes to know.
     async fn begins_http2(&mut self) -> bool {
-        if self.visitor.inbound.is_empty() && !self.first_bytes().await {
-            return false;
-        }
         let preface = h2_preface();
         loop {
             let data = self.visitor.inbound.data();

@@ -292,8 +292,8 @@ impl Stream {
         (result.map(|_| ()), buffer.0)
     }
 
-    /// The same for what goes through TLS, if it does.
-    pub(super) async fn send_frames(
+    /// Sends what is no message of HTTP/1, through TLS if there is any.
+    pub async fn send_frames(
         &self,
         buffer: Buffer,
         now: Moment,

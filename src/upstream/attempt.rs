@@ -191,7 +191,7 @@ async fn secure(
     if let Some(version) = cluster.model.proxy_protocol {
         let mut buffer = needs.means.buffers.take(Size::Small);
         buffer.append(&preface(version, needs.client, peer));
-        let (sent, buffer) = stream.send(buffer, now, period).await;
+        let (sent, buffer) = stream.send_frames(buffer, now, period).await;
         needs.means.buffers.give(buffer);
         sent.map_err(|_| Kind::UpstreamTls)?;
     }
