@@ -137,6 +137,12 @@ pub const H2_CONTROL_BURST: u32 = 1000;
 pub const H2_CONTROL_RATE: u32 = 100;
 /// After such a silence an HTTP/2 endpoint that owes answers is pinged, and after another one given up.
 pub const H2_PING_EVERY: Duration = Duration::from_secs(10);
+/// What small frames that nobody has read yet may cost an HTTP/2 client's connection: octets.
+pub const H2_DOWNSTREAM_FRAMES: usize = 4 * 1024 * 1024;
+/// The same of a connection to an endpoint, which many clients share.
+pub const H2_UPSTREAM_FRAMES: usize = 64 * 1024 * 1024;
+/// Requests to an HTTP/2 endpoint that were given up and of which something may still come.
+pub const H2_UPSTREAM_RESETS: usize = 4096;
 /// HTTP/2 connections to an endpoint, for each shard; beyond that requests wait for a stream.
 pub const H2_CONNECTIONS_MAX: usize = 16;
 /// Octets of one HTTP/2 stream that are buffered for a peer whose window is shut.

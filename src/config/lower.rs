@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 
 use super::model::{
-    AccessLog, Address, Config, Driver, Http2, Limits, Listener, LogFormat, Mode, Ring, Route,
-    Server, Timeouts,
+    AccessLog, Action, Address, Config, Driver, Http2, Limits, Listener, LogFormat, Mode, Protocol,
+    Ring, Route, Server, Timeouts,
 };
 use super::problem::Problems;
 use super::raw::{Located, Table};
@@ -60,6 +60,7 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
 
     check_listeners(&root, &listeners, &listener_places);
     check_tcp(&root, &listeners, &listener_places, &routes);
+    check_tcp_clusters(&root, &listeners, &listener_places, &routes, &clusters);
     if listeners.is_empty() {
         root.error(0..0, "no [[listener]]: nothing would be served");
     }
@@ -387,6 +388,36 @@ fn check_tcp(
                  routes that name it"
             );
             root.error(place.clone(), message);
+        }
+    }
+}
+
+/// Octets that are passed on as they are cannot be a stream of HTTP/2.
+fn check_tcp_clusters(
+    root: &Table<'_>,
+    listeners: &[Option<Listener>],
+    places: &[std::ops::Range<usize>],
+    routes: &[Option<Route>],
+    clusters: &[lower_cluster::Lowered],
+) {
+    for route in routes.iter().flatten() {
+        let (Some(ListenerId(at)), Action::Forward(cluster)) = (route.listener, &route.action)
+        else {
+            continue;
+        };
+        let is_tcp = listeners.get(usize::from(at)).and_then(Option::as_ref);
+        let is_tcp = is_tcp.is_some_and(|listener| listener.mode == Mode::Tcp);
+        let lowered = clusters.get(usize::from(cluster.0));
+        let protocol = lowered.and_then(|one| one.model.as_ref()).map(|model| model.protocol);
+        if let (true, Some(lowered), Some(Protocol::Http2 | Protocol::Auto)) =
+            (is_tcp, lowered, protocol)
+        {
+            let message = format!(
+                "cluster \"{}\" has another protocol than \"http1\", which octets that this listener \
+                 passes on cannot be put into",
+                lowered.name
+            );
+            root.error(places[usize::from(at)].clone(), message);
         }
     }
 }

@@ -20,7 +20,9 @@ pub(super) fn read_server(table: &mut Table<'_>) -> Option<Server> {
         tls.tables("certificates").into_iter().filter_map(read_pair_of).collect();
     let self_signed: Vec<String> =
         tls.strings("self_signed").into_iter().filter_map(|name| check_name(&tls, name)).collect();
-    if certificates.is_empty() && self_signed.is_empty() && !tls.has("certificates") {
+    let names_any = tls.has("certificates") || tls.has("self_signed");
+    let is_empty = certificates.is_empty() && self_signed.is_empty();
+    if is_empty && (!names_any || !has_items(&tls)) {
         let message = "TLS needs \"certificates = [{ certificate = \\\"…\\\", key = \\\"…\\\" }]\" or \
                        \"self_signed = [\\\"localhost\\\"]\"";
         tls.error(tls.span.clone(), message.replace('\\', ""));
@@ -30,6 +32,11 @@ pub(super) fn read_server(table: &mut Table<'_>) -> Option<Server> {
     let only_13 = tls.word("min_version", &[("1.2", false), ("1.3", true)]).unwrap_or(false);
     tls.finish();
     Some(Server { certificates, self_signed, alpn, client_auth, only_13 })
+}
+
+/// Something stands in one of the lists, even if it is wrong: that was told already.
+fn has_items(tls: &Table<'_>) -> bool {
+    tls.length_of("certificates") + tls.length_of("self_signed") > 0
 }
 
 fn read_alpn(tls: &mut Table<'_>) -> Vec<Protocol> {

@@ -66,7 +66,8 @@ fn serve(
     ready: impl FnOnce(&start::Ready),
 ) -> Result<(), String> {
     let config = workers.config();
-    let mut helpers = Helpers::start(&config, Arc::clone(workers.secrets()));
+    let stamps = std::mem::take(&mut workers.stamps);
+    let mut helpers = Helpers::start(&config, Arc::clone(workers.secrets()), stamps);
     let first = helpers.resolver.news.clone();
     resolve::first(&first, &config, |found| obey(&mut workers, &helpers.prober, found));
     let started = workers.wait()?;

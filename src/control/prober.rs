@@ -55,7 +55,7 @@ struct Target {
     secrets: watch::Receiver<Arc<Secrets>>,
     /// Whom a certificate must be for, where there must be one.
     name: Option<ServerName<'static>>,
-    is_http2: bool,
+    protocol: Protocol,
     checked: Checked,
     random: Random,
 }
@@ -98,7 +98,7 @@ pub fn start(
                 authority: model.address.authority(tls.is_some()),
                 secrets: secrets.clone(),
                 name: tls.and_then(|tls| trust::name_of(tls, &model.address)),
-                is_http2: protocol == Protocol::Http2,
+                protocol,
                 pattern: match &policy.probe {
                     Probe::Http(probe) => http::pattern(probe),
                     Probe::Tcp | Probe::Grpc { .. } => None,
@@ -166,21 +166,24 @@ async fn check_one(target: &Target, peer: &Peer) -> Result<(), String> {
     let is_secure = secure.is_some();
     match &target.policy.probe {
         Probe::Tcp => probe::run(peer, None, None, timeout).await,
-        Probe::Http(http) if target.is_http2 => {
-            let request = http::call(http, &target.authority, is_secure);
-            let judge = |answer: &Answer| {
-                http::judge_call(http, target.pattern.as_ref(), answer.status, &answer.body)
-            };
-            let request = request.ok_or("its request cannot be said in HTTP/2")?;
-            let exchange =
-                Exchange::Call { request: Box::new(request), body: Bytes::new(), judge: &judge };
-            probe::run(peer, secure, Some(exchange), timeout).await
-        }
         Probe::Http(http) => {
-            let request = http::request(http, &target.authority);
             let pattern = target.pattern.as_ref();
-            let judge = |bytes: &[u8], is_end: bool| http::judge(http, pattern, bytes, is_end);
-            let exchange = Exchange::Text { request: &request, judge: &judge };
+            let text = http::request(http, &target.authority);
+            let judge_text = |bytes: &[u8], is_end: bool| http::judge(http, pattern, bytes, is_end);
+            let judge_call =
+                |answer: &Answer| http::judge_call(http, pattern, answer.status, &answer.body);
+            let call = || {
+                let request = http::call(http, &target.authority, is_secure);
+                let request = request.ok_or("its request cannot be said in HTTP/2")?;
+                let (request, body) = (Box::new(request), Bytes::new());
+                Ok::<_, String>(Exchange::Call { request, body, judge: &judge_call })
+            };
+            let text = Exchange::Text { request: &text, judge: &judge_text };
+            let exchange = match target.protocol {
+                Protocol::Http1 => text,
+                Protocol::Http2 => call()?,
+                Protocol::Auto => Exchange::Agreed(Box::new([text, call()?])),
+            };
             probe::run(peer, secure, Some(exchange), timeout).await
         }
         Probe::Grpc { service } => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::prober::{self, Prober};
 use super::resolve::{self, Resolver};
-use super::secrets::{self, Watcher};
+use super::secrets::{self, Stamps, Watcher};
 use super::start::Workers;
 use super::verdicts::Verdicts;
 use super::watch::Watch;
@@ -30,13 +30,13 @@ pub(super) struct Helpers {
 
 impl Helpers {
     /// Starts them.
-    pub(super) fn start(config: &Arc<Config>, secrets: Arc<Secrets>) -> Self {
+    pub(super) fn start(config: &Arc<Config>, secrets: Arc<Secrets>, stamps: Stamps) -> Self {
         Self {
             prober: prober::start(config, secrets, |_, _| None),
             resolver: resolve::start(config),
             verdicts: Verdicts::new(Arc::clone(config)),
             watch: Watch::new(&config.clusters),
-            certificates: Watcher::new(config),
+            certificates: Watcher::new(stamps),
         }
     }
 }
@@ -83,7 +83,7 @@ pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Sour
     found.retain(|one| !matches!(one, Command::Resolved { addresses, .. } if addresses.is_empty()));
     workers.adopt(Arc::clone(&config), secrets, found);
     let watch = Watch::new(&config.clusters);
-    let certificates = Watcher::new(&config);
+    let certificates = Watcher::new(loaded.stamps);
     *helpers = Helpers { prober, resolver, verdicts, watch, certificates };
     helpers.watch.inherit(workers);
     notice::note("the configuration was read again: new connections are served by it");

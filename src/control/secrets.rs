@@ -29,6 +29,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Where the local authority's certificate is, if it was used.
     pub authority: Option<PathBuf>,
+    /// The files as they were before they were read.
+    pub(super) stamps: Stamps,
 }
 
 /// Reads everything that a configuration names.
@@ -36,6 +38,7 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(config: &Config, old: Option<(&Config, &Secrets)>) -> Result<Loaded, Vec<String>> {
+    let stamps = stamps(config);
     let mut reader = Reader {
         provider: server::provider(),
         now: i64::try_from(clock::wall() / 1000).unwrap_or(i64::MAX),
@@ -55,7 +58,7 @@ pub fn load(config: &Config, old: Option<(&Config, &Secrets)>) -> Result<Loaded,
     }
     if reader.faults.is_empty() {
         let authority = reader.authority.and_then(|authority| authority.file);
-        Ok(Loaded { secrets, warnings: reader.warnings, authority })
+        Ok(Loaded { secrets, warnings: reader.warnings, authority, stamps })
     } else {
         Err(reader.faults)
     }
@@ -197,7 +200,10 @@ fn of_pair(pair: &Pair) -> impl Iterator<Item = &Path> {
 }
 
 /// What tells one version of a file from another; `None` if it is not there.
-type Stamp = Option<(i64, i64, u64, u64)>;
+pub(super) type Stamp = Option<(i64, i64, u64, u64)>;
+
+/// Of all files.
+pub(super) type Stamps = Vec<Stamp>;
 
 /// Looks at the files now and then.
 pub(super) struct Watcher {
@@ -214,8 +220,8 @@ pub(super) struct Watcher {
 const REMAKE: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
 
 impl Watcher {
-    pub(super) fn new(config: &Config) -> Self {
-        let known = stamps(config);
+    /// `known`: the files as they were before they were read.
+    pub(super) fn new(known: Stamps) -> Self {
         let now = clock::monotonic();
         Self { seen: known.clone(), known, next: now, made: now }
     }

@@ -81,6 +81,8 @@ pub struct Workers {
     seed: u64,
     /// Where the local authority's certificate is, if there is one.
     authority: Option<PathBuf>,
+    /// The files of certificates as they were before they were read.
+    pub(super) stamps: secrets::Stamps,
 }
 
 struct Running {
@@ -122,6 +124,7 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
         said: Vec::new(),
         seed,
         authority: loaded.authority,
+        stamps: loaded.stamps,
     };
     for at in 0..workers.cores.len() {
         let running = workers.start(at, true)?;

@@ -8,7 +8,7 @@ use super::entry::Visitor;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::exchange::side::{Answer, Downstream, Next};
-use crate::exchange::{refuse, serve as serve_exchange};
+use crate::exchange::{open, refuse, serve as serve_exchange};
 use crate::message::hop::Kept;
 use crate::net::buffer::Size;
 use crate::shard::{Shard, Workspace};
@@ -95,9 +95,10 @@ impl Connection<'_> {
             may_keep,
             answer: Answer::default(),
         };
+        let mut record = open(self.shard, &down);
         let next = match parsed {
-            Ok(()) => serve_exchange(self.shard, &mut work, &mut down).await,
-            Err(kind) => refuse(self.shard, &mut work, &mut down, kind).await,
+            Ok(()) => serve_exchange(self.shard, &mut work, &mut down, &mut record).await,
+            Err(kind) => refuse(self.shard, &mut work, &mut down, &mut record, kind).await,
         };
         self.shard.give(work);
         Some(next)

@@ -9,10 +9,9 @@ use std::task::{Context, Poll};
 
 use super::entry::Visitor;
 use crate::base::clock::{Moment, millis};
-use crate::base::error::Kind;
 use crate::base::limits::LINGER;
 use crate::exchange::side::{Answer, Downstream, Next};
-use crate::exchange::{abandon, refuse, serve as serve_exchange};
+use crate::exchange::{abandon, open, refuse, serve as serve_exchange};
 use crate::message::head::Version;
 use crate::message::hop::Kept;
 use crate::net::deadline::Class;
@@ -23,7 +22,7 @@ use crate::net::inbound::Inbound;
 use crate::net::runtime::spawn;
 use crate::net::stream::Stream;
 use crate::net::sweep::Watch;
-use crate::shard::{Nudge, Shard, Workspace};
+use crate::shard::{Nudge, Shard};
 use crate::wire::http1::{parse, upgrade};
 
 /// What all requests of a connection have in common.
@@ -49,7 +48,10 @@ pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
     let watched = Rc::new(Watched::new(stream, shard.now(), period));
     let limits = &shard.plan.config.http2;
     let started = Server::start(&watched, inbound, &shard.buffers, limits, model.head.head);
-    let Some(mut server) = started.await else { return };
+    let Some(mut server) = started.await else {
+        shard.count(|counters| counters.calmed += u64::from(watched.abuse.get().is_some()));
+        return;
+    };
     watched.stream.read_by(Moment::NEVER);
     let visitor = Visited { address, client, listener, greeting };
     let guest = Rc::new(Guest { visitor, kept: RefCell::default() });
@@ -102,11 +104,16 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
         may_keep: true,
         answer,
     };
-    let next = until_gone(shard, &mut work, &mut down, parsed.err(), &stream).await;
-    match next {
+    let mut record = open(shard, &down);
+    let exchange = async {
+        match parsed {
+            Ok(()) => serve_exchange(shard, &mut work, &mut down, &mut record).await,
+            Err(kind) => refuse(shard, &mut work, &mut down, &mut record, kind).await,
+        }
+    };
+    if until_gone(exchange, &stream).await.is_none() {
         // Nobody is there to hear the rest.
-        None => abandon(shard, &work, &down),
-        Some(Next::Close | Next::Linger | Next::Keep) => {}
+        abandon(shard, &work, &down, record);
     }
     guest.kept.replace(kept);
     shard.give(work);
@@ -114,19 +121,7 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
 
 /// Serves a request as long as its client wants an answer: `None` if it has changed its mind, which
 /// ends what is under way for it.
-async fn until_gone(
-    shard: &Rc<Shard>,
-    work: &mut Workspace,
-    down: &mut Downstream<'_>,
-    fault: Option<Kind>,
-    stream: &Stream,
-) -> Option<Next> {
-    let exchange = async {
-        match fault {
-            None => serve_exchange(shard, work, down).await,
-            Some(kind) => refuse(shard, work, down, kind).await,
-        }
-    };
+async fn until_gone(exchange: impl Future<Output = Next>, stream: &Stream) -> Option<Next> {
     let gone = async {
         match stream.as_strand() {
             Some(strand) => strand.gone().await,

@@ -293,7 +293,7 @@ async fn once<'c>(
 fn of_strand(connection: &Connection, kind: Kind) -> (Kind, bool) {
     match (connection.stream.as_strand(), kind) {
         (Some(strand), Kind::UpstreamGone) if strand.is_unsayable() => (Kind::NotInHttp2, false),
-        (Some(strand), Kind::FirstByteTimeout) => {
+        (Some(strand), Kind::FirstByteTimeout | Kind::TotalTimeout) => {
             strand.distrust();
             (kind, false)
         }
@@ -389,7 +389,12 @@ async fn exchange(sides: Sides<'_, '_>, head: Buffer) -> Result<Ended> {
     let pace = Pace {
         idle: timeouts.body_idle,
         total_by: hop.target.total_by,
-        rate: shard.plan.config.limits.body_rate,
+        // A call of gRPC, which has timeouts of its own, may be slow.
+        rate: if std::ptr::eq(timeouts, &raw const hop.route.timeouts) {
+            shard.plan.config.limits.body_rate
+        } else {
+            0
+        },
     };
     let buffers = &shard.buffers;
     let mut body =

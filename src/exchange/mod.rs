@@ -35,10 +35,14 @@ use forward::To;
 use side::{Downstream, Next};
 
 /// Serves one request, whatever happens, and says what becomes of the client's connection.
-pub async fn serve(shard: &Rc<Shard>, work: &mut Workspace, down: &mut Downstream<'_>) -> Next {
-    let mut record = open(shard, down);
+pub async fn serve(
+    shard: &Rc<Shard>,
+    work: &mut Workspace,
+    down: &mut Downstream<'_>,
+    record: &mut Record,
+) -> Next {
     down.answer.body_done.set(work.request.framing.is_empty());
-    let result = run(shard, work, down, &mut record).await;
+    let result = run(shard, work, down, record).await;
     close(shard, work, down, record, result).await
 }
 
@@ -47,15 +51,14 @@ pub async fn refuse(
     shard: &Rc<Shard>,
     work: &mut Workspace,
     down: &mut Downstream<'_>,
+    record: &mut Record,
     kind: Kind,
 ) -> Next {
-    let record = open(shard, down);
     close(shard, work, down, record, Err(kind)).await
 }
 
 /// Takes down what is known of an exchange whose client has gone in the middle of it.
-pub fn abandon(shard: &Shard, work: &Workspace, down: &Downstream<'_>) {
-    let mut record = open(shard, down);
+pub fn abandon(shard: &Shard, work: &Workspace, down: &Downstream<'_>, mut record: Record) {
     record.fault = Some(Kind::ClientGone);
     fill_in(&mut record, down);
     shard.observe(record, &work.request);
@@ -119,7 +122,9 @@ async fn run(
     }
 }
 
-fn open(shard: &Shard, down: &Downstream<'_>) -> Record {
+/// What is known of an exchange before it begins.
+#[must_use]
+pub fn open(shard: &Shard, down: &Downstream<'_>) -> Record {
     let started = if shard.is_logging() { clock::precise() } else { Duration::ZERO };
     Record::open(down.client.peer, started)
 }
@@ -130,7 +135,7 @@ async fn close(
     shard: &Rc<Shard>,
     work: &mut Workspace,
     down: &mut Downstream<'_>,
-    mut record: Record,
+    record: &mut Record,
     mut result: Result<()>,
 ) -> Next {
     if let Err(kind) = result {
@@ -142,8 +147,8 @@ async fn close(
             result = respond::error(shard, kind, work, down).await;
         }
     }
-    fill_in(&mut record, down);
-    shard.observe(record, &work.request);
+    fill_in(record, down);
+    shard.observe(*record, &work.request);
     down.next(result.is_ok())
 }
 

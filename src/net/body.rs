@@ -420,8 +420,8 @@ impl<'a> BodyWriter<'a> {
     pub fn frame(&mut self, buffer: &mut Buffer, is_last: bool) {
         self.sent += buffer.len() as u64;
         if !self.is_chunked {
-            if let (true, Some(strand)) = (is_last, self.stream.as_strand()) {
-                strand.will_end();
+            if let Some(strand) = self.stream.as_strand() {
+                strand.frame(is_last);
             }
             return;
         }

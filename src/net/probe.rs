@@ -25,6 +25,8 @@ pub enum Exchange<'a> {
     Text { request: &'a [u8], judge: &'a Judge<'a> },
     /// In HTTP/2: a request with its body, and what its answer must be.
     Call { request: Box<Request<()>>, body: Bytes, judge: &'a CallJudge<'a> },
+    /// In whichever a TLS handshake agrees on; without one in the first.
+    Agreed(Box<[Self; 2]>),
 }
 
 /// Judges an answer of HTTP/2: its status, its fields, its body and its trailers.
@@ -82,13 +84,32 @@ async fn ask_through(
     exchange: Option<Exchange<'_>>,
 ) -> Result<(), String> {
     let Some(exchange) = exchange else { return Ok(()) };
-    let Some(Secure { tls, name }) = secure else { return ask(stream, exchange).await };
-    let is_call = matches!(exchange, Exchange::Call { .. });
-    let protocol = if is_call { Protocol::Http2 } else { Protocol::Http1 };
-    let connector = TlsConnector::from(tls.only(protocol));
+    let offered: &[Protocol] = match &exchange {
+        Exchange::Text { .. } => &[Protocol::Http1],
+        Exchange::Call { .. } => &[Protocol::Http2],
+        Exchange::Agreed(_) => &[Protocol::Http2, Protocol::Http1],
+    };
+    let Some(Secure { tls, name }) = secure else {
+        return ask(stream, exchange.of(Protocol::Http1)).await;
+    };
+    let connector = TlsConnector::from(tls.offering(offered));
     let stream = connector.connect(name, stream).await;
     let stream = stream.map_err(|error| format!("no secure connection ({error})"))?;
-    ask(stream, exchange).await
+    let agreed = stream.get_ref().1.alpn_protocol().and_then(Protocol::of);
+    ask(stream, exchange.of(agreed.unwrap_or(Protocol::Http1))).await
+}
+
+impl Exchange<'_> {
+    /// What is asked in this protocol.
+    fn of(self, protocol: Protocol) -> Self {
+        match self {
+            Self::Agreed(both) => {
+                let [text, call] = *both;
+                if protocol == Protocol::Http2 { call } else { text }
+            }
+            one => one,
+        }
+    }
 }
 
 async fn ask(
@@ -97,6 +118,7 @@ async fn ask(
 ) -> Result<(), String> {
     match exchange {
         Exchange::Text { request, judge } => ask_text(stream, request, judge).await,
+        Exchange::Agreed(_) => Err("nothing was agreed on".to_owned()),
         Exchange::Call { request, body, judge } => {
             let (send, connection) = h2::client::handshake(stream)
                 .await
@@ -126,14 +148,19 @@ async fn call(
     stream.send_data(body, true)?;
     let (parts, mut incoming) = response.await?.into_parts();
     let mut body = Vec::new();
+    // Of a long body the beginning is enough, as it is in HTTP/1.
+    let mut is_all = true;
     while let Some(data) = incoming.data().await {
         let data = data?;
         let _ = incoming.flow_control().release_capacity(data.len());
-        if body.len() + data.len() <= PROBE_BYTES {
-            body.extend_from_slice(&data);
+        body.extend_from_slice(&data[..data.len().min(PROBE_BYTES - body.len())]);
+        is_all = body.len() < PROBE_BYTES;
+        if !is_all {
+            break;
         }
     }
-    let trailers = incoming.trailers().await?.unwrap_or_default();
+    let trailers = if is_all { incoming.trailers().await? } else { None };
+    let trailers = trailers.unwrap_or_default();
     Ok(Answer { status: parts.status.as_u16(), fields: parts.headers, body, trailers })
 }
 

@@ -112,14 +112,12 @@ impl Watch {
     pub fn is_due(&self, context: &Context<'_>) -> bool {
         let mut wheel = self.sweep.wheel.borrow_mut();
         let Some(slot) = wheel.slot(self.id) else { return true };
-        if slot.expired.is_some() {
-            return true;
-        }
+        // Who waits on after one deadline is woken for the next.
         match &mut slot.waker {
             Some(waker) => waker.clone_from(context.waker()),
             none => *none = Some(context.waker().clone()),
         }
-        false
+        slot.expired.is_some()
     }
 
     /// Counts as never having come due; nothing may arrive after this.

@@ -128,7 +128,8 @@ async fn open_shared(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Res
                 endpoint.lines.speaks_http1();
                 return Ok(fresh(cluster, endpoint, stream, &peer, needs));
             }
-            (endpoint.lines.begin(stream, &needs, needs.http2).await?, false)
+            let begun = endpoint.lines.begin(stream, &needs, needs.http2).await;
+            (begun.inspect_err(|kind| dialling.failed(*kind))?, false)
         }
     };
     let stream = Stream::strand(strand, needs.sweep, Class::Upstream);

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use crate::base::clock::{Moment, millis};
+use crate::base::clock::{Moment, millis, monotonic};
 use crate::base::error::{Kind, Result};
 use crate::base::limits::H2_CONNECTIONS_MAX;
 use crate::config::model;
@@ -100,7 +100,7 @@ impl Lines {
                 return Ok(Found::Dial(Dialling(self)));
             }
             let before = self.dials.get().0;
-            self.dialled().await;
+            self.dialled(needs).await?;
             if let (count, Some(kind)) = self.dials.get()
                 && count == before + 1
             {
@@ -111,16 +111,21 @@ impl Lines {
         }
     }
 
-    /// Waits until nobody dials.
-    async fn dialled(&self) {
+    /// Waits until nobody dials, as long as it takes to dial a few addresses.
+    async fn dialled(&self, needs: &Needs<'_>) -> Result<()> {
+        let watch = needs.sweep.watch(NO_SOCKET, Class::Upstream);
+        watch.read_by(monotonic().after(needs.timeouts.connect.saturating_mul(4)));
         poll_fn(|context| {
             if !self.is_dialling.get() {
-                return Poll::Ready(());
+                return Poll::Ready(Ok(()));
+            }
+            if watch.is_due(context) {
+                return Poll::Ready(Err(Kind::ConnectTimeout));
             }
             self.waiting.borrow_mut().push(context.waker().clone());
             Poll::Pending
         })
-        .await;
+        .await
     }
 
     /// The least busy connection with room.
@@ -157,7 +162,7 @@ impl Lines {
         let watched = Rc::new(Watched::new(stream, needs.now, period));
         let generation = self.generation.get();
         let settled = needs.sweep.watch(NO_SOCKET, Class::Upstream);
-        settled.read_by(needs.now.after(needs.timeouts.connect));
+        settled.read_by(monotonic().after(needs.timeouts.connect));
         let ping = needs.sweep.watch(NO_SOCKET, Class::Upstream);
         let started =
             Client::start(watched, is_secure, (settled, ping), needs.means.buffers, limits).await;
@@ -192,7 +197,7 @@ async fn open(line: &Line, needs: &Needs<'_>) -> Result<Strand> {
     line.used.set(needs.now);
     line.client.watched().now.set(needs.now);
     let watch = needs.sweep.watch(NO_SOCKET, Class::Upstream);
-    watch.read_by(needs.now.after(needs.timeouts.connect));
+    watch.read_by(monotonic().after(needs.timeouts.connect));
     let strand = line.client.open(&watch).await;
     let is_late = || watch.expired().is_some();
     strand.ok_or_else(|| if is_late() { Kind::ConnectTimeout } else { Kind::UpstreamGone })

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 
 use crate::Row;
+use crate::support::h2;
 use crate::support::proxy::temporary;
 use crate::support::tls::{Authority, Flaw, Pair, TlsClient, TlsLink, server};
 use crate::support::{Client, Does, Driver, End, Ends, Origin, PATIENCE, Proxy, until};
@@ -33,6 +34,7 @@ pub fn rows() -> Vec<Row> {
         ("l10_our_own_certificate", l10_our_own_certificate),
         ("l11_a_flood_of_handshakes", l11_a_flood_of_handshakes),
         ("l12_protocols_and_no_tls_at_all", l12_protocols_and_no_tls_at_all),
+        ("l12_http2_by_agreement", l12_http2_by_agreement),
         ("l12_resumption_and_versions", l12_resumption_and_versions),
         ("l12_bodies_of_all_sizes_are_exact", l12_bodies_of_all_sizes_are_exact),
     ]
@@ -695,6 +697,25 @@ fn l12_protocols_and_no_tls_at_all(driver: Driver) {
     client.send(hello);
     assert_eq!(client.reply().status, 400);
     assert_ne!(client.read_to_end().1, End::Open);
+}
+
+/// By ALPN alone: the first frames are sent as soon as the handshake is through.
+fn l12_http2_by_agreement(driver: Driver) {
+    let origin = Origin::echo();
+    let (proxy, _, authority) = secure(driver, &origin, "");
+    let mut config = authority.client(None);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let config = Arc::new(config);
+    for _ in 0..3 {
+        let mut client = TlsClient::connect(proxy.address, "a.example", &config).unwrap();
+        assert_eq!(client.tls.alpn_protocol(), Some(&b"h2"[..]));
+        let asks = h2::frame(h2::HEADERS, 5, 1, &h2::block(&h2::get("/agreed")));
+        client.send([h2::PREFACE, &h2::frame(h2::SETTINGS, 0, 0, b""), &asks].concat()).unwrap();
+        while !client.rest().windows(7).any(|part| part == b"/agreed") {
+            assert!(client.more().unwrap() > 0);
+        }
+    }
+    works(&proxy, &Arc::new(authority.client(None)));
 }
 
 /// The matrix: versions, suites, groups, resumption, with OpenSSL's client and with curl.

@@ -23,6 +23,7 @@ pub fn rows() -> Vec<Row> {
         ("m05_abuse_with_the_preface", m05_abuse_with_the_preface),
         ("m06_control_frames_whose_answers_are_not_read", m06_control_frames),
         ("m07_windows_that_do_not_open", m07_windows_that_do_not_open),
+        ("m07_a_shut_window_and_a_body_that_never_comes", m07_shut_and_silent),
         ("m08_lengths_that_do_not_hold", m08_lengths_that_do_not_hold),
         ("m09_fields_of_another_version", m09_fields_of_another_version),
         ("m10_octets_that_end_lines", m10_octets_that_end_lines),
@@ -38,6 +39,8 @@ pub fn rows() -> Vec<Row> {
         ("m18_goaway_with_others_under_way", m18_goaway_with_others_under_way),
         ("m18_upstream_breaks_off", m18_upstream_breaks_off),
         ("m18_upstream_without_room", m18_upstream_without_room),
+        ("m18_room_that_comes_later", m18_room_that_comes_later),
+        ("m19_clients_that_do_not_read_share_a_connection", m19_clients_that_do_not_read),
         ("m19_one_slow_reader_of_a_hundred", m19_one_slow_reader_of_a_hundred),
     ]
 }
@@ -97,6 +100,7 @@ fn m01_rapid_reset(driver: Driver) {
     });
     assert!(matches!(code, Some(CALM | 0)), "{code:?}");
     assert!(origin.requests().len() <= 500, "{} requests got through", origin.requests().len());
+    assert!(at_once.1.load(SeqCst) <= 100, "{} at once", at_once.1.load(SeqCst));
     // Whoever gives up on a page now and then is left alone.
     let mut peer = Peer::connect(proxy.address);
     for number in 0..50 {
@@ -299,6 +303,19 @@ fn m07_windows_that_do_not_open(driver: Driver) {
         }
     }
     drop(peer);
+    lives(&proxy);
+}
+
+/// Nobody takes the answer to an upload that never came: its stream ends all the same.
+fn m07_shut_and_silent(driver: Driver) {
+    let origin = Origin::echo();
+    let more = "[timeouts]\nbody_idle = \"500ms\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
+                [listener.timeouts]\nhead = \"1s\"\n";
+    let proxy = Proxy::with(driver, &origin, more);
+    let mut peer = Peer::connect_with(proxy.address, &[(4, 0)]);
+    peer.headers(1, &post("/never"), false);
+    let outcome = peer.outcome_within(1, Duration::from_secs(8));
+    assert!(matches!(outcome, Outcome::Reset(_)), "{outcome:?}");
     lives(&proxy);
 }
 
@@ -1104,6 +1121,64 @@ fn m18_upstream_without_room(driver: Driver) {
     let begun = Instant::now();
     assert!(proxy.get("/x").status >= 500);
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+/// No stream is allowed at first, then one.
+fn m18_room_that_comes_later(driver: Driver) {
+    let origin = h2_origin(&[(3, 0)], |_, next, peer| {
+        if next.kind == SETTINGS && next.flags & ACK == 0 {
+            std::thread::park_timeout(Duration::from_millis(300));
+            peer.settings(&[(3, 1)]);
+        }
+        if next.kind == HEADERS {
+            peer.headers(next.id, OK, false);
+            peer.data(next.id, b"ok", true);
+        }
+    });
+    let proxy = h2_proxy(driver, &origin, "");
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/x").body, b"ok");
+    }
+}
+
+/// Twenty clients that take nothing of what an endpoint sends, in large frames and in small ones:
+/// whoever else uses that connection notices nothing.
+fn m19_clients_that_do_not_read(driver: Driver) {
+    let origin = h2_origin(&[], |_, next, peer| {
+        if next.kind != HEADERS {
+            return;
+        }
+        let path = next.fields.iter().find(|(name, _)| name == ":path").unwrap().1.clone();
+        peer.headers(next.id, OK, false);
+        // As much as its window takes, and no end.
+        match path.as_str() {
+            "/large" => {
+                for _ in 0..3 {
+                    peer.data(next.id, &[b'x'; 16_384], false);
+                }
+            }
+            "/small" => {
+                let many: Vec<u8> = frame(DATA, 0, next.id, &[b'x'; 20]).repeat(3000);
+                peer.send(many);
+            }
+            path => {
+                let path = path.to_owned();
+                peer.data(next.id, path.as_bytes(), true);
+            }
+        }
+    });
+    let proxy = h2_proxy(driver, &origin, "");
+    let mut stalled = Vec::new();
+    for number in 0..20 {
+        let mut peer = Peer::connect_with(proxy.address, &[(4, 0)]);
+        peer.headers(1, &get(if number % 2 == 0 { "/large" } else { "/small" }), true);
+        stalled.push(peer);
+    }
+    for number in 0..30 {
+        let path = format!("/other/{number}");
+        assert_eq!(proxy.get(&path).body, path.as_bytes());
+    }
+    assert_eq!(origin.connections(), 1);
 }
 
 fn m19_one_slow_reader_of_a_hundred(driver: Driver) {

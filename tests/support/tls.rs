@@ -210,6 +210,11 @@ impl TlsClient {
         }
     }
 
+    /// What was read and not used.
+    pub fn rest(&self) -> &[u8] {
+        &self.rest
+    }
+
     /// An answer with a Content-Length, or one that ends with its connection.
     pub fn reply(&mut self) -> std::io::Result<Reply> {
         let end = loop {

@@ -13,7 +13,9 @@ use super::payload::Payload;
 use super::port::{Port, Watched};
 use super::strand::Strand;
 use crate::base::clock::monotonic;
-use crate::base::limits::{H2_PING_EVERY, H2_SEND_BUFFER};
+use crate::base::limits::{
+    H2_PING_EVERY, H2_SEND_BUFFER, H2_UPSTREAM_FRAMES, H2_UPSTREAM_RESETS, RESPONSE_HEAD_MAX,
+};
 use crate::config::model::Http2;
 use crate::net::buffer::Buffers;
 use crate::net::guard::Caught;
@@ -33,6 +35,7 @@ pub struct Client {
 struct State {
     is_over: Cell<bool>,
     streams: Cell<usize>,
+    most: usize,
     is_secure: bool,
     watched: Rc<Watched>,
 }
@@ -57,13 +60,20 @@ impl Client {
             .enable_push(false)
             .initial_max_send_streams(limits.streams as usize)
             .initial_window_size(limits.window)
-            .initial_connection_window_size(limits.connection_window)
+            // Clients that do not read must not use up the window of all others.
+            .initial_connection_window_size(window_of_all(limits))
+            .max_header_list_size(u32::try_from(RESPONSE_HEAD_MAX).unwrap_or(u32::MAX))
+            // What clients give up, and small frames that they do not read, are no fault of the
+            // endpoint's: neither may end a connection that others use.
+            .data_frame_budget(H2_UPSTREAM_FRAMES)
+            .max_concurrent_reset_streams(H2_UPSTREAM_RESETS)
+            .max_local_error_reset_streams(None)
             .max_send_buffer_size(H2_SEND_BUFFER)
             .handshake::<_, Payload>(port)
             .await;
         let (send, connection) = begun.ok()?;
-        let state =
-            Rc::new(State { is_over: Cell::new(false), streams: Cell::new(0), is_secure, watched });
+        let (is_over, streams, most) = (Cell::default(), Cell::default(), limits.streams as usize);
+        let state = Rc::new(State { is_over, streams, most, is_secure, watched });
         let shared = Rc::clone(&state);
         spawn(async move {
             let over = Over(Rc::clone(&shared));
@@ -86,7 +96,7 @@ impl Client {
             if self.is_over() || watch.is_due(context) {
                 return Poll::Ready(None);
             }
-            watched.waiter.set(Some(context.waker().clone()));
+            watched.wait(context.waker());
             Poll::Pending
         })
         .await
@@ -104,10 +114,10 @@ impl Client {
         self.state.streams.get()
     }
 
-    /// How many it may carry.
+    /// How many it may carry: what the endpoint allows, and no more than its window was made for.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.send.current_max_send_streams()
+        self.send.current_max_send_streams().min(self.state.most)
     }
 
     /// The socket of it.
@@ -120,8 +130,13 @@ impl Client {
     pub async fn open(&self, watch: &Watch) -> Option<Strand> {
         let mut send = self.send.clone();
         let ready = poll_fn(|context| {
-            if watch.is_due(context) {
+            if watch.is_due(context) || self.is_over() {
                 return Poll::Ready(None);
+            }
+            if self.load() >= self.room() {
+                // Until another request ends, or the endpoint allows more.
+                self.state.watched.wait(context.waker());
+                return Poll::Pending;
             }
             send.poll_ready(context).map(|ready| {
                 if ready.is_err() {
@@ -160,7 +175,15 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.state.streams.set(self.state.streams.get() - 1);
+        self.state.watched.wake();
     }
+}
+
+/// The window of a whole connection: each of its streams may have one that nobody reads.
+fn window_of_all(limits: &Http2) -> u32 {
+    let all = u64::from(limits.window) * u64::from(limits.streams);
+    let most = u32::MAX >> 1;
+    u32::try_from(all).unwrap_or(most).clamp(limits.connection_window, most)
 }
 
 /// Says that a connection is over, whatever ended it.
@@ -169,9 +192,7 @@ struct Over(Rc<State>);
 impl Drop for Over {
     fn drop(&mut self) {
         self.0.is_over.set(true);
-        if let Some(waiter) = self.0.watched.waiter.take() {
-            waiter.wake();
-        }
+        self.0.watched.wake();
     }
 }
 
@@ -180,6 +201,7 @@ impl Drop for Over {
 async fn drive(mut connection: Connection<Port, Payload>, state: &State, ping: &Watch) {
     let mut pings = connection.ping_pong();
     let mut reads = 0;
+    // A ping is on its way.
     let mut is_asked = false;
     ping.again(monotonic().after(H2_PING_EVERY));
     poll_fn(|context| {
@@ -190,13 +212,16 @@ async fn drive(mut connection: Connection<Port, Payload>, state: &State, ping: &
                 return Poll::Ready(());
             }
             reads = state.watched.reads.get();
-            is_asked = is_silent
-                && pings.as_mut().is_some_and(|pings| pings.send_ping(Ping::opaque()).is_ok());
+            if is_silent && let Some(pings) = &mut pings {
+                is_asked = pings.send_ping(Ping::opaque()).is_ok();
+            }
             ping.again(monotonic().after(H2_PING_EVERY));
             let _ = ping.is_due(context);
         }
-        if let Some(pings) = &mut pings {
-            let _ = pings.poll_pong(context);
+        if let Some(pings) = &mut pings
+            && pings.poll_pong(context).is_ready()
+        {
+            is_asked = false;
         }
         Pin::new(&mut connection).poll(context).map(|_| ())
     })

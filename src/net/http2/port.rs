@@ -34,8 +34,8 @@ pub struct Watched {
     pub in_block: Cell<bool>,
     /// How often something was received.
     pub reads: Cell<u64>,
-    /// Who waits for the first time.
-    pub waiter: Cell<Option<Waker>>,
+    /// Who waits for something to be received, or for room.
+    waiting: RefCell<Vec<Waker>>,
     /// The preface is through: what is abused from now on is the owner's to answer.
     pub is_begun: Cell<bool>,
     is_told: Cell<bool>,
@@ -52,9 +52,21 @@ impl Watched {
             abuse: Cell::default(),
             in_block: Cell::default(),
             reads: Cell::default(),
-            waiter: Cell::default(),
+            waiting: RefCell::default(),
             is_begun: Cell::default(),
             is_told: Cell::default(),
+        }
+    }
+
+    /// Is woken when something is received, or there may be room.
+    pub(super) fn wait(&self, waker: &Waker) {
+        self.waiting.borrow_mut().push(waker.clone());
+    }
+
+    /// Wakes those who wait.
+    pub(super) fn wake(&self) {
+        if !self.waiting.borrow().is_empty() {
+            self.waiting.take().into_iter().for_each(Waker::wake);
         }
     }
 
@@ -122,9 +134,7 @@ impl Port {
             self.watched.in_block.set(meter.is_in_block());
         }
         self.watched.reads.set(self.watched.reads.get() + 1);
-        if let Some(waiter) = self.watched.waiter.take() {
-            waiter.wake();
-        }
+        self.watched.wake();
     }
 
     /// Who misbehaves is not listened to any more: the owner is woken to end it, if there is one yet.

@@ -12,7 +12,7 @@ use super::payload::Payload;
 use super::port::{Port, Watched};
 use super::strand::Strand;
 use crate::base::error::Kind;
-use crate::base::limits::{H2_RESETS_MAX, H2_SEND_BUFFER};
+use crate::base::limits::{H2_DOWNSTREAM_FRAMES, H2_RESETS_MAX, H2_SEND_BUFFER};
 use crate::config::model::Http2;
 use crate::message::head::Method;
 use crate::net::buffer::Buffers;
@@ -49,6 +49,7 @@ impl Server {
             .initial_window_size(limits.window)
             .initial_connection_window_size(limits.connection_window)
             .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
+            .data_frame_budget(H2_DOWNSTREAM_FRAMES)
             .max_send_buffer_size(H2_SEND_BUFFER)
             .max_local_error_reset_streams(Some(H2_RESETS_MAX as usize))
             .max_concurrent_reset_streams(limits.streams as usize)

@@ -37,6 +37,10 @@ pub struct Strand {
     asked: Cell<Method>,
     /// The next data is the last.
     will_end: Cell<bool>,
+    /// Which data is the last does not follow from the length.
+    is_framed: Cell<bool>,
+    /// All was sent.
+    is_ended: Cell<bool>,
     /// It was told to us that nothing of it was done (RFC 9113 section 8.7).
     is_refused: Cell<bool>,
     /// What was to be sent cannot be said in HTTP/2, or not to this peer.
@@ -121,6 +125,8 @@ impl Strand {
             trailers: RefCell::default(),
             asked: Cell::new(asked),
             will_end: Cell::new(false),
+            is_framed: Cell::new(false),
+            is_ended: Cell::new(false),
             is_refused: Cell::new(false),
             is_unsayable: Cell::new(false),
             upgrade: RefCell::default(),
@@ -160,9 +166,10 @@ impl Strand {
         self.trailers.borrow_mut().take()
     }
 
-    /// The next data is the last.
-    pub fn will_end(&self) {
-        self.will_end.set(true);
+    /// Its writer says itself which data is the last, for there may be trailers: this next one, or not.
+    pub fn frame(&self, is_last: bool) {
+        self.is_framed.set(true);
+        self.will_end.set(is_last);
     }
 
     /// Waits until the peer has given up on it.
@@ -339,12 +346,11 @@ impl Strand {
         let Out::Body(send, left) = &mut *outbound else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
-        let is_last = is_last || *left == Some(data.len() as u64);
+        let is_all = !self.is_framed.get() && *left == Some(data.len() as u64);
+        let is_last = is_last || is_all;
         *left = left.map(|left| left.saturating_sub(data.len() as u64));
-        if is_last {
-            // The stream is kept until it is gone: dropping it early would look like giving up.
-            *left = Some(0);
-        }
+        // The stream is kept until it is gone: dropping it early would look like giving up.
+        self.is_ended.set(is_last);
         send.send_data(Payload::copy(data, &self.buffers), is_last).map_err(broken)
     }
 
@@ -430,10 +436,9 @@ impl Strand {
     /// Nothing more comes, but for these.
     pub fn finish(&self, trailers: Option<&Fields>) -> io::Result<()> {
         let mut outbound = self.outbound.borrow_mut();
-        if let Out::Body(send, left) = &mut *outbound
-            && *left != Some(0)
+        if let Out::Body(send, _) = &mut *outbound
+            && !self.is_ended.replace(true)
         {
-            *left = Some(0);
             match trailers {
                 Some(fields) => send.send_trailers(http2::trailer_map(fields)),
                 None => send.send_data(Payload::none(), true),
@@ -447,7 +452,7 @@ impl Strand {
     pub fn reset(&self) {
         match &mut *self.outbound.borrow_mut() {
             Out::Answer(send) => send.send_reset(Reason::INTERNAL_ERROR),
-            Out::Body(send, left) if *left != Some(0) => send.send_reset(Reason::INTERNAL_ERROR),
+            Out::Body(send, _) if !self.is_ended.get() => send.send_reset(Reason::INTERNAL_ERROR),
             Out::Body(..) | Out::Request(_) | Out::Ended => {}
         }
     }

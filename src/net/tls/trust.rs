@@ -50,7 +50,7 @@ impl Client {
                 })?
             }
         };
-        config.alpn_protocols = alpn.iter().map(|one| one.name().as_bytes().to_vec()).collect();
+        config.alpn_protocols = names(alpn);
         Ok(Self { config: Arc::new(config) })
     }
 
@@ -64,16 +64,20 @@ impl Client {
 }
 
 impl Client {
-    /// The same, for those who speak one protocol only.
-    pub(in crate::net) fn only(&self, protocol: Protocol) -> Arc<ClientConfig> {
+    /// The same, with other protocols to choose from.
+    pub(in crate::net) fn offering(&self, protocols: &[Protocol]) -> Arc<ClientConfig> {
         let mut config = (*self.config).clone();
-        config.alpn_protocols = vec![protocol.name().as_bytes().to_vec()];
+        config.alpn_protocols = names(protocols);
         Arc::new(config)
     }
 }
 
 fn server_name(text: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(text.to_owned()).ok()
+}
+
+fn names(protocols: &[Protocol]) -> Vec<Vec<u8>> {
+    protocols.iter().map(|one| one.name().as_bytes().to_vec()).collect()
 }
 
 /// Whom the certificate of an endpoint must be for.
