@@ -114,9 +114,11 @@ fn check(file: &Path) -> ExitCode {
     };
     print(&verdict.report);
     let shown = file.display();
-    let objections = verdict.config.as_ref().map(control::start::objections).unwrap_or_default();
+    let found = verdict.config.as_ref().map(control::start::objections).unwrap_or_default();
+    let (objections, warnings) = found;
     objections.iter().for_each(|objection| print(&format!("error: {objection}\n")));
-    let count = verdict.problems + objections.len();
+    warnings.iter().for_each(|warning| print(&format!("warning: {warning}\n")));
+    let count = verdict.problems + objections.len() + warnings.len();
     let plural = if count == 1 { "" } else { "s" };
     let is_good = verdict.config.is_some() && objections.is_empty();
     match count {

@@ -35,6 +35,7 @@ pub enum Kind {
     HeadTimeout,
     ProxyProtocol,
     PlainOnTls,
+    Handshake,
     Misdirected,
     // === the client's request body ===
     Chunk,
@@ -167,6 +168,7 @@ impl Kind {
                 "plain_on_tls",
                 "This port speaks HTTPS: write https:// in front of the address.",
             ),
+            Self::Handshake => client(400, "tls_handshake", "The TLS handshake failed."),
             Self::Misdirected => client(
                 421,
                 "misdirected",

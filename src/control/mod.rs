@@ -192,6 +192,10 @@ fn summary(counters: &Counters, cut: usize) {
     if counters.refused > 0 {
         notice::note(format_args!("{} connections refused by limits", counters.refused));
     }
+    if counters.handshakes + counters.handshake_failures > 0 {
+        let (good, bad) = (counters.handshakes, counters.handshake_failures);
+        notice::note(format_args!("TLS: {good} handshakes, {bad} more failed"));
+    }
     if counters.calmed > 0 {
         notice::note(format_args!("{} HTTP/2 connections told to calm down", counters.calmed));
     }

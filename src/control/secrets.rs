@@ -113,7 +113,18 @@ impl Reader {
 
     fn issue(&mut self, names: &[String]) -> Result<Identity, String> {
         if self.authority.is_none() {
-            self.authority = Some(Authority::open(local::folder().as_deref(), self.now)?);
+            let folder = local::folder();
+            let authority = Authority::open(folder.as_deref(), self.now)?;
+            if authority.file.is_none() {
+                let place = folder.map_or_else(
+                    || "neither XDG_DATA_HOME nor HOME is set".to_owned(),
+                    |folder| format!("{} cannot be written", folder.display()),
+                );
+                self.warnings.push(format!(
+                    "the local authority could not be kept ({place}): it is a new one at each start"
+                ));
+            }
+            self.authority = Some(authority);
         }
         let authority = self.authority.as_ref().ok_or("no authority")?;
         authority.issue(names, self.now, &self.provider)

@@ -134,9 +134,9 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
 }
 
 /// What this machine has against a configuration that is good in itself: a core that is not there,
-/// a log that cannot be opened. Listeners are not tried, for the proxy may be running.
+/// a log that cannot be opened, a certificate that is none; and what is no fault, but worth a word. Listeners are not tried, for the proxy may be running.
 #[must_use]
-pub fn objections(config: &Config) -> Vec<String> {
+pub fn objections(config: &Config) -> (Vec<String>, Vec<String>) {
     let cores = choose_cores(&config.server.cores).err();
     let log = config.access_log.as_ref();
     let log =
@@ -146,11 +146,11 @@ pub fn objections(config: &Config) -> Vec<String> {
         let found = disk::probe(path).err();
         found.map(|error| plan::disk_fault(path, &error))
     });
-    let tls = match secrets::load(config, None) {
-        Ok(_) => Vec::new(),
-        Err(faults) => faults,
+    let (tls, warnings) = match secrets::load(config, None) {
+        Ok(loaded) => (Vec::new(), loaded.warnings),
+        Err(faults) => (faults, Vec::new()),
     };
-    cores.into_iter().chain(log).chain(disk).chain(tls).collect()
+    (cores.into_iter().chain(log).chain(disk).chain(tls).collect(), warnings)
 }
 
 fn log_fault(log: &AccessLog, error: &std::io::Error) -> String {

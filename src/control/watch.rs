@@ -83,13 +83,8 @@ fn tell(cluster: &Cluster, at: usize, old: (Why, Moment), new: (Why, Moment), no
         // Once is enough: it is asked every second.
         Why::Unreachable if old.0 == Why::Unreachable => return,
         Why::Unreachable => {
-            let secure = if cluster.tls.is_some() {
-                "secure connections (or not ours)"
-            } else {
-                "connections"
-            };
             notice::warn(format_args!(
-                "cluster \"{name}\": endpoint {address} takes no {secure}: others come first"
+                "cluster \"{name}\": endpoint {address} takes no connections: others come first"
             ));
             return;
         }

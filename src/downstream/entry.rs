@@ -3,9 +3,11 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::preface;
 use crate::base::clock::{Moment, millis};
+use crate::base::error::Kind;
 use crate::base::id::ListenerId;
 use crate::base::limits::{LINGER, LINGER_BYTES};
 use crate::exchange::secure::Secured;
@@ -14,6 +16,7 @@ use crate::net::buffer::Size;
 use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
 use crate::net::tls::handshake::{self, Means, Refused};
+use crate::observe::record::Record;
 use crate::shard::Shard;
 
 /// What is said in clear text to who speaks no TLS where TLS is spoken. The row of
@@ -111,6 +114,10 @@ impl Visitor {
             }
             Err(refused) => {
                 shard.count(|counters| counters.handshake_failures += 1);
+                let mut record = Record::open(self.client.peer, Duration::ZERO);
+                let is_plain = matches!(refused, Refused::Plain);
+                record.fault = Some(if is_plain { Kind::PlainOnTls } else { Kind::Handshake });
+                shard.note(record);
                 match refused {
                     Refused::Plain => {
                         self.stream.say(PLAIN);
@@ -142,8 +149,7 @@ impl Visitor {
 
 #[cfg(test)]
 mod tests {
-    use super::PLAIN;
-    use crate::base::error::Kind;
+    use super::{Kind, PLAIN};
 
     #[test]
     fn the_last_word_is_as_long_as_it_says() {

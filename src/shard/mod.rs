@@ -422,6 +422,15 @@ impl Shard {
         }
     }
 
+    /// Takes down what did not become an exchange, where somebody reads the log.
+    pub fn note(&self, mut record: Record) {
+        if self.log.is_some() {
+            record.wall = clock::wall();
+            self.batch.borrow_mut().push(record, &RequestHead::default());
+            self.hand_over_log(limits::LOG_BATCH_BYTES);
+        }
+    }
+
     /// Hands the batch to the writer if it holds at least so much text.
     pub fn hand_over_log(&self, least: usize) {
         let Some(log) = &self.log else { return };

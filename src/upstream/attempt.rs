@@ -17,6 +17,7 @@ use crate::net::buffer::Size;
 use crate::net::connect::{Peer, connect};
 use crate::net::deadline::Class;
 use crate::net::inbound::Inbound;
+use crate::net::notice;
 use crate::net::stream::Stream;
 use crate::net::sweep::Sweep;
 use crate::net::tls::handshake::{self, Means};
@@ -198,7 +199,15 @@ async fn secure(
     }
     stream.read_by(now.after(needs.timeouts.connect));
     let means = Means { now, period, ..needs.means };
-    let shaken = handshake::connect(stream, &tls, name.clone(), means).await;
+    let tell = |why: &dyn std::fmt::Display| {
+        if endpoint.may_complain(now) {
+            let (cluster, address) = (&cluster.model.name, &endpoint.authority);
+            notice::warn(format_args!(
+                "cluster \"{cluster}\": endpoint {address}: no secure connection: {why}"
+            ));
+        }
+    };
+    let shaken = handshake::connect(stream, &tls, name.clone(), means, tell).await;
     stream.read_by(Moment::NEVER);
     shaken
 }

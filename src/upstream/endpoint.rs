@@ -3,9 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::http2::Lines;
 use super::pool::Pool;
+use crate::base::clock::Moment;
 use crate::base::limits::ADDRESSES_MAX;
 use crate::config::{model, tls};
 use crate::health::Verdict;
@@ -24,6 +26,9 @@ pub enum Duty {
     /// It gets nothing any more.
     Down,
 }
+
+/// An operator is told no more often what is wrong with an endpoint.
+const COMPLAINTS: Duration = Duration::from_secs(10);
 
 /// Where it is, what is thought of it, and its idle connections.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ pub struct Endpoint {
     /// Trusted, and with an address: all that a choice looks at.
     is_ready: Cell<bool>,
     generation: Cell<u32>,
+    /// When an operator was last told what is wrong with it.
+    told: Cell<Moment>,
 }
 
 impl Endpoint {
@@ -70,6 +77,7 @@ impl Endpoint {
             is_trusted: Cell::new(true),
             is_ready: Cell::new(false),
             generation: Cell::new(0),
+            told: Cell::default(),
         };
         endpoint.trust(true);
         endpoint
@@ -143,6 +151,15 @@ impl Endpoint {
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.generation.get()
+    }
+
+    /// Whether an operator may be told what is wrong: now and then is enough.
+    pub fn may_complain(&self, now: Moment) -> bool {
+        let may = self.told.get() == Moment::default() || now.since(self.told.get()) >= COMPLAINTS;
+        if may {
+            self.told.set(now);
+        }
+        may
     }
 
     /// The next dial begins with this address.

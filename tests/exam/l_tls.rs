@@ -36,6 +36,7 @@ pub fn rows() -> Vec<Row> {
         ("l12_protocols_and_no_tls_at_all", l12_protocols_and_no_tls_at_all),
         ("l12_http2_by_agreement", l12_http2_by_agreement),
         ("l12_resumption_and_versions", l12_resumption_and_versions),
+        ("l12_who_resumes_by_12_speaks_last", l12_who_resumes_by_12_speaks_last),
         ("l12_bodies_of_all_sizes_are_exact", l12_bodies_of_all_sizes_are_exact),
     ]
 }
@@ -767,6 +768,27 @@ fn l12_resumption_and_versions(driver: Driver) {
         assert_eq!(String::from_utf8_lossy(&out.stdout), "/curl", "{version}: {out:?}");
     }
     let _ = (std::fs::remove_file(&ca), std::fs::remove_file(&session));
+}
+
+/// In TLS 1.2 a resumed handshake ends with the client's word, and its request may come with it.
+fn l12_who_resumes_by_12_speaks_last(driver: Driver) {
+    let origin = Origin::echo();
+    let (proxy, _, authority) = secure(driver, &origin, "");
+    let config = Arc::new(authority.client_of(&[&rustls::version::TLS12]));
+    works(&proxy, &config);
+    for number in 0..5 {
+        let mut client = TlsClient::begin(proxy.address, "a.example", &config);
+        while client.tls.is_handshaking() {
+            client.flush().unwrap();
+            client.tls.read_tls(&mut client.socket).unwrap();
+            client.tls.process_new_packets().unwrap();
+        }
+        assert_eq!(client.tls.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
+        // What ends the handshake has not gone out yet.
+        assert!(client.tls.wants_write());
+        let path = format!("/{number}");
+        assert_eq!(client.get("a.example", &path).unwrap().body, path.as_bytes());
+    }
 }
 
 /// Down and up, through TLS on both sides.

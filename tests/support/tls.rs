@@ -112,6 +112,18 @@ impl Authority {
         file
     }
 
+    /// What a client is that believes it, and speaks these versions.
+    pub fn client_of(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        ClientConfig::builder_with_protocol_versions(versions)
+            .with_root_certificates(roots)
+            .with_no_client_auth()
+    }
+
     /// What a client is that believes it.
     pub fn client(&self, own: Option<&Pair>) -> ClientConfig {
         let mut roots = RootCertStore::empty();

@@ -57,8 +57,10 @@ impl Channel {
         buffers: &Rc<Buffers>,
     ) -> Result<Self, Fault> {
         let mut ahead = None;
-        if !session.leftover().is_empty() {
-            let mut plain = buffers.take(Size::fitting(session.leftover().len()));
+        let early = session.take_early();
+        if !early.is_empty() || !session.leftover().is_empty() {
+            let mut plain = buffers.take(Size::fitting(early.len() + session.leftover().len()));
+            plain.append(&early);
             session.open(&mut plain)?;
             if plain.is_empty() {
                 buffers.give(plain);

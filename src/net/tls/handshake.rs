@@ -122,6 +122,7 @@ pub async fn connect(
     client: &Client,
     name: ServerName<'static>,
     means: Means<'_>,
+    tell: impl Fn(&dyn std::fmt::Display),
 ) -> Result<Option<Protocol>> {
     let mut session = Session::client(&client.config, name).map_err(|_| Kind::UpstreamTls)?;
     loop {
@@ -131,6 +132,9 @@ pub async fn connect(
             Ok(State::PeerClosed) => return Err(Kind::UpstreamTls),
             Err(fault) => {
                 flush(stream, &mut session, means).await;
+                if let Fault::Tls(error) = &fault {
+                    tell(error);
+                }
                 return Err(kind(&fault));
             }
         }

@@ -14,7 +14,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::identity::Identity;
-use super::pem;
+use super::{pem, server};
 
 const CERTIFICATE: &str = "millrace-ca.pem";
 const KEY: &str = "millrace-ca.key";
@@ -50,8 +50,20 @@ impl Authority {
     pub fn open(folder: Option<&Path>, now: i64) -> Result<Self, String> {
         if let Some(folder) = folder {
             let paths = (folder.join(CERTIFICATE), folder.join(KEY));
-            if paths.0.exists() && paths.1.exists() {
-                return Self::read(paths.0, &paths.1);
+            match (paths.0.exists(), paths.1.exists()) {
+                (true, true) => return Self::read(paths.0, &paths.1),
+                (false, false) => {}
+                // Somebody may trust the one that is there.
+                (has_certificate, _) => {
+                    let (there, gone) =
+                        if has_certificate { (paths.0, paths.1) } else { (paths.1, paths.0) };
+                    return Err(format!(
+                        "{} is there, and {} is not: put it back, or remove the first for a new \
+                         authority",
+                        there.display(),
+                        gone.display()
+                    ));
+                }
             }
         }
         let fault = |error: rcgen::Error| format!("a local certificate authority: {error}");
@@ -74,6 +86,11 @@ impl Authority {
         let parsed = KeyPair::from_pem(&text(key)?);
         let pair = parsed.map_err(|error| format!("{}: {error}; {hint}", key.display()))?;
         let der = pem::certificates(&certificate)?.swap_remove(0);
+        let own = PrivateKeyDer::try_from(pair.serialize_der())
+            .map_err(|error| format!("{}: {error}; {hint}", key.display()))?;
+        Identity::new(vec![der.clone()], own, &server::provider()).map_err(|error| {
+            format!("{} and {}: {error}; {hint}", certificate.display(), key.display())
+        })?;
         let issuer = Issuer::from_ca_cert_der(&der, pair)
             .map_err(|error| format!("{}: {error}; {hint}", certificate.display()))?;
         Ok(Self { issuer, certificate: der, file: Some(certificate) })

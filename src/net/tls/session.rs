@@ -55,6 +55,8 @@ pub struct Session {
     raw: Option<Buffer>,
     /// Records that go out before any other: handshake, tickets, alerts.
     due: Vec<u8>,
+    /// Data that came in one go with the end of the handshake: who resumes by TLS 1.2 speaks last.
+    early: Vec<u8>,
     has_ended: bool,
     is_broken: bool,
     /// Octets received of a handshake that is not through.
@@ -105,6 +107,7 @@ impl Session {
             side,
             raw: None,
             due: Vec::new(),
+            early: Vec::new(),
             has_ended: false,
             is_broken: false,
             greeting: 0,
@@ -211,6 +214,11 @@ impl Session {
         }
     }
 
+    /// Data that came in one go with the end of the handshake.
+    pub fn take_early(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.early)
+    }
+
     /// What goes out before anything else.
     #[must_use]
     pub fn due(&self) -> &[u8] {
@@ -263,10 +271,10 @@ impl Session {
 
     fn process(&mut self, plain: Option<&mut Buffer>) -> Result<Step, Fault> {
         let incoming = self.raw.as_mut().map_or(&mut [][..], Buffer::data_mut);
-        let due = &mut self.due;
+        let out = (&mut self.due, &mut self.early, plain);
         let (discard, step) = match &mut self.side {
-            Side::Server(one) => advance(one.process_tls_records(incoming), due, plain),
-            Side::Client(one) => advance(one.process_tls_records(incoming), due, plain),
+            Side::Server(one) => advance(one.process_tls_records(incoming), out),
+            Side::Client(one) => advance(one.process_tls_records(incoming), out),
         };
         if let Some(raw) = &mut self.raw {
             raw.consume(discard);
@@ -318,8 +326,7 @@ fn act<D>(status: UnbufferedStatus<'_, '_, D>, op: &Op<'_>, out: &mut [u8]) -> O
 /// Does what rustls asks for.
 fn advance<D>(
     status: UnbufferedStatus<'_, '_, D>,
-    due: &mut Vec<u8>,
-    plain: Option<&mut Buffer>,
+    (due, early, plain): (&mut Vec<u8>, &mut Vec<u8>, Option<&mut Buffer>),
 ) -> (usize, Result<Step, Fault>) {
     let UnbufferedStatus { mut discard, state } = status;
     let step = match state {
@@ -336,7 +343,10 @@ fn advance<D>(
                             Some(plain) if plain.space() >= record.payload.len() => {
                                 plain.append(record.payload);
                             }
-                            // Nobody asked for data yet.
+                            // Nobody asked for data yet. It is no more than what was read.
+                            None if early.len() <= TLS_HANDSHAKE_MAX => {
+                                early.extend_from_slice(record.payload);
+                            }
                             _ => break Err(Fault::Flood),
                         }
                     }
