@@ -44,7 +44,7 @@ pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
     let Visitor { stream, inbound, address, client, listener, born, greeting } = *visitor;
     let model = shard.listener(listener);
     stream.read_by(born.after(model.head_timeout));
-    let period = u32::try_from(millis(model.head_timeout) / 2).unwrap_or(u32::MAX);
+    let period = u32::try_from(millis(model.keepalive) / 2).unwrap_or(u32::MAX);
     let watched = Rc::new(Watched::new(stream, shard.now(), period));
     let limits = &shard.plan.config.http2;
     let started = Server::start(&watched, inbound, &shard.buffers, limits, model.head.head);

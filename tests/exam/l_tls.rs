@@ -35,6 +35,9 @@ pub fn rows() -> Vec<Row> {
         ("l11_a_flood_of_handshakes", l11_a_flood_of_handshakes),
         ("l12_protocols_and_no_tls_at_all", l12_protocols_and_no_tls_at_all),
         ("l12_http2_by_agreement", l12_http2_by_agreement),
+        ("l12_from_http_to_https", l12_from_http_to_https),
+        ("l12_staples", l12_staples),
+        ("l12_what_an_endpoint_agrees_on", l12_what_an_endpoint_agrees_on),
         ("l12_resumption_and_versions", l12_resumption_and_versions),
         ("l12_who_resumes_by_12_speaks_last", l12_who_resumes_by_12_speaks_last),
         ("l12_bodies_of_all_sizes_are_exact", l12_bodies_of_all_sizes_are_exact),
@@ -710,6 +713,8 @@ fn l12_http2_by_agreement(driver: Driver) {
     for _ in 0..3 {
         let mut client = TlsClient::connect(proxy.address, "a.example", &config).unwrap();
         assert_eq!(client.tls.alpn_protocol(), Some(&b"h2"[..]));
+        let group = client.tls.negotiated_key_exchange_group().unwrap().name();
+        assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
         let asks = h2::frame(h2::HEADERS, 5, 1, &h2::block(&h2::get("/agreed")));
         client.send([h2::PREFACE, &h2::frame(h2::SETTINGS, 0, 0, b""), &asks].concat()).unwrap();
         while !client.rest().windows(7).any(|part| part == b"/agreed") {
@@ -717,6 +722,57 @@ fn l12_http2_by_agreement(driver: Driver) {
         }
     }
     works(&proxy, &Arc::new(authority.client(None)));
+}
+
+/// Everybody is sent to the same place by HTTPS, but for routes of this very listener.
+fn l12_from_http_to_https(driver: Driver) {
+    let origin = Origin::echo();
+    let more = "[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\nredirect_https = 8443\n\
+                [[route]]\ncluster = \"app\"\n[[route]]\nlistener = \"web\"\n\
+                path = \"/.well-known/acme-challenge\"\nrespond = { body = \"token\" }\n";
+    let proxy = Proxy::with(driver, &origin, more);
+    let reply = proxy.get("/a%20b?c=d");
+    assert_eq!(reply.status, 308);
+    assert_eq!(reply.header("location"), Some("https://a.example:8443/a%20b?c=d"));
+    assert_eq!(proxy.get("/.well-known/acme-challenge/x").body, b"token");
+    assert!(origin.requests().is_empty());
+}
+
+/// What the authority says of a certificate goes along with it.
+fn l12_staples(driver: Driver) {
+    let (origin, authority) = (Origin::echo(), Authority::new());
+    let pair = authority.pair(&["a.example"], Flaw::None);
+    let staple = temporary("ocsp");
+    // The shortest there is: "try later" (RFC 6960 section 4.2.1).
+    std::fs::write(&staple, [0x30, 3, 0x0a, 1, 3]).unwrap();
+    let text = tls(&[&pair], "");
+    let ocsp = format!("key = \"{}\", ocsp = \"{}\"", pair.key.display(), staple.display());
+    let text = text.replace(&format!("key = \"{}\"", pair.key.display()), &ocsp);
+    let proxy = Proxy::with(driver, &origin, &text);
+    let address = proxy.address.to_string();
+    let said = openssl(&["-connect", &address, "-servername", "a.example", "-status"], "");
+    assert!(said.contains("OCSP Response Status: trylater (0x3)"), "{said}");
+    let _ = std::fs::remove_file(&staple);
+}
+
+/// With `auto`, an endpoint that knows nothing of HTTP/2 is spoken to in HTTP/1.1, and one that does not
+/// even speak TLS where it should is not spoken to.
+fn l12_what_an_endpoint_agrees_on(driver: Driver) {
+    let authority = Authority::new();
+    let pair = authority.pair(&["origin.example"], Flaw::None);
+    let (origin, ca) = (tls_origin(&pair), authority.file());
+    let tls = format!("ca = \"{}\"\nname = \"origin.example\"", ca.display());
+    let text = secure_cluster(&origin, &tls);
+    let text = text.replace("name = \"app\"", "name = \"app\"\nprotocol = \"auto\"");
+    let proxy = Proxy::with(driver, &origin, &text);
+    assert_eq!(proxy.get("/x").body, b"secure, new");
+    assert_eq!(proxy.get("/y").body, b"secure, new");
+    assert_eq!(origin.connections(), 1);
+    let plain = Origin::echo();
+    let text = secure_cluster(&plain, &tls);
+    let text = text.replace("name = \"app\"", "name = \"app\"\nprotocol = \"auto\"");
+    assert_eq!(Proxy::with(driver, &plain, &text).get("/x").status, 502);
+    let _ = std::fs::remove_file(&ca);
 }
 
 /// The matrix: versions, suites, groups, resumption, with OpenSSL's client and with curl.

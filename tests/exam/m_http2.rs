@@ -41,6 +41,7 @@ pub fn rows() -> Vec<Row> {
         ("m18_upstream_without_room", m18_upstream_without_room),
         ("m18_room_that_comes_later", m18_room_that_comes_later),
         ("m19_clients_that_do_not_read_share_a_connection", m19_clients_that_do_not_read),
+        ("m19_the_cache_serves_all_versions", m19_the_cache_serves_all_versions),
         ("m19_one_slow_reader_of_a_hundred", m19_one_slow_reader_of_a_hundred),
     ]
 }
@@ -1121,6 +1122,29 @@ fn m18_upstream_without_room(driver: Driver) {
     let begun = Instant::now();
     assert!(proxy.get("/x").status >= 500);
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+/// What one version has fetched another is served, whole, in part or as "not modified".
+fn m19_the_cache_serves_all_versions(driver: Driver) {
+    let origin = Origin::scripted(|_, link| {
+        link.send("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nETag: \"1\"\r\nContent-Length: 40000\r\n\r\n");
+        link.send(vec![b'x'; 40_000]);
+        Does::Keep
+    });
+    let proxy = Proxy::with(driver, &origin, "[[route]]\ncluster = \"app\"\ncache = true\n");
+    let mut peer = Peer::connect(proxy.address);
+    peer.window(0, 1 << 20);
+    assert_eq!(peer.ask(1, "/cached").answer().body.len(), 40_000);
+    assert_eq!(peer.ask(3, "/cached").answer().body.len(), 40_000);
+    assert_eq!(proxy.get("/cached").body.len(), 40_000);
+    for (id, field, status, len) in
+        [(5, ("range", "bytes=0-9"), 206, 10), (7, ("if-none-match", "\"1\""), 304, 0)]
+    {
+        peer.headers(id, &[&get("/cached")[..], &[field]].concat(), true);
+        let answer = peer.outcome(id).answer();
+        assert_eq!((answer.status, answer.body.len()), (status, len));
+    }
+    assert_eq!(origin.requests().len(), 1);
 }
 
 /// No stream is allowed at first, then one.
