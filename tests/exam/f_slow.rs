@@ -384,8 +384,10 @@ fn f13(driver: Driver) {
         if request.path().starts_with("/mark/") {
             link.body(&mut request);
             let body = request.path();
-            return link
-                .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+            let len = body.len();
+            // It ends with this, which must be said: the upload must not meet its end.
+            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len}\r\n");
+            return link.send(format!("{head}\r\n{body}"));
         }
         let mut read = link.rest.len();
         let mut block = vec![0; 1 << 16];
