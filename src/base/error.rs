@@ -36,6 +36,8 @@ pub enum Kind {
     ProxyProtocol,
     PlainOnTls,
     Handshake,
+    Http2,
+    Http2Abuse,
     Misdirected,
     // === the client's request body ===
     Chunk,
@@ -169,6 +171,10 @@ impl Kind {
                 "This port speaks HTTPS: write https:// in front of the address.",
             ),
             Self::Handshake => client(400, "tls_handshake", "The TLS handshake failed."),
+            Self::Http2 => client(400, "http2", "The frames are not HTTP/2 as RFC 9113 has it."),
+            Self::Http2Abuse => {
+                client(429, "http2_abuse", "The connection made more work than its requests need.")
+            }
             Self::Misdirected => client(
                 421,
                 "misdirected",

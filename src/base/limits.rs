@@ -135,6 +135,10 @@ pub const H2_EMPTY_MAX: u32 = 100;
 pub const H2_CONTROL_BURST: u32 = 1000;
 /// See above.
 pub const H2_CONTROL_RATE: u32 = 100;
+/// Streams of an HTTP/2 client, open and skipped, of which is remembered what a fault on them is called.
+pub const H2_OPEN_MAX: usize = 256;
+/// See above.
+pub const H2_GAPS_MAX: usize = 16;
 /// After such a silence an HTTP/2 endpoint that owes answers is pinged, and after another one given up.
 pub const H2_PING_EVERY: Duration = Duration::from_secs(10);
 /// What small frames that nobody has read yet may cost an HTTP/2 client's connection: octets.

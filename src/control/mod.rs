@@ -199,6 +199,9 @@ fn summary(counters: &Counters, cut: usize) {
     if counters.calmed > 0 {
         notice::note(format_args!("{} HTTP/2 connections told to calm down", counters.calmed));
     }
+    if counters.malformed > 0 {
+        notice::note(format_args!("{} faults in the HTTP/2 of clients", counters.malformed));
+    }
     if counters.log_drops > 0 {
         notice::warn(format_args!("{} access log lines were dropped", counters.log_drops));
     }

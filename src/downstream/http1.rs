@@ -12,9 +12,9 @@ use crate::exchange::{open, refuse, serve as serve_exchange};
 use crate::message::hop::Kept;
 use crate::net::buffer::Size;
 use crate::shard::{Shard, Workspace};
+use crate::wire::frames::PREFACE;
 use crate::wire::http1::parse;
 use crate::wire::http1::scan::{Found, Scan};
-use crate::wire::meter::h2_preface;
 
 /// Serves a connection until it ends; hands it back if it turns out to be HTTP/2, where that may be.
 pub async fn serve(
@@ -107,7 +107,7 @@ impl Connection<'_> {
     /// Whether the connection begins with the preface of HTTP/2 (RFC 9113 section 3.4). Reads no more
     /// than it takes to know.
     async fn begins_http2(&mut self) -> bool {
-        let preface = h2_preface();
+        let preface = PREFACE;
         loop {
             let data = self.visitor.inbound.data();
             let len = data.len().min(preface.len());

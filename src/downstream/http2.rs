@@ -3,12 +3,17 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+use h2::Reason;
 
 use super::entry::Visitor;
 use crate::base::clock::{Moment, millis};
+use crate::base::error::Kind;
 use crate::base::limits::LINGER;
 use crate::exchange::side::{Answer, Downstream, Next};
 use crate::exchange::{abandon, open, refuse, serve as serve_exchange};
@@ -22,6 +27,7 @@ use crate::net::inbound::Inbound;
 use crate::net::runtime::spawn;
 use crate::net::stream::Stream;
 use crate::net::sweep::Watch;
+use crate::observe::record::Record;
 use crate::shard::{Nudge, Shard};
 use crate::wire::http1::{parse, upgrade};
 
@@ -47,9 +53,12 @@ pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
     let period = u32::try_from(millis(model.keepalive) / 2).unwrap_or(u32::MAX);
     let watched = Rc::new(Watched::new(stream, shard.now(), period));
     let limits = &shard.plan.config.http2;
+    let has_said_something = !inbound.is_empty();
     let started = Server::start(&watched, inbound, &shard.buffers, limits, model.head.head);
     let Some(mut server) = started.await else {
-        shard.count(|counters| counters.calmed += u64::from(watched.abuse.get().is_some()));
+        if has_said_something || watched.reads.get() > 0 {
+            note(shard, client.peer, Kind::Http2);
+        }
         return;
     };
     watched.stream.read_by(Moment::NEVER);
@@ -58,6 +67,7 @@ pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
     let mut watch = Patience {
         shard: Rc::clone(shard),
         watched: Rc::clone(&watched),
+        client: guest.visitor.client.peer,
         idle: shard.sweep.watch(crate::net::deadline::NO_SOCKET, Class::Downstream),
         nudge: shard.nudge(),
         phase: Phase::Fresh,
@@ -76,9 +86,16 @@ pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
             }
         });
     }
-    if watched.abuse.get().is_some() {
-        shard.count(|counters| counters.calmed += 1);
-    }
+    watch.take_note();
+}
+
+/// Takes down what is wrong with how a client speaks HTTP/2.
+fn note(shard: &Shard, client: IpAddr, kind: Kind) {
+    shard.count(|counters| match kind {
+        Kind::Http2Abuse => counters.calmed += 1,
+        _ => counters.malformed += 1,
+    });
+    shard.note(Record { fault: Some(kind), ..Record::open(client, Duration::ZERO) });
 }
 
 /// One request.
@@ -155,6 +172,7 @@ enum Phase {
 struct Patience {
     shard: Rc<Shard>,
     watched: Rc<Watched>,
+    client: IpAddr,
     /// Ends idling politely: with GOAWAY.
     idle: Watch,
     nudge: Nudge,
@@ -162,8 +180,8 @@ struct Patience {
     born: Moment,
     served: u64,
     is_draining: bool,
-    keepalive: std::time::Duration,
-    head_timeout: std::time::Duration,
+    keepalive: Duration,
+    head_timeout: Duration,
 }
 
 impl Patience {
@@ -171,12 +189,14 @@ impl Patience {
         let (now, stream) = (self.shard.now(), &self.watched.stream);
         self.watched.now.set(now);
         self.nudge.set(context.waker());
+        self.take_note();
         if !self.is_draining && (self.idle.is_due(context) || self.is_enough(now)) {
             self.is_draining = true;
             server.drain();
         }
         let is_busy = server.is_busy();
         let phase = match (self.watched.in_block.get(), is_busy) {
+            _ if self.watched.is_lingering.get() => Phase::Leaving,
             (true, _) => Phase::InBlock,
             (false, true) => Phase::Busy,
             (false, false) if self.is_draining => Phase::Leaving,
@@ -196,6 +216,15 @@ impl Patience {
         stream.idle_since(if phase == Phase::Idle { now } else { Moment::NEVER });
         if !self.is_draining {
             self.idle.read_by(idle_by);
+        }
+    }
+
+    /// What the client was told since last time, if that was its fault.
+    fn take_note(&self) {
+        match self.watched.told.take() {
+            None => {}
+            Some(Reason::ENHANCE_YOUR_CALM) => note(&self.shard, self.client, Kind::Http2Abuse),
+            Some(_) => note(&self.shard, self.client, Kind::Http2),
         }
     }
 

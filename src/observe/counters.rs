@@ -13,6 +13,8 @@ pub struct Counters {
     pub handshake_failures: u64,
     /// HTTP/2 connections that were ended for what they made us do.
     pub calmed: u64,
+    /// HTTP/2 streams and connections that were ended because what came was not HTTP/2.
+    pub malformed: u64,
     /// Exchanges that ended, in whatever way.
     pub exchanges: u64,
     /// Exchanges that ended in an error of ours or of the upstream.
@@ -43,6 +45,7 @@ impl Counters {
         self.handshakes += other.handshakes;
         self.handshake_failures += other.handshake_failures;
         self.calmed += other.calmed;
+        self.malformed += other.malformed;
         self.exchanges += other.exchanges;
         self.failures += other.failures;
         self.dials += other.dials;

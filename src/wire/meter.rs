@@ -1,24 +1,17 @@
 //! What the frames of an HTTP/2 connection cost us beside what they bring: counted as they come,
-//! before h2 sees them (RELIABILITY M01 to M06). Only the nine octets of each frame's head are read.
+//! before h2 sees them (RELIABILITY M01 to M06).
 
+use h2::Reason;
+
+use super::frames::{
+    CONTINUATION, DATA, END_STREAM, HEADERS, Head, PADDED, PREFACE, Part, RST_STREAM, Walk,
+};
+use super::rules::Rules;
 use crate::base::limits::{
     H2_CONTINUATIONS_MAX, H2_CONTROL_BURST, H2_CONTROL_RATE, H2_EMPTY_MAX, H2_RESETS_MAX,
 };
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
-const ACK: u8 = 1;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-
-/// Why a connection is ended, all but the last with ENHANCE_YOUR_CALM.
+/// Why a client's connection is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Abuse {
     /// Streams that are opened to be reset (CVE-2023-44487).
@@ -29,20 +22,28 @@ pub enum Abuse {
     Empty,
     /// PING, SETTINGS, PRIORITY, WINDOW_UPDATE and unknown frames (CVE-2019-9512, -9515).
     Control,
-    /// A frame of a size that its kind cannot have (RFC 9113 section 6): h2 would call it by another
-    /// name.
-    Size,
-    /// The first frame is no SETTINGS (section 3.4).
-    Preface,
+    /// Not too much of anything, but nothing that HTTP/2 knows: with the code that says so.
+    Fault(Reason),
+}
+
+impl Abuse {
+    /// What the client is told.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Fault(reason) => reason,
+            Self::Resets | Self::Continuations | Self::Empty | Self::Control => {
+                Reason::ENHANCE_YOUR_CALM
+            }
+        }
+    }
 }
 
 /// One connection's counts.
 #[derive(Debug)]
 pub struct Meter {
-    head: [u8; 9],
-    have: usize,
-    /// Octets of the frame's payload that are still to come.
-    skip: usize,
+    walk: Walk,
+    rules: Rules,
     /// The client's preface, which is no frame.
     preface: usize,
     streams: u32,
@@ -53,67 +54,69 @@ pub struct Meter {
     control: u32,
     /// Second of the last refill.
     refilled: u64,
-    in_block: bool,
-    is_first: bool,
 }
 
 impl Meter {
     /// Before a client's first octet.
     #[must_use]
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
-            head: [0; 9],
-            have: 0,
-            skip: 0,
-            preface: h2_preface().len(),
+            walk: Walk::default(),
+            rules: Rules::new(),
+            preface: PREFACE.len(),
             streams: 0,
             resets: 0,
             continuations: 0,
             empty: 0,
             control: H2_CONTROL_BURST,
             refilled: 0,
-            in_block: false,
-            is_first: true,
         }
     }
 
-    /// A head has begun, and has not come whole.
+    /// The rules that its frames are held against.
     #[must_use]
-    pub const fn is_in_block(&self) -> bool {
-        self.in_block
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
     }
 
-    /// Counts what has come. `second` is a clock's.
+    /// How many of these octets may be passed on now: no more than the frame that is under way, so that
+    /// it is known what a verdict of h2's is about. `second` is a clock's.
     ///
     /// # Errors
-    /// More than anybody needs.
-    pub fn feed(&mut self, mut bytes: &[u8], second: u64) -> Result<(), Abuse> {
+    /// More than anybody needs, or what HTTP/2 forbids.
+    pub fn admit(&mut self, octets: &[u8], second: u64) -> Result<usize, Abuse> {
         if second > self.refilled {
             let earned = (second - self.refilled).saturating_mul(u64::from(H2_CONTROL_RATE));
             let earned = u32::try_from(earned).unwrap_or(u32::MAX);
             self.control = self.control.saturating_add(earned).min(H2_CONTROL_BURST);
             self.refilled = second;
         }
-        let preface = self.preface.min(bytes.len());
-        self.preface -= preface;
-        bytes = &bytes[preface..];
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let skipped = self.skip.min(bytes.len());
-                self.skip -= skipped;
-                bytes = &bytes[skipped..];
-                continue;
+        if self.preface > 0 {
+            let taken = self.preface.min(octets.len());
+            self.preface -= taken;
+            return Ok(taken);
+        }
+        let mut passed = 0;
+        while passed < octets.len() {
+            let (taken, part) = self.walk.next(&octets[passed..]);
+            let piece = &octets[passed..passed + taken];
+            passed += taken;
+            match part {
+                Some(Part::Head(head)) => {
+                    self.rules.head(head).map_err(Abuse::Fault)?;
+                    self.frame(head)?;
+                }
+                Some(Part::Payload { at, .. }) => {
+                    let judged = self.rules.payload(self.walk.frame(), at, piece);
+                    judged.map_err(Abuse::Fault)?;
+                }
+                None => {}
             }
-            let taken = (9 - self.have).min(bytes.len());
-            self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
-            self.have += taken;
-            bytes = &bytes[taken..];
-            if self.have == 9 {
-                self.have = 0;
-                self.frame()?;
+            if self.walk.is_between() {
+                break;
             }
         }
-        Ok(())
+        Ok(passed)
     }
 
     /// So many octets were sent: the peer may open its windows for them.
@@ -122,34 +125,23 @@ impl Meter {
         self.control = self.control.saturating_add(earned).min(H2_CONTROL_BURST);
     }
 
-    fn frame(&mut self) -> Result<(), Abuse> {
-        let [a, b, c, kind, flags, ..] = self.head;
-        let len = u32::from_be_bytes([0, a, b, c]) as usize;
-        self.skip = len;
-        if !is_possible(kind, flags, len) {
-            return Err(Abuse::Size);
-        }
-        if std::mem::take(&mut self.is_first) && (kind != SETTINGS || flags & ACK != 0) {
-            return Err(Abuse::Preface);
-        }
-        match kind {
+    fn frame(&mut self, head: Head) -> Result<(), Abuse> {
+        match head.kind {
             DATA => {
-                let is_empty = len == 0 || (flags & PADDED != 0 && len <= 1);
-                self.progress(!is_empty || flags & END_STREAM != 0)
+                let is_empty = head.len == 0 || (head.has(PADDED) && head.len <= 1);
+                self.progress(!is_empty || head.has(END_STREAM))
             }
             HEADERS => {
                 self.streams = self.streams.saturating_add(1);
-                self.in_block = flags & END_HEADERS == 0;
                 self.continuations = 0;
-                self.progress(len > 0)
+                self.progress(head.len > 0)
             }
             CONTINUATION => {
                 self.continuations += 1;
-                self.in_block = flags & END_HEADERS == 0;
                 if self.continuations > H2_CONTINUATIONS_MAX {
                     return Err(Abuse::Continuations);
                 }
-                self.progress(len > 0)
+                self.progress(head.len > 0)
             }
             RST_STREAM => {
                 self.resets = self.resets.saturating_add(1);
@@ -178,86 +170,170 @@ impl Meter {
     }
 }
 
-/// RFC 9113 sections 6.3, 6.4, 6.5, 6.7 and 6.9.
-const fn is_possible(kind: u8, flags: u8, len: usize) -> bool {
-    match kind {
-        PRIORITY => len == 5,
-        RST_STREAM | WINDOW_UPDATE => len == 4,
-        SETTINGS if flags & ACK != 0 => len == 0,
-        SETTINGS => len.is_multiple_of(6),
-        PING => len == 8,
-        _ => true,
-    }
-}
-
 impl Default for Meter {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// RFC 9113 section 3.4.
-#[must_use]
-pub const fn h2_preface() -> &'static [u8] {
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::frames::{
+        END_HEADERS, GOAWAY, PING, PRIORITIZED, PUSH_PROMISE, SETTINGS, WINDOW_UPDATE,
+    };
 
-    fn frame(kind: u8, flags: u8, len: usize) -> Vec<u8> {
-        let len_bytes = u32::try_from(len).unwrap().to_be_bytes();
-        let mut out = vec![len_bytes[1], len_bytes[2], len_bytes[3], kind, flags, 0, 0, 0, 1];
-        out.resize(9 + len, b'x');
+    fn on(stream: u32, kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut out = vec![len[1], len[2], len[3], kind, flags];
+        out.extend_from_slice(&stream.to_be_bytes());
+        out.extend_from_slice(payload);
         out
     }
 
-    /// Behind the preface.
+    fn frame(kind: u8, flags: u8, len: usize) -> Vec<u8> {
+        on(u32::from(!matches!(kind, PING | SETTINGS)), kind, flags, &vec![b'x'; len])
+    }
+
+    fn feed(meter: &mut Meter, mut octets: &[u8], second: u64) -> Result<(), Abuse> {
+        while !octets.is_empty() {
+            let passed = meter.admit(octets, second)?;
+            octets = &octets[passed..];
+        }
+        Ok(())
+    }
+
+    /// Behind the preface, with one stream that is open.
     fn begun() -> Meter {
         let mut meter = Meter::new();
-        let all = [h2_preface(), &frame(SETTINGS, 0, 0)].concat();
-        assert_eq!(meter.feed(&all, 0), Ok(()));
+        let all = [PREFACE, &frame(SETTINGS, 0, 0), &frame(HEADERS, END_HEADERS, 1)].concat();
+        assert_eq!(feed(&mut meter, &all, 0), Ok(()));
         meter
     }
 
-    /// How many of these pass, whatever the cut.
-    fn passed(one: &[u8], cut: usize) -> usize {
+    /// How many of these pass, whatever the cut; and what ends them.
+    fn passed(mut one: impl FnMut(u32) -> Vec<u8>, cut: usize) -> (usize, Option<Abuse>) {
         let mut meter = begun();
         for count in 0..100_000 {
-            for piece in one.chunks(cut) {
-                if meter.feed(piece, 0).is_err() {
-                    return count;
+            for piece in one(u32::try_from(count).unwrap()).chunks(cut) {
+                if let Err(abuse) = feed(&mut meter, piece, 0) {
+                    return (count, Some(abuse));
                 }
             }
         }
-        usize::MAX
+        (usize::MAX, None)
     }
 
     #[test]
     fn floods_end_soon_and_work_does_not() {
         for cut in [1, 4, 9, 100] {
-            assert_eq!(passed(&frame(DATA, 0, 0), cut), H2_EMPTY_MAX as usize);
-            assert_eq!(passed(&frame(DATA, PADDED, 1), cut), H2_EMPTY_MAX as usize);
-            assert_eq!(passed(&frame(PING, 0, 8), cut), H2_CONTROL_BURST as usize - 1);
-            assert_eq!(passed(&frame(CONTINUATION, 0, 1), cut), H2_CONTINUATIONS_MAX as usize);
-            let reset = [frame(HEADERS, END_HEADERS, 5), frame(RST_STREAM, 0, 4)].concat();
-            assert_eq!(passed(&reset, cut), H2_RESETS_MAX as usize);
+            let empty = (H2_EMPTY_MAX as usize, Some(Abuse::Empty));
+            assert_eq!(passed(|_| frame(DATA, 0, 0), cut), empty);
+            assert_eq!(passed(|_| on(1, DATA, PADDED, &[0]), cut), empty);
+            let control = (H2_CONTROL_BURST as usize, Some(Abuse::Control));
+            assert_eq!(passed(|_| frame(PING, 0, 8), cut), control);
+            let half = |count| match count {
+                0 => on(3, HEADERS, 0, b"x"),
+                _ => on(3, CONTINUATION, 0, b"x"),
+            };
+            let pieces = (H2_CONTINUATIONS_MAX as usize + 1, Some(Abuse::Continuations));
+            assert_eq!(passed(half, cut), pieces);
+            let reset = |count| {
+                let stream = 2 * count + 3;
+                let open = on(stream, HEADERS, END_HEADERS, b"12345");
+                [open, on(stream, RST_STREAM, 0, &[0; 4])].concat()
+            };
+            let resets = (H2_RESETS_MAX as usize, Some(Abuse::Resets));
+            assert_eq!(passed(reset, cut), resets);
         }
         // Data and the windows that it takes may go on for ever.
-        let work = [frame(DATA, 0, 100), frame(8, 0, 4), frame(8, 0, 4)].concat();
-        assert_eq!(passed(&work, 33), usize::MAX);
-        let streams = frame(HEADERS, END_HEADERS | END_STREAM, 20);
-        assert_eq!(passed(&streams, 7), usize::MAX);
+        let window = on(0, WINDOW_UPDATE, 0, &[0, 0, 0, 1]);
+        let work = [&frame(DATA, 0, 100)[..], &window, &window].concat();
+        assert_eq!(passed(|_| work.clone(), 33).1, None);
+        let asks = |count| on(2 * count + 3, HEADERS, END_HEADERS | END_STREAM, &[b'x'; 20]);
+        assert_eq!(passed(asks, 7).1, None);
     }
 
     #[test]
     fn time_forgives_control_frames() {
         let mut meter = begun();
-        let ping = frame(6, 0, 8);
+        let ping = frame(PING, 0, 8);
         for second in 0..100 {
             for _ in 0..H2_CONTROL_RATE {
-                assert_eq!(meter.feed(&ping, second), Ok(()), "{second}");
+                assert_eq!(feed(&mut meter, &ping, second), Ok(()), "{second}");
+            }
+        }
+    }
+
+    /// What a verdict of PROTOCOL_ERROR behind these frames is called.
+    fn name(frames: &[Vec<u8>]) -> Reason {
+        let mut meter = begun();
+        assert_eq!(feed(&mut meter, &frames.concat(), 0), Ok(()), "{frames:?}");
+        meter.rules().name()
+    }
+
+    #[test]
+    fn faults_go_by_their_names() {
+        let ask = |stream| on(stream, HEADERS, END_HEADERS | END_STREAM, b"x");
+        let (protocol, closed) = (Reason::PROTOCOL_ERROR, Reason::STREAM_CLOSED);
+        for (frames, expected) in [
+            (vec![ask(3)], Reason::COMPRESSION_ERROR),
+            (vec![on(3, HEADERS, 0, b"x")], Reason::COMPRESSION_ERROR),
+            (
+                vec![on(3, HEADERS, 0, b"x"), on(3, CONTINUATION, 4, b"x")],
+                Reason::COMPRESSION_ERROR,
+            ),
+            // Trailers of one that is open, and of those that are not.
+            (vec![ask(1)], Reason::COMPRESSION_ERROR),
+            (vec![ask(3), ask(3)], closed),
+            (vec![ask(1), ask(1)], closed),
+            (vec![on(1, RST_STREAM, 0, &[0; 4]), ask(1)], closed),
+            (vec![ask(9), ask(7)], protocol),
+            (vec![ask(9), ask(1)], Reason::COMPRESSION_ERROR),
+            (vec![ask(3), on(3, DATA, 0, b"x")], closed),
+            (vec![ask(3), frame(PING, 0, 8)], protocol),
+        ] {
+            assert_eq!(name(&frames), expected, "{frames:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_forbidden_is_told_from_what_is_not() {
+        let setting = |name: u8, value: u32| {
+            on(0, SETTINGS, 0, &[&[0, name][..], &value.to_be_bytes()].concat())
+        };
+        let heads = |flags: u8, payload: &[u8]| on(3, HEADERS, END_HEADERS | flags, payload);
+        let (protocol, size) = (Some(Reason::PROTOCOL_ERROR), Some(Reason::FRAME_SIZE_ERROR));
+        for (frame, expected) in [
+            (setting(4, 1 << 31), Some(Reason::FLOW_CONTROL_ERROR)),
+            (setting(4, (1 << 31) - 1), None),
+            (setting(3, u32::MAX), None),
+            (heads(PADDED, &[3, 0, 0, 0]), None),
+            (heads(PADDED, &[4, 0, 0, 0]), protocol),
+            (heads(PADDED, &[]), size),
+            (heads(PRIORITIZED, &[0, 0, 0, 1, 9]), None),
+            (heads(PRIORITIZED, &[0x80, 0, 0, 3, 9]), protocol),
+            (heads(PRIORITIZED | PADDED, &[1, 0, 0, 0, 3, 9, 0]), protocol),
+            (heads(PRIORITIZED | PADDED, &[1, 0, 0, 0, 5, 9, 0]), None),
+            (heads(PRIORITIZED, &[0; 4]), size),
+            (on(1, DATA, PADDED, &[2, 0]), protocol),
+            (on(1, DATA, PADDED, &[1, 0]), None),
+            (on(1, DATA, 0, &[0; 16_385]), size),
+            (on(1, DATA, 0, &[0; 16_384]), None),
+            (on(3, DATA, 0, b"x"), protocol),
+            (on(2, HEADERS, END_HEADERS, b"x"), protocol),
+            (on(3, RST_STREAM, 0, &[0; 4]), protocol),
+            (on(3, WINDOW_UPDATE, 0, &[0, 0, 0, 1]), protocol),
+            (on(1, PUSH_PROMISE, END_HEADERS, &[0; 4]), protocol),
+            (on(0, GOAWAY, 0, &[0; 7]), size),
+            (on(1, CONTINUATION, END_HEADERS, b"x"), protocol),
+            (on(1, HEADERS, END_HEADERS | END_STREAM, &[0x83]), protocol),
+            (on(1, HEADERS, END_HEADERS | END_STREAM | PADDED, &[1, 0x8f, 0x83]), None),
+        ] {
+            for cut in [1, 7, 100_000] {
+                let mut meter = begun();
+                let fed = frame.chunks(cut).try_for_each(|piece| feed(&mut meter, piece, 0));
+                assert_eq!(fed.err(), expected.map(Abuse::Fault), "{frame:?}");
             }
         }
     }

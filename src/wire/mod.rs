@@ -1,7 +1,11 @@
 //! Floor 2: bytes to messages and back. No I/O: bytes in, values out, whatever the segmentation.
 
 pub mod client_hello;
+pub mod frames;
+pub mod herald;
 pub mod http1;
 pub mod http2;
 pub mod meter;
 pub mod proxy_protocol;
+pub mod rules;
+pub mod trailer_block;

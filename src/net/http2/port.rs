@@ -9,13 +9,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::clock::Moment;
-use crate::base::limits::H2_FLUSH;
+use crate::base::limits::{H2_FLUSH, LINGER_BYTES};
 use crate::net::buffer::{Buffer, Buffers, Size};
 use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
+use crate::wire::herald::Herald;
 use crate::wire::meter::{Abuse, Meter};
 
 type Read = Pin<Box<dyn Future<Output = (io::Result<usize>, Inbound)>>>;
@@ -32,12 +34,15 @@ pub struct Watched {
     pub abuse: Cell<Option<Abuse>>,
     /// Half of a head has come.
     pub in_block: Cell<bool>,
+    /// A fault that a client was told of, and its owner has not taken note of.
+    pub told: Cell<Option<Reason>>,
+    /// Everything was said, and what still comes is dropped: until the peer ends its side, or its owner
+    /// loses patience.
+    pub is_lingering: Cell<bool>,
     /// How often something was received.
     pub reads: Cell<u64>,
     /// Who waits for something to be received, or for room.
     waiting: RefCell<Vec<Waker>>,
-    /// The preface is through: what is abused from now on is the owner's to answer.
-    pub is_begun: Cell<bool>,
     is_told: Cell<bool>,
 }
 
@@ -51,9 +56,10 @@ impl Watched {
             period,
             abuse: Cell::default(),
             in_block: Cell::default(),
+            told: Cell::default(),
+            is_lingering: Cell::default(),
             reads: Cell::default(),
             waiting: RefCell::default(),
-            is_begun: Cell::default(),
             is_told: Cell::default(),
         }
     }
@@ -81,38 +87,43 @@ impl std::fmt::Debug for Watched {
     }
 }
 
+/// What looks at a client's frames on their way in and out.
+#[derive(Debug, Default)]
+pub struct Guard {
+    meter: Meter,
+    herald: Herald,
+}
+
 /// The reading and writing of one connection.
 pub struct Port {
     watched: Rc<Watched>,
     buffers: Rc<Buffers>,
     inbound: RefCell<Inbound>,
-    meter: Option<Meter>,
+    guard: Option<Guard>,
     read: Option<Read>,
     out: Option<Buffer>,
     write: Option<Write>,
+    /// Octets that came when everything was said.
+    dropped: u64,
 }
 
 impl Port {
-    /// Over a stream of which `inbound` has come already. `meter` counts what a client does.
+    /// Over a stream of which `inbound` has come already. A client's is guarded.
     pub fn new(
         watched: Rc<Watched>,
         inbound: Inbound,
         buffers: &Rc<Buffers>,
-        mut meter: Option<Meter>,
+        guard: Option<Guard>,
     ) -> Self {
-        if let Some(meter) = &mut meter
-            && let Err(abuse) = meter.feed(inbound.data(), 0)
-        {
-            watched.abuse.set(Some(abuse));
-        }
         Self {
             watched,
             buffers: Rc::clone(buffers),
             inbound: RefCell::new(inbound),
-            meter,
+            guard,
             read: None,
             out: None,
             write: None,
+            dropped: 0,
         }
     }
 
@@ -125,27 +136,70 @@ impl Port {
         })
     }
 
-    fn count(&mut self, data: &[u8]) {
-        let second = self.watched.now.get().0 / 1000;
-        if let Some(meter) = &mut self.meter {
-            if let Err(abuse) = meter.feed(data, second) {
-                self.watched.abuse.set(Some(abuse));
-            }
-            self.watched.in_block.set(meter.is_in_block());
+    /// Waits until there is something in `inbound`; how much was read for it, 0 at the end.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.read.is_none() {
+            self.read = Some(self.start_reading());
         }
-        self.watched.reads.set(self.watched.reads.get() + 1);
-        self.watched.wake();
+        let Some(read) = &mut self.read else { return Poll::Pending };
+        let (result, inbound) = ready!(read.as_mut().poll(context));
+        self.read = None;
+        *self.inbound.get_mut() = inbound;
+        Poll::Ready(result)
     }
 
-    /// Who misbehaves is not listened to any more: the owner is woken to end it, if there is one yet.
+    /// How many of the octets that wait h2 may have now.
+    fn admit(&mut self, most: usize) -> usize {
+        let data = self.inbound.get_mut().data();
+        let data = &data[..data.len().min(most)];
+        let Some(Guard { meter, .. }) = &mut self.guard else { return data.len() };
+        let admitted = meter.admit(data, self.watched.now.get().0 / 1000);
+        self.watched.in_block.set(meter.rules().is_in_block());
+        admitted.unwrap_or_else(|abuse| {
+            self.watched.abuse.set(Some(abuse));
+            0
+        })
+    }
+
+    /// Who misbehaves is not listened to any more: the owner is woken to end it. There is one, for h2
+    /// begins with the preface alone.
     fn refuse(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
-        if !self.watched.is_begun.get() {
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-        }
         if !self.watched.is_told.replace(true) {
             context.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Reads and drops what a client sends that will not be heard, so that what was said to it is not lost
+    /// in the reset of a connection that is closed with data unread (RFC 9112 section 9.6).
+    fn poll_drop(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.inbound.get_mut().release(&self.buffers);
+            if self.dropped > LINGER_BYTES {
+                return Poll::Ready(());
+            }
+            match ready!(self.poll_fill(context)) {
+                Ok(len @ 1..) => self.dropped += len as u64,
+                Ok(0) | Err(_) => {
+                    self.dropped = u64::MAX;
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
+    /// Looks at what was put behind the first octets of what goes out.
+    fn proclaim(&mut self, from: usize) {
+        let (Some(guard), Some(out)) = (&mut self.guard, &mut self.out) else { return };
+        let name = match self.watched.abuse.get() {
+            // It has its name.
+            Some(_) => Reason::PROTOCOL_ERROR,
+            None => guard.meter.rules().name(),
+        };
+        guard.herald.pass(&mut out.data_mut()[from..], name);
+        if let Some(reason) = guard.herald.take_told() {
+            self.watched.told.set(Some(reason));
+        }
     }
 
     /// Waits until what was put together is with the kernel.
@@ -158,8 +212,8 @@ impl Port {
                 result?;
             }
             let Some(out) = self.out.take() else { return Poll::Ready(Ok(())) };
-            if let Some(meter) = &mut self.meter {
-                meter.sent(out.len());
+            if let Some(guard) = &mut self.guard {
+                guard.meter.sent(out.len());
             }
             let watched = Rc::clone(&self.watched);
             self.write = Some(Box::pin(async move {
@@ -181,26 +235,17 @@ impl AsyncRead for Port {
             return port.refuse(context);
         }
         if port.inbound.get_mut().is_empty() {
-            if port.read.is_none() {
-                port.read = Some(port.start_reading());
+            if ready!(port.poll_fill(context))? == 0 {
+                return Poll::Ready(Ok(()));
             }
-            let Some(read) = &mut port.read else { return Poll::Pending };
-            let (result, inbound) = ready!(read.as_mut().poll(context));
-            port.read = None;
-            match result {
-                Ok(1..) => {
-                    port.count(inbound.data());
-                    *port.inbound.get_mut() = inbound;
-                    if port.watched.is_mute() {
-                        return port.refuse(context);
-                    }
-                }
-                Ok(0) => return Poll::Ready(Ok(())),
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+            port.watched.reads.set(port.watched.reads.get() + 1);
+            port.watched.wake();
+        }
+        let len = port.admit(out.remaining());
+        if port.watched.is_mute() {
+            return port.refuse(context);
         }
         let inbound = port.inbound.get_mut();
-        let len = inbound.data().len().min(out.remaining());
         out.put_slice(&inbound.data()[..len]);
         inbound.consume(len, &port.buffers);
         Poll::Ready(Ok(()))
@@ -233,7 +278,7 @@ impl AsyncWrite for Port {
             larger.append(out.data());
             buffers.give(std::mem::replace(out, larger));
         }
-        let mut taken = 0;
+        let (mut taken, before) = (0, out.len());
         for piece in pieces {
             let len = piece.len().min(out.space());
             out.append(&piece[..len]);
@@ -242,6 +287,7 @@ impl AsyncWrite for Port {
                 break;
             }
         }
+        port.proclaim(before);
         Poll::Ready(Ok(taken))
     }
 
@@ -255,8 +301,17 @@ impl AsyncWrite for Port {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let port = self.get_mut();
+        if port.guard.is_none() {
+            ready!(port.poll_sent(context))?;
+            port.watched.stream.shutdown_write();
+            return Poll::Ready(Ok(()));
+        }
+        // Who does not read while it writes would wait for us, and we for it.
+        let is_over = port.poll_drop(context).is_ready();
         ready!(port.poll_sent(context))?;
-        port.watched.stream.shutdown_write();
-        Poll::Ready(Ok(()))
+        if !port.watched.is_lingering.replace(true) {
+            port.watched.stream.shutdown_write();
+        }
+        if is_over { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 }

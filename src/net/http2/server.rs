@@ -5,11 +5,10 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use h2::Reason;
 use h2::server::{Builder, Connection, Handshake};
 
 use super::payload::Payload;
-use super::port::{Port, Watched};
+use super::port::{Guard, Port, Watched};
 use super::strand::Strand;
 use crate::base::error::Kind;
 use crate::base::limits::{H2_DOWNSTREAM_FRAMES, H2_RESETS_MAX, H2_SEND_BUFFER};
@@ -18,7 +17,6 @@ use crate::message::head::Method;
 use crate::net::buffer::Buffers;
 use crate::net::inbound::Inbound;
 use crate::wire::http2;
-use crate::wire::meter::{Abuse, Meter};
 
 /// A connection after its preface.
 pub struct Server {
@@ -42,8 +40,8 @@ impl Server {
         limits: &Http2,
         head: usize,
     ) -> Option<Self> {
-        let meter = Some(Meter::new());
-        let port = Port::new(Rc::clone(watched), inbound, buffers, meter);
+        let guard = Some(Guard::default());
+        let port = Port::new(Rc::clone(watched), inbound, buffers, guard);
         let handshake: Handshake<Port, Payload> = Builder::new()
             .max_concurrent_streams(limits.streams)
             .initial_window_size(limits.window)
@@ -57,7 +55,6 @@ impl Server {
             .enable_connect_protocol()
             .handshake(port);
         let connection = handshake.await.ok()?;
-        watched.is_begun.set(true);
         let (watched, buffers) = (Rc::clone(watched), Rc::clone(buffers));
         Some(Self { connection, watched, buffers })
     }
@@ -80,11 +77,7 @@ impl Server {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Asked>> {
         let polled = self.connection.poll_accept(context);
         if let Some(abuse) = self.watched.abuse.get() {
-            self.connection.abrupt_shutdown(match abuse {
-                Abuse::Size => Reason::FRAME_SIZE_ERROR,
-                Abuse::Preface => Reason::PROTOCOL_ERROR,
-                _ => Reason::ENHANCE_YOUR_CALM,
-            });
+            self.connection.abrupt_shutdown(abuse.reason());
             // What is left to say goes out; nothing else is read.
             return self.connection.poll_closed(context).map(|_| None);
         }

@@ -4,12 +4,22 @@
 
 use libfuzzer_sys::fuzz_target;
 use millrace::wire::http2::{request, response};
-use millrace::wire::meter::{Meter, h2_preface};
+use millrace::wire::frames::PREFACE;
+use millrace::wire::meter::{Abuse, Meter};
 
-fn verdict(bytes: &[u8], cut: usize) -> Result<(), millrace::wire::meter::Abuse> {
+fn feed(meter: &mut Meter, mut octets: &[u8]) -> Result<(), Abuse> {
+    while !octets.is_empty() {
+        let passed = meter.admit(octets, 0)?;
+        assert!(passed > 0 && passed <= octets.len());
+        octets = &octets[passed..];
+    }
+    Ok(())
+}
+
+fn verdict(bytes: &[u8], cut: usize) -> Result<(), Abuse> {
     let mut meter = Meter::new();
-    meter.feed(h2_preface(), 0)?;
-    bytes.chunks(cut.max(1)).try_for_each(|part| meter.feed(part, 0))
+    feed(&mut meter, PREFACE)?;
+    bytes.chunks(cut.max(1)).try_for_each(|part| feed(&mut meter, part))
 }
 
 fuzz_target!(|bytes: &[u8]| {
