@@ -416,6 +416,13 @@ impl Stream {
         }
     }
 
+    /// Ends a socket that will not be used again. A strand ends by itself when it is dropped.
+    pub fn end(&self) {
+        if let Kind::Socket(_) = self.kind {
+            socket::shutdown(self.fd, How::Both);
+        }
+    }
+
     /// Closing will reset the connection: the peer sees that something was lost.
     pub fn reset_on_close(&self) {
         match self.way() {

@@ -30,6 +30,14 @@ pub struct Connection {
     pub preface: Vec<u8>,
 }
 
+impl Drop for Connection {
+    /// The endpoint is told at once, before its place is somebody else's: on a ring the descriptor itself
+    /// is closed when what still waits on it has been cancelled, which is later (RELIABILITY M02).
+    fn drop(&mut self) {
+        self.stream.end();
+    }
+}
+
 impl Connection {
     /// The bytes of a request's head, in a buffer with room behind them if there is any.
     ///

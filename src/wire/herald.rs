@@ -17,8 +17,8 @@ pub struct Herald {
 }
 
 impl Herald {
-    /// Passes what is about to be sent. The end of a connection with PROTOCOL_ERROR is called `name`.
-    pub fn pass(&mut self, octets: &mut [u8], name: Reason) {
+    /// Passes what is about to be sent. The end of a connection with PROTOCOL_ERROR is called by what `name` says.
+    pub fn pass(&mut self, octets: &mut [u8], name: impl Fn() -> Reason) {
         let mut passed = 0;
         while passed < octets.len() {
             let (taken, part) = self.walk.next(&octets[passed..]);
@@ -29,17 +29,17 @@ impl Herald {
                     _ => usize::MAX,
                 };
                 if (at..at + len).contains(&code) {
-                    self.tell(&mut octets[passed + code - at], name);
+                    self.tell(&mut octets[passed + code - at], &name);
                 }
             }
             passed += taken;
         }
     }
 
-    fn tell(&mut self, code: &mut u8, name: Reason) {
+    fn tell(&mut self, code: &mut u8, name: &impl Fn() -> Reason) {
         let is_end = self.walk.frame().kind == GOAWAY;
         if is_end && u32::from(*code) == u32::from(Reason::PROTOCOL_ERROR) {
-            *code = u32::from(name).to_be_bytes()[3];
+            *code = u32::from(name()).to_be_bytes()[3];
         }
         let reason = Reason::from(u32::from(*code));
         let is_clients_fault = matches!(
@@ -79,7 +79,7 @@ mod tests {
         let expected = [reset(1), data, reset(8), reset(2), away(0), away(11), away(9)].concat();
         for cut in 1..all.len() + 1 {
             let (mut herald, mut out) = (Herald::default(), all.clone());
-            out.chunks_mut(cut).for_each(|piece| herald.pass(piece, Reason::COMPRESSION_ERROR));
+            out.chunks_mut(cut).for_each(|piece| herald.pass(piece, || Reason::COMPRESSION_ERROR));
             assert_eq!(
                 (out, herald.take_told()),
                 (expected.clone(), Some(Reason::COMPRESSION_ERROR)),
@@ -91,7 +91,7 @@ mod tests {
             [(away(0), None), (reset(8), None), (reset(1), Some(1)), (away(11), Some(11))]
         {
             let (mut herald, mut out) = (Herald::default(), octets);
-            herald.pass(&mut out, Reason::PROTOCOL_ERROR);
+            herald.pass(&mut out, || Reason::PROTOCOL_ERROR);
             assert_eq!(herald.take_told().map(u32::from), expected);
         }
     }

@@ -2,10 +2,10 @@
 
 pub mod client_hello;
 pub mod frames;
+pub mod header_block;
 pub mod herald;
 pub mod http1;
 pub mod http2;
 pub mod meter;
 pub mod proxy_protocol;
 pub mod rules;
-pub mod trailer_block;

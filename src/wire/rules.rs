@@ -8,14 +8,19 @@ use super::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Head, PADDED, PING,
     PRIORITIZED, PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
 };
-use super::trailer_block::has_pseudo_field;
-use crate::base::limits::{H2_GAPS_MAX, H2_OPEN_MAX, TRAILERS_MAX};
+use super::header_block::{has_bad_field, has_pseudo_field};
+use crate::base::limits::{H2_GAPS_MAX, H2_OPEN_MAX};
 
 /// SETTINGS_MAX_FRAME_SIZE, which we leave as it is.
 const FRAME_MAX: usize = 16_384;
 /// SETTINGS_INITIAL_WINDOW_SIZE, and the largest window (sections 6.5.2 and 6.9.1).
 const INITIAL_WINDOW: u16 = 4;
 const WINDOW_MAX: u32 = 0x7fff_ffff;
+
+/// A header block that is longer is not looked at.
+const BLOCK_MAX: usize = 64 * 1024;
+/// What a connection keeps for the next block.
+const BLOCK_KEPT: usize = 1024;
 
 /// One client's connection.
 #[derive(Debug)]
@@ -32,8 +37,11 @@ pub struct Rules {
     gaps: Vec<(u32, u32)>,
     /// The first octets of a payload, or of a setting.
     early: [u8; 6],
-    /// The block of trailers, as far as it has come.
-    trailers: Option<Vec<u8>>,
+    /// The last header block, as far as it has come; nothing if it is larger than any head may be.
+    octets: Vec<u8>,
+    is_overlong: bool,
+    /// It is one of trailers.
+    is_trailers: bool,
     /// See `name`.
     blame: Reason,
 }
@@ -49,7 +57,9 @@ impl Rules {
             open: Vec::new(),
             gaps: Vec::new(),
             early: [0; 6],
-            trailers: None,
+            octets: Vec::new(),
+            is_overlong: false,
+            is_trailers: false,
             blame: Reason::PROTOCOL_ERROR,
         }
     }
@@ -63,8 +73,11 @@ impl Rules {
     /// What is meant if h2, given the frames up to here, says PROTOCOL_ERROR: it calls that some things
     /// which have names of their own.
     #[must_use]
-    pub const fn name(&self) -> Reason {
-        self.blame
+    pub fn name(&self) -> Reason {
+        match self.blame {
+            Reason::COMPRESSION_ERROR if has_bad_field(&self.octets) => Reason::PROTOCOL_ERROR,
+            blame => blame,
+        }
     }
 
     /// Judges a frame by its head.
@@ -83,6 +96,7 @@ impl Rules {
         }
         if head.kind != CONTINUATION {
             self.blame = Reason::PROTOCOL_ERROR;
+            self.forget_block();
         }
         let is_idle = head.stream.is_multiple_of(2) || head.stream > self.highest;
         match head.kind {
@@ -113,7 +127,7 @@ impl Rules {
             return Err(Reason::PROTOCOL_ERROR);
         }
         self.block = Some(head.stream).filter(|_| !head.has(END_HEADERS));
-        self.trailers = None;
+        self.is_trailers = false;
         if head.stream > self.highest {
             let expected = if self.highest == 0 { 1 } else { self.highest + 2 };
             if head.stream > expected {
@@ -125,7 +139,7 @@ impl Rules {
             }
             self.blame = Reason::COMPRESSION_ERROR;
         } else if self.open.contains(&head.stream) {
-            self.trailers = Some(Vec::new());
+            self.is_trailers = true;
             self.blame = Reason::COMPRESSION_ERROR;
             self.ended(head, END_STREAM);
         } else {
@@ -157,8 +171,8 @@ impl Rules {
             }
             _ => {}
         }
-        if matches!(frame.kind, HEADERS | CONTINUATION) && self.trailers.is_some() {
-            self.trailers(frame, at, octets)?;
+        if matches!(frame.kind, HEADERS | CONTINUATION) {
+            self.collect(frame, at, octets)?;
         }
         Ok(())
     }
@@ -202,24 +216,34 @@ impl Rules {
         Ok(())
     }
 
-    /// Section 8.1: no pseudo-fields in trailers, which h2 would drop unseen.
-    fn trailers(&mut self, frame: Head, at: usize, octets: &[u8]) -> Result<(), Reason> {
-        let Some(block) = &mut self.trailers else { return Ok(()) };
-        block.extend_from_slice(octets);
-        if block.len() > TRAILERS_MAX + FRAME_MAX {
-            // They are refused for their size.
-            self.trailers = None;
+    fn forget_block(&mut self) {
+        self.is_overlong = false;
+        if self.octets.capacity() > BLOCK_KEPT {
+            self.octets = Vec::new();
+        }
+        self.octets.clear();
+    }
+
+    /// Takes down a header block. Section 8.1: no pseudo-fields in trailers, which h2 would drop unseen.
+    fn collect(&mut self, frame: Head, at: usize, octets: &[u8]) -> Result<(), Reason> {
+        if self.octets.len() + octets.len() > BLOCK_MAX {
+            // It is refused for its size.
+            self.forget_block();
+            self.is_overlong = true;
+        }
+        if self.is_overlong {
             return Ok(());
         }
+        self.octets.extend_from_slice(octets);
         if at + octets.len() < frame.len {
             return Ok(());
         }
         if frame.kind == HEADERS {
             let padding = if frame.has(PADDED) { usize::from(self.early[0]) } else { 0 };
-            block.truncate(block.len() - padding);
-            block.drain(..prologue_len(frame));
+            self.octets.truncate(self.octets.len() - padding);
+            self.octets.drain(..prologue_len(frame));
         }
-        if frame.has(END_HEADERS) && has_pseudo_field(block) {
+        if self.is_trailers && frame.has(END_HEADERS) && has_pseudo_field(&self.octets) {
             return Err(Reason::PROTOCOL_ERROR);
         }
         Ok(())

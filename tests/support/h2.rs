@@ -22,7 +22,6 @@ pub const END_STREAM: u8 = 1;
 pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 pub const PADDED: u8 = 8;
-pub const PRIORITIZED: u8 = 32;
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -127,6 +126,8 @@ pub struct Peer {
     decoder: fluke_hpack::Decoder<'static>,
     /// Frames that belong to streams nobody has asked about yet.
     kept: Vec<Frame>,
+    /// How the other side's octets ended, once they have: in order, or with this error.
+    pub end: Option<Result<(), ErrorKind>>,
 }
 
 impl Peer {
@@ -160,7 +161,8 @@ impl Peer {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, rest: Vec::new(), decoder: fluke_hpack::Decoder::new(), kept: Vec::new() }
+        let decoder = fluke_hpack::Decoder::new();
+        Self { stream, rest: Vec::new(), decoder, kept: Vec::new(), end: None }
     }
 
     pub fn settings(&mut self, settings: &[(u16, u32)]) {
@@ -197,13 +199,17 @@ impl Peer {
     fn more(&mut self) -> bool {
         let mut part = [0; 65536];
         match self.stream.read(&mut part) {
-            Ok(0) => false,
+            Ok(0) => {
+                self.end = Some(Ok(()));
+                false
+            }
             Ok(len) => {
                 self.rest.extend_from_slice(&part[..len]);
                 true
             }
             Err(error) => {
                 assert!(error.kind() != ErrorKind::Interrupted);
+                self.end = Some(Err(error.kind()));
                 false
             }
         }

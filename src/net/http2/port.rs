@@ -191,13 +191,14 @@ impl Port {
     /// Looks at what was put behind the first octets of what goes out.
     fn proclaim(&mut self, from: usize) {
         let (Some(guard), Some(out)) = (&mut self.guard, &mut self.out) else { return };
-        let name = match self.watched.abuse.get() {
+        let Guard { meter, herald } = guard;
+        let name = || match self.watched.abuse.get() {
             // It has its name.
             Some(_) => Reason::PROTOCOL_ERROR,
-            None => guard.meter.rules().name(),
+            None => meter.rules().name(),
         };
-        guard.herald.pass(&mut out.data_mut()[from..], name);
-        if let Some(reason) = guard.herald.take_told() {
+        herald.pass(&mut out.data_mut()[from..], name);
+        if let Some(reason) = herald.take_told() {
             self.watched.told.set(Some(reason));
         }
     }
