@@ -15,6 +15,8 @@ use crate::base::clock::monotonic;
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::limits::{ACCEPT_PAUSE, SWEEP_EVERY};
 use crate::downstream;
+use crate::downstream::hands::Hands;
+use crate::downstream::http2::Job;
 use crate::net::bell::Ear;
 use crate::net::guard::Caught;
 use crate::net::listener::{Accepted, Acceptor};
@@ -114,12 +116,13 @@ struct Shards {
     leaving: RefCell<Vec<Rc<Shard>>>,
     /// What those have counted that are gone.
     gone: Cell<Counters>,
+    hands: Rc<Hands<Job>>,
 }
 
 impl Shards {
     fn new(first: Rc<Shard>) -> Rc<Self> {
         let (leaving, gone) = (RefCell::default(), Cell::default());
-        Rc::new(Self { current: RefCell::new(first), leaving, gone })
+        Rc::new(Self { current: RefCell::new(first), leaving, gone, hands: Hands::new() })
     }
 
     fn current(&self) -> Rc<Shard> {
@@ -232,7 +235,10 @@ async fn keep_accepting(
     pause: Ticker,
 ) {
     let current = || shards.current();
-    while Caught(downstream::accept(&current, &acceptor, listener, &pause)).await.is_err() {
+    while Caught(downstream::accept(&current, &shards.hands, &acceptor, listener, &pause))
+        .await
+        .is_err()
+    {
         shards.panicked();
     }
 }
@@ -285,9 +291,9 @@ async fn drain(shards: &Shards, acceptors: &[(ListenerId, Rc<Acceptor>)], clock:
             if sockets.is_empty() {
                 break;
             }
-            sockets
-                .into_iter()
-                .for_each(|(one, from)| downstream::admit(&shard, one, from, *listener));
+            sockets.into_iter().for_each(|(one, from)| {
+                downstream::admit(&shard, &shards.hands, one, from, *listener)
+            });
         }
         acceptor.shutdown();
     }

@@ -139,6 +139,8 @@ pub const H2_CONTROL_RATE: u32 = 100;
 pub const H2_OPEN_MAX: usize = 256;
 /// See above.
 pub const H2_GAPS_MAX: usize = 16;
+/// Tasks for requests of HTTP/2 that a core keeps for the next ones, of some 9 KiB each.
+pub const H2_HANDS_KEPT: usize = 256;
 /// After such a silence an HTTP/2 endpoint that owes answers is pinged, and after another one given up.
 pub const H2_PING_EVERY: Duration = Duration::from_secs(10);
 /// What small frames that nobody has read yet may cost an HTTP/2 client's connection: octets.

@@ -1,6 +1,7 @@
 //! A client's HTTP/1 connection: one request after the other, in order. Between requests it holds
 //! no buffer and no workspace.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub async fn serve(
     visitor: Box<Visitor>,
     may_be_http2: bool,
 ) -> Option<Box<Visitor>> {
-    let (kept, served, is_http2) = (Kept::default(), 0, false);
+    let (kept, served, is_http2) = (RefCell::default(), 0, false);
     let mut connection = Connection { shard, visitor, kept, served, may_be_http2, is_http2 };
     loop {
         match connection.next_exchange().await {
@@ -39,7 +40,7 @@ pub async fn serve(
 struct Connection<'a> {
     shard: &'a Rc<Shard>,
     visitor: Box<Visitor>,
-    kept: Kept,
+    kept: RefCell<Kept>,
     served: u64,
     /// Nothing has come that tells.
     may_be_http2: bool,
@@ -90,7 +91,7 @@ impl Connection<'_> {
             listener: visitor.listener,
             client: &visitor.client,
             secured: visitor.greeting.as_deref(),
-            kept: &mut self.kept,
+            kept: &self.kept,
             address: visitor.address,
             may_keep,
             answer: Answer::default(),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use h2::Reason;
 
 use super::entry::Visitor;
+use super::hands::Hands;
 use crate::base::clock::{Moment, millis};
 use crate::base::error::Kind;
 use crate::base::limits::LINGER;
@@ -24,7 +25,6 @@ use crate::net::guard::Caught;
 use crate::net::http2::port::Watched;
 use crate::net::http2::server::{Asked, Server};
 use crate::net::inbound::Inbound;
-use crate::net::runtime::spawn;
 use crate::net::stream::Stream;
 use crate::net::sweep::Watch;
 use crate::observe::record::Record;
@@ -45,8 +45,22 @@ struct Visited {
     greeting: Option<Box<crate::exchange::secure::Secured>>,
 }
 
+/// A request that somebody is to serve.
+pub struct Job {
+    shard: Rc<Shard>,
+    guest: Rc<Guest>,
+    asked: Asked,
+}
+
+async fn do_job(job: Job) {
+    let Job { shard, guest, asked } = job;
+    if Caught(serve_one(&shard, &guest, asked)).await.is_err() {
+        shard.count(|counters| counters.panics += 1);
+    }
+}
+
 /// Serves a connection until it ends.
-pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
+pub async fn serve(shard: &Rc<Shard>, hands: &Rc<Hands<Job>>, visitor: Box<Visitor>) {
     let Visitor { stream, inbound, address, client, listener, born, greeting } = *visitor;
     let model = shard.listener(listener);
     stream.read_by(born.after(model.head_timeout));
@@ -67,7 +81,7 @@ pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
     let mut watch = Patience {
         shard: Rc::clone(shard),
         watched: Rc::clone(&watched),
-        client: guest.visitor.client.peer,
+        guest: Rc::clone(&guest),
         idle: shard.sweep.watch(crate::net::deadline::NO_SOCKET, Class::Downstream),
         nudge: shard.nudge(),
         phase: Phase::Fresh,
@@ -80,11 +94,7 @@ pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
     while let Some(asked) = server.next(|server, context| watch.look(server, context)).await {
         watch.served += 1;
         let (shard, guest) = (Rc::clone(shard), Rc::clone(&guest));
-        spawn(async move {
-            if Caught(serve_one(&shard, &guest, asked)).await.is_err() {
-                shard.count(|counters| counters.panics += 1);
-            }
-        });
+        hands.give(Job { shard, guest, asked }, do_job);
     }
     watch.take_note();
 }
@@ -108,7 +118,6 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
     let parsed = head.and_then(|text| parse::request(&text, limits, &mut work.request));
     work.request.version = Version::Http2;
     upgrade::complete(&mut work.request, || shard.random.borrow_mut().ten_bytes());
-    let mut kept = guest.kept.take();
     let (mut inbound, answer) = (Inbound::default(), Answer::default());
     let mut down = Downstream {
         stream: &stream,
@@ -116,7 +125,7 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
         listener: *listener,
         client,
         secured: greeting.as_deref(),
-        kept: &mut kept,
+        kept: &guest.kept,
         address: *address,
         may_keep: true,
         answer,
@@ -132,7 +141,6 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
         // Nobody is there to hear the rest.
         abandon(shard, &work, &down, record);
     }
-    guest.kept.replace(kept);
     shard.give(work);
 }
 
@@ -172,7 +180,7 @@ enum Phase {
 struct Patience {
     shard: Rc<Shard>,
     watched: Rc<Watched>,
-    client: IpAddr,
+    guest: Rc<Guest>,
     /// Ends idling politely: with GOAWAY.
     idle: Watch,
     nudge: Nudge,
@@ -221,10 +229,11 @@ impl Patience {
 
     /// What the client was told since last time, if that was its fault.
     fn take_note(&self) {
+        let client = self.guest.visitor.client.peer;
         match self.watched.told.take() {
             None => {}
-            Some(Reason::ENHANCE_YOUR_CALM) => note(&self.shard, self.client, Kind::Http2Abuse),
-            Some(_) => note(&self.shard, self.client, Kind::Http2),
+            Some(Reason::ENHANCE_YOUR_CALM) => note(&self.shard, client, Kind::Http2Abuse),
+            Some(_) => note(&self.shard, client, Kind::Http2),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Floor 8: the front door: accepted connections into exchanges.
 
 pub mod entry;
+pub mod hands;
 pub mod http1;
 pub mod http2;
 pub mod preface;
@@ -11,6 +12,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use entry::Visitor;
+use hands::Hands;
+use http2::Job;
 
 use crate::base::id::ListenerId;
 use crate::config::model::Mode;
@@ -37,6 +40,7 @@ const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/pla
 /// `pause` is the wait after a shortage; it must be there before descriptors run out.
 pub async fn accept(
     current: &impl Fn() -> Rc<Shard>,
+    hands: &Rc<Hands<Job>>,
     acceptor: &Acceptor,
     listener: ListenerId,
     pause: &Ticker,
@@ -48,7 +52,7 @@ pub async fn accept(
         match accepted {
             Accepted::Some(sockets) => {
                 for (socket, address) in sockets {
-                    admit(&shard, socket, address, listener);
+                    admit(&shard, hands, socket, address, listener);
                 }
             }
             Accepted::Exhausted(error) => {
@@ -69,7 +73,13 @@ pub async fn accept(
 }
 
 /// Starts a task for a connection, if it may come in.
-pub fn admit(shard: &Rc<Shard>, socket: OwnedFd, address: SocketAddr, listener: ListenerId) {
+pub fn admit(
+    shard: &Rc<Shard>,
+    hands: &Rc<Hands<Job>>,
+    socket: OwnedFd,
+    address: SocketAddr,
+    listener: ListenerId,
+) {
     let mode = shard.listener(listener).mode;
     let Ok(pass) = shard.enter(address.ip()) else {
         if mode == Mode::Http && shard.listener(listener).tls.is_none() {
@@ -80,10 +90,10 @@ pub fn admit(shard: &Rc<Shard>, socket: OwnedFd, address: SocketAddr, listener: 
     let Ok(stream) = Stream::new(socket, &shard.sweep, Class::Downstream) else { return };
     // In a box, and so is the way in: an idle connection is small.
     let visitor = Visitor::new(shard, stream, address, listener);
-    let shard = Rc::clone(shard);
+    let (shard, hands) = (Rc::clone(shard), Rc::clone(hands));
     spawn(async move {
         let served = match mode {
-            Mode::Http => Caught(serve(&shard, visitor)).await,
+            Mode::Http => Caught(serve(&shard, &hands, visitor)).await,
             Mode::Tcp => Caught(Box::pin(tcp::serve(&shard, visitor))).await,
         };
         if served.is_err() {
@@ -94,16 +104,16 @@ pub fn admit(shard: &Rc<Shard>, socket: OwnedFd, address: SocketAddr, listener: 
 }
 
 /// Serves a client in the tongue that it speaks.
-async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
+async fn serve(shard: &Rc<Shard>, hands: &Rc<Hands<Job>>, visitor: Box<Visitor>) {
     let Some(visitor) = Box::pin(entry::enter(shard, visitor)).await else { return };
     let agreed = visitor.greeting.as_ref().and_then(|secured| secured.greeting.protocol);
     if agreed == Some(Protocol::Http2) {
-        return Box::pin(http2::serve(shard, visitor)).await;
+        return Box::pin(http2::serve(shard, hands, visitor)).await;
     }
     // Without a word on it in the handshake, or without a handshake, the first octets tell.
     let may_be_http2 = agreed.is_none() && shard.listener(visitor.listener).http2;
     if let Some(visitor) = http1::serve(shard, visitor, may_be_http2).await {
-        Box::pin(http2::serve(shard, visitor)).await;
+        Box::pin(http2::serve(shard, hands, visitor)).await;
     }
 }
 

@@ -221,14 +221,14 @@ pub(super) fn prepare(
     shard: &Shard,
     route: &Route,
     request: &mut RequestHead,
-    down: &mut Downstream<'_>,
+    down: &Downstream<'_>,
 ) -> Result<()> {
     let random = shard.random.borrow_mut().ten_bytes();
     let id = uuid::Builder::from_unix_timestamp_millis(shard.wall(), &random).into_uuid();
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     let id = id.hyphenated().encode_lower(&mut text);
     let added = Added { client: down.client, via: &shard.plan.name, request_id: id.as_bytes() };
-    hop::forward_request(request, &added, down.kept)?;
+    hop::forward_request(request, &added, &mut down.kept.borrow_mut())?;
     rewrite::fields(&mut request.fields, &route.request_headers);
     Ok(())
 }

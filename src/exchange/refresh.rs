@@ -1,5 +1,6 @@
 //! Fetches an entry anew while it is still served: nobody waits for this one.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,6 @@ use crate::cache::policy::Asked;
 use crate::cache::status::{Forward, Status};
 use crate::cache::validate;
 use crate::message::head::Method;
-use crate::message::hop::Kept;
 use crate::net::guard::Caught;
 use crate::net::inbound::Inbound;
 use crate::net::runtime::spawn;
@@ -86,7 +86,7 @@ pub fn start(
                 listener,
                 client: &client,
                 secured: None,
-                kept: &mut Kept::default(),
+                kept: &RefCell::default(),
                 address,
                 may_keep: false,
                 answer: Answer::default(),

@@ -1,6 +1,7 @@
 //! The client's side of an exchange: its connection, and what has been answered so far.
 
 use std::cell::Cell;
+use std::cell::RefCell;
 use std::net::SocketAddr;
 
 use super::secure::Secured;
@@ -19,7 +20,7 @@ pub struct Downstream<'a> {
     /// What is known of its TLS connection.
     pub secured: Option<&'a Secured>,
     /// The lines that this connection's requests get.
-    pub kept: &'a mut Kept,
+    pub kept: &'a RefCell<Kept>,
     /// Address and port of the client, as far as we believe it.
     pub address: SocketAddr,
     /// Nothing but this exchange speaks against keeping the connection.

@@ -1,7 +1,7 @@
-//! HTTP/2 heads to the one canonical head and back, and a meter of what a peer makes us do. Frames and
-//! HPACK are h2's; what it hands over has passed RFC 9113 section 8 once, and passes our own reading
+//! HTTP/2 heads to the one canonical head and back. Frames and HPACK are h2's; what it hands over has passed RFC 9113 section 8 once, and passes our own reading
 //! of a head after that: what HTTP/1.1 could not say is not passed on.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 
 use crate::base::error::{Kind, Result};
@@ -12,6 +12,9 @@ use crate::message::head::Method;
 /// Fields that belong to an HTTP/1 connection (RFC 9113 section 8.2.2).
 const CONNECTION: &[&str] =
     &["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+
+/// Fields that most heads have room for at once.
+const FIELDS_EXPECTED: usize = 12;
 
 /// Writes a request as a head of HTTP/1.1. `has_body` says that its stream goes on.
 ///
@@ -200,10 +203,19 @@ impl Upgrade {
 
 /// First line, field lines, length of both.
 fn split(text: &[u8]) -> Option<(&[u8], &[u8], usize)> {
-    let end = memchr::memmem::find(text, b"\r\n\r\n")?;
-    let first = memchr::memmem::find(text, b"\r\n")?;
-    let lines = if first < end { &text[first + 2..end + 2] } else { b"" };
-    Some((&text[..first], lines, end + 4))
+    let first = line_end(text)?;
+    let mut at = first + 2;
+    loop {
+        match line_end(&text[at..])? {
+            0 => return Some((&text[..first], &text[first + 2..at], at + 2)),
+            end => at += end + 2,
+        }
+    }
+}
+
+/// Where a line's CRLF is. What we write has no CR but there.
+fn line_end(text: &[u8]) -> Option<usize> {
+    memchr::memchr(b'\r', text).filter(|at| text.get(at + 1) == Some(&b'\n'))
 }
 
 /// Adds field lines to a map; returns what Content-Length says.
@@ -212,9 +224,11 @@ fn fields(
     map: &mut HeaderMap,
     is_left_out: impl Fn(&str) -> bool,
 ) -> Option<Option<u64>> {
-    let mut length = None;
-    let mut rest = lines;
-    while let Some(end) = memchr::memmem::find(rest, b"\r\n") {
+    *map = HeaderMap::with_capacity(FIELDS_EXPECTED);
+    // All values lie in one piece.
+    let shared = Bytes::copy_from_slice(lines);
+    let (mut length, mut rest) = (None, &shared[..]);
+    while let Some(end) = line_end(rest) {
         let (one, more) = (&rest[..end], &rest[end + 2..]);
         rest = more;
         let colon = memchr::memchr(b':', one)?;
@@ -222,7 +236,8 @@ fn fields(
         if CONNECTION.contains(&name.as_str()) || is_left_out(name.as_str()) {
             continue;
         }
-        let value = HeaderValue::from_bytes(one[colon + 1..].trim_ascii()).ok()?;
+        let value = shared.slice_ref(one[colon + 1..].trim_ascii());
+        let value = HeaderValue::from_maybe_shared(value).ok()?;
         if name == http::header::CONTENT_LENGTH {
             length = crate::message::target::parse_digits(value.as_bytes());
         }

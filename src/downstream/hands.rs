@@ -1,0 +1,101 @@
+//! The tasks that serve requests of HTTP/2. A task has all the memory of an exchange, which is 9 KiB to set
+//! up: whoever is through waits for the next request, of whatever connection of this core.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use crate::base::limits::H2_HANDS_KEPT;
+use crate::net::runtime::spawn;
+
+/// Those of one core. `Work` is what they are given.
+pub struct Hands<Work> {
+    idle: RefCell<Vec<Rc<Seat<Work>>>>,
+}
+
+/// Where one of them waits.
+struct Seat<Work> {
+    work: Cell<Option<Work>>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl<Work: 'static> Hands<Work> {
+    /// Nobody yet.
+    #[must_use]
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self { idle: RefCell::default() })
+    }
+
+    /// Somebody does this: who waits, or somebody new, who does everything as `act` says.
+    pub fn give<Act, Acting>(self: &Rc<Self>, work: Work, act: Act)
+    where
+        Act: Fn(Work) -> Acting + 'static,
+        Acting: Future<Output = ()>,
+    {
+        let seat = self.idle.borrow_mut().pop();
+        if let Some(seat) = seat {
+            seat.work.set(Some(work));
+            if let Some(waker) = seat.waker.take() {
+                waker.wake();
+            }
+            return;
+        }
+        let hands = Rc::clone(self);
+        spawn(async move {
+            let seat = Rc::new(Seat { work: Cell::new(Some(work)), waker: Cell::default() });
+            while let Some(work) = hands.next(&seat).await {
+                act(work).await;
+            }
+        });
+    }
+
+    /// What comes next for one of them; `None` if enough others wait.
+    async fn next(&self, seat: &Rc<Seat<Work>>) -> Option<Work> {
+        let mut is_waiting = false;
+        poll_fn(|context| {
+            if let Some(work) = seat.work.take() {
+                return Poll::Ready(Some(work));
+            }
+            if !is_waiting {
+                let mut idle = self.idle.borrow_mut();
+                if idle.len() >= H2_HANDS_KEPT {
+                    return Poll::Ready(None);
+                }
+                idle.push(Rc::clone(seat));
+                is_waiting = true;
+            }
+            seat.waker.set(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::Context;
+
+    fn seat(work: Option<u8>) -> Rc<Seat<u8>> {
+        Rc::new(Seat { work: Cell::new(work), waker: Cell::default() })
+    }
+
+    #[test]
+    fn who_waits_is_given_work_and_not_too_many_wait() {
+        let (hands, mut context) = (Hands::new(), Context::from_waker(Waker::noop()));
+        let nobody_new = |_: u8| async { unreachable!("somebody waits") };
+        let one = seat(Some(1));
+        assert_eq!(pin!(hands.next(&one)).poll(&mut context), Poll::Ready(Some(1)));
+        let mut next = pin!(hands.next(&one));
+        assert_eq!(next.as_mut().poll(&mut context), Poll::Pending);
+        assert_eq!(next.as_mut().poll(&mut context), Poll::Pending);
+        hands.give(2, nobody_new);
+        assert_eq!(next.as_mut().poll(&mut context), Poll::Ready(Some(2)));
+        for _ in 0..H2_HANDS_KEPT {
+            assert_eq!(pin!(hands.next(&seat(None))).poll(&mut context), Poll::Pending);
+        }
+        assert_eq!(pin!(hands.next(&seat(None))).poll(&mut context), Poll::Ready(None));
+    }
+}
