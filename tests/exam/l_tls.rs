@@ -38,6 +38,7 @@ pub fn rows() -> Vec<Row> {
         ("l12_from_http_to_https", l12_from_http_to_https),
         ("l12_staples", l12_staples),
         ("l12_what_an_endpoint_agrees_on", l12_what_an_endpoint_agrees_on),
+        ("l12_auto_agrees_on_the_best", l12_auto_agrees_on_the_best),
         ("l12_resumption_and_versions", l12_resumption_and_versions),
         ("l12_who_resumes_by_12_speaks_last", l12_who_resumes_by_12_speaks_last),
         ("l12_bodies_of_all_sizes_are_exact", l12_bodies_of_all_sizes_are_exact),
@@ -772,6 +773,37 @@ fn l12_what_an_endpoint_agrees_on(driver: Driver) {
     let text = secure_cluster(&plain, &tls);
     let text = text.replace("name = \"app\"", "name = \"app\"\nprotocol = \"auto\"");
     assert_eq!(Proxy::with(driver, &plain, &text).get("/x").status, 502);
+    let _ = std::fs::remove_file(&ca);
+}
+
+/// With `auto`, what the endpoint's TLS agrees on is what is spoken: another millrace says in Via which it
+/// was.
+fn l12_auto_agrees_on_the_best(driver: Driver) {
+    let (origin, authority) = (Origin::echo(), Authority::new());
+    let pair = authority.pair(&["a.example"], Flaw::None);
+    let ca = authority.file();
+    for (protocol, alpn, version) in [
+        ("auto", "\"h2\", \"http/1.1\"", "2.0"),
+        ("auto", "\"http/1.1\"", "1.1"),
+        ("http2", "\"h2\"", "2.0"),
+        ("http1", "\"h2\", \"http/1.1\"", "1.1"),
+    ] {
+        let inner = Proxy::with(driver, &origin, &tls(&[&pair], &format!("alpn = [{alpn}]")));
+        let text = format!(
+            "[[cluster]]\nname = \"app\"\nprotocol = \"{protocol}\"\n[cluster.tls]\nca = \"{}\"\nname = \
+             \"a.example\"\n[[cluster.endpoint]]\naddress = \"{}\"\n",
+            ca.display(),
+            inner.address
+        );
+        let outer = Proxy::with(driver, &origin, &text);
+        for _ in 0..2 {
+            assert_eq!(outer.get("/through-both").body, b"/through-both");
+        }
+        let last = origin.requests().pop().unwrap();
+        let via = last.header("via").unwrap().to_owned();
+        let said = via.split(", ").nth(1).unwrap();
+        assert!(said.starts_with(version), "{protocol} and {alpn}: {via}");
+    }
     let _ = std::fs::remove_file(&ca);
 }
 

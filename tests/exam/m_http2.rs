@@ -35,6 +35,7 @@ pub fn rows() -> Vec<Row> {
         ("m13_connect", m13_connect),
         ("m13_protocols_that_end_lines", m13_protocols_that_end_lines),
         ("m14_stream_ids", m14_stream_ids),
+        ("m15_faults_are_in_the_log", m15_faults_are_in_the_log),
         ("m16_data_behind_a_reset", m16_data_behind_a_reset),
         ("m17_goaway_at_reload", m17_goaway_at_reload),
         ("m18_upstream_goaway_and_refusal", m18_upstream_goaway_and_refusal),
@@ -654,6 +655,39 @@ fn m13_protocols_that_end_lines(driver: Driver) {
         refused(&proxy, &origin, protocol, &block(&fields));
     }
     mark(&proxy);
+}
+
+/// What is no HTTP/2, and what is too much of it, leaves a line in the log, and a word at the end.
+fn m15_faults_are_in_the_log(driver: Driver) {
+    let origin = Origin::echo();
+    let log = crate::support::proxy::temporary("log");
+    let more = format!("[access_log]\npath = \"{}\"\n", log.display());
+    let mut proxy = Proxy::with(driver, &origin, &more);
+    faulty(&proxy, "an even id", PROTOCOL_ERROR, &[frame(HEADERS, 5, 2, &block(&get("/x")))]);
+    // A stream's fault, on a connection that goes on.
+    let mut peer = Peer::connect(proxy.address);
+    peer.headers(1, &[&post("/short")[..], &[("content-length", "1")]].concat(), false);
+    peer.data(1, b"more", true);
+    assert_eq!(peer.outcome(1), Outcome::Reset(PROTOCOL_ERROR));
+    assert_eq!(peer.ask(3, "/good").status(), 200);
+    let (end, _) = flood(&proxy, 5000, |peer, _| peer.send(frame(PING, 0, 0, &[0; 8])));
+    assert_eq!(end, Some(CALM));
+    drop(peer);
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait(), Some(0));
+    let text = std::fs::read_to_string(&log).unwrap();
+    let flags: Vec<String> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|line| line["flag"].as_str().unwrap_or("none").to_owned())
+        .collect();
+    for (flag, times) in [("http2", 2), ("http2_abuse", 1), ("none", 1)] {
+        assert_eq!(flags.iter().filter(|one| *one == flag).count(), times, "{flag}: {text}");
+    }
+    let said = proxy.log();
+    assert!(said.contains("2 faults in the HTTP/2 of clients"), "{said}");
+    assert!(said.contains("1 HTTP/2 connections told to calm down"), "{said}");
+    let _ = std::fs::remove_file(log);
 }
 
 /// These frames are a fault with this code.
