@@ -16,6 +16,7 @@ use crate::config::tls::{self, Pair};
 use crate::net::notice;
 use crate::net::tls::identity::Identity;
 use crate::net::tls::local::{self, Authority};
+use crate::net::tls::pem;
 use crate::net::tls::server::{self, Server};
 use crate::net::tls::trust::Client;
 use crate::shard::secrets::Secrets;
@@ -38,11 +39,29 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(config: &Config, old: Option<(&Config, &Secrets)>) -> Result<Loaded, Vec<String>> {
+    read(config, old, true)
+}
+
+/// The same for somebody who only wants to know: nothing is written.
+///
+/// # Errors
+/// As above.
+pub fn inspect(config: &Config) -> Result<Loaded, Vec<String>> {
+    read(config, None, false)
+}
+
+fn read(
+    config: &Config,
+    old: Option<(&Config, &Secrets)>,
+    may_write: bool,
+) -> Result<Loaded, Vec<String>> {
     let stamps = stamps(config);
     let mut reader = Reader {
         provider: server::provider(),
         now: i64::try_from(clock::wall() / 1000).unwrap_or(i64::MAX),
-        authority: None,
+        // One that is kept nowhere lives as long as we do.
+        authority: old.and_then(|(_, secrets)| secrets.authority.clone()),
+        may_write,
         faults: Vec::new(),
         warnings: Vec::new(),
     };
@@ -57,7 +76,8 @@ pub fn load(config: &Config, old: Option<(&Config, &Secrets)>) -> Result<Loaded,
         secrets.clusters.push(client);
     }
     if reader.faults.is_empty() {
-        let authority = reader.authority.and_then(|authority| authority.file);
+        let authority = reader.authority.as_ref().and_then(|authority| authority.file.clone());
+        secrets.authority = reader.authority.filter(|authority| authority.file.is_none());
         Ok(Loaded { secrets, warnings: reader.warnings, authority, stamps })
     } else {
         Err(reader.faults)
@@ -68,7 +88,9 @@ struct Reader {
     provider: Arc<CryptoProvider>,
     /// Seconds since 1970.
     now: i64,
-    authority: Option<Authority>,
+    authority: Option<Arc<Authority>>,
+    /// A new authority may be kept.
+    may_write: bool,
     faults: Vec<String>,
     warnings: Vec<String>,
 }
@@ -114,8 +136,8 @@ impl Reader {
     fn issue(&mut self, names: &[String]) -> Result<Identity, String> {
         if self.authority.is_none() {
             let folder = local::folder();
-            let authority = Authority::open(folder.as_deref(), self.now)?;
-            if authority.file.is_none() {
+            let authority = Authority::open(folder.as_deref(), self.may_write, self.now)?;
+            if authority.file.is_none() && self.may_write {
                 let place = folder.map_or_else(
                     || "neither XDG_DATA_HOME nor HOME is set".to_owned(),
                     |folder| format!("{} cannot be written", folder.display()),
@@ -124,7 +146,7 @@ impl Reader {
                     "the local authority could not be kept ({place}): it is a new one at each start"
                 ));
             }
-            self.authority = Some(authority);
+            self.authority = Some(Arc::new(authority));
         }
         let authority = self.authority.as_ref().ok_or("no authority")?;
         authority.issue(names, self.now, &self.provider)
@@ -181,9 +203,7 @@ fn kept(
 /// Of the files that say which clients are believed.
 fn digest(model: &tls::Server) -> u64 {
     let Some(auth) = &model.client_auth else { return 0 };
-    let files = [Some(&auth.ca), auth.crl.as_ref()].into_iter().flatten();
-    let all: Vec<u8> = files.filter_map(|path| std::fs::read(path).ok()).flatten().collect();
-    xxhash_rust::xxh3::xxh3_64(&all)
+    pem::digest([Some(&auth.ca), auth.crl.as_ref()].into_iter().flatten().map(PathBuf::as_path))
 }
 
 /// Every file that a configuration's TLS depends on.

@@ -146,7 +146,7 @@ pub fn objections(config: &Config) -> (Vec<String>, Vec<String>) {
         let found = disk::probe(path).err();
         found.map(|error| plan::disk_fault(path, &error))
     });
-    let (tls, warnings) = match secrets::load(config, None) {
+    let (tls, warnings) = match secrets::inspect(config) {
         Ok(loaded) => (Vec::new(), loaded.warnings),
         Err(faults) => (faults, Vec::new()),
     };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::id::{ClusterId, ListenerId};
+use crate::net::tls::local::Authority;
 use crate::net::tls::server::{Server, Tickets};
 use crate::net::tls::trust::Client;
 
@@ -14,6 +15,8 @@ pub struct Secrets {
     /// By listener: sessions outlive the certificates. With them a digest of whose certificates were
     /// believed when they were made.
     pub tickets: Vec<Option<(Tickets, u64)>>,
+    /// The local authority, if there is no place where it is kept.
+    pub authority: Option<Arc<Authority>>,
 }
 
 impl Secrets {

@@ -16,6 +16,7 @@ use crate::config::tls;
 use crate::net::buffer::Size;
 use crate::net::connect::{Peer, connect};
 use crate::net::deadline::Class;
+use crate::net::http2::strand::Strand;
 use crate::net::inbound::Inbound;
 use crate::net::notice;
 use crate::net::stream::Stream;
@@ -64,30 +65,31 @@ pub async fn open(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Result
     {
         return Ok(Attempt { connection, was_pooled: true });
     }
-    let (mut stream, peer) = dial(endpoint, needs).await?;
+    let mut dialled = dial(endpoint, needs).await?;
     if cluster.is_secure() {
-        Box::pin(secure(cluster, endpoint, &mut stream, &peer, needs)).await?;
+        Box::pin(secure(cluster, endpoint, &mut dialled, needs)).await?;
     }
     cluster.reached(id);
-    Ok(fresh(cluster, endpoint, stream, &peer, needs))
+    Ok(fresh(cluster, dialled, needs))
+}
+
+/// A new connection, of the endpoint as it was when it was dialled.
+struct Dialled {
+    stream: Stream,
+    peer: Peer,
+    generation: u32,
 }
 
 /// A connection that nobody has used.
-fn fresh(
-    cluster: &Cluster,
-    endpoint: &Endpoint,
-    stream: Stream,
-    peer: &Peer,
-    needs: Needs<'_>,
-) -> Attempt {
+fn fresh(cluster: &Cluster, dialled: Dialled, needs: Needs<'_>) -> Attempt {
+    let Dialled { stream, peer, generation } = dialled;
     let identity = cluster.model.proxy_protocol.map(|_| needs.client);
     let preface = match cluster.model.proxy_protocol {
         // In front of TLS it has gone out already.
-        Some(version) if !cluster.is_secure() => preface(version, needs.client, peer),
+        Some(version) if !cluster.is_secure() => preface(version, needs.client, &peer),
         _ => Vec::new(),
     };
     let born = needs.now;
-    let generation = endpoint.generation();
     let inbound = Inbound::default();
     let connection = Connection { stream, inbound, born, generation, identity, preface };
     Attempt { connection: Box::new(connection), was_pooled: false }
@@ -112,30 +114,40 @@ async fn open_shared(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Res
             if let Some(connection) = pooled {
                 return Ok(Attempt { connection, was_pooled: true });
             }
-            let (stream, peer, agreed) = dial_agreed(cluster, endpoint, needs).await?;
+            let (dialled, agreed) = dial_agreed(cluster, endpoint, needs).await?;
             cluster.reached(id);
             if !agreed {
-                return Ok(fresh(cluster, endpoint, stream, &peer, needs));
+                return Ok(fresh(cluster, dialled, needs));
             }
             // It has learnt HTTP/2 since.
             endpoint.lines.clear();
-            (endpoint.lines.begin(stream, &needs, needs.http2).await?, false)
+            (begin(endpoint, dialled, needs).await?, false)
         }
         Found::Dial(dialling) => {
             let dialled = dial_agreed(cluster, endpoint, needs).await;
-            let (stream, peer, agreed) = dialled.inspect_err(|kind| dialling.failed(*kind))?;
+            let (dialled, agreed) = dialled.inspect_err(|kind| dialling.failed(*kind))?;
             cluster.reached(id);
             if !agreed {
                 endpoint.lines.speaks_http1();
-                return Ok(fresh(cluster, endpoint, stream, &peer, needs));
+                return Ok(fresh(cluster, dialled, needs));
             }
-            let begun = endpoint.lines.begin(stream, &needs, needs.http2).await;
+            let begun = begin(endpoint, dialled, needs).await;
             (begun.inspect_err(|kind| dialling.failed(*kind))?, false)
         }
     };
     let stream = Stream::strand(strand, needs.sweep, Class::Upstream);
-    let attempt = fresh(cluster, endpoint, stream, &Peer::Unix(PathBuf::new()), needs);
-    Ok(Attempt { was_pooled, ..attempt })
+    let peer = Peer::Unix(PathBuf::new());
+    let dialled = Dialled { stream, peer, generation: endpoint.generation() };
+    Ok(Attempt { was_pooled, ..fresh(cluster, dialled, needs) })
+}
+
+/// Begins HTTP/2 on a new connection, which others use too, unless the endpoint is another by now.
+async fn begin(endpoint: &Endpoint, dialled: Dialled, needs: Needs<'_>) -> Result<Strand> {
+    let strand = endpoint.lines.begin(dialled.stream, &needs, needs.http2).await?;
+    if endpoint.generation() != dialled.generation {
+        endpoint.lines.clear();
+    }
+    Ok(strand)
 }
 
 /// Dials; says whether HTTP/2 is to be spoken.
@@ -143,23 +155,23 @@ async fn dial_agreed(
     cluster: &Cluster,
     endpoint: &Endpoint,
     needs: Needs<'_>,
-) -> Result<(Stream, Peer, bool)> {
-    let (mut stream, peer) = dial(endpoint, needs).await?;
+) -> Result<(Dialled, bool)> {
+    let mut dialled = dial(endpoint, needs).await?;
     let must = cluster.model.protocol == Protocol::Http2;
     if !cluster.is_secure() {
-        return Ok((stream, peer, must));
+        return Ok((dialled, must));
     }
-    let agreed = Box::pin(secure(cluster, endpoint, &mut stream, &peer, needs)).await?;
+    let agreed = Box::pin(secure(cluster, endpoint, &mut dialled, needs)).await?;
     let is_http2 = agreed == Some(tls::Protocol::Http2);
     if must && !is_http2 {
         return Err(Kind::UpstreamTls);
     }
-    Ok((stream, peer, is_http2))
+    Ok((dialled, is_http2))
 }
 
 /// Tries the addresses of a name until one takes the connection.
-async fn dial(endpoint: &Endpoint, needs: Needs<'_>) -> Result<(Stream, Peer)> {
-    let (peers, first) = endpoint.peers();
+async fn dial(endpoint: &Endpoint, needs: Needs<'_>) -> Result<Dialled> {
+    let ((peers, first), generation) = (endpoint.peers(), endpoint.generation());
     let mut fault = Kind::NoAddress;
     for at in 0..peers.len().min(ADDRESSES_TRIED) {
         let at = (first + at) % peers.len();
@@ -168,7 +180,7 @@ async fn dial(endpoint: &Endpoint, needs: Needs<'_>) -> Result<(Stream, Peer)> {
         // A dial is rare enough to read the clock: each address has a deadline of its own.
         let deadline = monotonic().after(needs.timeouts.connect);
         match connect(&peers[at], needs.sweep, deadline).await {
-            Ok(stream) => return Ok((stream, peers[at].clone())),
+            Ok(stream) => return Ok(Dialled { stream, peer: peers[at].clone(), generation }),
             // Our own shortage will not get better at another address.
             Err(kind @ (Kind::LocalPorts | Kind::OpenFiles)) => return Err(kind),
             Err(kind) => fault = kind,
@@ -181,10 +193,10 @@ async fn dial(endpoint: &Endpoint, needs: Needs<'_>) -> Result<(Stream, Peer)> {
 async fn secure(
     cluster: &Cluster,
     endpoint: &Endpoint,
-    stream: &mut Stream,
-    peer: &Peer,
+    dialled: &mut Dialled,
     needs: Needs<'_>,
 ) -> Result<Option<tls::Protocol>> {
+    let Dialled { stream, peer, .. } = dialled;
     let (Some(tls), Some(name)) = (cluster.tls(), &endpoint.name) else {
         return Err(Kind::UpstreamTls);
     };

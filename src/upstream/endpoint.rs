@@ -136,6 +136,11 @@ impl Endpoint {
         self.peers.replace(peers.collect());
         self.trust(self.is_trusted.get());
         self.first.set(0);
+        self.part();
+    }
+
+    /// Uses none of its connections again: those under way end when their requests have.
+    pub fn part(&self) {
         self.generation.set(self.generation.get().wrapping_add(1));
         self.pool.clear();
         self.lines.clear();
@@ -147,7 +152,7 @@ impl Endpoint {
         (Rc::clone(&self.peers.borrow()), self.first.get())
     }
 
-    /// Counts how often its addresses changed.
+    /// Counts how often its addresses changed, or whom we believe to be it.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.generation.get()

@@ -156,9 +156,14 @@ impl Cluster {
         seal.cookie(ask.stuck, id, wall / 1000, is_secure, &mut self.random.borrow_mut())
     }
 
-    /// New connections are encrypted like this, or not at all.
+    /// New connections are encrypted like this, or not at all. Those of before are not used again if
+    /// somebody else was believed, or somebody else shown, when they were opened.
     pub fn secure(&self, tls: Option<&trust::Client>) {
-        self.tls.replace(tls.map(trust::Client::for_shard));
+        let digest = |tls: Option<&trust::Client>| tls.map(|tls| tls.digest);
+        let old = self.tls.replace(tls.map(trust::Client::for_shard));
+        if digest(old.as_ref()) != digest(tls) {
+            self.endpoints.iter().for_each(Endpoint::part);
+        }
     }
 
     /// Connections to its endpoints are encrypted.

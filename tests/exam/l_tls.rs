@@ -25,12 +25,14 @@ pub fn rows() -> Vec<Row> {
         ("l05_client_certificates", l05_client_certificates),
         ("l06_certificates_change_under_load", l06_certificates_change_under_load),
         ("l06_reload_on_command", l06_reload_on_command),
+        ("l06_the_local_authority", l06_the_local_authority),
         ("l07_no_early_data", l07_no_early_data),
         ("l08_truncation_by_the_client", l08_truncation_by_the_client),
         ("l08_truncation_by_the_origin", l08_truncation_by_the_origin),
         ("l09_floods_that_get_nobody_on", l09_floods_that_get_nobody_on),
         ("l09_renegotiation", l09_renegotiation),
         ("l10_upstreams_that_are_somebody_else", l10_upstreams_that_are_somebody_else),
+        ("l10_another_authority", l10_another_authority),
         ("l10_our_own_certificate", l10_our_own_certificate),
         ("l11_a_flood_of_handshakes", l11_a_flood_of_handshakes),
         ("l12_protocols_and_no_tls_at_all", l12_protocols_and_no_tls_at_all),
@@ -389,6 +391,62 @@ fn l06_reload_on_command(driver: Driver) {
     proxy.signal("HUP");
     until("the refusal", || proxy.log().contains("the configuration is refused"));
     works(&proxy, &config);
+}
+
+/// Whom a cluster believes changes: a connection to somebody that was believed before is not used again.
+fn l10_another_authority(driver: Driver) {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let pair = authority.pair(&["origin.example"], Flaw::None);
+    let (origin, ca) = (tls_origin(&pair), authority.file());
+    let trust = format!("ca = \"{}\"\nname = \"origin.example\"", ca.display());
+    let proxy = Proxy::with(driver, &origin, &secure_cluster(&origin, &trust));
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/x").status, 200);
+    }
+    assert_eq!(origin.connections(), 1);
+    let believe = |authority: &Authority, times: usize| {
+        let new = authority.file();
+        std::fs::rename(&new, &ca).unwrap();
+        until("it to be read", || proxy.log().matches("were read anew").count() == times);
+    };
+    believe(&other, 1);
+    assert_eq!(proxy.get("/x").status, 502);
+    believe(&authority, 2);
+    until("it to be believed again", || proxy.get("/x").status == 200);
+    let _ = std::fs::remove_file(&ca);
+}
+
+/// Who has no place to keep the local authority has one all the same, as long as it lives; and who only
+/// checks a configuration makes none.
+fn l06_the_local_authority(driver: Driver) {
+    let origin = Origin::echo();
+    let config = format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = {{ self_signed = [\"localhost\"] }}\n[[cluster]]\nname = \
+         \"app\"\n[[cluster.endpoint]]\naddress = \"{}\"\n[[route]]\ncluster = \"app\"\n",
+        origin.address
+    );
+    let proxy = Proxy::run(driver, &config, &[("XDG_DATA_HOME", "/proc/nowhere")], None);
+    let chain = || {
+        let said = openssl(&["-connect", &proxy.address.to_string(), "-showcerts"], "");
+        let mut parts = said.split("-----BEGIN CERTIFICATE-----").skip(1);
+        (
+            parts.next().unwrap().to_owned(),
+            parts.next().unwrap().split("-----").next().unwrap().to_owned(),
+        )
+    };
+    let first = chain();
+    proxy.reload(&config);
+    until("a new certificate", || chain().0 != first.0);
+    assert_eq!(chain().1, first.1, "another authority");
+    let (folder, file) = (temporary("data"), temporary("toml"));
+    std::fs::write(&file, &config).unwrap();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_millrace"));
+    check.arg("check").arg(&file).env("XDG_DATA_HOME", &folder);
+    let said = check.output().unwrap();
+    let text = String::from_utf8_lossy(&said.stderr);
+    assert!(said.status.success() && !text.contains("authority"), "{text}");
+    assert!(!folder.exists(), "it was made");
+    let _ = std::fs::remove_file(&file);
 }
 
 fn l07_no_early_data(driver: Driver) {

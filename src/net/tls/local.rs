@@ -41,13 +41,19 @@ pub fn folder() -> Option<PathBuf> {
     Some(data.join("millrace"))
 }
 
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
 impl Authority {
-    /// Opens the one in a folder, or makes one there; where that cannot be, one that lives as long as
-    /// the process. `now` is in seconds since 1970.
+    /// Opens the one in a folder, or makes one there if it may; where that cannot be, one that lives as
+    /// long as the process. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// What is in the folder is of no use.
-    pub fn open(folder: Option<&Path>, now: i64) -> Result<Self, String> {
+    pub fn open(folder: Option<&Path>, may_write: bool, now: i64) -> Result<Self, String> {
         if let Some(folder) = folder {
             let paths = (folder.join(CERTIFICATE), folder.join(KEY));
             match (paths.0.exists(), paths.1.exists()) {
@@ -70,7 +76,7 @@ impl Authority {
         let key = KeyPair::generate().map_err(fault)?;
         let params = authority_params(now).map_err(fault)?;
         let certificate = params.self_signed(&key).map_err(fault)?;
-        let file = folder.and_then(|folder| {
+        let file = folder.filter(|_| may_write).and_then(|folder| {
             keep(folder, &certificate.pem(), &key.serialize_pem()).ok()?;
             Some(folder.join(CERTIFICATE))
         });

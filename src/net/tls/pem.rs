@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::base::limits::PEM_MAX;
@@ -31,7 +31,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = read(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let found = found.map_err(|error| format!("{}: {error}", path.display()))?;
+    let found = found.map_err(|error| explain(path, &bytes, &error))?;
     if found.is_empty() {
         let hint = "it must be PEM: \"-----BEGIN CERTIFICATE-----\"";
         return Err(format!("{}: no certificate in it; {hint}", path.display()));
@@ -45,13 +45,16 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String>
 /// There is none that can be used.
 pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let bytes = read(path)?;
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| {
-        let hint = if bytes.windows(9).any(|part| part == b"ENCRYPTED") {
-            "it is encrypted; take the passphrase off with \"openssl pkey\""
-        } else {
-            "it must be PEM: \"-----BEGIN PRIVATE KEY-----\" (or EC, or RSA)"
-        };
-        format!("{}: {error}; {hint}", path.display())
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
+        pem::Error::NoItemsFound => {
+            let why = if bytes.windows(9).any(|part| part == b"ENCRYPTED") {
+                "the key in it is encrypted; take the passphrase off with \"openssl pkey\""
+            } else {
+                "no private key in it; it must be PEM: \"-----BEGIN PRIVATE KEY-----\" (or EC, or RSA)"
+            };
+            format!("{}: {why}", path.display())
+        }
+        error => explain(path, &bytes, &error),
     })
 }
 
@@ -65,6 +68,85 @@ pub fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'stat
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(format!("{}: no revocation list in it", path.display())),
-        Err(error) => Err(format!("{}: {error}", path.display())),
+        Err(error) => Err(explain(path, &bytes, &error)),
+    }
+}
+
+/// What tells the contents of these files from others.
+#[must_use]
+pub fn digest<'a>(files: impl Iterator<Item = &'a Path>) -> u64 {
+    let all: Vec<u8> = files.filter_map(|path| std::fs::read(path).ok()).flatten().collect();
+    xxhash_rust::xxh3::xxh3_64(&all)
+}
+
+/// What is wrong with a file, and in which line.
+fn explain(path: &Path, bytes: &[u8], error: &pem::Error) -> String {
+    let lines = || (1..).zip(bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii));
+    let begins = |line: &[u8]| line.starts_with(b"-----BEGIN ");
+    let (line, why) = match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            let last = lines().filter(|(_, line)| begins(line)).last();
+            let end = String::from_utf8_lossy(end_marker);
+            (last, format!("what begins here has no end: \"{end}\" is missing"))
+        }
+        pem::Error::IllegalSectionStart { line } => {
+            let line = line.trim_ascii();
+            let why = "a section begins with \"-----BEGIN …-----\"".to_owned();
+            (lines().find(|(_, one)| *one == line), why)
+        }
+        pem::Error::Base64Decode(_) => {
+            let is_coded = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
+            let mut is_within = false;
+            let bad = lines().find(|(_, line)| {
+                if line.starts_with(b"-----") {
+                    is_within = begins(line);
+                    return false;
+                }
+                is_within && !line.iter().all(is_coded)
+            });
+            // Or it is too short.
+            let place = bad.or_else(|| lines().find(|(_, line)| begins(line)));
+            (place, "this is no Base64: the file is damaged".to_owned())
+        }
+        other => (None, other.to_string()),
+    };
+    match line {
+        Some((number, _)) => format!("{}:{number}: {why}", path.display()),
+        None => format!("{}: {why}", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_have_a_line() {
+        let folder = std::env::temp_dir();
+        let file = folder.join(format!("millrace-pem-{}", std::process::id()));
+        let begin = "-----BEGIN CERTIFICATE-----\n";
+        let end = "-----END CERTIFICATE-----\n";
+        for (text, line, word) in [
+            (format!("# mine\n{begin}AAAA\n"), ":2:", "has no end"),
+            (format!("{begin}AAAA\n{end}\n{begin}AAAA\nBB?B\n{end}"), ":7:", "Base64"),
+            (format!("{begin}AAA\n{end}"), ":1:", "Base64"),
+            ("-----BEGIN CERTIFICATE\nAAAA\n".to_owned(), ":1:", "begins with"),
+            ("nothing".to_owned(), ": no certificate", "it must be PEM"),
+            (String::new(), ": no certificate", "it must be PEM"),
+        ] {
+            std::fs::write(&file, &text).unwrap();
+            let said = certificates(&file).unwrap_err();
+            assert!(said.contains(line) && said.contains(word), "{text:?}: {said}");
+        }
+        std::fs::write(
+            &file,
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        )
+        .unwrap();
+        assert!(key(&file).unwrap_err().contains("is encrypted"));
+        std::fs::write(&file, format!("{begin}AAAA\n{end}")).unwrap();
+        assert!(key(&file).unwrap_err().contains("no private key"));
+        let _ = std::fs::remove_file(&file);
+        assert!(key(&file).unwrap_err().contains("No such file"));
     }
 }

@@ -1,5 +1,6 @@
 //! Whom we believe when we connect by TLS, and what we show.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::Resumption;
@@ -20,6 +21,8 @@ const SESSIONS: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(super) config: Arc<ClientConfig>,
+    /// Of the files it was made of.
+    pub digest: u64,
 }
 
 impl Client {
@@ -32,6 +35,9 @@ impl Client {
         alpn: &[Protocol],
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, String> {
+        // Before they are read for good: what changes in between will be noticed.
+        let own = model.own.iter().flat_map(|own| [&own.certificate, &own.key]);
+        let digest = pem::digest(model.ca.iter().chain(own).map(PathBuf::as_path));
         let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
@@ -51,7 +57,7 @@ impl Client {
             }
         };
         config.alpn_protocols = names(alpn);
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), digest })
     }
 
     /// The same, with sessions of its own: no lock is shared between cores.
@@ -59,7 +65,7 @@ impl Client {
     pub fn for_shard(&self) -> Self {
         let mut config = (*self.config).clone();
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        Self { config: Arc::new(config) }
+        Self { config: Arc::new(config), digest: self.digest }
     }
 }
 
