@@ -129,7 +129,7 @@ mod tests {
         for (text, line, word) in [
             (format!("# mine\n{begin}AAAA\n"), ":2:", "has no end"),
             (format!("{begin}AAAA\n{end}\n{begin}AAAA\nBB?B\n{end}"), ":7:", "Base64"),
-            (format!("{begin}AAA\n{end}"), ":1:", "Base64"),
+            (format!("{begin}AAAAA\n{end}"), ":1:", "Base64"),
             ("-----BEGIN CERTIFICATE\nAAAA\n".to_owned(), ":1:", "begins with"),
             ("nothing".to_owned(), ": no certificate", "it must be PEM"),
             (String::new(), ": no certificate", "it must be PEM"),
