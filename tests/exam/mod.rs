@@ -11,7 +11,6 @@ mod g_upstream;
 mod h_overload;
 mod i_health;
 mod l_tls;
-mod m_h2spec;
 mod m_http2;
 mod q_disk;
 
@@ -30,7 +29,6 @@ pub fn rows() -> Vec<Row> {
     rows.extend(h_overload::rows());
     rows.extend(i_health::rows());
     rows.extend(l_tls::rows());
-    rows.extend(m_h2spec::rows());
     rows.extend(m_http2::rows());
     rows.extend(q_disk::rows());
     rows
