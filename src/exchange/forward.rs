@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use super::failure::{Failure, failure, not_connected, of_strand, retry};
 use super::fill::Fill;
 use super::grpc;
 use super::hedge;
@@ -16,7 +17,7 @@ use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ClusterId, EndpointId};
 use crate::config::model::{HostPolicy, Route, Timeouts};
-use crate::message::head::{Method, RequestHead, ResponseHead, Version};
+use crate::message::head::{RequestHead, ResponseHead, Version};
 use crate::message::hop::{self, Added};
 use crate::net::body::{self, BodyReader, BodyWriter, Pace};
 use crate::net::buffer::Buffer;
@@ -28,7 +29,6 @@ use crate::upstream::attempt::{self, Attempt};
 use crate::upstream::choose::Ask;
 use crate::upstream::flight::Flight;
 use crate::upstream::http1::Connection;
-use crate::upstream::retry::{Cause, Lost, Tries};
 use crate::wire::http1::reuse::{Proof, peer_keeps};
 use crate::wire::http1::upgrade;
 use crate::wire::http1::write::RequestConnection;
@@ -165,56 +165,6 @@ async fn wait<'a>(
     Ok(flight)
 }
 
-/// What follows where no connection could be opened: another endpoint, or the error. Returns what
-/// the client is told if there is none.
-fn not_connected(cluster: &Cluster, id: EndpointId, kind: Kind, tries: &mut Tries) -> Result<Kind> {
-    // That it was dead was known before: this is no news, and there is nobody else.
-    let said = if cluster.is_on_trial(id) { Kind::NoEndpoint } else { kind };
-    blame(cluster, id, kind);
-    let may = tries.may_try_another(id, kind, &cluster.model.resilience.retry);
-    if may { Ok(said) } else { Err(said) }
-}
-
-/// What follows a lost request: the same endpoint once more, on a fresh connection (`true`),
-/// another one, or the error.
-fn retry(
-    cluster: &Cluster,
-    id: EndpointId,
-    failure: &Failure,
-    method: Method,
-    tries: &mut Tries,
-) -> Result<bool> {
-    let Failure { kind, lost } = *failure;
-    if lost.is_some_and(|lost| tries.may_refresh(lost, method)) {
-        return Ok(true);
-    }
-    blame(cluster, id, kind);
-    let policy = &cluster.model.resilience.retry;
-    match lost {
-        Some(lost) if tries.may_move(id, lost, method, policy, || cluster.may_retry()) => Ok(false),
-        _ => Err(kind),
-    }
-}
-
-/// Counts a failure against an endpoint, if it is the endpoint's.
-fn blame(cluster: &Cluster, id: EndpointId, kind: Kind) {
-    if kind.is_endpoints() {
-        cluster.failed(id, kind);
-    }
-}
-
-/// Why a try failed; `lost` if nothing of an answer was seen, so that another may be possible.
-struct Failure {
-    kind: Kind,
-    lost: Option<Lost>,
-}
-
-impl From<Kind> for Failure {
-    fn from(kind: Kind) -> Self {
-        Self { kind, lost: None }
-    }
-}
-
 /// Rewrites the request into what the upstream gets: the route's changes, then ours.
 #[inline]
 pub(super) fn prepare(
@@ -287,43 +237,6 @@ async fn once<'c>(
     // Nobody is asked to race in most clusters.
     let won = if cluster.pace.is_some() { hop.won.take() } else { None };
     (won, outcome)
-}
-
-/// What a stream of HTTP/2 knows more of a fault, and whether it was refused.
-fn of_strand(connection: &Connection, kind: Kind) -> (Kind, bool) {
-    match (connection.stream.as_strand(), kind) {
-        (Some(strand), Kind::UpstreamGone) if strand.is_unsayable() => (Kind::NotInHttp2, false),
-        (Some(strand), Kind::FirstByteTimeout | Kind::TotalTimeout) => {
-            strand.distrust();
-            (kind, false)
-        }
-        (Some(strand), _) => (kind, strand.is_refused()),
-        (None, _) => (kind, false),
-    }
-}
-
-/// Whether a try that failed was lost before anything of an answer was seen.
-fn failure(
-    hop: &Hop<'_, '_>,
-    kind: Kind,
-    was_pooled: bool,
-    has_octets: bool,
-    is_refused: bool,
-) -> Failure {
-    let cause = match kind {
-        Kind::UpstreamGone if is_refused => Some(Cause::Refused),
-        Kind::UpstreamGone => Some(Cause::Lost),
-        Kind::FirstByteTimeout if hop.is_impatient() => Some(Cause::Timeout),
-        Kind::UpstreamStatus => Some(Cause::Status),
-        _ => None,
-    };
-    let lost = cause.filter(|_| !hop.answer.begun.get()).map(|cause| Lost {
-        cause,
-        was_pooled,
-        has_answer: has_octets && cause != Cause::Status,
-        has_body: !hop.request.framing.is_empty(),
-    });
-    Failure { kind, lost }
 }
 
 /// Puts a connection into its endpoint's pool, if it may be used again.

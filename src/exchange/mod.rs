@@ -2,6 +2,7 @@
 
 pub mod cached;
 pub mod deliver;
+mod failure;
 pub mod fill;
 pub mod forward;
 pub mod grpc;

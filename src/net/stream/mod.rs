@@ -3,6 +3,8 @@
 
 #![expect(unsafe_code, reason = "reading and writing at once through one monoio stream")]
 
+mod send;
+
 use std::cell::UnsafeCell;
 use std::future::Future;
 use std::io;
@@ -10,19 +12,16 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 
-use monoio::io::{AsyncReadRent, AsyncWriteRent};
+use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
 
-use super::buffer::{Buffer, Outgoing, Sealed};
+use super::buffer::{Buffer, Sealed};
 use super::deadline::{Class, Due, NO_SOCKET};
 use super::http2::strand::Strand;
 use super::socket::{self, How, Peek};
 use super::sweep::{Sweep, Watch};
 use super::tls::channel::Channel;
 use crate::base::clock::Moment;
-
-/// Pieces that go out in one call.
-const PIECES_AT_ONCE: usize = 16;
 
 /// A connection to a client or an endpoint, or one stream of an HTTP/2 connection.
 pub struct Stream {
@@ -210,149 +209,6 @@ impl Stream {
         }
     }
 
-    /// Writes everything that is in the buffer and hands it back, empty if all went well. The peer
-    /// must take some of it every `period` milliseconds or so.
-    pub async fn send<B: Outgoing>(
-        &self,
-        mut buffer: B,
-        now: Moment,
-        period: u32,
-    ) -> (io::Result<()>, B) {
-        if !self.is_plain {
-            let result = self.send_wrapped(buffer.data(), now, period).await;
-            if result.is_ok() {
-                buffer.consume(buffer.len());
-            }
-            return (result, buffer);
-        }
-        // As in `send_raw`.
-        self.watch.write_within(now, period);
-        let result = loop {
-            let Some(socket) = self.exclusive() else { break not_connected() };
-            let (sent, back) = socket.write(buffer).await;
-            buffer = back;
-            match self.took(sent, &mut buffer) {
-                Took::All(len) => break Ok(len),
-                Took::Some => {}
-                Took::Nothing => self.writable().await,
-                Took::Fault(error) => break Err(error),
-            }
-        };
-        self.watch.write_done(*result.as_ref().unwrap_or(&0));
-        (result.map(|_| ()), buffer)
-    }
-
-    fn send_wrapped<'a>(
-        &'a self,
-        data: &'a [u8],
-        now: Moment,
-        period: u32,
-    ) -> Later<'a, io::Result<()>> {
-        match self.way() {
-            Way::Plain => Box::pin(std::future::ready(not_connected())),
-            Way::Tls(tls) => Box::pin(tls.send_one(self, data, now, period)),
-            Way::Strand(strand) => Box::pin(self.send_strand(strand, data, now, period)),
-        }
-    }
-
-    async fn send_strand(
-        &self,
-        strand: &Strand,
-        data: &[u8],
-        now: Moment,
-        period: u32,
-    ) -> io::Result<()> {
-        self.watch.write_within(now, period);
-        let result = strand.send(&self.watch, data).await;
-        self.watch.write_done(0);
-        result
-    }
-
-    /// Gives the socket everything that is in the buffer.
-    pub(super) async fn send_raw(
-        &self,
-        buffer: Buffer,
-        now: Moment,
-        period: u32,
-    ) -> (io::Result<()>, Buffer) {
-        let mut buffer = Sealed(buffer);
-        self.watch.write_within(now, period);
-        let result = loop {
-            let Some(socket) = self.exclusive() else { break not_connected() };
-            let (sent, back) = socket.write(buffer).await;
-            buffer = back;
-            match self.took(sent, &mut buffer) {
-                Took::All(len) => break Ok(len),
-                Took::Some => {}
-                Took::Nothing => self.writable().await,
-                Took::Fault(error) => break Err(error),
-            }
-        };
-        self.watch.write_done(*result.as_ref().unwrap_or(&0));
-        (result.map(|_| ()), buffer.0)
-    }
-
-    /// Sends what is no message of HTTP/1, through TLS if there is any.
-    pub async fn send_frames(
-        &self,
-        buffer: Buffer,
-        now: Moment,
-        period: u32,
-    ) -> (io::Result<()>, Buffer) {
-        if self.is_plain {
-            return self.send_raw(buffer, now, period).await;
-        }
-        (self.send_wrapped(buffer.data(), now, period).await, buffer)
-    }
-
-    /// Writes pieces that lie apart, in as few calls as they go in: at once, by the calling thread, for
-    /// they stay where they are. What does not go at once goes when there is room.
-    ///
-    /// # Errors
-    /// As `send`.
-    pub async fn send_pieces(&self, pieces: &[&[u8]], now: Moment, period: u32) -> io::Result<()> {
-        match self.way() {
-            Way::Plain => {}
-            Way::Tls(tls) => return Box::pin(tls.send(self, pieces, now, period)).await,
-            Way::Strand(strand) => {
-                for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-                    Box::pin(self.send_strand(strand, piece, now, period)).await?;
-                }
-                return Ok(());
-            }
-        }
-        self.watch.write_within(now, period);
-        let (mut at, mut skip) = (0, 0);
-        let result = loop {
-            // What is empty would look like the end.
-            while pieces.get(at).is_some_and(|piece| skip >= piece.len()) {
-                skip -= pieces[at].len();
-                at += 1;
-            }
-            if at == pieces.len() {
-                break Ok(0);
-            }
-            let mut slices = [io::IoSlice::new(b""); PIECES_AT_ONCE];
-            let count = PIECES_AT_ONCE.min(pieces.len() - at);
-            for (slice, piece) in slices.iter_mut().zip(&pieces[at..at + count]) {
-                *slice = io::IoSlice::new(piece);
-            }
-            slices[0] = io::IoSlice::new(&pieces[at][skip..]);
-            match socket::send_pieces(self.fd, &slices[..count]) {
-                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
-                Ok(len) => {
-                    skip += len;
-                    self.watch.wrote(len);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(error),
-            }
-        };
-        self.watch.write_done(*result.as_ref().unwrap_or(&0));
-        result.map(|_| ())
-    }
-
     /// Says something in clear text that need not arrive.
     pub fn say(&self, bytes: &[u8]) {
         socket::last_word(self.fd, bytes);
@@ -449,24 +305,6 @@ impl Stream {
         socket::local_address(self.fd)
     }
 
-    /// What a write has done, and what follows.
-    fn took<B: Outgoing>(&self, sent: io::Result<usize>, buffer: &mut B) -> Took {
-        match sent {
-            Ok(len) if len == buffer.len() => {
-                buffer.consume(len);
-                Took::All(len)
-            }
-            Ok(0) => Took::Fault(io::ErrorKind::WriteZero.into()),
-            Ok(len) => {
-                buffer.consume(len);
-                self.watch.wrote(len);
-                Took::Some
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Took::Nothing,
-            Err(error) => Took::Fault(error),
-        }
-    }
-
     const fn socket(&self) -> Option<&UnsafeCell<TcpStream>> {
         match &self.kind {
             Kind::Socket(inner) => Some(inner),
@@ -488,14 +326,6 @@ impl Stream {
         // neither Send nor Sync.
         self.socket().map(|inner| unsafe { &mut *inner.get() })
     }
-}
-
-/// What became of a write.
-enum Took {
-    All(usize),
-    Some,
-    Nothing,
-    Fault(io::Error),
 }
 
 fn not_connected<T>() -> io::Result<T> {
