@@ -1,7 +1,8 @@
 //! Listeners that speak no HTTP: octets in both directions, and TLS that somebody else decrypts.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::Row;
@@ -11,6 +12,7 @@ pub fn rows() -> Vec<Row> {
     vec![
         ("tcp_octets_go_both_ways", both_ways),
         ("tcp_an_endpoint_that_is_dead_is_passed_over", passed_over),
+        ("tcp_what_a_client_cuts_off_is_cut_off", cut_off),
         ("tcp_proxy_headers_in_and_out", proxy_headers),
         ("tcp_tls_goes_where_its_name_says", by_name),
         ("tcp_what_is_wrong_in_a_configuration", wrong),
@@ -101,6 +103,34 @@ fn passed_over(driver: Driver) {
     let proxy = Proxy::run(driver, &text, &[], None);
     let (all, is_orderly) = rest(&connect(&proxy));
     assert!(all.is_empty() && !is_orderly);
+}
+
+/// What a client cuts off is cut off for the endpoint too: an orderly end would look like a whole upload.
+fn cut_off(driver: Driver) {
+    let ends = Arc::new(Mutex::new(Vec::new()));
+    let shared = Arc::clone(&ends);
+    let origin = Origin::raw(move |link| {
+        let mut block = [0; 1024];
+        let end = loop {
+            match link.stream.read(&mut block) {
+                Ok(1..) => {}
+                end => break end.map_err(|error| error.kind()),
+            }
+        };
+        shared.lock().unwrap().push(end);
+    });
+    let proxy = Proxy::run(driver, &config(&[("*", origin.address)], "", ""), &[], None);
+    for is_cut in [true, false] {
+        let mut client = connect(&proxy);
+        client.write_all(b"half of it").unwrap();
+        until("it to be there", || origin.byte_count() > 0 || origin.connections() > 0);
+        if is_cut {
+            crate::support::reset(&client);
+        }
+        drop(client);
+        until("the end", || ends.lock().unwrap().len() == 2 - usize::from(is_cut));
+    }
+    assert_eq!(*ends.lock().unwrap(), [Err(ErrorKind::ConnectionReset), Ok(0)]);
 }
 
 fn proxy_headers(driver: Driver) {

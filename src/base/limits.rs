@@ -135,9 +135,13 @@ pub const H2_EMPTY_MAX: u32 = 100;
 pub const H2_CONTROL_BURST: u32 = 1000;
 /// See above.
 pub const H2_CONTROL_RATE: u32 = 100;
-/// Streams of an HTTP/2 client, open and skipped, of which is remembered what a fault on them is called.
-pub const H2_OPEN_MAX: usize = 256;
-/// See above.
+/// How many more streams than it may have open are remembered of an HTTP/2 client.
+pub const H2_OPEN_SPARE: usize = 64;
+/// Streams of an HTTP/2 client that were refused, of which is remembered that they were.
+pub const H2_REFUSED_KEPT: usize = 1024;
+/// Streams of an HTTP/2 client that were refused because they were too many, before half of all must not be.
+pub const H2_REFUSED_MAX: u32 = 1000;
+/// Ids that an HTTP/2 client has skipped, of which is remembered what a fault on them is called.
 pub const H2_GAPS_MAX: usize = 16;
 /// Tasks for requests of HTTP/2 that a core keeps for the next ones, of some 9 KiB each.
 pub const H2_HANDS_KEPT: usize = 256;

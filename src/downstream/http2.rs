@@ -71,7 +71,7 @@ pub async fn serve(shard: &Rc<Shard>, hands: &Rc<Hands<Job>>, visitor: Box<Visit
     let started = Server::start(&watched, inbound, &shard.buffers, limits, model.head.head);
     let Some(mut server) = started.await else {
         if has_said_something || watched.reads.get() > 0 {
-            note(shard, client.peer, Kind::Http2);
+            note(shard, client.peer, Kind::Http2, 1);
         }
         return;
     };
@@ -99,11 +99,11 @@ pub async fn serve(shard: &Rc<Shard>, hands: &Rc<Hands<Job>>, visitor: Box<Visit
     watch.take_note();
 }
 
-/// Takes down what is wrong with how a client speaks HTTP/2.
-fn note(shard: &Shard, client: IpAddr, kind: Kind) {
+/// Takes down what is wrong with how a client speaks HTTP/2, so many times since the last.
+fn note(shard: &Shard, client: IpAddr, kind: Kind, times: u32) {
     shard.count(|counters| match kind {
         Kind::Http2Abuse => counters.calmed += 1,
-        _ => counters.malformed += 1,
+        _ => counters.malformed += u64::from(times),
     });
     shard.note(Record { fault: Some(kind), ..Record::open(client, Duration::ZERO) });
 }
@@ -230,10 +230,10 @@ impl Patience {
     /// What the client was told since last time, if that was its fault.
     fn take_note(&self) {
         let client = self.guest.visitor.client.peer;
-        match self.watched.told.take() {
-            None => {}
-            Some(Reason::ENHANCE_YOUR_CALM) => note(&self.shard, client, Kind::Http2Abuse),
-            Some(_) => note(&self.shard, client, Kind::Http2),
+        if let Some((times, reason)) = self.watched.told.take() {
+            let is_abuse = reason == Reason::ENHANCE_YOUR_CALM;
+            let kind = if is_abuse { Kind::Http2Abuse } else { Kind::Http2 };
+            note(&self.shard, client, kind, times);
         }
     }
 

@@ -84,6 +84,7 @@ impl Client<'_> {
         if result.is_err() {
             connection.stream.reset_on_close();
         }
+        drop(connection);
         drop(flight);
         result
     }

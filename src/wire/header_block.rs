@@ -22,6 +22,10 @@ const KNOWN_IN_HUFFMAN: [&[u8]; 6] = [
     b"\xb8\x84\x8d\x36\xa3",
 ];
 
+/// Fields that belong to an HTTP/1 connection (RFC 9113 section 8.2.2).
+const CONNECTION: [&[u8]; 5] =
+    [b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"];
+
 /// Whether one of the fields is a pseudo-field.
 #[must_use]
 pub fn has_pseudo_field(block: &[u8]) -> bool {
@@ -72,7 +76,7 @@ impl Text<'_> {
             return !known.contains(&self.octets);
         }
         let is_bad = |octet: &u8| octet.is_ascii_uppercase() || !is_token_byte(*octet);
-        !self.is_huffman && self.octets.iter().any(is_bad)
+        !self.is_huffman && (self.octets.iter().any(is_bad) || CONNECTION.contains(&self.octets))
     }
 
     fn is_bad_value(&self) -> bool {
@@ -173,7 +177,7 @@ mod tests {
             ("a known name, a bad value", vec![0x44, 1, 0], true),
             ("a known pseudo-field", b"\0\x05:path\x01/".to_vec(), false),
             ("the same in Huffman", vec![0, 0x84, 0xb9, 0x58, 0xd3, 0x3f, 1, b'/'], false),
-            ("an unknown one", b"\0\x05:path2\x01/".to_vec(), true),
+            ("an unknown one", b"\0\x06:path2\x01/".to_vec(), true),
             ("an unknown one in Huffman", vec![0, 0x84, 0xb8, 0x92, 0xa1, 0x3f, 1, b'x'], true),
             ("behind what cannot be read", b"\xff\xff\xff\xff\xff\xff\0\x01X\x01x".to_vec(), false),
             ("index 0", vec![0x80], false),

@@ -1,5 +1,5 @@
-//! Watches what h2 tells a client: gives faults the names that RFC 9113 has for them, and remembers them.
-//! h2 calls most of them PROTOCOL_ERROR.
+//! Watches what h2 tells a client, and gives faults the names that RFC 9113 has for them: h2 calls most of
+//! them PROTOCOL_ERROR.
 
 use h2::Reason;
 
@@ -13,53 +13,56 @@ const AWAY_CODE: usize = 7;
 #[derive(Debug, Default)]
 pub struct Herald {
     walk: Walk,
-    told: Option<Reason>,
+}
+
+/// Something that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// This stream.
+    Stream(u32, Reason),
+    /// The connection: not only that no more streams are taken.
+    Connection(Reason),
 }
 
 impl Herald {
-    /// Passes what is about to be sent. The end of a connection with PROTOCOL_ERROR is called by what `name` says.
-    pub fn pass(&mut self, octets: &mut [u8], name: impl Fn() -> Reason) {
+    /// Passes what is about to be sent. The end of a connection with PROTOCOL_ERROR is called by what `name`
+    /// says. `tell` hears of everything that ends by force.
+    pub fn pass(
+        &mut self,
+        octets: &mut [u8],
+        name: impl Fn() -> Reason,
+        mut tell: impl FnMut(Told),
+    ) {
         let mut passed = 0;
         while passed < octets.len() {
             let (taken, part) = self.walk.next(&octets[passed..]);
             if let Some(Part::Payload { at, len }) = part {
-                let code = match self.walk.frame().kind {
+                let frame = self.walk.frame();
+                let code = match frame.kind {
                     RST_STREAM => RESET_CODE,
                     GOAWAY => AWAY_CODE,
                     _ => usize::MAX,
                 };
                 if (at..at + len).contains(&code) {
-                    self.tell(&mut octets[passed + code - at], &name);
+                    let code = &mut octets[passed + code - at];
+                    let reason = rename(frame.kind, code, &name);
+                    match frame.kind {
+                        RST_STREAM => tell(Told::Stream(frame.stream, reason)),
+                        _ if reason == Reason::NO_ERROR => {}
+                        _ => tell(Told::Connection(reason)),
+                    }
                 }
             }
             passed += taken;
         }
     }
+}
 
-    fn tell(&mut self, code: &mut u8, name: &impl Fn() -> Reason) {
-        let is_end = self.walk.frame().kind == GOAWAY;
-        if is_end && u32::from(*code) == u32::from(Reason::PROTOCOL_ERROR) {
-            *code = u32::from(name()).to_be_bytes()[3];
-        }
-        let reason = Reason::from(u32::from(*code));
-        let is_clients_fault = matches!(
-            reason,
-            Reason::PROTOCOL_ERROR
-                | Reason::FLOW_CONTROL_ERROR
-                | Reason::STREAM_CLOSED
-                | Reason::FRAME_SIZE_ERROR
-                | Reason::COMPRESSION_ERROR
-                | Reason::ENHANCE_YOUR_CALM
-        );
-        if is_clients_fault {
-            self.told = Some(reason);
-        }
+fn rename(kind: u8, code: &mut u8, name: &impl Fn() -> Reason) -> Reason {
+    if kind == GOAWAY && u32::from(*code) == u32::from(Reason::PROTOCOL_ERROR) {
+        *code = u32::from(name()).to_be_bytes()[3];
     }
-
-    /// The last fault that was told since this was asked.
-    pub const fn take_told(&mut self) -> Option<Reason> {
-        self.told.take()
-    }
+    Reason::from(u32::from(*code))
 }
 
 #[cfg(test)]
@@ -77,22 +80,19 @@ mod tests {
         let data = [&[0, 0, 17, 0, 0, 0, 0, 0, 1][..], &away(1)].concat();
         let all = [reset(1), data.clone(), reset(8), reset(2), away(0), away(11), away(1)].concat();
         let expected = [reset(1), data, reset(8), reset(2), away(0), away(11), away(9)].concat();
+        let told = [
+            Told::Stream(1, Reason::PROTOCOL_ERROR),
+            Told::Stream(1, Reason::CANCEL),
+            Told::Stream(1, Reason::INTERNAL_ERROR),
+            Told::Connection(Reason::ENHANCE_YOUR_CALM),
+            Told::Connection(Reason::COMPRESSION_ERROR),
+        ];
         for cut in 1..all.len() + 1 {
-            let (mut herald, mut out) = (Herald::default(), all.clone());
-            out.chunks_mut(cut).for_each(|piece| herald.pass(piece, || Reason::COMPRESSION_ERROR));
-            assert_eq!(
-                (out, herald.take_told()),
-                (expected.clone(), Some(Reason::COMPRESSION_ERROR)),
-                "{cut}"
-            );
-            assert_eq!(herald.take_told(), None);
-        }
-        for (octets, expected) in
-            [(away(0), None), (reset(8), None), (reset(1), Some(1)), (away(11), Some(11))]
-        {
-            let (mut herald, mut out) = (Herald::default(), octets);
-            herald.pass(&mut out, || Reason::PROTOCOL_ERROR);
-            assert_eq!(herald.take_told().map(u32::from), expected);
+            let (mut herald, mut out, mut heard) = (Herald::default(), all.clone(), Vec::new());
+            for piece in out.chunks_mut(cut) {
+                herald.pass(piece, || Reason::COMPRESSION_ERROR, |told| heard.push(told));
+            }
+            assert_eq!((out, heard), (expected.clone(), told.to_vec()), "{cut}");
         }
     }
 }

@@ -8,13 +8,14 @@ use super::frames::{
 };
 use super::rules::Rules;
 use crate::base::limits::{
-    H2_CONTINUATIONS_MAX, H2_CONTROL_BURST, H2_CONTROL_RATE, H2_EMPTY_MAX, H2_RESETS_MAX,
+    H2_CONTINUATIONS_MAX, H2_CONTROL_BURST, H2_CONTROL_RATE, H2_EMPTY_MAX, H2_REFUSED_MAX,
+    H2_RESETS_MAX,
 };
 
 /// Why a client's connection is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Abuse {
-    /// Streams that are opened to be reset (CVE-2023-44487).
+    /// Streams that are opened to be reset, by whichever side (CVE-2023-44487, CVE-2025-8671).
     Resets,
     /// A head in ever more pieces.
     Continuations,
@@ -47,7 +48,9 @@ pub struct Meter {
     /// The client's preface, which is no frame.
     preface: usize,
     streams: u32,
+    /// Streams that were reset by either side, but for those that were too many.
     resets: u32,
+    refused: u32,
     continuations: u32,
     empty: u32,
     /// Control frames that may still come at once.
@@ -57,15 +60,16 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Before a client's first octet.
+    /// Before the first octet of a client that may have so many streams open.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(streams: usize) -> Self {
         Self {
             walk: Walk::default(),
-            rules: Rules::new(),
+            rules: Rules::new(streams),
             preface: PREFACE.len(),
             streams: 0,
             resets: 0,
+            refused: 0,
             continuations: 0,
             empty: 0,
             control: H2_CONTROL_BURST,
@@ -103,7 +107,9 @@ impl Meter {
             passed += taken;
             match part {
                 Some(Part::Head(head)) => {
+                    let before = self.rules.highest();
                     self.rules.head(head).map_err(Abuse::Fault)?;
+                    self.streams += u32::from(self.rules.highest() > before);
                     self.frame(head)?;
                 }
                 Some(Part::Payload { at, .. }) => {
@@ -132,7 +138,6 @@ impl Meter {
                 self.progress(!is_empty || head.has(END_STREAM))
             }
             HEADERS => {
-                self.streams = self.streams.saturating_add(1);
                 self.continuations = 0;
                 self.progress(head.len > 0)
             }
@@ -144,13 +149,40 @@ impl Meter {
                 self.progress(head.len > 0)
             }
             RST_STREAM => {
-                self.resets = self.resets.saturating_add(1);
-                // Browsers give up on a page now and then: half of all streams may be reset.
-                let is_too_much = self.resets > H2_RESETS_MAX && self.resets > self.streams / 2;
-                if is_too_much { Err(Abuse::Resets) } else { self.control() }
+                self.count_reset()?;
+                self.control()
             }
             _ => self.control(),
         }
+    }
+
+    /// We reset a stream. Whether that was the client's fault.
+    ///
+    /// # Errors
+    /// It makes us do so more than anybody needs (CVE-2025-8671).
+    pub fn reset(&mut self, stream: u32, reason: Reason) -> Result<bool, Abuse> {
+        let is_fault = self.rules.reset(stream, reason);
+        if is_fault {
+            self.count_reset()?;
+        } else if reason == Reason::REFUSED_STREAM {
+            self.refused = self.refused.saturating_add(1);
+            if self.refused > H2_REFUSED_MAX && self.refused > self.streams / 2 {
+                return Err(Abuse::Resets);
+            }
+        }
+        Ok(is_fault)
+    }
+
+    /// Browsers give up on a page now and then: half of all streams may be reset.
+    fn count_reset(&mut self) -> Result<(), Abuse> {
+        self.resets = self.resets.saturating_add(1);
+        let is_too_much = self.resets > H2_RESETS_MAX && self.resets > self.streams / 2;
+        if is_too_much { Err(Abuse::Resets) } else { Ok(()) }
+    }
+
+    /// h2 has judged the last frame too.
+    pub fn settle(&mut self) {
+        self.rules.settle();
     }
 
     fn progress(&mut self, has_any: bool) -> Result<(), Abuse> {
@@ -167,12 +199,6 @@ impl Meter {
     fn control(&mut self) -> Result<(), Abuse> {
         self.control = self.control.checked_sub(1).ok_or(Abuse::Control)?;
         Ok(())
-    }
-}
-
-impl Default for Meter {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -205,7 +231,7 @@ mod tests {
 
     /// Behind the preface, with one stream that is open.
     fn begun() -> Meter {
-        let mut meter = Meter::new();
+        let mut meter = Meter::new(100);
         let all = [PREFACE, &frame(SETTINGS, 0, 0), &frame(HEADERS, END_HEADERS, 1)].concat();
         assert_eq!(feed(&mut meter, &all, 0), Ok(()));
         meter

@@ -9,7 +9,7 @@ use super::frames::{
     PRIORITIZED, PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
 };
 use super::header_block::{has_bad_field, has_pseudo_field};
-use crate::base::limits::{H2_GAPS_MAX, H2_OPEN_MAX};
+use crate::base::limits::{H2_GAPS_MAX, H2_OPEN_SPARE, H2_REFUSED_KEPT};
 
 /// SETTINGS_MAX_FRAME_SIZE, which we leave as it is.
 const FRAME_MAX: usize = 16_384;
@@ -30,9 +30,11 @@ pub struct Rules {
     block: Option<u32>,
     /// The highest stream that the client has opened.
     highest: u32,
-    /// Streams it has opened and not ended. The oldest are forgotten when they are many: all that
-    /// depends on it is the name of a fault.
+    /// Streams it has opened and not ended, and we have not reset: as many as it may have, and some.
     open: Vec<u32>,
+    most_open: usize,
+    /// Streams that we refused: what is on its way on them is no fault. The oldest are forgotten.
+    refused: Vec<u32>,
     /// Ids that it has skipped, and so may not use any more: from, to. As above.
     gaps: Vec<(u32, u32)>,
     /// The first octets of a payload, or of a setting.
@@ -42,15 +44,17 @@ pub struct Rules {
     is_overlong: bool,
     /// It is one of trailers.
     is_trailers: bool,
-    /// See `name`.
+    /// What h2 may mean by PROTOCOL_ERROR, if it is the last frame's fault.
     blame: Reason,
 }
 
 impl Rules {
-    /// Before a client's first frame.
+    /// Before the first frame of a client that may have so many streams open.
     #[must_use]
-    pub const fn new() -> Self {
+    pub const fn new(streams: usize) -> Self {
         Self {
+            most_open: streams.saturating_add(H2_OPEN_SPARE),
+            refused: Vec::new(),
             is_first: true,
             block: None,
             highest: 0,
@@ -109,7 +113,12 @@ impl Rules {
             RST_STREAM => self.ended(head, 0),
             HEADERS => self.headers(head)?,
             CONTINUATION if self.block.is_none() => return Err(Reason::PROTOCOL_ERROR),
-            CONTINUATION => self.block = Some(head.stream).filter(|_| !head.has(END_HEADERS)),
+            CONTINUATION => {
+                self.block = Some(head.stream).filter(|_| !head.has(END_HEADERS));
+                if head.len == 0 {
+                    self.end_block(head)?;
+                }
+            }
             PRIORITY if head.stream == 0 => return Err(Reason::PROTOCOL_ERROR),
             // Sections 6.5, 6.7 and 6.8; 8.4: a client does not push.
             SETTINGS | PING | GOAWAY if head.stream != 0 => return Err(Reason::PROTOCOL_ERROR),
@@ -135,13 +144,16 @@ impl Rules {
             }
             self.highest = head.stream;
             if !head.has(END_STREAM) {
-                remember(&mut self.open, head.stream, H2_OPEN_MAX);
+                remember(&mut self.open, head.stream, self.most_open);
             }
             self.blame = Reason::COMPRESSION_ERROR;
         } else if self.open.contains(&head.stream) {
             self.is_trailers = true;
             self.blame = Reason::COMPRESSION_ERROR;
             self.ended(head, END_STREAM);
+        } else if self.refused.contains(&head.stream) {
+            // h2 knows nothing of it any more.
+            self.blame = Reason::STREAM_CLOSED;
         } else {
             let is_in = |gap: &(u32, u32)| (gap.0..=gap.1).contains(&head.stream);
             let was_skipped = self.gaps.iter().any(is_in);
@@ -156,6 +168,31 @@ impl Rules {
             && let Some(at) = self.open.iter().position(|stream| *stream == head.stream)
         {
             self.open.swap_remove(at);
+        }
+    }
+
+    /// The highest stream that the client has opened.
+    #[must_use]
+    pub const fn highest(&self) -> u32 {
+        self.highest
+    }
+
+    /// We reset a stream. Whether the client is at fault: it is not, where it could not know yet that we
+    /// refuse the stream, or have.
+    pub fn reset(&mut self, stream: u32, reason: Reason) -> bool {
+        if let Some(at) = self.open.iter().position(|one| *one == stream) {
+            self.open.swap_remove(at);
+        }
+        if reason == Reason::REFUSED_STREAM {
+            remember(&mut self.refused, stream, H2_REFUSED_KEPT);
+        }
+        is_fault(reason) && !self.refused.contains(&stream)
+    }
+
+    /// The last frame has been judged by h2 too: what was kept for its name may go.
+    pub fn settle(&mut self) {
+        if self.block.is_none() {
+            self.forget_block();
         }
     }
 
@@ -224,7 +261,7 @@ impl Rules {
         self.octets.clear();
     }
 
-    /// Takes down a header block. Section 8.1: no pseudo-fields in trailers, which h2 would drop unseen.
+    /// Takes down a header block.
     fn collect(&mut self, frame: Head, at: usize, octets: &[u8]) -> Result<(), Reason> {
         if self.octets.len() + octets.len() > BLOCK_MAX {
             // It is refused for its size.
@@ -243,17 +280,31 @@ impl Rules {
             self.octets.truncate(self.octets.len() - padding);
             self.octets.drain(..prologue_len(frame));
         }
-        if self.is_trailers && frame.has(END_HEADERS) && has_pseudo_field(&self.octets) {
+        self.end_block(frame)
+    }
+
+    /// Section 8.1: no pseudo-fields in trailers, which h2 would drop unseen.
+    fn end_block(&self, frame: Head) -> Result<(), Reason> {
+        let is_whole = self.is_trailers && frame.has(END_HEADERS);
+        if is_whole && has_pseudo_field(&self.octets) {
             return Err(Reason::PROTOCOL_ERROR);
         }
         Ok(())
     }
 }
 
-impl Default for Rules {
-    fn default() -> Self {
-        Self::new()
-    }
+/// The code blames the client.
+#[must_use]
+pub const fn is_fault(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::PROTOCOL_ERROR
+            | Reason::FLOW_CONTROL_ERROR
+            | Reason::STREAM_CLOSED
+            | Reason::FRAME_SIZE_ERROR
+            | Reason::COMPRESSION_ERROR
+            | Reason::ENHANCE_YOUR_CALM
+    )
 }
 
 /// Octets of a payload before the data or the block: padding's length, priority.

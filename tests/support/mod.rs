@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use client::{Client, End, Reply};
-pub use origin::{Does, Link, Origin, Request};
+pub use origin::{Does, Link, Origin, Request, reset};
 pub use proxy::Proxy;
 
 /// Nothing in a test may take longer.

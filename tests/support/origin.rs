@@ -146,6 +146,22 @@ thread_local! {
     static WRITTEN: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
+/// Closing this will reset it.
+pub fn reset(stream: &TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let len = size_of::<libc::linger>() as libc::socklen_t;
+    #[expect(unsafe_code, clippy::undocumented_unsafe_blocks, reason = "SO_LINGER in a test")]
+    unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            len,
+        );
+    }
+}
+
 impl Link {
     fn written(&self) -> usize {
         WRITTEN.get()
@@ -157,19 +173,8 @@ impl Link {
     }
 
     /// Ends with a reset.
-    pub fn reset(&mut self) {
-        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-        let len = size_of::<libc::linger>() as libc::socklen_t;
-        #[expect(unsafe_code, clippy::undocumented_unsafe_blocks, reason = "SO_LINGER in a test")]
-        unsafe {
-            libc::setsockopt(
-                self.stream.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_LINGER,
-                (&raw const linger).cast(),
-                len,
-            );
-        }
+    pub fn reset(&self) {
+        reset(&self.stream);
     }
 
     pub fn more(&mut self) -> bool {

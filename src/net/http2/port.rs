@@ -17,8 +17,9 @@ use crate::base::limits::{H2_FLUSH, LINGER_BYTES};
 use crate::net::buffer::{Buffer, Buffers, Size};
 use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
-use crate::wire::herald::Herald;
+use crate::wire::herald::{Herald, Told};
 use crate::wire::meter::{Abuse, Meter};
+use crate::wire::rules::is_fault;
 
 type Read = Pin<Box<dyn Future<Output = (io::Result<usize>, Inbound)>>>;
 type Write = Pin<Box<dyn Future<Output = (io::Result<()>, Buffer)>>>;
@@ -34,8 +35,8 @@ pub struct Watched {
     pub abuse: Cell<Option<Abuse>>,
     /// Half of a head has come.
     pub in_block: Cell<bool>,
-    /// A fault that a client was told of, and its owner has not taken note of.
-    pub told: Cell<Option<Reason>>,
+    /// Faults that a client was told of and its owner has not taken note of: how many, and the last.
+    pub told: Cell<Option<(u32, Reason)>>,
     /// Everything was said, and what still comes is dropped: until the peer ends its side, or its owner
     /// loses patience.
     pub is_lingering: Cell<bool>,
@@ -43,7 +44,6 @@ pub struct Watched {
     pub reads: Cell<u64>,
     /// Who waits for something to be received, or for room.
     waiting: RefCell<Vec<Waker>>,
-    is_told: Cell<bool>,
 }
 
 impl Watched {
@@ -60,7 +60,6 @@ impl Watched {
             is_lingering: Cell::default(),
             reads: Cell::default(),
             waiting: RefCell::default(),
-            is_told: Cell::default(),
         }
     }
 
@@ -88,10 +87,21 @@ impl std::fmt::Debug for Watched {
 }
 
 /// What looks at a client's frames on their way in and out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Guard {
     meter: Meter,
     herald: Herald,
+    /// The end was said.
+    is_over: bool,
+}
+
+impl Guard {
+    /// Of a client that may have so many streams open.
+    #[must_use]
+    pub fn new(streams: u32) -> Self {
+        let meter = Meter::new(usize::try_from(streams).unwrap_or(usize::MAX));
+        Self { meter, herald: Herald::default(), is_over: false }
+    }
 }
 
 /// The reading and writing of one connection.
@@ -161,15 +171,6 @@ impl Port {
         })
     }
 
-    /// Who misbehaves is not listened to any more: the owner is woken to end it. There is one, for h2
-    /// begins with the preface alone.
-    fn refuse(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
-        if !self.watched.is_told.replace(true) {
-            context.waker().wake_by_ref();
-        }
-        Poll::Pending
-    }
-
     /// Reads and drops what a client sends that will not be heard, so that what was said to it is not lost
     /// in the reset of a connection that is closed with data unread (RFC 9112 section 9.6).
     fn poll_drop(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -191,15 +192,33 @@ impl Port {
     /// Looks at what was put behind the first octets of what goes out.
     fn proclaim(&mut self, from: usize) {
         let (Some(guard), Some(out)) = (&mut self.guard, &mut self.out) else { return };
-        let Guard { meter, herald } = guard;
-        let name = || match self.watched.abuse.get() {
+        let Guard { meter, herald, is_over } = guard;
+        let (abuse, told) = (&self.watched.abuse, &self.watched.told);
+        let mut ended = Vec::new();
+        let name = || match abuse.get() {
             // It has its name.
             Some(_) => Reason::PROTOCOL_ERROR,
             None => meter.rules().name(),
         };
-        herald.pass(&mut out.data_mut()[from..], name);
-        if let Some(reason) = herald.take_told() {
-            self.watched.told.set(Some(reason));
+        herald.pass(&mut out.data_mut()[from..], name, |told| ended.push(told));
+        for one in ended {
+            let (is_fault, reason) = match one {
+                Told::Stream(stream, reason) => {
+                    let judged = meter.reset(stream, reason);
+                    if let (Err(found), None) = (judged, abuse.get()) {
+                        abuse.set(Some(found));
+                    }
+                    (judged.unwrap_or(true), reason)
+                }
+                Told::Connection(reason) => {
+                    *is_over = true;
+                    (is_fault(reason), reason)
+                }
+            };
+            if is_fault {
+                let before = told.get().map_or(0, |(count, _)| count);
+                told.set(Some((before.saturating_add(1), reason)));
+            }
         }
     }
 
@@ -232,10 +251,14 @@ impl AsyncRead for Port {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let port = self.get_mut();
+        // Who misbehaves is not listened to any more: whoever has polled us ends it.
         if port.watched.is_mute() {
-            return port.refuse(context);
+            return Poll::Pending;
         }
         if port.inbound.get_mut().is_empty() {
+            if let Some(guard) = &mut port.guard {
+                guard.meter.settle();
+            }
             if ready!(port.poll_fill(context))? == 0 {
                 return Poll::Ready(Ok(()));
             }
@@ -244,7 +267,7 @@ impl AsyncRead for Port {
         }
         let len = port.admit(out.remaining());
         if port.watched.is_mute() {
-            return port.refuse(context);
+            return Poll::Pending;
         }
         let inbound = port.inbound.get_mut();
         out.put_slice(&inbound.data()[..len]);
@@ -297,7 +320,12 @@ impl AsyncWrite for Port {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_sent(context)
+        let port = self.get_mut();
+        if port.guard.as_ref().is_some_and(|guard| guard.is_over) {
+            // Who does not read while it writes would wait for us, and we for it.
+            let _ = port.poll_drop(context);
+        }
+        port.poll_sent(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -307,7 +335,6 @@ impl AsyncWrite for Port {
             port.watched.stream.shutdown_write();
             return Poll::Ready(Ok(()));
         }
-        // Who does not read while it writes would wait for us, and we for it.
         let is_over = port.poll_drop(context).is_ready();
         ready!(port.poll_sent(context))?;
         if !port.watched.is_lingering.replace(true) {

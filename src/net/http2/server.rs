@@ -40,7 +40,7 @@ impl Server {
         limits: &Http2,
         head: usize,
     ) -> Option<Self> {
-        let guard = Some(Guard::default());
+        let guard = Some(Guard::new(limits.streams));
         let port = Port::new(Rc::clone(watched), inbound, buffers, guard);
         let handshake: Handshake<Port, Payload> = Builder::new()
             .max_concurrent_streams(limits.streams)
@@ -49,7 +49,8 @@ impl Server {
             .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
             .data_frame_budget(H2_DOWNSTREAM_FRAMES)
             .max_send_buffer_size(H2_SEND_BUFFER)
-            .max_local_error_reset_streams(Some(H2_RESETS_MAX as usize))
+            // The meter counts them.
+            .max_local_error_reset_streams(None)
             .max_concurrent_reset_streams(limits.streams as usize)
             .max_pending_accept_reset_streams(H2_RESETS_MAX as usize)
             .enable_connect_protocol()

@@ -5,7 +5,7 @@
 
 mod send;
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -31,6 +31,8 @@ pub struct Stream {
     class: Class,
     /// Neither TLS nor HTTP/2 is in between.
     is_plain: bool,
+    /// Its close will be a reset.
+    is_cut: Cell<bool>,
     // Dropped before the socket: it has a last word to say.
     tls: Option<Box<Channel>>,
     kind: Kind,
@@ -67,7 +69,8 @@ impl Stream {
         let fd = socket.as_raw_fd();
         let inner = into_monoio(socket)?;
         let kind = Kind::Socket(UnsafeCell::new(inner));
-        Ok(Self { watch: sweep.watch(fd, class), fd, class, is_plain: true, tls: None, kind })
+        let (watch, is_cut) = (sweep.watch(fd, class), Cell::default());
+        Ok(Self { watch, fd, class, is_plain: true, is_cut, tls: None, kind })
     }
 
     /// Stands for a client where there is none: nothing ever comes from it, nothing may be sent.
@@ -82,7 +85,8 @@ impl Stream {
     #[must_use]
     pub fn strand(strand: Strand, sweep: &Rc<Sweep>, class: Class) -> Self {
         let (fd, kind) = (NO_SOCKET, Kind::Strand(Box::new(strand)));
-        Self { watch: sweep.watch(fd, class), fd, class, is_plain: false, tls: None, kind }
+        let (watch, is_cut) = (sweep.watch(fd, class), Cell::default());
+        Self { watch, fd, class, is_plain: false, is_cut, tls: None, kind }
     }
 
     /// From here on everything that passes is encrypted.
@@ -274,9 +278,14 @@ impl Stream {
 
     /// Ends a socket that will not be used again. A strand ends by itself when it is dropped.
     pub fn end(&self) {
-        if let Kind::Socket(_) = self.kind {
-            socket::shutdown(self.fd, How::Both);
+        match self.way() {
+            // The close resets it.
+            _ if self.is_cut.get() => return,
+            Way::Strand(_) => return,
+            Way::Plain => {}
+            Way::Tls(tls) => tls.close(),
         }
+        socket::shutdown(self.fd, How::Both);
     }
 
     /// Closing will reset the connection: the peer sees that something was lost.
@@ -286,6 +295,7 @@ impl Stream {
             Way::Tls(tls) => tls.mute(),
             Way::Strand(strand) => return strand.reset(),
         }
+        self.is_cut.set(true);
         socket::reset_on_close(self.fd);
     }
 

@@ -75,7 +75,12 @@ pub fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'stat
 /// What tells the contents of these files from others.
 #[must_use]
 pub fn digest<'a>(files: impl Iterator<Item = &'a Path>) -> u64 {
-    let all: Vec<u8> = files.filter_map(|path| std::fs::read(path).ok()).flatten().collect();
+    let mut all = Vec::new();
+    for file in files {
+        let bytes = read(file).unwrap_or_default();
+        all.extend_from_slice(&bytes.len().to_be_bytes());
+        all.extend_from_slice(&bytes);
+    }
     xxhash_rust::xxh3::xxh3_64(&all)
 }
 

@@ -14,6 +14,7 @@ use crate::support::{Does, Driver, Origin, PATIENCE, Proxy, cluster, until};
 pub fn rows() -> Vec<Row> {
     vec![
         ("m14_stream_ids", m14_stream_ids),
+        ("m14_too_many_before_it_could_know", m14_too_many_before_it_could_know),
         ("m15_faults_are_in_the_log", m15_faults_are_in_the_log),
         ("m16_data_behind_a_reset", m16_data_behind_a_reset),
         ("m17_goaway_at_reload", m17_goaway_at_reload),
@@ -110,6 +111,46 @@ fn m14_stream_ids(driver: Driver) {
     peer.data(1, b"", true);
     assert_eq!(peer.outcome(1).status(), 200);
     lives(&proxy);
+}
+
+/// A client that has not heard yet how many streams it may have sends more, with all that belongs to them:
+/// they are refused, and that is all.
+fn m14_too_many_before_it_could_know(driver: Driver) {
+    let gate = Arc::new((Mutex::new(false), std::sync::Condvar::new()));
+    let shared = Arc::clone(&gate);
+    let origin = Origin::scripted(move |_, _| {
+        let mut is_open = shared.0.lock().unwrap();
+        while !*is_open {
+            is_open = shared.1.wait(is_open).unwrap();
+        }
+        Does::Keep
+    });
+    let log = crate::support::proxy::temporary("log");
+    let more = format!("[access_log]\npath = \"{}\"\n[http2]\nstreams = 10\n", log.display());
+    let mut proxy = Proxy::with(driver, &origin, &more);
+    let mut peer = Peer::connect(proxy.address);
+    let count = 400;
+    for number in 0..count {
+        let head = frame(HEADERS, END_HEADERS, odd(number), &block(&post("/held")));
+        let data = frame(DATA, 0, odd(number), b"some");
+        peer.send([head, data.clone(), data].concat());
+    }
+    for number in 10..count {
+        assert_eq!(peer.outcome(odd(number)), Outcome::Reset(REFUSED_STREAM), "{number}");
+    }
+    *gate.0.lock().unwrap() = true;
+    gate.1.notify_all();
+    for number in 0..10 {
+        peer.data(odd(number), b"end", true);
+        assert_eq!(peer.outcome(odd(number)).status(), 200, "{number}");
+    }
+    drop(peer);
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait(), Some(0));
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(text.lines().count(), 10, "{text}");
+    assert!(!text.contains("\"http2\""), "{text}");
+    let _ = std::fs::remove_file(log);
 }
 
 fn m16_data_behind_a_reset(driver: Driver) {

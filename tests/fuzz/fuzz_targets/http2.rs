@@ -17,7 +17,7 @@ fn feed(meter: &mut Meter, mut octets: &[u8]) -> Result<(), Abuse> {
 }
 
 fn verdict(bytes: &[u8], cut: usize) -> Result<(), Abuse> {
-    let mut meter = Meter::new();
+    let mut meter = Meter::new(100);
     feed(&mut meter, PREFACE)?;
     bytes.chunks(cut.max(1)).try_for_each(|part| feed(&mut meter, part))
 }
