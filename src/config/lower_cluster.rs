@@ -2,7 +2,8 @@
 
 use super::lower::{duration, reaches, read_timeouts};
 use super::model::{
-    Balance, Cluster, Endpoint, HashOn, HostPolicy, Listener, Pool, Protocol, ProxyHeader, Timeouts,
+    Balance, Cluster, Endpoint, HashOn, HostPolicy, Listener, Mode, Pool, Protocol, ProxyHeader,
+    Timeouts,
 };
 use super::raw::Table;
 use super::{lower_health, lower_resilience, lower_tls, units};
@@ -60,6 +61,11 @@ fn read_one<'a>(
     let most = read_most(&mut table);
     let tls = lower_tls::read_client(&mut table);
     let protocol = table.word("protocol", &Protocol::NAMES);
+    if protocol == Some(Protocol::Auto) && !table.has("tls") {
+        let message =
+            "protocol = \"auto\" without tls is HTTP/1.1: nothing is agreed on in clear text";
+        table.warning(table.place_of("protocol"), message);
+    }
     if proxy_protocol.is_some() && protocol.is_some_and(|one| one != Protocol::Http1) {
         let message = "a PROXY header tells of one client, and a connection of HTTP/2 serves many: it \
                        needs protocol = \"http1\"";
@@ -138,11 +144,17 @@ fn read_endpoint(
     if let Some(address) = &address
         && let Some(own) = listeners.iter().flatten().find(|own| reaches(own.address, address))
     {
-        let message = format!(
-            "endpoint {address} is listener \"{}\" of this very proxy: requests would go round",
-            own.name
-        );
-        table.error(table.place_of("address"), message);
+        let name = &own.name;
+        let what = format!("endpoint {address} is listener \"{name}\" of this very proxy");
+        let is_tcp = |one: &Listener| one.mode == Mode::Tcp;
+        // Connections that are passed on as they are may be served here in the end.
+        if !is_tcp(own) && listeners.iter().flatten().any(is_tcp) {
+            let message =
+                format!("{what}: requests go round if others than a \"tcp\" listener lead there");
+            table.warning(table.place_of("address"), message);
+        } else {
+            table.error(table.place_of("address"), format!("{what}: requests would go round"));
+        }
     }
     let max_connections = read_most(&mut table).or(most);
     table.finish();

@@ -111,6 +111,14 @@ mod tests {
         let text = "[[listener]]\naddress=\"0.0.0.0:8080\"\n[[cluster]]\nname=\"c\"\n\
                     [[cluster.endpoint]]\naddress=\"127.0.0.1:8080\"\n[[route]]\ncluster=\"c\"\n";
         assert!(check("a.toml", text).report.contains("go round"));
+        // A TCP listener may lead to one that speaks HTTP.
+        let tcp = "[[listener]]\naddress=\"0.0.0.0:8443\"\nmode=\"tcp\"\nname=\"t\"\n";
+        let verdict = check("a.toml", &format!("{tcp}{text}listener=\"t\"\n"));
+        assert!(
+            verdict.config.is_some() && verdict.report.contains("lead there"),
+            "{}",
+            verdict.report
+        );
     }
 
     #[test]

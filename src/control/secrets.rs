@@ -39,7 +39,8 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(config: &Config, old: Option<(&Config, &Secrets)>) -> Result<Loaded, Vec<String>> {
-    read(config, old, true)
+    let (loaded, faults) = read(config, old, Errand::Start);
+    if faults.is_empty() { Ok(loaded) } else { Err(faults) }
 }
 
 /// The same for somebody who only wants to know: nothing is written.
@@ -47,21 +48,33 @@ pub fn load(config: &Config, old: Option<(&Config, &Secrets)>) -> Result<Loaded,
 /// # Errors
 /// As above.
 pub fn inspect(config: &Config) -> Result<Loaded, Vec<String>> {
-    read(config, None, false)
+    let (loaded, faults) = read(config, None, Errand::Look);
+    if faults.is_empty() { Ok(loaded) } else { Err(faults) }
+}
+
+/// What files are read for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Errand {
+    /// All must be well.
+    Start,
+    /// As above, and nothing is written.
+    Look,
+    /// What is not well stays as it was.
+    Renew,
 }
 
 fn read(
     config: &Config,
     old: Option<(&Config, &Secrets)>,
-    may_write: bool,
-) -> Result<Loaded, Vec<String>> {
+    errand: Errand,
+) -> (Loaded, Vec<String>) {
     let stamps = stamps(config);
     let mut reader = Reader {
         provider: server::provider(),
         now: i64::try_from(clock::wall() / 1000).unwrap_or(i64::MAX),
         // One that is kept nowhere lives as long as we do.
         authority: old.and_then(|(_, secrets)| secrets.authority.clone()),
-        may_write,
+        errand,
         faults: Vec::new(),
         warnings: Vec::new(),
     };
@@ -71,17 +84,14 @@ fn read(
         secrets.listeners.push(tls);
         secrets.tickets.push(tickets);
     }
-    for cluster in &config.clusters {
+    for (at, cluster) in config.clusters.iter().enumerate() {
         let client = cluster.tls.as_ref().and_then(|tls| reader.client(cluster, tls));
-        secrets.clusters.push(client);
+        let before = || old.filter(|_| errand == Errand::Renew)?.1.clusters.get(at)?.clone();
+        secrets.clusters.push(client.or_else(before));
     }
-    if reader.faults.is_empty() {
-        let authority = reader.authority.as_ref().and_then(|authority| authority.file.clone());
-        secrets.authority = reader.authority.filter(|authority| authority.file.is_none());
-        Ok(Loaded { secrets, warnings: reader.warnings, authority, stamps })
-    } else {
-        Err(reader.faults)
-    }
+    let authority = reader.authority.as_ref().and_then(|authority| authority.file.clone());
+    secrets.authority = reader.authority.filter(|authority| authority.file.is_none());
+    (Loaded { secrets, warnings: reader.warnings, authority, stamps }, reader.faults)
 }
 
 struct Reader {
@@ -89,8 +99,7 @@ struct Reader {
     /// Seconds since 1970.
     now: i64,
     authority: Option<Arc<Authority>>,
-    /// A new authority may be kept.
-    may_write: bool,
+    errand: Errand,
     faults: Vec<String>,
     warnings: Vec<String>,
 }
@@ -104,25 +113,29 @@ impl Reader {
         let model = listener.tls.as_ref()?;
         let name = &listener.name;
         let fault = |message: String| format!("listener \"{name}\": tls: {message}");
-        let before = self.faults.len();
+        let stays = old.filter(|_| self.errand == Errand::Renew);
+        let stays = stays.and_then(|old| shown(listener, old));
         let mut identities = Vec::new();
-        for pair in &model.certificates {
+        for (at, pair) in model.certificates.iter().enumerate() {
             match Identity::load(pair, &self.provider) {
                 Ok(identity) => {
                     self.judge(name, pair, &identity);
                     identities.push(identity);
                 }
-                Err(message) => self.faults.push(fault(message)),
+                Err(message) => {
+                    self.faults.push(fault(message));
+                    identities.push(stays.as_ref()?.0.identities().get(at)?.clone());
+                }
             }
         }
         if !model.self_signed.is_empty() {
             match self.issue(&model.self_signed) {
                 Ok(identity) => identities.push(identity),
-                Err(message) => self.faults.push(fault(message)),
+                Err(message) => {
+                    self.faults.push(fault(message));
+                    identities.push(stays.as_ref()?.0.identities().last()?.clone());
+                }
             }
-        }
-        if self.faults.len() > before {
-            return None;
         }
         let digest = digest(model);
         let tickets = kept(listener, digest, old).map_or_else(server::tickets, Ok);
@@ -130,14 +143,20 @@ impl Reader {
             let server = Server::new(model, identities, Arc::clone(&tickets), &self.provider)?;
             Ok((Arc::new(server), (tickets, digest)))
         });
-        built.map_err(|message| self.faults.push(fault(message))).ok()
+        match built {
+            Ok(built) => Some(built),
+            Err(message) => {
+                self.faults.push(fault(message));
+                stays
+            }
+        }
     }
 
     fn issue(&mut self, names: &[String]) -> Result<Identity, String> {
         if self.authority.is_none() {
-            let folder = local::folder();
-            let authority = Authority::open(folder.as_deref(), self.may_write, self.now)?;
-            if authority.file.is_none() && self.may_write {
+            let (folder, may_write) = (local::folder(), self.errand != Errand::Look);
+            let authority = Authority::open(folder.as_deref(), may_write, self.now)?;
+            if authority.file.is_none() && may_write {
                 let place = folder.map_or_else(
                     || "neither XDG_DATA_HOME nor HOME is set".to_owned(),
                     |folder| format!("{} cannot be written", folder.display()),
@@ -198,6 +217,15 @@ fn kept(
     let is_same = before.client_auth == listener.tls.as_ref()?.client_auth;
     let (tickets, before) = secrets.tickets.get(at)?.as_ref()?;
     (is_same && *before == digest).then(|| Arc::clone(tickets))
+}
+
+/// What this listener shows now.
+fn shown(
+    listener: &Listener,
+    (config, secrets): (&Config, &Secrets),
+) -> Option<(Arc<Server>, (server::Tickets, u64))> {
+    let at = config.listeners.iter().position(|one| one.name == listener.name)?;
+    Some((secrets.listeners.get(at)?.clone()?, secrets.tickets.get(at)?.clone()?))
 }
 
 /// Of the files that say which clients are believed.
@@ -290,17 +318,17 @@ fn stamps(config: &Config) -> Vec<Stamp> {
 /// Reads everything anew, for the configuration as it is.
 fn renew(workers: &mut Workers, prober: &Prober) {
     let config = workers.config();
-    match load(&config, Some((&config, workers.secrets()))) {
-        Ok(loaded) => {
-            loaded.warnings.iter().for_each(notice::warn);
-            let secrets = Arc::new(loaded.secrets);
-            prober.secure(&secrets);
-            workers.secure(secrets);
-            notice::note("certificates were read anew: new connections get them");
-        }
-        Err(faults) => {
-            faults.iter().for_each(notice::warn);
-            notice::warn("the certificates are refused: the old ones stay");
-        }
+    let old = Some((&*config, &**workers.secrets()));
+    let (loaded, faults) = read(&config, old, Errand::Renew);
+    loaded.warnings.iter().chain(&faults).for_each(notice::warn);
+    let secrets = Arc::new(loaded.secrets);
+    prober.secure(&secrets);
+    workers.secure(secrets);
+    if faults.is_empty() {
+        notice::note("certificates were read anew: new connections get them");
+    } else {
+        notice::warn(
+            "what is wrong with them is refused, and the old ones stay; all others were read anew",
+        );
     }
 }

@@ -117,6 +117,7 @@ impl Visitor {
                 let mut record = Record::open(self.client.peer, Duration::ZERO);
                 let is_plain = matches!(refused, Refused::Plain);
                 record.fault = Some(if is_plain { Kind::PlainOnTls } else { Kind::Handshake });
+                record.status = if is_plain { 400 } else { 0 };
                 shard.note(record);
                 match refused {
                     Refused::Plain => {

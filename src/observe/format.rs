@@ -30,7 +30,8 @@ fn json(batch: &Batch, entry: &Entry, config: &Config, out: &mut Vec<u8>) {
         "method": text(entry.method),
         "host": text(entry.host),
         "target": text(entry.target),
-        "version": version(entry.version),
+        // What did not become a request has none.
+        "version": optional(entry.method).map(|_| version(entry.version)),
         "status": record.status,
         "flag": record.fault.map(|kind| kind.row().flag),
         "bytes_in": record.bytes_in,

@@ -121,7 +121,7 @@ async fn open_shared(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Res
             }
             // It has learnt HTTP/2 since.
             endpoint.lines.clear();
-            (begin(endpoint, dialled, needs).await?, false)
+            (begin(cluster, endpoint, dialled, needs).await?, false)
         }
         Found::Dial(dialling) => {
             let dialled = dial_agreed(cluster, endpoint, needs).await;
@@ -131,7 +131,7 @@ async fn open_shared(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Res
                 endpoint.lines.speaks_http1();
                 return Ok(fresh(cluster, dialled, needs));
             }
-            let begun = begin(endpoint, dialled, needs).await;
+            let begun = begin(cluster, endpoint, dialled, needs).await;
             (begun.inspect_err(|kind| dialling.failed(*kind))?, false)
         }
     };
@@ -142,8 +142,16 @@ async fn open_shared(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Res
 }
 
 /// Begins HTTP/2 on a new connection, which others use too, unless the endpoint is another by now.
-async fn begin(endpoint: &Endpoint, dialled: Dialled, needs: Needs<'_>) -> Result<Strand> {
-    let strand = endpoint.lines.begin(dialled.stream, &needs, needs.http2).await?;
+async fn begin(
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    dialled: Dialled,
+    needs: Needs<'_>,
+) -> Result<Strand> {
+    let begun = endpoint.lines.begin(dialled.stream, &needs, needs.http2).await;
+    let strand = begun.inspect_err(|_| {
+        complain(cluster, endpoint, &"it does not answer in HTTP/2: does it speak it?");
+    })?;
     if endpoint.generation() != dialled.generation {
         endpoint.lines.clear();
     }
@@ -164,6 +172,7 @@ async fn dial_agreed(
     let agreed = Box::pin(secure(cluster, endpoint, &mut dialled, needs)).await?;
     let is_http2 = agreed == Some(tls::Protocol::Http2);
     if must && !is_http2 {
+        complain(cluster, endpoint, &"it does not agree on HTTP/2 (ALPN), which protocol asks for");
         return Err(Kind::UpstreamTls);
     }
     Ok((dialled, is_http2))
@@ -212,16 +221,19 @@ async fn secure(
     stream.read_by(now.after(needs.timeouts.connect));
     let means = Means { now, period, ..needs.means };
     let tell = |why: &dyn std::fmt::Display| {
-        if endpoint.may_complain(now) {
-            let (cluster, address) = (&cluster.model.name, &endpoint.authority);
-            notice::warn(format_args!(
-                "cluster \"{cluster}\": endpoint {address}: no secure connection: {why}"
-            ));
-        }
+        complain(cluster, endpoint, &format_args!("no secure connection: {why}"));
     };
     let shaken = handshake::connect(stream, &tls, name.clone(), means, tell).await;
     stream.read_by(Moment::NEVER);
     shaken
+}
+
+/// Tells an operator what is wrong with an endpoint, now and then.
+fn complain(cluster: &Cluster, endpoint: &Endpoint, why: &dyn std::fmt::Display) {
+    if endpoint.may_complain(monotonic()) {
+        let (cluster, address) = (&cluster.model.name, &endpoint.authority);
+        notice::warn(format_args!("cluster \"{cluster}\": endpoint {address}: {why}"));
+    }
 }
 
 fn preface(version: ProxyHeader, client: SocketAddr, peer: &Peer) -> Vec<u8> {

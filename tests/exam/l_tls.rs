@@ -25,6 +25,7 @@ pub fn rows() -> Vec<Row> {
         ("l05_client_certificates", l05_client_certificates),
         ("l06_certificates_change_under_load", l06_certificates_change_under_load),
         ("l06_reload_on_command", l06_reload_on_command),
+        ("l06_one_bad_pair_of_two", l06_one_bad_pair_of_two),
         ("l06_the_local_authority", l06_the_local_authority),
         ("l07_no_early_data", l07_no_early_data),
         ("l08_truncation_by_the_client", l08_truncation_by_the_client),
@@ -416,6 +417,26 @@ fn l10_another_authority(driver: Driver) {
     believe(&authority, 2);
     until("it to be believed again", || proxy.get("/x").status == 200);
     let _ = std::fs::remove_file(&ca);
+}
+
+/// A pair that is no good stays as it was, and keeps nobody else's from being renewed.
+fn l06_one_bad_pair_of_two(driver: Driver) {
+    let (origin, authority) = (Origin::echo(), Authority::new());
+    let pairs = ["a.example", "b.example"].map(|name| authority.pair(&[name], Flaw::None));
+    let proxy = Proxy::with(driver, &origin, &tls(&[&pairs[0], &pairs[1]], ""));
+    let mut config = authority.client(None);
+    config.resumption = rustls::client::Resumption::disabled();
+    let config = Arc::new(config);
+    let serial = |name: &str| {
+        let client = TlsClient::connect(proxy.address, name, &config).unwrap();
+        client.tls.peer_certificates().unwrap()[0].to_vec()
+    };
+    let before = (serial("a.example"), serial("b.example"));
+    std::fs::write(&pairs[0].certificate, "junk").unwrap();
+    until("the bad one to be refused", || proxy.log().contains("no certificate in it"));
+    replace(&pairs[1], &authority.pair(&["b.example"], Flaw::None));
+    until("the good one to be renewed", || serial("b.example") != before.1);
+    assert_eq!(serial("a.example"), before.0);
 }
 
 /// Who has no place to keep the local authority has one all the same, as long as it lives; and who only

@@ -33,7 +33,11 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String>
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let found = found.map_err(|error| explain(path, &bytes, &error))?;
     if found.is_empty() {
-        let hint = "it must be PEM: \"-----BEGIN CERTIFICATE-----\"";
+        let hint = match bytes.first() {
+            Some(0x30) => "it looks like DER: \"openssl x509 -inform der\" makes PEM of it",
+            _ if has(&bytes, b"PRIVATE KEY-----") => "there is a key in it: were the two swapped?",
+            _ => "it must be PEM: \"-----BEGIN CERTIFICATE-----\"",
+        };
         return Err(format!("{}: no certificate in it; {hint}", path.display()));
     }
     Ok(found)
@@ -46,9 +50,13 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String>
 pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let bytes = read(path)?;
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
+        _ if has(&bytes, b"ENCRYPTED") => {
+            let why = "the key in it is encrypted; take the passphrase off with \"openssl pkey\"";
+            format!("{}: {why}", path.display())
+        }
         pem::Error::NoItemsFound => {
-            let why = if bytes.windows(9).any(|part| part == b"ENCRYPTED") {
-                "the key in it is encrypted; take the passphrase off with \"openssl pkey\""
+            let why = if has(&bytes, b"BEGIN CERTIFICATE-----") {
+                "no private key in it, but a certificate: were the two swapped?"
             } else {
                 "no private key in it; it must be PEM: \"-----BEGIN PRIVATE KEY-----\" (or EC, or RSA)"
             };
@@ -72,6 +80,10 @@ pub fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'stat
     }
 }
 
+fn has(bytes: &[u8], word: &[u8]) -> bool {
+    memchr::memmem::find(bytes, word).is_some()
+}
+
 /// What tells the contents of these files from others.
 #[must_use]
 pub fn digest<'a>(files: impl Iterator<Item = &'a Path>) -> u64 {
@@ -92,7 +104,9 @@ fn explain(path: &Path, bytes: &[u8], error: &pem::Error) -> String {
         pem::Error::MissingSectionEnd { end_marker } => {
             let last = lines().filter(|(_, line)| begins(line)).last();
             let end = String::from_utf8_lossy(end_marker);
-            (last, format!("what begins here has no end: \"{end}\" is missing"))
+            let end = end.trim_matches('-').trim_start_matches("END ");
+            let why = "what begins here has no end: is the file cut off? Missing is";
+            (last, format!("{why} \"-----END {end}-----\""))
         }
         pem::Error::IllegalSectionStart { line } => {
             let line = line.trim_ascii();
@@ -149,8 +163,13 @@ mod tests {
         )
         .unwrap();
         assert!(key(&file).unwrap_err().contains("is encrypted"));
+        std::fs::write(&file, "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n").unwrap();
+        assert!(key(&file).unwrap_err().contains("is encrypted"));
+        std::fs::write(&file, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+            .unwrap();
+        assert!(certificates(&file).unwrap_err().contains("swapped"));
         std::fs::write(&file, format!("{begin}AAAA\n{end}")).unwrap();
-        assert!(key(&file).unwrap_err().contains("no private key"));
+        assert!(key(&file).unwrap_err().contains("swapped"));
         let _ = std::fs::remove_file(&file);
         assert!(key(&file).unwrap_err().contains("No such file"));
     }
