@@ -137,8 +137,11 @@ pub const H2_CONTROL_BURST: u32 = 1000;
 pub const H2_CONTROL_RATE: u32 = 100;
 /// How many more streams than it may have open are remembered of an HTTP/2 client.
 pub const H2_OPEN_SPARE: usize = 64;
-/// Streams of an HTTP/2 client that were refused, of which is remembered that they were.
-pub const H2_REFUSED_KEPT: usize = 1024;
+/// Streams of an HTTP/2 client that we have reset, of which is remembered that we did.
+pub const H2_ENDED_KEPT: usize = 1024;
+/// Streams of an HTTP/2 client that h2 resets or refuses before it ends the connection by itself: the meter
+/// should have done so long before.
+pub const H2_LOCAL_RESETS_MAX: usize = 10_000;
 /// Streams of an HTTP/2 client that were refused because they were too many, before half of all must not be.
 pub const H2_REFUSED_MAX: u32 = 1000;
 /// Ids that an HTTP/2 client has skipped, of which is remembered what a fault on them is called.

@@ -115,6 +115,7 @@ impl Reader {
         let fault = |message: String| format!("listener \"{name}\": tls: {message}");
         let stays = old.filter(|_| self.errand == Errand::Renew);
         let stays = stays.and_then(|old| shown(listener, old));
+        let stay = |at: usize| stays.as_ref()?.0.identities().get(at).cloned();
         let mut identities = Vec::new();
         for (at, pair) in model.certificates.iter().enumerate() {
             match Identity::load(pair, &self.provider) {
@@ -124,7 +125,7 @@ impl Reader {
                 }
                 Err(message) => {
                     self.faults.push(fault(message));
-                    identities.push(stays.as_ref()?.0.identities().get(at)?.clone());
+                    identities.extend(stay(at));
                 }
             }
         }
@@ -133,11 +134,15 @@ impl Reader {
                 Ok(identity) => identities.push(identity),
                 Err(message) => {
                     self.faults.push(fault(message));
-                    identities.push(stays.as_ref()?.0.identities().last()?.clone());
+                    identities.extend(stay(model.certificates.len()));
                 }
             }
         }
         let digest = digest(model);
+        if identities.len() < model.certificates.len() + usize::from(!model.self_signed.is_empty())
+        {
+            return None;
+        }
         let tickets = kept(listener, digest, old).map_or_else(server::tickets, Ok);
         let built = tickets.and_then(|tickets| {
             let server = Server::new(model, identities, Arc::clone(&tickets), &self.provider)?;
@@ -146,7 +151,9 @@ impl Reader {
         match built {
             Ok(built) => Some(built),
             Err(message) => {
-                self.faults.push(fault(message));
+                let also =
+                    if stays.is_some() { "; its certificates stay as they were too" } else { "" };
+                self.faults.push(fault(format!("{message}{also}")));
                 stays
             }
         }

@@ -9,8 +9,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use h2::Reason;
-
 use super::entry::Visitor;
 use super::hands::Hands;
 use crate::base::clock::{Moment, millis};
@@ -230,10 +228,12 @@ impl Patience {
     /// What the client was told since last time, if that was its fault.
     fn take_note(&self) {
         let client = self.guest.visitor.client.peer;
-        if let Some((times, reason)) = self.watched.told.take() {
-            let is_abuse = reason == Reason::ENHANCE_YOUR_CALM;
-            let kind = if is_abuse { Kind::Http2Abuse } else { Kind::Http2 };
-            note(&self.shard, client, kind, times);
+        let faults = self.watched.told.take();
+        if faults > 0 {
+            note(&self.shard, client, Kind::Http2, faults);
+        }
+        if self.watched.has_calmed.take() {
+            note(&self.shard, client, Kind::Http2Abuse, 1);
         }
     }
 

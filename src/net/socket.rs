@@ -75,6 +75,16 @@ pub fn is_hung_up(fd: RawFd) -> bool {
     ready > 0
 }
 
+/// Resets a connection at once, whoever still waits for something on it (connect(2): `AF_UNSPEC`). What is
+/// no TCP is reset, if at all, when it is closed.
+pub fn disconnect(fd: RawFd) {
+    // AF_UNSPEC is 0.
+    let nowhere = libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
+    let len = libc::socklen_t::try_from(size_of_val(&nowhere)).unwrap_or(0);
+    // SAFETY: one good address of this length.
+    unsafe { libc::connect(fd, &raw const nowhere, len) };
+}
+
 /// Closing will reset the connection, so that the peer cannot take the end for a complete one.
 pub fn reset_on_close(fd: RawFd) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };

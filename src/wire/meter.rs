@@ -108,9 +108,10 @@ impl Meter {
             match part {
                 Some(Part::Head(head)) => {
                     let before = self.rules.highest();
+                    let is_late = head.kind == DATA && !self.rules.is_open(head.stream);
                     self.rules.head(head).map_err(Abuse::Fault)?;
                     self.streams += u32::from(self.rules.highest() > before);
-                    self.frame(head)?;
+                    self.frame(head, is_late)?;
                 }
                 Some(Part::Payload { at, .. }) => {
                     let judged = self.rules.payload(self.walk.frame(), at, piece);
@@ -131,8 +132,15 @@ impl Meter {
         self.control = self.control.saturating_add(earned).min(H2_CONTROL_BURST);
     }
 
-    fn frame(&mut self, head: Head) -> Result<(), Abuse> {
+    fn frame(&mut self, head: Head, is_late: bool) -> Result<(), Abuse> {
         match head.kind {
+            // h2 answers each with a reset.
+            DATA if is_late => {
+                if !self.rules.has_ended(head.stream) {
+                    self.count_reset()?;
+                }
+                self.control()
+            }
             DATA => {
                 let is_empty = head.len == 0 || (head.has(PADDED) && head.len <= 1);
                 self.progress(!is_empty || head.has(END_STREAM))
@@ -162,7 +170,8 @@ impl Meter {
     /// It makes us do so more than anybody needs (CVE-2025-8671).
     pub fn reset(&mut self, stream: u32, reason: Reason) -> Result<bool, Abuse> {
         let is_fault = self.rules.reset(stream, reason);
-        if is_fault {
+        if is_fault && reason != Reason::STREAM_CLOSED {
+            // The others were counted when they came.
             self.count_reset()?;
         } else if reason == Reason::REFUSED_STREAM {
             self.refused = self.refused.saturating_add(1);
@@ -180,9 +189,11 @@ impl Meter {
         if is_too_much { Err(Abuse::Resets) } else { Ok(()) }
     }
 
-    /// h2 has judged the last frame too.
+    /// h2 has judged all frames that have come whole.
     pub fn settle(&mut self) {
-        self.rules.settle();
+        if self.walk.is_between() {
+            self.rules.settle();
+        }
     }
 
     fn progress(&mut self, has_any: bool) -> Result<(), Abuse> {
@@ -225,6 +236,7 @@ mod tests {
         while !octets.is_empty() {
             let passed = meter.admit(octets, second)?;
             octets = &octets[passed..];
+            meter.settle();
         }
         Ok(())
     }

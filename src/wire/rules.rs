@@ -9,7 +9,7 @@ use super::frames::{
     PRIORITIZED, PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
 };
 use super::header_block::{has_bad_field, has_pseudo_field};
-use crate::base::limits::{H2_GAPS_MAX, H2_OPEN_SPARE, H2_REFUSED_KEPT};
+use crate::base::limits::{H2_ENDED_KEPT, H2_GAPS_MAX, H2_OPEN_SPARE};
 
 /// SETTINGS_MAX_FRAME_SIZE, which we leave as it is.
 const FRAME_MAX: usize = 16_384;
@@ -33,8 +33,8 @@ pub struct Rules {
     /// Streams it has opened and not ended, and we have not reset: as many as it may have, and some.
     open: Vec<u32>,
     most_open: usize,
-    /// Streams that we refused: what is on its way on them is no fault. The oldest are forgotten.
-    refused: Vec<u32>,
+    /// Streams that we have reset: what is on its way on them is no fault. The oldest are forgotten.
+    ended: Vec<u32>,
     /// Ids that it has skipped, and so may not use any more: from, to. As above.
     gaps: Vec<(u32, u32)>,
     /// The first octets of a payload, or of a setting.
@@ -54,7 +54,7 @@ impl Rules {
     pub const fn new(streams: usize) -> Self {
         Self {
             most_open: streams.saturating_add(H2_OPEN_SPARE),
-            refused: Vec::new(),
+            ended: Vec::new(),
             is_first: true,
             block: None,
             highest: 0,
@@ -144,14 +144,19 @@ impl Rules {
             }
             self.highest = head.stream;
             if !head.has(END_STREAM) {
-                remember(&mut self.open, head.stream, self.most_open);
+                if self.open.len() < self.most_open {
+                    self.open.push(head.stream);
+                } else {
+                    // h2 refuses it.
+                    remember(&mut self.ended, head.stream, H2_ENDED_KEPT);
+                }
             }
             self.blame = Reason::COMPRESSION_ERROR;
         } else if self.open.contains(&head.stream) {
             self.is_trailers = true;
             self.blame = Reason::COMPRESSION_ERROR;
             self.ended(head, END_STREAM);
-        } else if self.refused.contains(&head.stream) {
+        } else if self.has_ended(head.stream) {
             // h2 knows nothing of it any more.
             self.blame = Reason::STREAM_CLOSED;
         } else {
@@ -164,10 +169,8 @@ impl Rules {
 
     /// The client says no more on this stream, if the frame has the flag (0: in any case).
     fn ended(&mut self, head: Head, flag: u8) {
-        if (flag == 0 || head.has(flag))
-            && let Some(at) = self.open.iter().position(|stream| *stream == head.stream)
-        {
-            self.open.swap_remove(at);
+        if flag == 0 || head.has(flag) {
+            self.close(head.stream);
         }
     }
 
@@ -177,16 +180,33 @@ impl Rules {
         self.highest
     }
 
+    /// The client has opened this stream, and neither ended it nor have we reset it.
+    #[must_use]
+    pub fn is_open(&self, stream: u32) -> bool {
+        self.open.contains(&stream)
+    }
+
+    /// We have reset this stream.
+    #[must_use]
+    pub fn has_ended(&self, stream: u32) -> bool {
+        self.ended.contains(&stream)
+    }
+
     /// We reset a stream. Whether the client is at fault: it is not, where it could not know yet that we
-    /// refuse the stream, or have.
+    /// have done so before.
     pub fn reset(&mut self, stream: u32, reason: Reason) -> bool {
+        self.close(stream);
+        let is_late = self.has_ended(stream);
+        if !is_late {
+            remember(&mut self.ended, stream, H2_ENDED_KEPT);
+        }
+        is_fault(reason) && !is_late
+    }
+
+    fn close(&mut self, stream: u32) {
         if let Some(at) = self.open.iter().position(|one| *one == stream) {
-            self.open.swap_remove(at);
+            self.open.remove(at);
         }
-        if reason == Reason::REFUSED_STREAM {
-            remember(&mut self.refused, stream, H2_REFUSED_KEPT);
-        }
-        is_fault(reason) && !self.refused.contains(&stream)
     }
 
     /// The last frame has been judged by h2 too: what was kept for its name may go.
@@ -277,8 +297,8 @@ impl Rules {
         }
         if frame.kind == HEADERS {
             let padding = if frame.has(PADDED) { usize::from(self.early[0]) } else { 0 };
-            self.octets.truncate(self.octets.len() - padding);
-            self.octets.drain(..prologue_len(frame));
+            self.octets.truncate(self.octets.len().saturating_sub(padding));
+            self.octets.drain(..prologue_len(frame).min(self.octets.len()));
         }
         self.end_block(frame)
     }

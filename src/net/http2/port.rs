@@ -35,8 +35,10 @@ pub struct Watched {
     pub abuse: Cell<Option<Abuse>>,
     /// Half of a head has come.
     pub in_block: Cell<bool>,
-    /// Faults that a client was told of and its owner has not taken note of: how many, and the last.
-    pub told: Cell<Option<(u32, Reason)>>,
+    /// Faults that a client was told of and its owner has not taken note of.
+    pub told: Cell<u32>,
+    /// The same of an end because of abuse.
+    pub has_calmed: Cell<bool>,
     /// Everything was said, and what still comes is dropped: until the peer ends its side, or its owner
     /// loses patience.
     pub is_lingering: Cell<bool>,
@@ -57,6 +59,7 @@ impl Watched {
             abuse: Cell::default(),
             in_block: Cell::default(),
             told: Cell::default(),
+            has_calmed: Cell::default(),
             is_lingering: Cell::default(),
             reads: Cell::default(),
             waiting: RefCell::default(),
@@ -193,7 +196,7 @@ impl Port {
     fn proclaim(&mut self, from: usize) {
         let (Some(guard), Some(out)) = (&mut self.guard, &mut self.out) else { return };
         let Guard { meter, herald, is_over } = guard;
-        let (abuse, told) = (&self.watched.abuse, &self.watched.told);
+        let abuse = &self.watched.abuse;
         let mut ended = Vec::new();
         let name = || match abuse.get() {
             // It has its name.
@@ -202,24 +205,33 @@ impl Port {
         };
         herald.pass(&mut out.data_mut()[from..], name, |told| ended.push(told));
         for one in ended {
-            let (is_fault, reason) = match one {
+            let is_fault = match one {
                 Told::Stream(stream, reason) => {
-                    let judged = meter.reset(stream, reason);
-                    if let (Err(found), None) = (judged, abuse.get()) {
-                        abuse.set(Some(found));
-                    }
-                    (judged.unwrap_or(true), reason)
+                    meter.reset(stream, reason).unwrap_or_else(|found| {
+                        abuse.set(abuse.get().or(Some(found)));
+                        reason != Reason::REFUSED_STREAM
+                    })
                 }
                 Told::Connection(reason) => {
                     *is_over = true;
-                    (is_fault(reason), reason)
+                    let is_calm = reason == Reason::ENHANCE_YOUR_CALM;
+                    self.watched.has_calmed.set(self.watched.has_calmed.get() || is_calm);
+                    is_fault(reason) && !is_calm
                 }
             };
-            if is_fault {
-                let before = told.get().map_or(0, |(count, _)| count);
-                told.set(Some((before.saturating_add(1), reason)));
-            }
+            let told = &self.watched.told;
+            told.set(told.get().saturating_add(u32::from(is_fault)));
         }
+    }
+
+    /// Nothing more can be put together.
+    fn is_full(&self) -> bool {
+        self.out.as_ref().is_some_and(|out| out.space() == 0)
+    }
+
+    /// Nothing that comes is listened to any more.
+    fn is_deaf(&self) -> bool {
+        self.watched.is_mute() || self.guard.as_ref().is_some_and(|guard| guard.is_over)
     }
 
     /// Waits until what was put together is with the kernel.
@@ -254,6 +266,10 @@ impl AsyncRead for Port {
         // Who misbehaves is not listened to any more: whoever has polled us ends it.
         if port.watched.is_mute() {
             return Poll::Pending;
+        }
+        if port.guard.is_some() && port.is_full() {
+            // Who does not take what it is owed does not get us to owe it more.
+            ready!(port.poll_sent(context))?;
         }
         if port.inbound.get_mut().is_empty() {
             if let Some(guard) = &mut port.guard {
@@ -291,7 +307,10 @@ impl AsyncWrite for Port {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let port = self.get_mut();
-        if port.out.as_ref().is_some_and(|out| out.space() == 0) {
+        if port.is_full() {
+            if port.is_deaf() {
+                let _ = port.poll_drop(context);
+            }
             ready!(port.poll_sent(context))?;
         }
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
@@ -321,7 +340,7 @@ impl AsyncWrite for Port {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let port = self.get_mut();
-        if port.guard.as_ref().is_some_and(|guard| guard.is_over) {
+        if port.is_deaf() {
             // Who does not read while it writes would wait for us, and we for it.
             let _ = port.poll_drop(context);
         }

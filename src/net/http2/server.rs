@@ -11,7 +11,9 @@ use super::payload::Payload;
 use super::port::{Guard, Port, Watched};
 use super::strand::Strand;
 use crate::base::error::Kind;
-use crate::base::limits::{H2_DOWNSTREAM_FRAMES, H2_RESETS_MAX, H2_SEND_BUFFER};
+use crate::base::limits::{
+    H2_DOWNSTREAM_FRAMES, H2_LOCAL_RESETS_MAX, H2_RESETS_MAX, H2_SEND_BUFFER,
+};
 use crate::config::model::Http2;
 use crate::message::head::Method;
 use crate::net::buffer::Buffers;
@@ -49,8 +51,7 @@ impl Server {
             .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
             .data_frame_budget(H2_DOWNSTREAM_FRAMES)
             .max_send_buffer_size(H2_SEND_BUFFER)
-            // The meter counts them.
-            .max_local_error_reset_streams(None)
+            .max_local_error_reset_streams(Some(H2_LOCAL_RESETS_MAX))
             .max_concurrent_reset_streams(limits.streams as usize)
             .max_pending_accept_reset_streams(H2_RESETS_MAX as usize)
             .enable_connect_protocol()

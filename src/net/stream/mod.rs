@@ -279,8 +279,7 @@ impl Stream {
     /// Ends a socket that will not be used again. A strand ends by itself when it is dropped.
     pub fn end(&self) {
         match self.way() {
-            // The close resets it.
-            _ if self.is_cut.get() => return,
+            _ if self.is_cut.get() => return socket::disconnect(self.fd),
             Way::Strand(_) => return,
             Way::Plain => {}
             Way::Tls(tls) => tls.close(),

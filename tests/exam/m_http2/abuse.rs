@@ -108,6 +108,19 @@ fn m02_making_us_reset(driver: Driver) {
         let passed = origin.requests().len() - before;
         assert!(passed <= 500, "{what}: {passed} requests got through");
     }
+    // Data on streams that were skipped, by who does not read the answers.
+    let before = proxy.rss();
+    let (end, sent) = flood(&proxy, 1_000_000, |peer, number| {
+        if number == 0 {
+            peer.headers(0x7fff_ffff, &get("/last"), true);
+        }
+        let many: Vec<u8> = (0..100)
+            .flat_map(|one| frame(DATA, END_STREAM, odd(100 * number + one), b""))
+            .collect();
+        peer.send(many)
+    });
+    assert_eq!(end, Some(CALM), "after {sent}");
+    assert!(proxy.rss() < before + 4096, "{} KiB", proxy.rss() - before);
     lives(&proxy);
 }
 

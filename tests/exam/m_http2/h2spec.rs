@@ -50,8 +50,10 @@ fn m15_all_cases_of_h2spec(driver: Driver) {
         let parts: Vec<&str> = line.split('|').map(str::trim).collect();
         let [id, title, steps, want] = parts[..] else { panic!("four columns: {line}") };
         count += usize::from(!id.starts_with("ours/"));
-        if let Err(found) = run(&proxy, steps, want) {
-            writeln!(faults, "{id}, {title}: {found}, not {want}").unwrap();
+        for pieces in [1, 60] {
+            if let Err(found) = run(&proxy, steps, want, pieces) {
+                writeln!(faults, "{id}, {title}, in {pieces}: {found}, not {want}").unwrap();
+            }
         }
     }
     assert!(faults.is_empty(), "\n{faults}");
@@ -59,8 +61,8 @@ fn m15_all_cases_of_h2spec(driver: Driver) {
     mark(&proxy);
 }
 
-/// Does what a line says, and what is wrong with what comes of it.
-fn run(proxy: &Proxy, steps: &str, want: &str) -> Result<(), String> {
+/// Does what a line says, each frame in so many pieces, and what is wrong with what comes of it.
+fn run(proxy: &Proxy, steps: &str, want: &str, pieces: usize) -> Result<(), String> {
     let mut peer = Peer::of(TcpStream::connect(proxy.address).unwrap());
     peer.stream.set_read_timeout(Some(WAIT)).unwrap();
     let steps = match steps.strip_prefix("bare;") {
@@ -78,7 +80,10 @@ fn run(proxy: &Proxy, steps: &str, want: &str) -> Result<(), String> {
                 peer.send(octets(&one.replace("odd", &(2 * number + 1).to_string())));
             }
         } else {
-            peer.send(octets(step));
+            let octets = octets(step);
+            for piece in octets.chunks(octets.len().div_ceil(pieces)) {
+                peer.send(piece);
+            }
         }
     }
     expect(&mut peer, want)
