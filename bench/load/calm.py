@@ -9,7 +9,7 @@ import argparse, json, os, select, socket, ssl, statistics, subprocess, sys, tim
 
 import run
 from run import OUT, ROOT, quartiles, start
-from tls import MILLRACE, NGINX, ORIGIN_CONF, PORTS, write
+from tls import MILLRACE, NGINX, ORIGIN_CONF, PORTS, certificate, write
 
 NAMES = ["millrace", "nginx"]
 CASES = {"slow": ("99 streams beside one that is not read", 1.5),
@@ -181,11 +181,7 @@ def main():
     run.begin(arguments, __file__)
     os.sched_setaffinity(0, {1})
     (OUT / "1m").write_bytes(os.urandom(1 << 20))
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                    "-nodes", "-keyout", OUT / "key.pem", "-out", OUT / "cert.pem", "-days", "30",
-                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
-                   check=True, capture_output=True)
-    (OUT / "pair.pem").write_text((OUT / "cert.pem").read_text() + (OUT / "key.pem").read_text())
+    certificate()
     running = [start(1, "nginx", "-c", write("origin-tls.conf", ORIGIN_CONF), "-g", "daemon off;"),
                start(0, str(ROOT / "target/release/millrace"), "run", "--cores", "1", "--config",
                      write("millrace-tls.toml", MILLRACE, PORTS["millrace"])),

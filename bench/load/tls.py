@@ -91,6 +91,15 @@ def write(name, text, port=0):
     return str(path)
 
 
+def certificate():
+    """A pair for localhost, in one file."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                    "-nodes", "-keyout", OUT / "key.pem", "-out", OUT / "cert.pem", "-days", "30",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+                   check=True, capture_output=True)
+    (OUT / "pair.pem").write_text((OUT / "cert.pem").read_text() + (OUT / "key.pem").read_text())
+
+
 def context():
     one = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     one.check_hostname = False
@@ -165,11 +174,7 @@ def main():
     arguments = parser.parse_args()
     run.begin(arguments, __file__)
     (OUT / "1m").write_bytes(os.urandom(1 << 20))
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                    "-nodes", "-keyout", OUT / "key.pem", "-out", OUT / "cert.pem", "-days", "30",
-                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
-                   check=True, capture_output=True)
-    (OUT / "pair.pem").write_text((OUT / "cert.pem").read_text() + (OUT / "key.pem").read_text())
+    certificate()
     program = str(ROOT / "target/release/millrace")
     commands = {
         "nginx": ["nginx", "-c", write("nginx-tls.conf", NGINX, PORTS["nginx"]), "-g", "daemon off;"],

@@ -1,7 +1,6 @@
 //! The client's side of an exchange: its connection, and what has been answered so far.
 
-use std::cell::Cell;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 
 use super::secure::Secured;

@@ -2,6 +2,7 @@
 //! none, and for fields that are wrong where the block itself is not. What lies in the dynamic table or in
 //! Huffman's code is not seen, but for the colon that a pseudo-field begins with.
 
+use super::http2::CONNECTION;
 use crate::message::fields::is_token_byte;
 
 /// Entries of the static table whose names begin with a colon (RFC 7541 appendix A).
@@ -21,10 +22,6 @@ const KNOWN_IN_HUFFMAN: [&[u8]; 6] = [
     b"\xb8\x82\x4e\x5a\x4b",
     b"\xb8\x84\x8d\x36\xa3",
 ];
-
-/// Fields that belong to an HTTP/1 connection (RFC 9113 section 8.2.2).
-const CONNECTION: [&[u8]; 5] =
-    [b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"];
 
 /// Whether one of the fields is a pseudo-field.
 #[must_use]
@@ -76,7 +73,8 @@ impl Text<'_> {
             return !known.contains(&self.octets);
         }
         let is_bad = |octet: &u8| octet.is_ascii_uppercase() || !is_token_byte(*octet);
-        !self.is_huffman && (self.octets.iter().any(is_bad) || CONNECTION.contains(&self.octets))
+        let is_connections = || CONNECTION.iter().any(|name| name.as_bytes() == self.octets);
+        !self.is_huffman && (self.octets.iter().any(is_bad) || is_connections())
     }
 
     fn is_bad_value(&self) -> bool {

@@ -1,5 +1,6 @@
-//! HTTP/2 heads to the one canonical head and back. Frames and HPACK are h2's; what it hands over has passed RFC 9113 section 8 once, and passes our own reading
-//! of a head after that: what HTTP/1.1 could not say is not passed on.
+//! HTTP/2 heads to the one canonical head and back. Frames and HPACK are h2's; what it hands over has
+//! passed RFC 9113 section 8 once, and passes our own reading of a head after that: what HTTP/1.1 could
+//! not say is not passed on.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
@@ -10,7 +11,7 @@ use crate::message::fields::{Fields, is_token_byte};
 use crate::message::head::Method;
 
 /// Fields that belong to an HTTP/1 connection (RFC 9113 section 8.2.2).
-const CONNECTION: &[&str] =
+pub(super) const CONNECTION: &[&str] =
     &["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
 /// Fields that most heads have room for at once.
