@@ -81,6 +81,13 @@ pub const MAILBOX: usize = 1024;
 pub const CACHE_MAILBOX: usize = 16 * 1024;
 /// Entries of other shards that a shard keeps near.
 pub const NEAR_ENTRIES: usize = 4096;
+/// Variants of one URL; the oldest leaves for the next (RELIABILITY E08).
+pub const VARIANTS_MAX: usize = 64;
+/// Octets of what selects one variant, names and values: a response that takes more is not stored, for each
+/// lookup is held against every variant.
+pub const SELECTING_MAX: usize = 4 * 1024;
+/// Fetches of one URL for the cache under way at once, in one shard; more go to the origin by themselves.
+pub const FILLS_OF_URL_MAX: usize = 128;
 /// How long those who lag behind in such a response may keep others waiting, before they are cut off.
 pub const FLOW_PATIENCE: Duration = Duration::from_secs(10);
 /// Octets in a second for which they are forgiven that.

@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 
 use super::entry::Entry;
 use super::key;
-use super::vary;
+use super::vary::{Asked, Selecting};
 use crate::message::fields::Fields;
 
 /// One reference.
@@ -29,6 +29,8 @@ pub struct Near {
     hand: usize,
     /// Fingerprints of what was asked for once.
     seen: Box<[u32]>,
+    /// Memory for what a request has in the fields that select responses.
+    asked: Selecting,
 }
 
 impl Near {
@@ -36,7 +38,7 @@ impl Near {
     #[must_use]
     pub fn new(most: usize) -> Self {
         let seen = vec![0; (4 * most).next_power_of_two()].into_boxed_slice();
-        Self { items: Vec::new(), index: HashTable::new(), most, hand: 0, seen }
+        Self { items: Vec::new(), index: HashTable::new(), most, hand: 0, seen, asked: Vec::new() }
     }
 
     /// How many there are.
@@ -59,12 +61,12 @@ impl Near {
         epoch: u32,
     ) -> Option<&Arc<Entry>> {
         let items = &self.items;
-        let at = *self.index.find(hash, |at| {
-            let item = &items[*at as usize];
-            item.hash == hash
-                && item.entry.key() == key
-                && vary::matches(item.entry.selecting(), fields)
-        })?;
+        let mut asked = Asked::new(fields, &mut self.asked);
+        let mut suits = |at: u32| {
+            let item = &items[at as usize];
+            item.hash == hash && item.entry.key() == key && asked.suits(item.entry.selecting())
+        };
+        let at = self.index.iter_hash(hash).copied().find(|at| suits(*at))?;
         let at = at as usize;
         if !self.items[at].entry.is_live() || self.items[at].epoch != epoch {
             self.remove(at);

@@ -1,6 +1,7 @@
 //! One shard's entries: an index by URL, the variants of each, and the order in which they leave:
 //! S3-FIFO (Yang et al., SOSP 2023), which keeps one-hit wonders from pushing the rest out.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -8,11 +9,9 @@ use hashbrown::HashTable;
 
 use super::entry::Entry;
 use super::key;
-use super::vary;
+use super::vary::{self, Asked, Selecting};
+use crate::base::limits::VARIANTS_MAX;
 use crate::message::fields::Fields;
-
-/// Variants of one URL; the oldest leaves for the next (RELIABILITY E08).
-pub const VARIANTS_MAX: usize = 64;
 
 /// The small queue's share: a tenth.
 const SMALL_SHARE: u64 = 10;
@@ -46,6 +45,8 @@ pub struct Store {
     /// Entries that came back soon after they were let go, since somebody asked last.
     regrets: u64,
     hand: usize,
+    /// Memory for what a request has in the fields that select responses.
+    asked: RefCell<Selecting>,
 }
 
 impl Store {
@@ -66,6 +67,7 @@ impl Store {
             ghosts: Ghosts::default(),
             regrets: 0,
             hand: 0,
+            asked: RefCell::default(),
         }
     }
 
@@ -107,8 +109,10 @@ impl Store {
     #[must_use]
     pub fn find(&self, hash: u64, key: &[u8], fields: &Fields) -> (Option<&Arc<Entry>>, bool) {
         let mut has_others = false;
+        let mut text = self.asked.borrow_mut();
+        let mut asked = Asked::new(fields, &mut text);
         for entry in self.variants(hash, key).filter(|entry| entry.key() == key) {
-            if vary::matches(entry.selecting(), fields) {
+            if asked.suits(entry.selecting()) {
                 return (Some(entry), has_others);
             }
             has_others = true;

@@ -1,5 +1,8 @@
 //! Which requests a stored response answers beside the one it was made for (RFC 9111 section 4.1).
 
+use memchr::memchr;
+
+use crate::base::limits::SELECTING_MAX;
 use crate::message::fields::{Fields, list};
 use crate::message::name::Name;
 
@@ -11,7 +14,12 @@ pub type Selecting = Vec<u8>;
 /// cannot be chosen by what the client sent.
 const OURS: [&[u8]; 5] = [b"x-forwarded-for", b"forwarded", b"x-real-ip", b"x-request-id", b"via"];
 
-/// What selects this response for others like this request; `None` if nothing can (`*`).
+/// Members of a list that are put in order. Longer ones are compared as they come: no browser sends
+/// such, and sorting them would be work that a client can ask for.
+const SORTED_MAX: usize = 64;
+
+/// What selects this response for others like this request; `None` if nothing can (`*`), or if it
+/// would take more than `SELECTING_MAX` octets to tell.
 #[must_use]
 pub fn selecting(response: &Fields, request: &Fields) -> Option<Selecting> {
     let mut out = Vec::new();
@@ -23,83 +31,63 @@ pub fn selecting(response: &Fields, request: &Fields) -> Option<Selecting> {
         if name == b"*" || OURS.contains(&name.as_slice()) {
             return None;
         }
-        out.extend_from_slice(name);
-        out.push(0);
-        normal(request, name, &mut out);
-        out.push(0);
+        write_field(request, name, &mut out);
     }
-    Some(out)
+    (out.len() <= SELECTING_MAX).then_some(out)
 }
 
 /// Whether a request has in all of these fields what the stored one had.
 #[must_use]
 pub fn matches(selecting: &[u8], request: &Fields) -> bool {
-    if selecting.is_empty() {
-        return true;
-    }
-    pairs(selecting).all(|(name, stored)| has_same(request, name, stored))
+    Asked::new(request, &mut Vec::new()).suits(selecting)
 }
 
-/// Members of a list that are compared without memory for them.
-const FEW: usize = 32;
+/// A request that is held against several stored responses. What it has in the fields that select them is
+/// written once, for they nearly always name the same fields: however many variants there are, and
+/// however long its lists, the work is one pass over its fields and a comparison of octets for each
+/// (RELIABILITY R01).
+pub struct Asked<'a> {
+    request: &'a Fields,
+    /// What `selecting` would be for this request. Memory of the caller's, so that nothing is allocated.
+    text: &'a mut Selecting,
+    is_written: bool,
+}
 
-/// Whether a request has in a field what `normal` made of another's. Without allocation, but for
-/// lists that no browser sends.
-fn has_same(request: &Fields, name: &[u8], stored: &[u8]) -> bool {
-    if stored == [1] {
-        return request.values_named(name).next().is_none();
+impl<'a> Asked<'a> {
+    /// `text` is only used as memory.
+    #[must_use]
+    pub const fn new(request: &'a Fields, text: &'a mut Selecting) -> Self {
+        Self { request, text, is_written: false }
     }
-    let members = || {
-        let values = request.values_named(name);
-        values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
-    };
-    if !is_set(name) {
-        let mut rest = Some(stored);
-        let mut is_first = true;
-        for member in members() {
-            // `normal` leaves out the comma as long as nothing stands before it.
-            let after = rest.and_then(|rest| {
-                let comma: &[u8] = if is_first || rest.len() == stored.len() { b"" } else { b"," };
-                rest.strip_prefix(comma)?.strip_prefix(member)
-            });
-            (rest, is_first) = (after, false);
+
+    /// The same request once more: `text` is as it was left.
+    #[must_use]
+    pub const fn again(request: &'a Fields, text: &'a mut Selecting) -> Self {
+        let is_written = !text.is_empty();
+        Self { request, text, is_written }
+    }
+
+    /// Whether a response that was stored with this answers the request.
+    #[must_use]
+    pub fn suits(&mut self, selecting: &[u8]) -> bool {
+        selecting.is_empty() || self.like(selecting) == selecting
+    }
+
+    /// What the request has in the fields that this names.
+    pub fn like(&mut self, selecting: &[u8]) -> &[u8] {
+        if !self.is_written || !same_names(self.text, selecting) {
+            self.is_written = true;
+            self.text.clear();
+            for (name, _) in pairs(selecting) {
+                write_field(self.request, name, self.text);
+            }
         }
-        return !is_first && rest.is_some_and(<[u8]>::is_empty);
+        self.text
     }
-    let wanted = || stored.split(|byte| *byte == b',').filter(|one| !one.is_empty());
-    let has = || members().filter(|one| !one.is_empty());
-    let count = wanted().count();
-    if count > FEW {
-        let mut value = Vec::new();
-        normal(request, name, &mut value);
-        return value == stored;
-    }
-    let is_there = request.values_named(name).next().is_some();
-    let times = |one: &[u8]| wanted().filter(|other| *other == one).count();
-    is_there
-        && has().count() == count
-        && wanted().all(|one| has().filter(|other| is_same_word(other, one)).count() == times(one))
-}
-
-/// Whether a member of a list is this one, which has no white space and is in lower case.
-fn is_same_word(text: &[u8], normal: &[u8]) -> bool {
-    let octets = text.iter().filter(|byte| !matches!(byte, b' ' | b'\t'));
-    octets.map(u8::to_ascii_lowercase).eq(normal.iter().copied())
 }
 
 fn is_set(name: &[u8]) -> bool {
     matches!(name, b"accept-encoding" | b"accept-language" | b"accept-charset")
-}
-
-/// Whether two requests have the same in the fields that select a response.
-#[must_use]
-pub fn agree(selecting: &[u8], one: &Fields, other: &Fields) -> bool {
-    let value = |name: &[u8], fields: &Fields| {
-        let mut out = Vec::new();
-        normal(fields, name, &mut out);
-        out
-    };
-    pairs(selecting).all(|(name, _)| value(name, one) == value(name, other))
 }
 
 /// Whether two stored responses are selected by the same fields.
@@ -110,41 +98,77 @@ pub fn same_names(one: &[u8], other: &[u8]) -> bool {
 
 /// The names of the fields, for the sake of what `matches` would compare.
 pub fn pairs(selecting: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let mut parts = selecting.split(|byte| *byte == 0);
-    std::iter::from_fn(move || {
-        let name = parts.next().filter(|name| !name.is_empty())?;
-        Some((name, parts.next()?))
-    })
+    let mut rest = selecting;
+    let mut next = move || {
+        let end = memchr(0, rest)?;
+        let part = &rest[..end];
+        rest = &rest[end + 1..];
+        Some(part)
+    };
+    std::iter::from_fn(move || Some((next()?, next()?)))
 }
 
-/// The value of a field in a form in which equal meanings are equal octets: lines joined, no white
-/// space around commas; for language and coding lists also lower case and in order.
-fn normal(request: &Fields, name: &[u8], out: &mut Vec<u8>) {
-    let mut is_there = false;
-    let from = out.len();
+/// Writes a field's name and its value in a form in which equal meanings are equal octets: lines joined,
+/// no white space around commas; for language and coding lists also lower case and in order.
+fn write_field(request: &Fields, name: &[u8], out: &mut Selecting) {
+    out.extend_from_slice(name);
+    out.push(0);
     let is_set = is_set(name);
-    let mut sorted: Vec<Vec<u8>> = Vec::new();
+    let (mut is_there, mut count, from) = (false, 0, out.len());
     for value in request.values_named(name) {
         is_there = true;
         for member in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            // Too much to be stored, and so to be found.
+            if out.len() > SELECTING_MAX {
+                break;
+            }
+            if is_set && member.is_empty() {
+                continue;
+            }
+            if out.len() > from {
+                out.push(b',');
+            }
             if is_set {
-                let mut member = member.to_ascii_lowercase();
-                member.retain(|byte| !matches!(byte, b' ' | b'\t'));
-                sorted.push(member);
+                let visible = member.iter().filter(|byte| !matches!(byte, b' ' | b'\t'));
+                out.extend(visible.map(u8::to_ascii_lowercase));
+                count += 1;
             } else {
-                if out.len() > from {
-                    out.push(b',');
-                }
                 out.extend_from_slice(member);
             }
         }
     }
     if !is_there {
-        return out.push(1);
+        out.push(1);
+    } else if is_set && count > 1 && count <= SORTED_MAX {
+        sort(out, from);
     }
-    sorted.retain(|member| !member.is_empty());
-    sorted.sort_unstable();
-    out.extend_from_slice(&sorted.join(&b","[..]));
+    out.push(0);
+}
+
+/// Puts the members that stand behind `from` in order.
+fn sort(out: &mut Selecting, from: usize) {
+    let end = out.len();
+    let mut places = [(0, 0); SORTED_MAX];
+    let (mut count, mut at) = (0, from);
+    for member in out[from..].split(|byte| *byte == b',') {
+        places[count] = (at, at + member.len());
+        at += member.len() + 1;
+        count += 1;
+    }
+    let places = &mut places[..count];
+    if places.is_sorted_by(|one, other| out[one.0..one.1] <= out[other.0..other.1]) {
+        return;
+    }
+    places.sort_unstable_by(|one, other| out[one.0..one.1].cmp(&out[other.0..other.1]));
+    // Behind themselves in order, and then to where they were.
+    for (number, (first, last)) in places.iter().enumerate() {
+        if number > 0 {
+            out.push(b',');
+        }
+        out.extend_from_within(*first..*last);
+    }
+    out.copy_within(end.., from);
+    out.truncate(end);
 }
 
 #[cfg(test)]
@@ -192,8 +216,30 @@ mod tests {
         }
     }
 
+    /// As `write_field`, slowly.
+    fn normal(request: &Fields, name: &str) -> String {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let lines: Vec<String> = request.values_named(name.as_bytes()).map(text).collect();
+        if lines.is_empty() {
+            return "\x01".to_owned();
+        }
+        let all = lines.join(",");
+        let members = all.split(',').map(str::trim);
+        if name == "foo" {
+            // What comes behind nothing needs no comma.
+            return members.fold(String::new(), |text, one| match text.as_str() {
+                "" => one.to_owned(),
+                _ => format!("{text},{one}"),
+            });
+        }
+        let members = members.map(|one| one.to_ascii_lowercase().replace([' ', '\t'], ""));
+        let mut members: Vec<String> = members.filter(|one| !one.is_empty()).collect();
+        members.sort_unstable();
+        members.join(",")
+    }
+
     #[test]
-    fn the_quick_comparison_says_what_the_normal_forms_say() {
+    fn values_are_written_as_what_they_mean() {
         let values = [
             "", " ", ",", "a", "A", "a,b", "b, a", "a,,b", ",a", "a,", "a b", "a,a", "b,b,a",
             "a;q=1", "a; q=1",
@@ -203,21 +249,44 @@ mod tests {
             .chain(values.iter().flat_map(|one| values.iter().map(|other| vec![*one, *other])))
             .collect();
         for name in ["accept-encoding", "foo"] {
-            let made: Vec<Fields> = lists
-                .iter()
-                .map(|list| fields(&list.iter().map(|one| (name, *one)).collect::<Vec<_>>()))
-                .collect();
-            for stored in &made {
-                let mut text = Vec::new();
-                normal(stored, name.as_bytes(), &mut text);
-                for asked in &made {
-                    let mut other = Vec::new();
-                    normal(asked, name.as_bytes(), &mut other);
-                    let found = has_same(asked, name.as_bytes(), &text);
-                    assert_eq!(found, text == other, "{name} {stored:?} {asked:?}");
-                }
+            for list in &lists {
+                let asked = fields(&list.iter().map(|one| (name, *one)).collect::<Vec<_>>());
+                let made = selecting(&fields(&[("Vary", name)]), &asked).unwrap();
+                let expected = format!("{name}\0{}\0", normal(&asked, name));
+                assert_eq!(made, expected.as_bytes(), "{name}: {list:?}");
+                assert!(matches(&made, &asked), "{name}: {list:?}");
             }
         }
+    }
+
+    #[test]
+    fn long_lists_are_bounded_and_still_told_apart() {
+        let of = |count: usize, last: &str| {
+            let members: Vec<String> = (0..count).map(|at| format!("x{at}")).collect();
+            fields(&[("Accept-Encoding", &format!("{},{last}", members.join(",")))])
+        };
+        let vary = fields(&[("Vary", "Accept-Encoding")]);
+        for count in [1, SORTED_MAX - 2, SORTED_MAX - 1, SORTED_MAX, 500] {
+            let made = selecting(&vary, &of(count, "gzip")).unwrap();
+            assert!(matches(&made, &of(count, "gzip")), "{count}");
+            assert!(!matches(&made, &of(count, "br")) && !matches(&made, &of(count + 1, "gzip")));
+        }
+        let most = of(2000, "gzip");
+        assert_eq!(selecting(&vary, &most), None, "more than can be told apart is not stored");
+        let made = selecting(&vary, &of(500, "gzip")).unwrap();
+        assert!(!matches(&made, &most));
+    }
+
+    #[test]
+    fn a_request_is_held_against_responses_that_name_other_fields() {
+        let asked = fields(&[("A", "1"), ("B", "2")]);
+        let made = |vary: &str| selecting(&fields(&[("Vary", vary)]), &asked).unwrap();
+        let (mut text, all) = (Vec::new(), [made("a"), made("b"), made("a, b"), made("a"), made("")]);
+        let mut asked = Asked::new(&asked, &mut text);
+        for one in &all {
+            assert!(asked.suits(one), "{}", one.escape_ascii());
+        }
+        assert!(!asked.suits(b"a\x002\0") && !asked.suits(b"c\x001\0") && asked.suits(b"c\0\x01\0"));
     }
 
     #[test]

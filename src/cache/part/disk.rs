@@ -16,7 +16,7 @@ impl Part {
     /// Has the disk looked into for a request, unless there is nothing to look for.
     pub(super) fn look_on_disk(&mut self, question: &Question, now: Moment) -> Option<Arc<Flow>> {
         let hash = question.hash;
-        if !self.shelf.as_ref().is_some_and(|shelf| shelf.may_have(hash)) {
+        if self.is_crowded(hash) || !self.shelf.as_ref().is_some_and(|shelf| shelf.may_have(hash)) {
             return None;
         }
         let last = self.purges.last();

@@ -12,6 +12,7 @@ use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::base::clock::Moment;
+use crate::base::limits::FILLS_OF_URL_MAX;
 use crate::cache::directive::Directives;
 use crate::cache::entry::Entry;
 use crate::cache::flow::{Flow, Node, Start};
@@ -22,7 +23,8 @@ use crate::cache::purge::Log;
 use crate::cache::shelf::{Books, Shelf};
 use crate::cache::status::Forward;
 use crate::cache::store::Store;
-use crate::cache::{validate, vary};
+use crate::cache::validate;
+use crate::cache::vary::{Asked, Selecting};
 use crate::message::fields::Fields;
 
 /// How long a key whose response could not be stored is fetched by everybody for themselves.
@@ -118,6 +120,8 @@ struct Fill {
     id: u64,
     key: Vec<u8>,
     fields: Fields,
+    /// What its request has in the fields that were thought to select its response.
+    asked: Selecting,
     flow: Arc<Flow>,
     front: Arc<Node>,
     begun: Moment,
@@ -129,6 +133,15 @@ struct Fill {
     is_solo: bool,
     /// It is the disk that is asked.
     is_load: bool,
+}
+
+impl Fill {
+    /// What its request has in the fields that this names.
+    fn like(&mut self, selecting: &[u8]) -> &[u8] {
+        let mut asked = Asked::again(&self.fields, &mut self.asked);
+        asked.like(selecting);
+        &self.asked
+    }
 }
 
 /// What one shard owns of the cache.
@@ -148,6 +161,8 @@ pub struct Part {
     /// The last purge that all entries had been held against when the sweep began.
     sweeping: u32,
     next_id: u64,
+    /// Memory for what a request has in the fields that select responses.
+    asked: Selecting,
 }
 
 impl Part {
@@ -167,6 +182,7 @@ impl Part {
             purges: Log::default(),
             sweeping: 0,
             next_id: first,
+            asked: Selecting::new(),
         }
     }
 
@@ -219,6 +235,7 @@ impl Part {
             }
             Use::WhileRevalidating => {
                 let is_tried = self.refreshes.get(hash).is_some_and(|until| now < *until);
+                let is_tried = is_tried || self.is_crowded(*hash);
                 if is_tried || self.fill_for(question, hint, now).is_some() {
                     return Found::Use(entry, Use::WhileRevalidating);
                 }
@@ -244,6 +261,9 @@ impl Part {
         if question.wants.only_if_cached {
             return Found::Absent;
         }
+        if self.is_crowded(question.hash) {
+            return Found::Pass { stale, why };
+        }
         if !question.wants_whole(stale.as_deref()) {
             let ticket = self.begin(question, true, now);
             return Found::Fetch { ticket, stale, why };
@@ -260,31 +280,38 @@ impl Part {
     }
 
     /// A fetch that a request can wait for.
-    fn fill_for(&self, question: &Question, hint: Option<&[u8]>, now: Moment) -> Option<&Fill> {
-        let may_suit =
-            |fill: &Fill| hint.is_none_or(|hint| vary::agree(hint, &fill.fields, &question.fields));
-        let fills = self.fills.get(&question.hash)?;
-        fills.iter().rev().find(|fill| {
+    fn fill_for(&mut self, question: &Question, hint: Option<&[u8]>, now: Moment) -> Option<&Fill> {
+        let last = self.purges.last();
+        let mut asked = Asked::new(&question.fields, &mut self.asked);
+        let fills = self.fills.get_mut(&question.hash)?;
+        let at = fills.iter_mut().rposition(|fill| {
             let is_open = !fill.is_solo && !fill.is_load && !fill.is_doomed;
             // What began before a wide purge may be what it means.
             is_open
                 && fill.key == question.key
-                && fill.purges == self.purges.last()
+                && fill.purges == last
                 && match fill.flow.start() {
-                    None => now < fill.begun.after(ABANDONED) && may_suit(fill),
-                    Some(Start::Growing(entry)) => {
-                        vary::matches(entry.selecting(), &question.fields)
+                    None => {
+                        now < fill.begun.after(ABANDONED)
+                            && hint.is_none_or(|hint| asked.like(hint) == fill.like(hint))
                     }
+                    Some(Start::Growing(entry)) => asked.suits(entry.selecting()),
                     // Its end has not come here yet, or was lost: what it has brought ages.
                     Some(Start::Stored(entry)) => {
-                        vary::matches(entry.selecting(), &question.fields)
+                        asked.suits(entry.selecting())
                             && entry.freshness().judge(&question.wants, 0, now) == Use::Fresh
                     }
                     Some(
                         Start::Released(_) | Start::Failed(_) | Start::Stands(_) | Start::Looked(_),
                     ) => false,
                 }
-        })
+        })?;
+        fills.get(at)
+    }
+
+    /// There are as many fetches of this URL under way as there may be.
+    fn is_crowded(&self, hash: u64) -> bool {
+        self.fills.get(&hash).is_some_and(|fills| fills.len() >= FILLS_OF_URL_MAX)
     }
 
     fn begin(&mut self, question: &Question, is_solo: bool, now: Moment) -> Ticket {
@@ -295,6 +322,7 @@ impl Part {
             id,
             key: question.key.clone(),
             fields: question.fields.clone(),
+            asked: Selecting::new(),
             flow: Arc::clone(&flow),
             front: Arc::clone(&front),
             begun: now,

@@ -12,7 +12,7 @@ use crate::cache::entry::Entry;
 use crate::cache::file::{self, Front, HEADER, Header, When};
 use crate::cache::octets::{Chunk, Gauge, Octets};
 use crate::cache::shelf::Load;
-use crate::cache::store::VARIANTS_MAX;
+use crate::base::limits::VARIANTS_MAX;
 use crate::cache::vary;
 
 /// Folders that files are spread over, by the first three digits of their names.
@@ -193,11 +193,13 @@ impl Folder {
         fronts.sort_by_key(|(_, front, _)| std::cmp::Reverse(front.header.received));
         // The newest says what selects; those that other fields select are history.
         let newest = fronts.first().map(|(_, front, _)| front.selecting().to_vec());
+        let mut text = Vec::new();
+        let mut asked = vary::Asked::new(&wanted.fields, &mut text);
         for (name, front, mut file) in fronts {
             let is_now = newest.as_ref().is_some_and(|it| vary::same_names(it, front.selecting()));
             if !is_now {
                 self.remove_one(name);
-            } else if vary::matches(front.selecting(), &wanted.fields) {
+            } else if asked.suits(front.selecting()) {
                 let len = front.header.body_len;
                 if !may_take(len) {
                     return (None, octets);
