@@ -2,12 +2,13 @@
 //! is one way into the program.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::model::{Balance, Config, Cores, Driver};
 use crate::config::units;
+use crate::net::notice;
 
 /// A reverse proxy for Linux: one thread per core, io_uring underneath.
 #[derive(Debug, Parser)]
@@ -22,7 +23,7 @@ const EXAMPLES: &str = "Examples:
   millrace proxy --to 127.0.0.1:3000                   put it in front of a server
   millrace example > millrace.toml                     a configuration to begin with
   millrace check millrace.toml                         is it right?
-  millrace run --config millrace.toml                  run it";
+  millrace run millrace.toml                           run it";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -39,12 +40,13 @@ pub enum Command {
   millrace proxy --to unix:/run/app.sock --access-log - --cores 2
   millrace proxy --to 127.0.0.1:3001 --cache 256MiB
   millrace proxy --to 127.0.0.1:3001 --tls-self-signed
+  millrace proxy --to https://api.example.com
   millrace proxy --to 127.0.0.1:3001 --print-config > millrace.toml")]
     Proxy(Proxy),
     /// Run a configuration file
     #[command(after_help = "Examples:
-  millrace run --config millrace.toml
-  millrace run --config millrace.toml --cores 0,2-5 --driver epoll")]
+  millrace run millrace.toml
+  millrace run millrace.toml --cores 0,2-5 --driver epoll --log-format json")]
     Run(Run),
     /// Say everything that is wrong with a configuration file (exit code 0: good, 2: bad)
     #[command(after_help = "Example:\n  millrace check millrace.toml")]
@@ -66,6 +68,18 @@ pub struct How {
     /// What waits for I/O
     #[arg(long, value_enum)]
     pub driver: Option<DriverArg>,
+    /// How messages on standard error are written
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormatArg,
+}
+
+/// `--log-format`
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormatArg {
+    /// A time, a level and a sentence
+    Text,
+    /// A JSON object a line, for collectors
+    Json,
 }
 
 /// `--cores` as it was written, known to be right.
@@ -107,14 +121,14 @@ pub struct Proxy {
         value_name = "NAME,…",
         value_delimiter = ',',
         num_args = 0..=1,
-        require_equals = true,
         default_missing_value = "localhost,127.0.0.1,::1"
     )]
     pub tls_self_signed: Option<Vec<String>>,
     /// A server to forward to.
     #[arg(
         long,
-        help = "Server to forward to: host:port, [v6]:port or unix:PATH; may be repeated",
+        help = "Server to forward to: host:port, [v6]:port, unix:PATH, or https://host[:port] for TLS, \
+                verified; may be repeated",
         value_name = "ADDRESS[,weight=N]",
         required = true,
         value_parser = parse_to
@@ -146,10 +160,21 @@ pub struct Proxy {
 #[derive(Debug, Args)]
 pub struct Run {
     /// The configuration file
-    #[arg(long, short, value_name = "FILE")]
-    pub config: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "config")]
+    file: Option<PathBuf>,
+    /// The same by name
+    #[arg(long, short, value_name = "FILE", conflicts_with = "file")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     pub how: How,
+}
+
+impl Run {
+    /// The configuration file, whichever way it was named.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.file.as_deref().or(self.config.as_deref()).unwrap_or(Path::new(""))
+    }
 }
 
 /// `--to`
@@ -157,6 +182,8 @@ pub struct Run {
 pub struct To {
     address: String,
     weight: u32,
+    /// It was written as `https://…`.
+    is_secure: bool,
 }
 
 impl How {
@@ -185,7 +212,31 @@ impl How {
     }
 }
 
+impl From<LogFormatArg> for notice::Format {
+    fn from(format: LogFormatArg) -> Self {
+        match format {
+            LogFormatArg::Text => Self::Text,
+            LogFormatArg::Json => Self::Json,
+        }
+    }
+}
+
 impl Proxy {
+    /// Whether its servers can be one cluster.
+    ///
+    /// # Errors
+    /// Some are to be reached by TLS and some are not.
+    pub fn check_servers(&self) -> Result<(), String> {
+        let secure = self.to.iter().filter(|to| to.is_secure).count();
+        if secure == 0 || secure == self.to.len() {
+            return Ok(());
+        }
+        Err("some servers are written as https:// and some are not: all servers of one proxy are \
+             reached alike. Write https:// before each, or a file with a cluster for each kind \
+             (millrace proxy … --print-config makes a beginning)"
+            .to_owned())
+    }
+
     /// The configuration file that these arguments stand for.
     #[must_use]
     pub fn configuration(&self) -> String {
@@ -208,6 +259,10 @@ impl Proxy {
             word @ ("off" | "tcp") => writeln!(text, "health = {{ type = \"{word}\" }}"),
             path => writeln!(text, "health = {{ path = {} }}", quoted(path)),
         };
+        if self.to.iter().any(|to| to.is_secure) {
+            // Verified by the name of the server, which is also the name that it is asked for.
+            text.push_str("tls = { verify = true }\nhost = \"endpoint\"\n");
+        }
         for to in &self.to {
             let _ = writeln!(text, "[[cluster.endpoint]]\naddress = {}", quoted(&to.address));
             if to.weight != 1 {
@@ -292,8 +347,8 @@ fn parse_to(text: &str) -> Result<To, String> {
         }
         None => (text, 1),
     };
-    units::address(address)?;
-    Ok(To { address: address.to_owned(), weight })
+    let (address, is_secure) = units::origin(address)?;
+    Ok(To { address, weight, is_secure })
 }
 
 #[cfg(test)]
@@ -319,9 +374,53 @@ mod tests {
         let listener = parse(&["--tls-self-signed"]).listeners.remove(0);
         assert_eq!(listener.address.to_string(), "127.0.0.1:8443");
         assert_eq!(listener.tls.unwrap().self_signed, ["localhost", "127.0.0.1", "::1"]);
-        let listener = parse(&["--tls-self-signed=a.example"]).listeners.remove(0);
-        assert_eq!(listener.tls.unwrap().self_signed, ["a.example"]);
+        for word in [&["--tls-self-signed=a.example"][..], &["--tls-self-signed", "a.example"]] {
+            let listener = parse(word).listeners.remove(0);
+            assert_eq!(listener.tls.unwrap().self_signed, ["a.example"]);
+        }
         assert_eq!(parse(&[]).listeners[0].address.to_string(), "127.0.0.1:8080");
+    }
+
+    #[test]
+    fn servers_may_be_written_as_urls() {
+        let parse = |all: &[&str]| {
+            let words = ["millrace", "proxy"].iter().chain(all);
+            let Command::Proxy(proxy) =
+                Cli::try_parse_from(words).map_err(|e| e.to_string())?.command
+            else {
+                panic!("no proxy")
+            };
+            proxy.check_servers()?;
+            let text = proxy.configuration();
+            Ok::<_, String>(lower(&text).0.unwrap_or_else(|| panic!("{text}")).clusters.remove(0))
+        };
+        let cluster =
+            parse(&["--to", "https://api.example", "--to", "https://b.example:8443/"]).unwrap();
+        assert!(cluster.tls.unwrap().verify);
+        let found: Vec<String> =
+            cluster.endpoints.iter().map(|one| one.address.to_string()).collect();
+        assert_eq!(found, ["api.example:443", "b.example:8443"]);
+        let cluster = parse(&["--to", "http://a.example"]).unwrap();
+        assert!(cluster.tls.is_none());
+        assert_eq!(cluster.endpoints[0].address.to_string(), "a.example:80");
+        let wrong = parse(&["--to", "https://a.example/base"]).unwrap_err();
+        assert!(wrong.contains("rewrite = { add_prefix"), "{wrong}");
+        let wrong = parse(&["--to", "https://a.example", "--to", "http://b.example"]).unwrap_err();
+        assert!(wrong.contains("https"), "{wrong}");
+        assert!(parse(&["--to", "a.example"]).unwrap_err().contains("has no port"));
+    }
+
+    #[test]
+    fn a_file_is_named_either_way() {
+        let path = |all: &[&str]| match Cli::try_parse_from(all).map(|cli| cli.command) {
+            Ok(Command::Run(run)) => Some(run.path().to_owned()),
+            _ => None,
+        };
+        assert_eq!(path(&["millrace", "run", "a.toml"]), Some("a.toml".into()));
+        assert_eq!(path(&["millrace", "run", "--config", "a.toml"]), Some("a.toml".into()));
+        assert_eq!(path(&["millrace", "run", "-c", "a.toml"]), Some("a.toml".into()));
+        assert_eq!(path(&["millrace", "run"]), None);
+        assert_eq!(path(&["millrace", "run", "a", "--config", "b"]), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use crossbeam_channel::Receiver;
+use millrace::base::limits::NOTICES_PATIENCE;
 use millrace::cli::{Cli, Command, Demo, How, Proxy, Run};
 use millrace::config::model::Config;
 use millrace::control::reload::Source;
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(arguments) => run_demo(&arguments),
         Command::Proxy(arguments) => run_proxy(&arguments),
-        Command::Run(arguments) => match load::file(&arguments.config) {
+        Command::Run(arguments) => match load::file(arguments.path()) {
             Ok(verdict) => {
                 let again = || read_again(&arguments);
                 run(verdict, &arguments.how, &signal::listen(), Some(&again), "")
@@ -38,8 +39,8 @@ fn main() -> ExitCode {
 
 /// The configuration as it is in its file now, with what the command line says.
 fn read_again(arguments: &Run) -> Option<Config> {
-    let verdict = load::file(&arguments.config).map_err(|message| notice::warn(&message)).ok()?;
-    let _ = write!(std::io::stderr(), "{}", verdict.report);
+    let verdict = load::file(arguments.path()).map_err(|message| notice::warn(&message)).ok()?;
+    notice::report(&verdict.report);
     let mut config = verdict.config?;
     arguments.how.apply(&mut config);
     Some(config)
@@ -57,12 +58,16 @@ fn run(
         return refuse("the configuration is refused");
     };
     how.apply(&mut config);
+    notice::start(how.log_format.into());
     let hint = hint.to_owned();
     let inputs = Inputs { signals, orders: &crossbeam_channel::never(), source };
-    control::run(config, &inputs, move |ready| {
+    let ended = control::run(config, &inputs, move |ready| {
         notice::note(ready);
-        print(&hint);
-    })
+        // The coordinator must not wait for a reader of standard output.
+        let _ = std::thread::Builder::new().spawn(move || print(&hint));
+    });
+    notice::end(NOTICES_PATIENCE);
+    ended
 }
 
 fn run_proxy(arguments: &Proxy) -> ExitCode {
@@ -70,6 +75,9 @@ fn run_proxy(arguments: &Proxy) -> ExitCode {
     if arguments.print_config {
         print(&text);
         return ExitCode::SUCCESS;
+    }
+    if let Err(message) = arguments.check_servers() {
+        return refuse(&message);
     }
     run(load::check("(command line)", &text), &arguments.how, &signal::listen(), None, "")
 }
@@ -100,7 +108,7 @@ fn run_demo(arguments: &Demo) -> ExitCode {
          Stop one of the three, and see that nobody notices:\n\
          \x20 while sleep 0.1; do curl -s -o /dev/null -w '%{{http_code}} ' {url}/; done\n\
          \x20 curl 'http://{}/stop?s=10'      # in a third terminal: gone for 10 s, then back\n\n\
-         This is what runs (save it, edit it, `millrace run --config FILE`):\n\n{text}\n\
+         This is what runs (save it, edit it, `millrace run FILE`):\n\n{text}\n\
          Ctrl-C ends it.\n",
         origins[0]
     );
@@ -130,7 +138,7 @@ fn check(file: &Path) -> ExitCode {
 }
 
 fn refuse(message: &str) -> ExitCode {
-    notice::note(format_args!("error: {message}"));
+    notice::error(message);
     ExitCode::from(2)
 }
 

@@ -64,7 +64,7 @@ fn run(setup: Setup) {
     let server = &setup.plan.config.server;
     let (id, reports) = (setup.id, setup.reports.clone());
     // A coordinator that is gone is no reason to stop; its messages have nowhere to go then.
-    let failed = |error| drop(reports.send(Report::Failed { shard: id, error }));
+    let failed = |error| drop(reports.try_send(Report::Failed { shard: id, error }));
     match Loop::build(server.driver, server.ring) {
         Err(error) => failed(error),
         Ok((built, fallback)) => {
@@ -98,14 +98,14 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     }
     spawn(tick(Rc::clone(&shards), Ticker::new(SWEEP_EVERY)?));
     spawn(let_in(Rc::clone(&shards), bell.listen()?));
-    let _ = reports.send(started);
+    let _ = reports.try_send(started);
     let heir = |plan| Shard::new(id, plan, Rc::clone(&desk), log.clone(), seed);
     while Caught(obey(&shards, &mailbox, &heir)).await.is_err() {
         shards.panicked();
     }
     let cut = drain(&shards, &acceptors, &drain_clock).await;
     shards.each(|shard| shard.hand_over_log(1));
-    let _ = reports.send(Report::Drained { shard: id, counters: shards.counters(), cut });
+    let _ = reports.try_send(Report::Drained { shard: id, counters: shards.counters(), cut });
     Ok(())
 }
 

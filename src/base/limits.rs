@@ -107,6 +107,18 @@ pub const DISK_PATIENCE: Duration = Duration::from_millis(250);
 pub const DISK_ORDERS: usize = 16 * 1024;
 /// Octets of responses waiting to be written; more are not written.
 pub const DISK_QUEUE: u64 = 32 * 1024 * 1024;
+/// How long the end of the process waits for the reader of standard error.
+pub const NOTICES_PATIENCE: Duration = Duration::from_secs(1);
+/// Reports of workers that wait for the coordinator: a worker sends a few in its life and never waits;
+/// what finds no room is dropped, and the coordinator does not wait for it for ever.
+pub const REPORTS: usize = 4096;
+/// What the resolver and the prober have found and the coordinator has not heard: beyond that they wait.
+pub const NEWS: usize = 1024;
+/// Readers of one response on its way into the cache that its writer has not looked at yet, in lists
+/// that are made one after the other; more readers are refused.
+pub const FLOW_READERS: [usize; 4] = [16, 128, 1024, 8192];
+/// Lines for standard error that wait for its reader; more are dropped and counted.
+pub const NOTICES: usize = 256;
 /// Batches of access log waiting for the writer; more are dropped and counted.
 pub const LOG_BATCHES: usize = 256;
 /// Bytes after which a batch of access log is handed over before its sweep.

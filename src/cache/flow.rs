@@ -12,6 +12,7 @@ use super::octets::{Chunk, Octets};
 use super::policy::Refused;
 use crate::base::clock::Moment;
 use crate::base::error::Kind;
+use crate::base::limits::FLOW_READERS;
 
 /// What became of a fetch.
 #[derive(Clone, Debug)]
@@ -76,6 +77,9 @@ impl Drop for Node {
     }
 }
 
+/// A list of readers that have come.
+type Joining = (Sender<Position>, Receiver<Position>);
+
 /// One fetch, shared by its fetcher and those who follow it.
 #[derive(Debug)]
 pub struct Flow {
@@ -91,8 +95,8 @@ pub struct Flow {
     waited: AtomicU64,
     /// Moves with all that readers do.
     progress: AtomicU64,
-    /// Those who have come since their writer looked last.
-    joining: (Sender<Position>, Receiver<Position>),
+    /// Readers that have come since the writer looked last. Nearly always the first list is enough.
+    joining: [OnceLock<Joining>; FLOW_READERS.len()],
 }
 
 impl Flow {
@@ -110,7 +114,7 @@ impl Flow {
             is_waiting: AtomicBool::new(false),
             waited: AtomicU64::new(0),
             progress: AtomicU64::new(0),
-            joining: crossbeam_channel::unbounded(),
+            joining: [const { OnceLock::new() }; FLOW_READERS.len()],
         };
         (Arc::new(flow), front)
     }
@@ -188,13 +192,42 @@ impl Flow {
         self.is_waiting.load(Ordering::SeqCst)
     }
 
-    /// One more reads it, from the beginning on.
+    /// One more reads it, from the beginning on. `None` if it has as many readers as it may have.
     #[must_use]
-    pub fn joined(&self) -> Position {
+    pub fn joined(&self) -> Option<Position> {
         let position = Position::default();
-        // The receiver is ours: it is there.
-        let _ = self.joining.0.send(position.clone());
-        position
+        let mut joining = position.clone();
+        for (list, room) in self.joining.iter().zip(FLOW_READERS) {
+            let (sender, receiver) = list.get_or_init(|| crossbeam_channel::bounded(room));
+            let Err(back) = sender.try_send(joining) else { return Some(position) };
+            joining = back.into_inner();
+            // Readers that have left make room: coming and going must not add up.
+            for _ in 0..room {
+                let staying = receiver.try_recv().ok().filter(|one| one.get().is_some());
+                if let Some(Err(back)) = staying.map(|one| sender.try_send(one)) {
+                    // Another core has been faster. This one is seen in the next list.
+                    if !self.joins_behind(room, back.into_inner()) {
+                        return None;
+                    }
+                }
+            }
+            let Err(back) = sender.try_send(joining) else { return Some(position) };
+            joining = back.into_inner();
+        }
+        None
+    }
+
+    /// Puts a reader into a list behind the one with so much room.
+    fn joins_behind(&self, room: usize, mut joining: Position) -> bool {
+        let lists = self.joining.iter().zip(FLOW_READERS).filter(|(_, other)| *other > room);
+        for (list, room) in lists {
+            let (sender, _) = list.get_or_init(|| crossbeam_channel::bounded(room));
+            match sender.try_send(joining) {
+                Ok(()) => return true,
+                Err(back) => joining = back.into_inner(),
+            }
+        }
+        false
     }
 
     /// A reader has come, got on, or left. True if the writer waits for that, and has to be told.
@@ -216,7 +249,7 @@ impl Flow {
 
     /// Those who have come since this was asked last. For the writer.
     pub fn newcomers(&self) -> impl Iterator<Item = Position> {
-        self.joining.1.try_iter()
+        self.joining.iter().filter_map(OnceLock::get).flat_map(|(_, receiver)| receiver.try_iter())
     }
 }
 
@@ -287,7 +320,7 @@ mod tests {
         drop(second);
         assert!(weak.upgrade().is_none(), "too late");
         // Its writer knows where readers are.
-        let (one, other) = (flow.joined(), flow.joined());
+        let (one, other) = (flow.joined().unwrap(), flow.joined().unwrap());
         one.set(30);
         other.leave();
         let seen: Vec<Option<u64>> = flow.newcomers().map(|one| one.get()).collect();
@@ -299,6 +332,18 @@ mod tests {
         assert!(flow.moved() && flow.waited(Moment(7)) == Moment(7));
         flow.set_waiting(false, Moment(8));
         assert_eq!(flow.waited(Moment(9)), Moment(8));
+    }
+
+    #[test]
+    fn readers_that_come_and_go_do_not_add_up() {
+        let (flow, _front) = Flow::new(1, 1);
+        let stays = flow.joined().unwrap();
+        (0..10_000).for_each(|_| flow.joined().unwrap().leave());
+        assert!(flow.joining[1].get().is_none(), "the first list is enough");
+        let all: Vec<Position> = std::iter::from_fn(|| flow.joined()).take(20_000).collect();
+        let seen = flow.newcomers().filter(|one| one.get().is_some()).count();
+        assert_eq!((all.len() + 1, seen), (FLOW_READERS.iter().sum(), all.len() + 1));
+        assert!(flow.joined().is_some() && stays.get().is_some());
     }
 
     #[test]

@@ -281,12 +281,15 @@ mod tests {
     fn a_request_is_held_against_responses_that_name_other_fields() {
         let asked = fields(&[("A", "1"), ("B", "2")]);
         let made = |vary: &str| selecting(&fields(&[("Vary", vary)]), &asked).unwrap();
-        let (mut text, all) = (Vec::new(), [made("a"), made("b"), made("a, b"), made("a"), made("")]);
+        let (mut text, all) =
+            (Vec::new(), [made("a"), made("b"), made("a, b"), made("a"), made("")]);
         let mut asked = Asked::new(&asked, &mut text);
         for one in &all {
             assert!(asked.suits(one), "{}", one.escape_ascii());
         }
-        assert!(!asked.suits(b"a\x002\0") && !asked.suits(b"c\x001\0") && asked.suits(b"c\0\x01\0"));
+        assert!(
+            !asked.suits(b"a\x002\0") && !asked.suits(b"c\x001\0") && asked.suits(b"c\0\x01\0")
+        );
     }
 
     #[test]

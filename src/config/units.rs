@@ -92,6 +92,37 @@ pub fn address(text: &str) -> Result<Address, String> {
     Ok(Address::Name { host: text[..name_len].to_ascii_lowercase(), port })
 }
 
+/// Reads where a server is as people paste it: an address, or the URL of a host, whose port may be left
+/// out. True if it is to be reached by TLS.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn origin(text: &str) -> Result<(String, bool), String> {
+    let (rest, port, is_secure) = if let Some(rest) = text.strip_prefix("https://") {
+        (rest, 443, true)
+    } else if let Some(rest) = text.strip_prefix("http://") {
+        (rest, 80, false)
+    } else {
+        return address(text).map(|_| (text.to_owned(), false));
+    };
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if !matches!(path, "" | "/") {
+        let path = path.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
+        return Err(format!(
+            "\"{text}\" has a path behind its host, which only a route can add: write the host \
+             alone, and in a file the route with rewrite = {{ add_prefix = \"{path}\" }}"
+        ));
+    }
+    if host.contains('@') {
+        return Err(format!("\"{text}\" has a user in it, which is not sent: leave it out"));
+    }
+    let is_bare = host
+        .rsplit_once(':')
+        .is_none_or(|(before, _)| before.starts_with('[') && host.ends_with(']'));
+    let host = if is_bare { format!("{host}:{port}") } else { host.to_owned() };
+    address(&host).map(|_| (host, is_secure))
+}
+
 /// Reads what to listen on: an IP address and a port; port 0 asks the system for one.
 ///
 /// # Errors
@@ -130,7 +161,10 @@ pub fn cores(text: &str) -> Result<Cores, String> {
     }
     if !text.contains([',', '-']) {
         return match number(text)? {
-            0 => Err(format!("0 cores cannot serve; {hint}")),
+            0 => Err(format!(
+                "\"0\" is a number of cores, and 0 cores cannot serve; core number 0 alone is \
+                 written \"0-0\". Else {hint}"
+            )),
             count => Ok(Cores::First(count)),
         };
     }

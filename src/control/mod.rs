@@ -46,7 +46,7 @@ pub fn run(config: Config, inputs: &Inputs<'_>, ready: impl FnOnce(&start::Ready
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            notice::note(format_args!("error: {message}"));
+            notice::error(message);
             ExitCode::FAILURE
         }
     }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::helper;
 use crate::base::id::{ClusterId, EndpointId};
+use crate::base::limits::NEWS;
 use crate::base::random::Random;
 use crate::config::model::{Config, Health, Probe, Protocol};
 use crate::health::active::Checked;
@@ -83,7 +84,7 @@ pub fn start(
     known: impl Fn(ClusterId, EndpointId) -> Option<Verdict>,
 ) -> Prober {
     let (tell_secrets, secrets) = watch::channel(secrets);
-    let (sender, news) = crossbeam_channel::unbounded();
+    let (sender, news) = crossbeam_channel::bounded(NEWS);
     let (mut targets, mut names) = (Vec::new(), Vec::new());
     for (cluster, model) in (0_u16..).map(ClusterId).zip(&config.clusters) {
         let Some(policy) = &model.health else { continue };

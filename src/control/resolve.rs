@@ -14,7 +14,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use super::helper;
 use crate::base::clock;
 use crate::base::id::{ClusterId, EndpointId};
-use crate::base::limits::ADDRESSES_MAX;
+use crate::base::limits::{ADDRESSES_MAX, NEWS};
 use crate::config::model::{Address, Config};
 use crate::net::notice;
 
@@ -68,7 +68,7 @@ pub struct Resolver {
 #[must_use]
 pub fn start(config: &Config) -> Resolver {
     let life = Arc::new(());
-    let (sender, receiver) = crossbeam_channel::unbounded();
+    let (sender, receiver) = crossbeam_channel::bounded(NEWS);
     let names = names(config);
     if names.is_empty() {
         return Resolver { news: crossbeam_channel::never(), _life: life };

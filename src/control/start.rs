@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::plan::{self, Frame};
 use super::secrets;
 use crate::base::id::{ListenerId, ShardId};
+use crate::base::limits::REPORTS;
 use crate::base::random::Random;
 use crate::cache::purge::Purge;
 use crate::config::model::{AccessLog, Config, Cores, Listener, Mode};
@@ -119,7 +120,7 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
         sockets,
         cores,
         running: Vec::new(),
-        reports: crossbeam_channel::unbounded(),
+        reports: crossbeam_channel::bounded(REPORTS),
         log,
         said: Vec::new(),
         seed,

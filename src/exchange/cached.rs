@@ -254,7 +254,13 @@ impl Caller<'_, '_> {
             }
             Some(Start::Growing(entry)) if suits(&entry, self.question) => {
                 let status = self.collapsed(&entry);
-                let place = Place::new(&self.shard.desk, flow, node);
+                if !self.reads_body(&entry) {
+                    // Nothing of it is waited for, so nothing of it is held (RELIABILITY R06).
+                    return Some(self.begin_growing(&entry, status, b"").await);
+                }
+                let Some(place) = Place::new(&self.shard.desk, flow, node) else {
+                    return Some(Err(Kind::Overloaded));
+                };
                 Some(self.follow(&entry, place, status, b"").await)
             }
             Some(Start::Stands(entry)) if self.stands(&entry) => {
@@ -390,6 +396,36 @@ impl Caller<'_, '_> {
         deliver::send(self.shard, parcel, self.down).await
     }
 
+    /// How an answer from what is on its way into the cache is framed.
+    fn growing_framing(&self, entry: &Entry) -> Framing {
+        match (entry.body_len(), self.work.request.version) {
+            (Some(len), _) => Framing::Length(len),
+            (None, Version::Http10) => Framing::UntilClose,
+            (None, _) => Framing::Chunked,
+        }
+    }
+
+    /// What this client gets of what is on its way into the cache.
+    fn growing_answer(&self, entry: &Entry) -> Answer {
+        match self.way {
+            Way::Open => validate::answer(entry, &self.question.fields, true, None),
+            Way::Bypass | Way::Unsafe => Answer::Whole,
+        }
+    }
+
+    fn reads_body(&self, entry: &Entry) -> bool {
+        self.work.request.method != Method::Head && self.growing_answer(entry) == Answer::Whole
+    }
+
+    /// Sends the head of what is on its way into the cache.
+    async fn begin_growing(&self, entry: &Arc<Entry>, status: Status, own: &[u8]) -> Result<()> {
+        let (answer, request) = (self.growing_answer(entry), &self.work.request);
+        let growing = Some(self.growing_framing(entry));
+        let order = Order { entry, request, answer: &answer, status, growing, own };
+        let parcel = deliver::parcel(self.shard, self.down, order)?;
+        deliver::send(self.shard, parcel, self.down).await
+    }
+
     /// Serves what is on its way into the cache, as it comes.
     async fn follow(
         &self,
@@ -398,22 +434,9 @@ impl Caller<'_, '_> {
         status: Status,
         own: &[u8],
     ) -> Result<()> {
-        let (shard, request) = (self.shard, &self.work.request);
-        let framing = match (entry.body_len(), request.version) {
-            (Some(len), _) => Framing::Length(len),
-            (None, Version::Http10) => Framing::UntilClose,
-            (None, _) => Framing::Chunked,
-        };
-        let answer = match self.way {
-            Way::Open => validate::answer(entry, &self.question.fields, true, None),
-            Way::Bypass | Way::Unsafe => Answer::Whole,
-        };
-        let growing = Some(framing);
-        let order = Order { entry, request, answer: &answer, status, growing, own };
-        let parcel = deliver::parcel(shard, self.down, order)?;
-        let is_whole = answer == Answer::Whole && request.method != Method::Head;
-        deliver::send(shard, parcel, self.down).await?;
-        if !is_whole {
+        let (shard, framing) = (self.shard, self.growing_framing(entry));
+        self.begin_growing(entry, status, own).await?;
+        if !self.reads_body(entry) {
             return Ok(());
         }
         let idle = self.visit.route.timeouts.body_idle;

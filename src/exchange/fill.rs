@@ -302,6 +302,7 @@ impl Fill<'_> {
         shard.desk.tell(&flow);
         // Its reader is known before its first piece: the writer waits for nobody else.
         let place = Place::new(&shard.desk, Arc::clone(&flow), Arc::clone(&front));
+        let place = place.ok_or(Kind::Internal)?;
         let follow = Taken::Follow(Arc::clone(&pump.head), place);
         self.taken.replace(Some(follow));
         pump.coming = Some(Coming { guard: Some(guard), flow, last: front, connection, progress });

@@ -16,13 +16,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// At its beginning.
+    /// At its beginning. `None` if there are as many readers as there may be.
     #[must_use]
-    pub fn new(desk: &Rc<Desk>, flow: Arc<Flow>, node: Arc<Node>) -> Self {
-        let position = flow.joined();
+    pub fn new(desk: &Rc<Desk>, flow: Arc<Flow>, node: Arc<Node>) -> Option<Self> {
+        let position = flow.joined()?;
         let place = Self { desk: Rc::clone(desk), flow, node, position };
         place.moved();
-        place
+        Some(place)
     }
 
     /// Moves on.

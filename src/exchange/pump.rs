@@ -157,6 +157,7 @@ impl Pump {
             }
         }
         tail.push(data, !self.is_stored);
+        tail.meet_readers();
         self.shard.desk.tell(&tail.flow);
     }
 
@@ -327,10 +328,15 @@ impl Tail {
         }
     }
 
-    /// Where its readers are; what all have is let go. `None` if there is nobody.
-    fn span(&mut self) -> Option<Span> {
+    /// Takes note of readers that have come or left.
+    fn meet_readers(&mut self) {
         self.readers.extend(self.flow.newcomers());
         self.readers.retain(|one| one.get().is_some());
+    }
+
+    /// Where its readers are; what all have is let go. `None` if there is nobody.
+    fn span(&mut self) -> Option<Span> {
+        self.meet_readers();
         let places = || self.readers.iter().filter_map(Position::get);
         let (least, most) = (places().min()?, places().max()?);
         while self.passing.pop_front_if(|node| node.at() <= least).is_some() {}
