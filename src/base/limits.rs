@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+/// Tiny pooled buffer: heads of answers that wait for a slow client, and of what goes out without a body.
+pub const BUFFER_TINY: usize = 2 * 1024;
 /// Small pooled buffer: request heads, most response heads, most bodies.
 pub const BUFFER_SMALL: usize = 16 * 1024;
 /// Medium pooled buffer: long heads, bodies that keep filling the small one.
@@ -14,7 +16,19 @@ pub const BUFFER_HEADROOM: usize = 24;
 /// Bytes kept free behind a body's bytes, for the end of a chunk and the last chunk.
 pub const BUFFER_TAILROOM: usize = 16;
 /// Idle buffers a shard keeps of each size.
-pub const BUFFERS_KEPT: [usize; 3] = [1024, 64, 16];
+pub const BUFFERS_KEPT: [usize; 4] = [1024, 1024, 64, 16];
+/// Octets of answers that an HTTP/2 connection holds while its client does not take them (RELIABILITY R03):
+/// with `H2_FLUSH` twice and a sealed batch of it, 512 KiB.
+pub const BACKLOG_MAX: usize = 320 * 1024;
+/// Of these, what the beginnings of answers may take; the rest is for what follows them, so that streams
+/// whose windows are shut do not hold up the others.
+pub const BACKLOG_FIRST: usize = 256 * 1024;
+/// As long as no more is held, beginnings are read into small buffers; above, into tiny ones.
+pub const BACKLOG_EASY: usize = 48 * 1024;
+/// Octets of request heads that an HTTP/2 connection holds; more streams are refused (RELIABILITY R03).
+pub const H2_HEADS_MAX: usize = 256 * 1024;
+/// What a DATA frame costs in h2 beside its octets.
+pub const H2_FRAME_COST: usize = 256;
 
 /// Highest value of `limits.head`: a head and what we add to it must fit in a medium buffer.
 pub const HEAD_MAX: usize = 48 * 1024;
@@ -118,7 +132,7 @@ pub const NEWS: usize = 1024;
 /// that are made one after the other; more readers are refused.
 pub const FLOW_READERS: [usize; 4] = [16, 128, 1024, 8192];
 /// Lines for standard error that wait for its reader; more are dropped and counted.
-pub const NOTICES: usize = 256;
+pub const NOTICES: usize = 4096;
 /// Batches of access log waiting for the writer; more are dropped and counted.
 pub const LOG_BATCHES: usize = 256;
 /// Bytes after which a batch of access log is handed over before its sweep.
@@ -144,8 +158,10 @@ pub const TLS_TURNS: u32 = 2;
 pub const TLS_QUEUE: usize = 4096;
 /// Data of TLS records that go out in one call.
 pub const TLS_BATCH: usize = 192 * 1024;
-/// HTTP/2 streams of one connection that are reset by either side, before half of all must not be.
-pub const H2_RESETS_MAX: u32 = 200;
+/// HTTP/2 streams of one connection that may be reset by either side at once, and in a second.
+pub const H2_RESETS_BURST: u32 = 200;
+/// See above. Two answers of an origin pay for one more.
+pub const H2_RESETS_RATE: u32 = 50;
 /// CONTINUATION frames of one head.
 pub const H2_CONTINUATIONS_MAX: u32 = 8;
 /// Frames without anything in them, in a row.
@@ -161,8 +177,10 @@ pub const H2_ENDED_KEPT: usize = 1024;
 /// Streams of an HTTP/2 client that h2 resets or refuses before it ends the connection by itself: the meter
 /// should have done so long before.
 pub const H2_LOCAL_RESETS_MAX: usize = 10_000;
-/// Streams of an HTTP/2 client that were refused because they were too many, before half of all must not be.
-pub const H2_REFUSED_MAX: u32 = 1000;
+/// Streams of an HTTP/2 client that may be refused at once because they are too many, and in a second.
+pub const H2_REFUSED_BURST: u32 = 1000;
+/// See above.
+pub const H2_REFUSED_RATE: u32 = 500;
 /// Ids that an HTTP/2 client has skipped, of which is remembered what a fault on them is called.
 pub const H2_GAPS_MAX: usize = 16;
 /// Tasks for requests of HTTP/2 that a core keeps for the next ones, of some 9 KiB each.
@@ -180,7 +198,7 @@ pub const H2_CONNECTIONS_MAX: usize = 16;
 /// Octets of one HTTP/2 stream that are buffered for a peer whose window is shut.
 pub const H2_SEND_BUFFER: usize = 64 * 1024;
 /// Octets that an HTTP/2 connection puts together before it sends them.
-pub const H2_FLUSH: usize = 64 * 1024;
+pub const H2_FLUSH: usize = 60 * 1024;
 
 /// Octets of certificates, keys or revocation lists in one file.
 pub const PEM_MAX: u64 = 4 * 1024 * 1024;
@@ -201,6 +219,11 @@ pub const RING_COMPLETIONS: u32 = 8192;
 
 const _: () = assert!(HEAD_MAX + HEAD_ADDED_MAX + BUFFER_HEADROOM <= BUFFER_MEDIUM);
 const _: () = assert!(RESPONSE_HEAD_MAX + HEAD_ADDED_MAX + BUFFER_HEADROOM <= BUFFER_MEDIUM);
+const _: () = assert!(BACKLOG_FIRST - BACKLOG_EASY >= 100 * BUFFER_TINY);
+const _: () = assert!(BACKLOG_FIRST + 3 * BUFFER_SMALL <= BACKLOG_MAX);
+const _: () = assert!(BACKLOG_MAX + 3 * BUFFER_MEDIUM <= 512 * 1024);
+const _: () = assert!(H2_FLUSH + BUFFER_HEADROOM + BUFFER_TAILROOM + 2 * 1024 <= BUFFER_MEDIUM);
+const _: () = assert!(BUFFER_TINY < BUFFER_SMALL);
 const _: () = assert!(BUFFER_SMALL < BUFFER_MEDIUM && BUFFER_MEDIUM < BUFFER_LARGE);
 const _: () = assert!(TRAILERS_MAX < BUFFER_SMALL);
 const _: () = assert!(TLS_BATCH + 16 * 1024 < BUFFER_LARGE);

@@ -18,7 +18,7 @@ use crate::config::model::{Config, Health, Probe, Protocol};
 use crate::health::active::Checked;
 use crate::health::{Verdict, grpc, http};
 use crate::net::connect::Peer;
-use crate::net::probe::{self, Answer, Exchange, Secure};
+use crate::net::probe::{self, Answer, Exchange, Fault, Secure};
 use crate::net::tls::trust::{self, ServerName};
 use crate::shard::secrets::Secrets;
 
@@ -126,8 +126,15 @@ async fn keep_checking(mut target: Target, sender: Sender<News>) {
         if !peers.is_empty() {
             let result = check(&target, &peers).await;
             let Target { cluster, endpoint, .. } = target;
-            if let Some(verdict) = target.checked.result(result.is_ok(), &target.policy) {
-                let why = result.err().unwrap_or_default();
+            let (is_good, why) = match result {
+                Ok(()) => (Some(true), String::new()),
+                Err(Fault::Endpoint(why)) => (Some(false), why),
+                // We could not ask: what was known of it stays (RELIABILITY R10).
+                Err(Fault::Own(_)) => (None, String::new()),
+            };
+            let verdict =
+                is_good.and_then(|is_good| target.checked.result(is_good, &target.policy));
+            if let Some(verdict) = verdict {
                 if sender.send(News { cluster, endpoint, verdict, why }).is_err() {
                     return;
                 }
@@ -143,8 +150,8 @@ async fn keep_checking(mut target: Target, sender: Sender<News>) {
 }
 
 /// An endpoint with several addresses is up as long as one of them is.
-async fn check(target: &Target, peers: &[Peer]) -> Result<(), String> {
-    let mut last = Err("it has no address".to_owned());
+async fn check(target: &Target, peers: &[Peer]) -> Result<(), Fault> {
+    let mut last = Err(Fault::Endpoint("it has no address".to_owned()));
     for peer in peers {
         let peer = match (peer, target.policy.port) {
             (Peer::Socket(address), Some(port)) => {
@@ -160,7 +167,7 @@ async fn check(target: &Target, peers: &[Peer]) -> Result<(), String> {
     last
 }
 
-async fn check_one(target: &Target, peer: &Peer) -> Result<(), String> {
+async fn check_one(target: &Target, peer: &Peer) -> Result<(), Fault> {
     let (secrets, timeout) = (Arc::clone(&target.secrets.borrow()), target.policy.timeout);
     let secure = secrets.cluster(target.cluster).zip(target.name.clone());
     let secure = secure.map(|(tls, name)| Secure { tls, name });
@@ -175,7 +182,8 @@ async fn check_one(target: &Target, peer: &Peer) -> Result<(), String> {
                 |answer: &Answer| http::judge_call(http, pattern, answer.status, &answer.body);
             let call = || {
                 let request = http::call(http, &target.authority, is_secure);
-                let request = request.ok_or("its request cannot be said in HTTP/2")?;
+                let request =
+                    request.ok_or_else(|| "its request cannot be said in HTTP/2".to_owned())?;
                 let (request, body) = (Box::new(request), Bytes::new());
                 Ok::<_, String>(Exchange::Call { request, body, judge: &judge_call })
             };
@@ -189,7 +197,8 @@ async fn check_one(target: &Target, peer: &Peer) -> Result<(), String> {
         }
         Probe::Grpc { service } => {
             let request = grpc::request(service, &target.authority, is_secure);
-            let (request, body) = request.ok_or("its address is no authority")?;
+            let (request, body) =
+                request.ok_or_else(|| "its address is no authority".to_owned())?;
             let judge = |answer: &Answer| {
                 grpc::judge(answer.status, &answer.fields, &answer.body, &answer.trailers)
             };

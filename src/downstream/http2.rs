@@ -32,6 +32,7 @@ use crate::wire::http1::{parse, upgrade};
 /// What all requests of a connection have in common.
 struct Guest {
     visitor: Visited,
+    watched: Rc<Watched>,
     kept: RefCell<Kept>,
 }
 
@@ -75,7 +76,7 @@ pub async fn serve(shard: &Rc<Shard>, hands: &Rc<Hands<Job>>, visitor: Box<Visit
     };
     watched.stream.read_by(Moment::NEVER);
     let visitor = Visited { address, client, listener, greeting };
-    let guest = Rc::new(Guest { visitor, kept: RefCell::default() });
+    let guest = Rc::new(Guest { visitor, watched: Rc::clone(&watched), kept: RefCell::default() });
     let mut watch = Patience {
         shard: Rc::clone(shard),
         watched: Rc::clone(&watched),
@@ -109,7 +110,7 @@ fn note(shard: &Shard, client: IpAddr, kind: Kind, times: u32) {
 /// One request.
 async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
     let Visited { address, client, listener, greeting } = &guest.visitor;
-    let Asked { head, strand } = asked;
+    let Asked { head, strand, hold } = asked;
     let stream = Stream::strand(strand, &shard.sweep, Class::Downstream);
     let mut work = shard.workspace();
     let limits = &shard.listener(*listener).head;
@@ -138,8 +139,11 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
     if until_gone(exchange, &stream).await.is_none() {
         // Nobody is there to hear the rest.
         abandon(shard, &work, &down, record);
+    } else if record.endpoint.is_some() && record.fault.is_none() {
+        guest.watched.answered.set(guest.watched.answered.get().saturating_add(1));
     }
     shard.give(work);
+    drop(hold);
 }
 
 /// Serves a request as long as its client wants an answer: `None` if it has changed its mind, which

@@ -274,6 +274,7 @@ impl Fill<'_> {
         let mut connection = connection;
         let pace = Pace { idle: pump.idle, total_by: hop.target.total_by, rate: 0 };
         let Connection { stream, inbound, .. } = &mut *connection;
+        inbound.read_for(None);
         let mut reader = BodyReader::new(
             stream,
             inbound,

@@ -221,6 +221,7 @@ async fn once<'c>(
         }
         Ok(Ended::Dropped) => Ok(()),
         Ok(Ended::Stored) => match hop.fill {
+            // What is read for the cache is counted there.
             Some(fill) => fill.absorb(&hop, connection, response.framing).map_err(Failure::from),
             None => Err(Kind::Internal.into()),
         },
@@ -310,6 +311,7 @@ async fn exchange(sides: Sides<'_, '_>, head: Buffer) -> Result<Ended> {
         },
     };
     let buffers = &shard.buffers;
+    up_inbound.read_for(hop.stream.backlog());
     let mut body =
         BodyReader::new(hop.stream, inbound, buffers, framing, body::REQUEST, pace, shard.now());
     body.most = hop.route.body.unwrap_or(u64::MAX);

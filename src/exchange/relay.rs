@@ -8,7 +8,7 @@ use super::deliver;
 use super::fill::{Fill, Judged};
 use super::respond::connection_field;
 use super::side::Answer;
-use crate::base::clock::Moment;
+use crate::base::clock::{Moment, millis};
 use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;
 use crate::base::limits::INTERIM_MAX;
@@ -269,7 +269,11 @@ pub async fn response(
     if let Some(rest) = rest {
         writer.raw(rest, shard.now()).await?;
     }
-    while let Some(data) = body.next(|| shard.now()).await? {
+    loop {
+        if !body.is_done() && hop.request.version == Version::Http2 {
+            body.limit(room_for(hop).await?);
+        }
+        let Some(data) = body.next(|| shard.now()).await? else { break };
         is_ended = body.is_done() && !body.has_trailers();
         writer.data(data, is_ended, shard.now()).await?;
         hop.answer.sent.set(writer.sent);
@@ -279,6 +283,12 @@ pub async fn response(
         writer.end(trailers.as_ref(), shard.now()).await?;
     }
     Ok(Ended::Whole)
+}
+
+/// How much a client of HTTP/2 takes now; waits until it takes some.
+async fn room_for(hop: &Hop<'_, '_>) -> Result<usize> {
+    let period = u32::try_from(millis(hop.target.timeouts.body_idle) / 2).unwrap_or(u32::MAX);
+    hop.stream.room(hop.shard.now(), period).await.ok_or(Kind::ClientTooSlow)
 }
 
 /// How the body ends for this client: nothing needs the connection's end but HTTP/1.0.

@@ -223,6 +223,11 @@ impl<'a> BodyReader<'a> {
         }
     }
 
+    /// The next read is for no more than this.
+    pub const fn limit(&mut self, most: usize) {
+        self.inbound.limit(most);
+    }
+
     /// The data that can be had without waiting.
     ///
     /// # Errors

@@ -10,17 +10,23 @@ use std::sync::Arc;
 use monoio::buf::{IoBuf, IoBufMut};
 
 use crate::base::limits::{
-    BUFFER_HEADROOM, BUFFER_LARGE, BUFFER_MEDIUM, BUFFER_SMALL, BUFFER_TAILROOM, BUFFERS_KEPT,
+    BUFFER_HEADROOM, BUFFER_LARGE, BUFFER_MEDIUM, BUFFER_SMALL, BUFFER_TAILROOM, BUFFER_TINY,
+    BUFFERS_KEPT,
 };
 use crate::cache::octets::Chunk;
+use crate::net::backlog::Hold;
 
 /// Bytes with room in front and behind: `data` lies at `start..end`. Reading appends at `end`;
-/// what is written out is `data`. Three words, for it is moved a lot.
+/// what is written out is `data`. A few words, for it is moved a lot.
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Box<[u8]>,
     start: u32,
     end: u32,
+    /// A read appends no more.
+    most: u32,
+    /// Where it counts as held, for clients whose connections have a bound for that.
+    hold: Option<Hold>,
 }
 
 /// No buffer is longer than `BUFFER_LARGE`.
@@ -34,7 +40,29 @@ impl Buffer {
     fn new(size: usize) -> Self {
         let bytes = vec![0; size].into_boxed_slice();
         let start = short(BUFFER_HEADROOM);
-        Self { bytes, start, end: start }
+        Self { bytes, start, end: start, most: u32::MAX, hold: None }
+    }
+
+    /// Counts until it is given back, or given up.
+    pub fn count(&mut self, hold: Hold) {
+        self.hold = Some(hold);
+    }
+
+    /// It counts somewhere.
+    #[must_use]
+    pub const fn is_counted(&self) -> bool {
+        self.hold.is_some()
+    }
+
+    /// The next read appends at most so much.
+    pub fn limit(&mut self, most: usize) {
+        self.most = u32::try_from(most).unwrap_or(u32::MAX);
+    }
+
+    /// How much a read may append now.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.space().min(self.most as usize)
     }
 
     const fn start(&self) -> usize {
@@ -126,6 +154,8 @@ impl Buffer {
     fn clear(&mut self) {
         self.start = short(BUFFER_HEADROOM);
         self.end = self.start;
+        self.most = u32::MAX;
+        self.hold = None;
     }
 }
 
@@ -150,7 +180,7 @@ unsafe impl IoBufMut for Buffer {
     }
 
     fn bytes_total(&mut self) -> usize {
-        self.space()
+        self.room()
     }
 
     unsafe fn set_init(&mut self, len: usize) {
@@ -170,9 +200,17 @@ pub trait Outgoing: IoBuf {
     }
     /// So many were taken.
     fn consume(&mut self, len: usize);
+    /// They count already where a connection's answers are counted.
+    fn is_counted(&self) -> bool {
+        false
+    }
 }
 
 impl Outgoing for Buffer {
+    fn is_counted(&self) -> bool {
+        Self::is_counted(self)
+    }
+
     fn data(&self) -> &[u8] {
         Self::data(self)
     }
@@ -284,6 +322,7 @@ unsafe impl IoBuf for Shared {
 /// Sizes of buffers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Size {
+    Tiny,
     #[default]
     Small,
     Medium,
@@ -293,6 +332,7 @@ pub enum Size {
 impl Size {
     const fn bytes(self) -> usize {
         match self {
+            Self::Tiny => BUFFER_TINY,
             Self::Small => BUFFER_SMALL,
             Self::Medium => BUFFER_MEDIUM,
             Self::Large => BUFFER_LARGE,
@@ -303,12 +343,23 @@ impl Size {
     #[must_use]
     pub const fn larger(self) -> Self {
         match self {
+            Self::Tiny => Self::Small,
             Self::Small => Self::Medium,
             Self::Medium | Self::Large => Self::Large,
         }
     }
 
-    /// The smallest size with room for so much.
+    /// As `fitting`, and tiny if that will do: for what has nothing put behind it.
+    #[must_use]
+    pub const fn snug(len: usize) -> Self {
+        if len + BUFFER_HEADROOM + BUFFER_TAILROOM <= BUFFER_TINY {
+            Self::Tiny
+        } else {
+            Self::fitting(len)
+        }
+    }
+
+    /// The smallest size from `Small` on with room for so much.
     #[must_use]
     pub const fn fitting(len: usize) -> Self {
         let room = BUFFER_HEADROOM + BUFFER_TAILROOM;
@@ -325,7 +376,7 @@ impl Size {
 /// Idle buffers of one shard: last in, first out, so that the next one is warm.
 #[derive(Debug, Default)]
 pub struct Buffers {
-    idle: [RefCell<Vec<Buffer>>; 3],
+    idle: [RefCell<Vec<Buffer>>; 4],
 }
 
 impl Buffers {
@@ -339,6 +390,7 @@ impl Buffers {
     /// Gives one back; keeps it if few enough are idle.
     pub fn give(&self, mut buffer: Buffer) {
         let at = match buffer.bytes.len() {
+            BUFFER_TINY => Size::Tiny,
             BUFFER_SMALL => Size::Small,
             BUFFER_MEDIUM => Size::Medium,
             _ => Size::Large,

@@ -57,6 +57,13 @@ pub async fn connect(peer: &Peer, sweep: &Rc<Sweep>, deadline: Moment) -> Result
     Ok(stream)
 }
 
+/// Whether it is this machine that has too few descriptors, ports or buffers: nothing that says something of
+/// an endpoint.
+#[must_use]
+pub fn is_own_shortage(error: &io::Error) -> bool {
+    matches!(fault(error), Kind::OpenFiles | Kind::LocalPorts)
+}
+
 fn fault(error: &io::Error) -> Kind {
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED | libc::ENOENT) => Kind::ConnectRefused,

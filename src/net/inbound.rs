@@ -1,7 +1,11 @@
 //! Bytes that were read from a connection and not yet used: nothing while it idles.
 
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
 
+use super::backlog::Backlog;
 use super::buffer::{Buffer, Buffers, Size};
 use super::stream::Stream;
 
@@ -9,9 +13,27 @@ use super::stream::Stream;
 #[derive(Debug, Default)]
 pub struct Inbound {
     buffer: Option<Buffer>,
+    /// Of the client that what is read is for, where it has a bound.
+    backlog: Option<Rc<Backlog>>,
+    /// It has begun to read for it.
+    has_begun: bool,
+    /// The next read is for no more than its stream has room for.
+    most: Option<usize>,
 }
 
 impl Inbound {
+    /// What is read from now on is for a client that may hold only so much.
+    pub fn read_for(&mut self, backlog: Option<Rc<Backlog>>) {
+        self.backlog = backlog;
+        self.has_begun = false;
+        self.most = None;
+    }
+
+    /// The next read takes no more, where there is a client that has room for no more.
+    pub const fn limit(&mut self, most: usize) {
+        self.most = Some(most);
+    }
+
     /// What waits to be used.
     #[must_use]
     pub fn data(&self) -> &[u8] {
@@ -65,7 +87,11 @@ impl Inbound {
     ) -> io::Result<usize> {
         let buffer = match self.buffer.take() {
             Some(buffer) if buffer.space() > 0 => buffer,
+            Some(full) if self.backlog.is_some() => {
+                self.larger_for_client(full, stream, buffers).await
+            }
             Some(full) => enlarge(full, buffers),
+            None if self.backlog.is_some() => self.buffer_for_client(stream, buffers).await,
             None => {
                 stream.quiet().await;
                 buffers.take(size)
@@ -78,6 +104,52 @@ impl Inbound {
             self.buffer = Some(buffer);
         }
         result
+    }
+}
+
+impl Inbound {
+    /// A buffer that counts where the client's are counted, once there is something to read into it. While
+    /// the client has too much that it does not take, what its server has sent stays in the kernel, and the
+    /// server is not to blame for the wait.
+    fn buffer_for_client<'a>(
+        &'a mut self,
+        stream: &'a Stream,
+        buffers: &'a Buffers,
+    ) -> Pin<Box<dyn Future<Output = Buffer> + 'a>> {
+        Box::pin(async move {
+            stream.readable().await;
+            let Some(backlog) = &self.backlog else { return buffers.take(Size::Small) };
+            let (size, hold) = {
+                let _paused = stream.pause_reading();
+                if self.has_begun { backlog.piece().await } else { backlog.first().await }
+            };
+            self.has_begun = true;
+            let mut buffer = buffers.take(size);
+            buffer.count(hold);
+            if let Some(most) = self.most.take() {
+                buffer.limit(most);
+            }
+            buffer
+        })
+    }
+
+    /// The same for a head that did not fit.
+    fn larger_for_client<'a>(
+        &'a mut self,
+        full: Buffer,
+        stream: &'a Stream,
+        buffers: &'a Buffers,
+    ) -> Pin<Box<dyn Future<Output = Buffer> + 'a>> {
+        Box::pin(async move {
+            let Some(backlog) = &self.backlog else { return enlarge(full, buffers) };
+            let (_, hold) = {
+                let _paused = stream.pause_reading();
+                backlog.piece().await
+            };
+            let mut larger = enlarge(full, buffers);
+            larger.count(hold);
+            larger
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 //! rules of RUNTIME section 10 are kept here so that nobody else needs to know them.
 
 pub mod alarm;
+pub mod backlog;
 pub mod bell;
 pub mod body;
 pub mod buffer;

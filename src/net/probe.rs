@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::connect::Peer;
+use super::connect::{self, Peer};
 use super::tls::trust::{Client, ServerName};
 use crate::base::limits::PROBE_BYTES;
 use crate::config::tls::Protocol;
@@ -47,35 +47,51 @@ pub struct Secure<'a> {
     pub name: ServerName<'static>,
 }
 
+/// Why a check says nothing good of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The endpoint did not do what it should: the end of a sentence.
+    Endpoint(String),
+    /// We could not ask: that is not held against it.
+    Own(String),
+}
+
+impl From<String> for Fault {
+    fn from(why: String) -> Self {
+        Self::Endpoint(why)
+    }
+}
+
 /// Connects, and asks if there is something to ask. At most `PROBE_BYTES` of an answer are held.
 ///
 /// # Errors
-/// Why the check failed, as the end of a sentence.
+/// Why the check failed.
 pub async fn run(
     peer: &Peer,
     secure: Option<Secure<'_>>,
     exchange: Option<Exchange<'_>>,
     timeout: Duration,
-) -> Result<(), String> {
+) -> Result<(), Fault> {
     let probe = async {
         match peer {
             Peer::Socket(address) => {
                 let stream = TcpStream::connect(address).await.map_err(refused)?;
-                ask_through(stream, secure, exchange).await
+                Ok(ask_through(stream, secure, exchange).await?)
             }
             Peer::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(refused)?;
-                ask_through(stream, secure, exchange).await
+                Ok(ask_through(stream, secure, exchange).await?)
             }
         }
     };
     tokio::time::timeout(timeout, probe)
         .await
-        .unwrap_or_else(|_| Err(format!("no answer within {timeout:?}")))
+        .unwrap_or_else(|_| Err(Fault::Endpoint(format!("no answer within {timeout:?}"))))
 }
 
-fn refused(error: io::Error) -> String {
-    format!("no connection ({error})")
+fn refused(error: io::Error) -> Fault {
+    let why = format!("no connection ({error})");
+    if connect::is_own_shortage(&error) { Fault::Own(why) } else { Fault::Endpoint(why) }
 }
 
 async fn ask_through(

@@ -69,7 +69,17 @@ pub fn peek(fd: RawFd) -> Peek {
 /// Whether the peer has closed, whatever it sent before.
 #[must_use]
 pub fn is_hung_up(fd: RawFd) -> bool {
-    let mut asked = libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
+    is_ready(fd, libc::POLLRDHUP)
+}
+
+/// Whether something can be written, or an error waits.
+#[must_use]
+pub fn is_writable(fd: RawFd) -> bool {
+    is_ready(fd, libc::POLLOUT)
+}
+
+fn is_ready(fd: RawFd, events: i16) -> bool {
+    let mut asked = libc::pollfd { fd, events, revents: 0 };
     // SAFETY: one good entry, and no time to wait.
     let ready = unsafe { libc::poll(&raw mut asked, 1, 0) };
     ready > 0

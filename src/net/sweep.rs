@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::deadline::{Class, Due, Slot, SlotId, Wheel};
 use super::socket::{self, How};
-use crate::base::clock::Moment;
+use crate::base::clock::{Moment, monotonic};
 
 /// A shard's watched sockets.
 #[derive(Debug)]
@@ -107,6 +107,16 @@ impl Watch {
         self.sweep.wheel.borrow_mut().read_by(self.id, deadline);
     }
 
+    /// Nothing comes due for want of something to read until the guard is dropped: the deadline is moved by
+    /// as long as that takes.
+    #[must_use]
+    pub fn pause_reading(&self) -> Paused<'_> {
+        let mut wheel = self.sweep.wheel.borrow_mut();
+        let deadline = wheel.slot(self.id).map_or(Moment::NEVER, |slot| slot.read_by);
+        wheel.read_by(self.id, Moment::NEVER);
+        Paused { watch: self, deadline, since: monotonic() }
+    }
+
     /// Whether something has come due. If not, `context` is woken when it does: for those who have no
     /// socket that could be shut down.
     pub fn is_due(&self, context: &Context<'_>) -> bool {
@@ -164,6 +174,23 @@ impl Watch {
         if let Some(slot) = self.sweep.wheel.borrow_mut().slot(self.id) {
             slot.idle_since = since;
         }
+    }
+}
+
+/// A deadline that stands still.
+pub struct Paused<'a> {
+    watch: &'a Watch,
+    deadline: Moment,
+    since: Moment,
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        let deadline = match self.deadline {
+            Moment::NEVER => Moment::NEVER,
+            deadline => deadline.after(monotonic().since(self.since)),
+        };
+        self.watch.read_by(deadline);
     }
 }
 

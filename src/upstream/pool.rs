@@ -48,7 +48,7 @@ impl Pool {
     /// Keeps a connection, if the proof holds and there is room; closes it otherwise.
     pub fn keep(
         &self,
-        connection: Box<Connection>,
+        mut connection: Box<Connection>,
         proof: Proof,
         now: Moment,
         bounds: &model::Pool,
@@ -57,6 +57,7 @@ impl Pool {
         let is_young = now.since(connection.born) < bounds.age;
         if proof.holds() && is_young && idle.len() < bounds.size {
             debug_assert!(connection.inbound.is_empty(), "the proof says so");
+            connection.inbound.read_for(None);
             idle.push(Idle { connection, since: now });
         }
     }

@@ -8,8 +8,8 @@ use super::frames::{
 };
 use super::rules::Rules;
 use crate::base::limits::{
-    H2_CONTINUATIONS_MAX, H2_CONTROL_BURST, H2_CONTROL_RATE, H2_EMPTY_MAX, H2_REFUSED_MAX,
-    H2_RESETS_MAX,
+    H2_CONTINUATIONS_MAX, H2_CONTROL_BURST, H2_CONTROL_RATE, H2_EMPTY_MAX, H2_REFUSED_BURST,
+    H2_REFUSED_RATE, H2_RESETS_BURST, H2_RESETS_RATE,
 };
 
 /// Why a client's connection is ended.
@@ -47,16 +47,50 @@ pub struct Meter {
     rules: Rules,
     /// The client's preface, which is no frame.
     preface: usize,
-    streams: u32,
-    /// Streams that were reset by either side, but for those that were too many.
-    resets: u32,
-    refused: u32,
+    /// Streams that may still be reset by either side, but for those that were too many.
+    resets: Bucket,
+    /// Streams that may still be refused because they are too many.
+    refused: Bucket,
     continuations: u32,
     empty: u32,
     /// Control frames that may still come at once.
-    control: u32,
+    control: Bucket,
     /// Second of the last refill.
     refilled: u64,
+}
+
+/// What may still be done at once: some at the beginning, and some more each second.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    left: u32,
+    most: u32,
+    rate: u32,
+}
+
+impl Bucket {
+    const fn new(most: u32, rate: u32) -> Self {
+        Self { left: most, most, rate }
+    }
+
+    /// False if it may not be done any more.
+    const fn take(&mut self) -> bool {
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn earn(&mut self, more: u32) {
+        self.left = self.left.saturating_add(more).min(self.most);
+    }
+
+    fn refill(&mut self, seconds: u64) {
+        let earned = seconds.saturating_mul(u64::from(self.rate));
+        self.earn(u32::try_from(earned).unwrap_or(u32::MAX));
+    }
 }
 
 impl Meter {
@@ -67,12 +101,11 @@ impl Meter {
             walk: Walk::default(),
             rules: Rules::new(streams),
             preface: PREFACE.len(),
-            streams: 0,
-            resets: 0,
-            refused: 0,
+            resets: Bucket::new(H2_RESETS_BURST, H2_RESETS_RATE),
+            refused: Bucket::new(H2_REFUSED_BURST, H2_REFUSED_RATE),
             continuations: 0,
             empty: 0,
-            control: H2_CONTROL_BURST,
+            control: Bucket::new(H2_CONTROL_BURST, H2_CONTROL_RATE),
             refilled: 0,
         }
     }
@@ -90,9 +123,9 @@ impl Meter {
     /// More than anybody needs, or what HTTP/2 forbids.
     pub fn admit(&mut self, octets: &[u8], second: u64) -> Result<usize, Abuse> {
         if second > self.refilled {
-            let earned = (second - self.refilled).saturating_mul(u64::from(H2_CONTROL_RATE));
-            let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-            self.control = self.control.saturating_add(earned).min(H2_CONTROL_BURST);
+            for bucket in [&mut self.control, &mut self.resets, &mut self.refused] {
+                bucket.refill(second - self.refilled);
+            }
             self.refilled = second;
         }
         if self.preface > 0 {
@@ -107,10 +140,8 @@ impl Meter {
             passed += taken;
             match part {
                 Some(Part::Head(head)) => {
-                    let before = self.rules.highest();
                     let is_late = head.kind == DATA && !self.rules.is_open(head.stream);
                     self.rules.head(head).map_err(Abuse::Fault)?;
-                    self.streams += u32::from(self.rules.highest() > before);
                     self.frame(head, is_late)?;
                 }
                 Some(Part::Payload { at, .. }) => {
@@ -128,8 +159,14 @@ impl Meter {
 
     /// So many octets were sent: the peer may open its windows for them.
     pub fn sent(&mut self, octets: usize) {
-        let earned = u32::try_from(octets / 256 + 1).unwrap_or(u32::MAX);
-        self.control = self.control.saturating_add(earned).min(H2_CONTROL_BURST);
+        self.control.earn(u32::try_from(octets / 256 + 1).unwrap_or(u32::MAX));
+    }
+
+    /// So many requests were answered by origins: what a client has really used pays for what it gives
+    /// up, one reset for two answers. What we answer by ourselves costs too little to pay for the work
+    /// of others (RELIABILITY R05).
+    pub fn earned(&mut self, answers: u32) {
+        self.resets.earn(answers / 2);
     }
 
     fn frame(&mut self, head: Head, is_late: bool) -> Result<(), Abuse> {
@@ -174,19 +211,16 @@ impl Meter {
             // The others were counted when they came.
             self.count_reset()?;
         } else if reason == Reason::REFUSED_STREAM {
-            self.refused = self.refused.saturating_add(1);
-            if self.refused > H2_REFUSED_MAX && self.refused > self.streams / 2 {
+            if !self.refused.take() {
                 return Err(Abuse::Resets);
             }
         }
         Ok(is_fault)
     }
 
-    /// Browsers give up on a page now and then: half of all streams may be reset.
+    /// Browsers give up on a page now and then, which resets all that it asked for.
     fn count_reset(&mut self) -> Result<(), Abuse> {
-        self.resets = self.resets.saturating_add(1);
-        let is_too_much = self.resets > H2_RESETS_MAX && self.resets > self.streams / 2;
-        if is_too_much { Err(Abuse::Resets) } else { Ok(()) }
+        if self.resets.take() { Ok(()) } else { Err(Abuse::Resets) }
     }
 
     /// h2 has judged all frames that have come whole.
@@ -200,7 +234,7 @@ impl Meter {
         if has_any {
             self.empty = 0;
             // What is sent in earnest pays for what goes with it.
-            self.control = self.control.saturating_add(2).min(H2_CONTROL_BURST);
+            self.control.earn(2);
             return Ok(());
         }
         self.empty += 1;
@@ -208,8 +242,7 @@ impl Meter {
     }
 
     fn control(&mut self) -> Result<(), Abuse> {
-        self.control = self.control.checked_sub(1).ok_or(Abuse::Control)?;
-        Ok(())
+        if self.control.take() { Ok(()) } else { Err(Abuse::Control) }
     }
 }
 
@@ -281,7 +314,7 @@ mod tests {
                 let open = on(stream, HEADERS, END_HEADERS, b"12345");
                 [open, on(stream, RST_STREAM, 0, &[0; 4])].concat()
             };
-            let resets = (H2_RESETS_MAX as usize, Some(Abuse::Resets));
+            let resets = (H2_RESETS_BURST as usize, Some(Abuse::Resets));
             assert_eq!(passed(reset, cut), resets);
         }
         // Data and the windows that it takes may go on for ever.
@@ -290,6 +323,29 @@ mod tests {
         assert_eq!(passed(|_| work.clone(), 33).1, None);
         let asks = |count| on(2 * count + 3, HEADERS, END_HEADERS | END_STREAM, &[b'x'; 20]);
         assert_eq!(passed(asks, 7).1, None);
+    }
+
+    #[test]
+    fn answered_streams_do_not_pay_for_resets_unless_an_origin_answered() {
+        let ask = |stream| on(stream, HEADERS, END_HEADERS | END_STREAM, b"x");
+        let pair = |at: u32| {
+            let give_up = on(4 * at + 5, RST_STREAM, 0, &[0; 4]);
+            [ask(4 * at + 3), ask(4 * at + 5), give_up].concat()
+        };
+        for (earned, most) in [(0, H2_RESETS_BURST), (1, 2 * H2_RESETS_BURST)] {
+            let mut meter = begun();
+            let mut given_up = 0;
+            while feed(&mut meter, &pair(given_up), 0).is_ok() {
+                given_up += 1;
+                if given_up % 2 == 0 {
+                    meter.earned(2 * earned);
+                }
+            }
+            assert!((most - 2..=most).contains(&given_up), "{earned}: {given_up}");
+        }
+        let mut meter = begun();
+        let calm = (0..100_u32).all(|at| feed(&mut meter, &pair(at), u64::from(at) / 40).is_ok());
+        assert!(calm, "a few in each second are forgiven");
     }
 
     #[test]

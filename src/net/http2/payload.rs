@@ -4,11 +4,20 @@ use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
 
+use crate::base::limits::H2_FRAME_COST;
+use crate::net::backlog::{Backlog, Hold};
 use crate::net::buffer::{Buffer, Buffers, Size};
 
 /// Octets of a DATA frame.
 #[derive(Debug)]
-pub enum Payload {
+pub struct Payload {
+    octets: Octets,
+    /// Where they count until h2 is through with them.
+    _hold: Option<Hold>,
+}
+
+#[derive(Debug)]
+enum Octets {
     Pooled(Option<Buffer>, Rc<Buffers>),
     /// A little, which is not worth a whole buffer: a peer that opens its window octet by octet must
     /// not fill our memory.
@@ -21,19 +30,22 @@ const LITTLE: usize = 2048;
 impl Payload {
     /// A copy of these octets.
     #[must_use]
-    pub fn copy(octets: &[u8], buffers: &Rc<Buffers>) -> Self {
+    pub fn copy(octets: &[u8], buffers: &Rc<Buffers>, backlog: Option<&Rc<Backlog>>) -> Self {
+        let hold = |len: usize| backlog.map(|backlog| backlog.hold(len + H2_FRAME_COST));
         if octets.len() <= LITTLE {
-            return Self::Small(Bytes::copy_from_slice(octets));
+            let hold = hold(octets.len());
+            return Self { octets: Octets::Small(Bytes::copy_from_slice(octets)), _hold: hold };
         }
         let mut buffer = buffers.take(Size::fitting(octets.len()));
+        let hold = hold(buffer.space());
         buffer.append(octets);
-        Self::Pooled(Some(buffer), Rc::clone(buffers))
+        Self { octets: Octets::Pooled(Some(buffer), Rc::clone(buffers)), _hold: hold }
     }
 
     /// Nothing.
     #[must_use]
     pub const fn none() -> Self {
-        Self::Small(Bytes::new())
+        Self { octets: Octets::Small(Bytes::new()), _hold: None }
     }
 }
 
@@ -43,22 +55,22 @@ impl Buf for Payload {
     }
 
     fn chunk(&self) -> &[u8] {
-        match self {
-            Self::Pooled(buffer, _) => buffer.as_ref().map_or(&[], Buffer::data),
-            Self::Small(bytes) => bytes,
+        match &self.octets {
+            Octets::Pooled(buffer, _) => buffer.as_ref().map_or(&[], Buffer::data),
+            Octets::Small(bytes) => bytes,
         }
     }
 
     fn advance(&mut self, len: usize) {
-        match self {
-            Self::Pooled(Some(buffer), _) => buffer.consume(len),
-            Self::Pooled(None, _) => debug_assert!(len == 0, "there is nothing"),
-            Self::Small(bytes) => bytes.advance(len),
+        match &mut self.octets {
+            Octets::Pooled(Some(buffer), _) => buffer.consume(len),
+            Octets::Pooled(None, _) => debug_assert!(len == 0, "there is nothing"),
+            Octets::Small(bytes) => bytes.advance(len),
         }
     }
 }
 
-impl Drop for Payload {
+impl Drop for Octets {
     fn drop(&mut self) {
         if let Self::Pooled(buffer, buffers) = self
             && let Some(buffer) = buffer.take()

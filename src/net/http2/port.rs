@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::clock::Moment;
 use crate::base::limits::{H2_FLUSH, LINGER_BYTES};
+use crate::net::backlog::Backlog;
 use crate::net::buffer::{Buffer, Buffers, Size};
 use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
@@ -42,6 +43,12 @@ pub struct Watched {
     /// Everything was said, and what still comes is dropped: until the peer ends its side, or its owner
     /// loses patience.
     pub is_lingering: Cell<bool>,
+    /// What of answers the client has not taken.
+    pub backlog: Rc<Backlog>,
+    /// Octets of the heads of requests that are served now.
+    pub heads: Cell<usize>,
+    /// Requests that origins have answered and that the meter has not heard of.
+    pub answered: Cell<u32>,
     /// How often something was received.
     pub reads: Cell<u64>,
     /// Who waits for something to be received, or for room.
@@ -61,6 +68,9 @@ impl Watched {
             told: Cell::default(),
             has_calmed: Cell::default(),
             is_lingering: Cell::default(),
+            backlog: Rc::default(),
+            heads: Cell::default(),
+            answered: Cell::default(),
             reads: Cell::default(),
             waiting: RefCell::default(),
         }
@@ -166,6 +176,10 @@ impl Port {
         let data = self.inbound.get_mut().data();
         let data = &data[..data.len().min(most)];
         let Some(Guard { meter, .. }) = &mut self.guard else { return data.len() };
+        let answered = self.watched.answered.get();
+        // An odd one waits for the next: two pay for one.
+        self.watched.answered.set(answered % 2);
+        meter.earned(answered - answered % 2);
         let admitted = meter.admit(data, self.watched.now.get().0 / 1000);
         self.watched.in_block.set(meter.rules().is_in_block());
         admitted.unwrap_or_else(|abuse| {

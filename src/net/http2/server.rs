@@ -12,7 +12,7 @@ use super::port::{Guard, Port, Watched};
 use super::strand::Strand;
 use crate::base::error::Kind;
 use crate::base::limits::{
-    H2_DOWNSTREAM_FRAMES, H2_LOCAL_RESETS_MAX, H2_RESETS_MAX, H2_SEND_BUFFER,
+    H2_DOWNSTREAM_FRAMES, H2_HEADS_MAX, H2_LOCAL_RESETS_MAX, H2_RESETS_BURST, H2_SEND_BUFFER,
 };
 use crate::config::model::Http2;
 use crate::message::head::Method;
@@ -27,10 +27,23 @@ pub struct Server {
     buffers: Rc<Buffers>,
 }
 
+/// The head of a request counts until its exchange is over.
+pub struct HeadHold {
+    watched: Rc<Watched>,
+    len: usize,
+}
+
+impl Drop for HeadHold {
+    fn drop(&mut self) {
+        self.watched.heads.set(self.watched.heads.get() - self.len);
+    }
+}
+
 /// A request: the text of its head, or what is wrong with it, and its stream.
 pub struct Asked {
     pub head: Result<Vec<u8>, Kind>,
     pub strand: Strand,
+    pub hold: HeadHold,
 }
 
 impl Server {
@@ -53,7 +66,7 @@ impl Server {
             .max_send_buffer_size(H2_SEND_BUFFER)
             .max_local_error_reset_streams(Some(H2_LOCAL_RESETS_MAX))
             .max_concurrent_reset_streams(limits.streams as usize)
-            .max_pending_accept_reset_streams(H2_RESETS_MAX as usize)
+            .max_pending_accept_reset_streams(H2_RESETS_BURST as usize)
             .enable_connect_protocol()
             .handshake(port);
         let connection = handshake.await.ok()?;
@@ -77,6 +90,18 @@ impl Server {
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Asked>> {
+        loop {
+            let asked = ready!(self.poll_one(context));
+            // A head that would be too much for what the connection holds is not kept: nothing was done of
+            // what it asks for, and the client may ask again (RFC 9113 section 8.7).
+            match asked {
+                Some(asked) if self.watched.heads.get() > H2_HEADS_MAX => asked.strand.refuse(),
+                asked => return Poll::Ready(asked),
+            }
+        }
+    }
+
+    fn poll_one(&mut self, context: &mut Context<'_>) -> Poll<Option<Asked>> {
         let polled = self.connection.poll_accept(context);
         if let Some(abuse) = self.watched.abuse.get() {
             self.connection.abrupt_shutdown(abuse.reason());
@@ -90,8 +115,12 @@ impl Server {
         let asked = Method::of(request.method().as_str().as_bytes());
         let mut text = Vec::with_capacity(1024);
         let head = http2::request_head(&request, has_body, &mut text).map(|()| text);
-        let strand = Strand::of_client(body, send, asked, &self.buffers);
-        Poll::Ready(Some(Asked { head, strand }))
+        let backlog = &self.watched.backlog;
+        let strand = Strand::of_client(body, send, asked, &self.buffers, backlog);
+        let len = head.as_ref().map_or(0, Vec::len);
+        self.watched.heads.set(self.watched.heads.get() + len);
+        let hold = HeadHold { watched: Rc::clone(&self.watched), len };
+        Poll::Ready(Some(Asked { head, strand, hold }))
     }
 
     /// Streams are under way.

@@ -15,11 +15,12 @@ use std::rc::Rc;
 use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
 
+use super::backlog::Backlog;
 use super::buffer::{Buffer, Sealed};
 use super::deadline::{Class, Due, NO_SOCKET};
 use super::http2::strand::Strand;
 use super::socket::{self, How, Peek};
-use super::sweep::{Sweep, Watch};
+use super::sweep::{Paused, Sweep, Watch};
 use super::tls::channel::Channel;
 use crate::base::clock::Moment;
 
@@ -221,6 +222,28 @@ impl Stream {
     /// Nothing may arrive after this; `NEVER` for no deadline.
     pub fn read_by(&self, deadline: Moment) {
         self.watch.read_by(deadline);
+    }
+
+    /// The deadline for reading stands still until the guard is dropped.
+    #[must_use]
+    pub fn pause_reading(&self) -> Paused<'_> {
+        self.watch.pause_reading()
+    }
+
+    /// Where answers to this client are counted, if its connection has a bound for them.
+    #[must_use]
+    pub fn backlog(&self) -> Option<Rc<Backlog>> {
+        self.as_strand().and_then(Strand::backlog)
+    }
+
+    /// Waits until the peer takes more, where it says so: nothing is read for a stream whose window is shut.
+    /// How much it takes; `None` if it takes nothing for about two periods of so many milliseconds.
+    pub async fn room(&self, now: Moment, period: u32) -> Option<usize> {
+        let Kind::Strand(strand) = &self.kind else { return Some(usize::MAX) };
+        self.watch.write_within(now, period);
+        let room = strand.room(&self.watch).await;
+        self.watch.write_done(0);
+        (self.expired() != Some(Due::Write)).then_some(room)
     }
 
     /// The deadline that ended this connection, if one did.

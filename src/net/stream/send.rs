@@ -23,7 +23,8 @@ impl Stream {
         period: u32,
     ) -> (io::Result<()>, B) {
         if !self.is_plain {
-            let result = self.send_wrapped(buffer.data(), now, period).await;
+            let is_counted = buffer.is_counted();
+            let result = self.send_wrapped(buffer.data(), is_counted, now, period).await;
             if result.is_ok() {
                 buffer.consume(buffer.len());
             }
@@ -49,13 +50,16 @@ impl Stream {
     fn send_wrapped<'a>(
         &'a self,
         data: &'a [u8],
+        is_counted: bool,
         now: Moment,
         period: u32,
     ) -> Later<'a, io::Result<()>> {
         match self.way() {
             Way::Plain => Box::pin(std::future::ready(not_connected())),
             Way::Tls(tls) => Box::pin(tls.send_one(self, data, now, period)),
-            Way::Strand(strand) => Box::pin(self.send_strand(strand, data, now, period)),
+            Way::Strand(strand) => {
+                Box::pin(self.send_strand(strand, data, is_counted, now, period))
+            }
         }
     }
 
@@ -63,11 +67,12 @@ impl Stream {
         &self,
         strand: &Strand,
         data: &[u8],
+        is_counted: bool,
         now: Moment,
         period: u32,
     ) -> io::Result<()> {
         self.watch.write_within(now, period);
-        let result = strand.send(&self.watch, data).await;
+        let result = strand.send(&self.watch, data, is_counted).await;
         self.watch.write_done(0);
         result
     }
@@ -106,7 +111,7 @@ impl Stream {
         if self.is_plain {
             return self.send_raw(buffer, now, period).await;
         }
-        (self.send_wrapped(buffer.data(), now, period).await, buffer)
+        (self.send_wrapped(buffer.data(), false, now, period).await, buffer)
     }
 
     /// Writes pieces that lie apart, in as few calls as they go in: at once, by the calling thread, for
@@ -120,7 +125,7 @@ impl Stream {
             Way::Tls(tls) => return Box::pin(tls.send(self, pieces, now, period)).await,
             Way::Strand(strand) => {
                 for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-                    Box::pin(self.send_strand(strand, piece, now, period)).await?;
+                    Box::pin(self.send_strand(strand, piece, false, now, period)).await?;
                 }
                 return Ok(());
             }

@@ -1,6 +1,7 @@
 //! The two handshakes. Each flight goes out in one call, and what we owe at the end of one (a
 //! client's Finished, a server's tickets) goes with the first data.
 
+use std::io;
 use std::rc::Rc;
 
 use rustls::pki_types::ServerName;
@@ -10,11 +11,12 @@ use super::identity;
 use super::server::Server;
 use super::session::{Fault, Session, State};
 use super::trust::Client;
-use super::turns::Turns;
+use super::turns::{Turn, Turns};
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::config::tls::Protocol;
 use crate::net::buffer::{Buffer, Buffers, Size};
+use crate::net::socket;
 use crate::net::stream::Stream;
 use crate::wire::client_hello;
 
@@ -91,8 +93,8 @@ pub async fn accept(
             Ok(State::PeerClosed) => Some(Refused::Gone),
             Err(fault) => Some(Refused::Tls(fault)),
         };
+        give_back(turn, stream, &mut session).await;
         let is_told = flush(stream, &mut session, means).await;
-        drop(turn);
         if let Some(refused) = refused {
             return Err(refused);
         }
@@ -167,6 +169,20 @@ async fn more(stream: &Stream, session: &mut Session, buffers: &Buffers) -> bool
     };
     old.into_iter().for_each(|old| buffers.give(old));
     matches!(read, Ok(1..))
+}
+
+/// Sends what the socket takes at once, and ends the turn: after the loop has gone round, so that other
+/// tasks run between two handshakes, but without waiting for the peer, which may never read.
+async fn give_back(turn: Turn, stream: &Stream, session: &mut Session) {
+    if !session.due().is_empty()
+        && let Ok(len) = socket::send_pieces(stream.fd(), &[io::IoSlice::new(session.due())])
+    {
+        session.sent_due(len);
+    }
+    if socket::is_writable(stream.fd()) {
+        stream.writable().await;
+    }
+    drop(turn);
 }
 
 /// Sends a flight.

@@ -16,8 +16,7 @@ pub struct Turns {
     waiting: RefCell<VecDeque<Waker>>,
 }
 
-/// One turn, until it is dropped. Held across the sending of what was made in it, so that the loop
-/// goes round meanwhile.
+/// One turn, until it is dropped: while the cryptography is done, and then until the loop has gone round.
 #[derive(Debug)]
 pub struct Turn(Rc<Turns>);
 

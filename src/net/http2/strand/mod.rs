@@ -19,6 +19,7 @@ use super::client::Lease;
 use super::payload::Payload;
 use crate::message::fields::Fields;
 use crate::message::head::Method;
+use crate::net::backlog::Backlog;
 use crate::net::buffer::{Buffer, Buffers};
 use crate::net::sweep::Watch;
 use crate::wire::http2::{self, Upgrade};
@@ -33,6 +34,8 @@ pub struct Strand {
     text: RefCell<Vec<u8>>,
     outbound: RefCell<Out>,
     buffers: Rc<Buffers>,
+    /// Where what is sent is counted: a client's.
+    backlog: Option<Rc<Backlog>>,
     trailers: RefCell<Option<Fields>>,
     /// What an answer on it answers.
     asked: Cell<Method>,
@@ -95,9 +98,17 @@ impl Strand {
         send: SendResponse<Payload>,
         asked: Method,
         buffers: &Rc<Buffers>,
+        backlog: &Rc<Backlog>,
     ) -> Self {
         let body = Body::new(recv);
-        Self::new(In::Body(body), Out::Answer(send), asked, false, buffers)
+        let strand = Self::new(In::Body(body), Out::Answer(send), asked, false, buffers);
+        Self { backlog: Some(Rc::clone(backlog)), ..strand }
+    }
+
+    /// Where answers are counted, if it is a client's.
+    #[must_use]
+    pub fn backlog(&self) -> Option<Rc<Backlog>> {
+        self.backlog.clone()
     }
 
     /// A request to an endpoint, of which nothing was said yet.
@@ -123,6 +134,7 @@ impl Strand {
             text: RefCell::default(),
             outbound: RefCell::new(outbound),
             buffers: Rc::clone(buffers),
+            backlog: None,
             trailers: RefCell::default(),
             asked: Cell::new(asked),
             will_end: Cell::new(false),
@@ -339,7 +351,7 @@ impl Body {
 
     /// Moves what is there.
     fn take(&mut self, buffer: &mut Buffer) -> usize {
-        let len = self.rest.len().min(buffer.space());
+        let len = self.rest.len().min(buffer.room());
         buffer.append(&self.rest[..len]);
         self.rest.advance(len);
         len

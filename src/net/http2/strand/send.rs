@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use h2::Reason;
 
 use super::{In, Out, PIECE, Strand, broken};
+use crate::base::limits::{BACKLOG_MAX, H2_FRAME_COST};
 use crate::message::fields::Fields;
 use crate::message::head::Method;
 use crate::net::deadline::Due;
@@ -16,7 +17,13 @@ use crate::wire::http2;
 
 impl Strand {
     /// Sends these octets: first a head, then the body.
-    pub(in crate::net) async fn send(&self, watch: &Watch, data: &[u8]) -> io::Result<()> {
+    /// Those that are counted wait for nothing but the peer's windows.
+    pub(in crate::net) async fn send(
+        &self,
+        watch: &Watch,
+        data: &[u8],
+        is_counted: bool,
+    ) -> io::Result<()> {
         let is_body = matches!(&*self.outbound.borrow(), Out::Body(..));
         let head = if is_body { 0 } else { self.send_head(data)? };
         let mut rest = &data[head..];
@@ -28,7 +35,11 @@ impl Strand {
                 if watch.is_due(context) && watch.expired() == Some(Due::Write) {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
-                self.poll_room(context, len)
+                let room = ready!(self.poll_room(context, len));
+                if room.is_ok() && !is_counted && self.is_full(len, context) {
+                    return Poll::Pending;
+                }
+                Poll::Ready(room)
             });
             let len = room.await?.min(len);
             watch.wrote(len);
@@ -48,7 +59,8 @@ impl Strand {
         *left = left.map(|left| left.saturating_sub(data.len() as u64));
         // The stream is kept until it is gone: dropping it early would look like giving up.
         self.is_ended.set(is_last);
-        send.send_data(Payload::copy(data, &self.buffers), is_last).map_err(broken)
+        let payload = Payload::copy(data, &self.buffers, self.backlog.as_ref());
+        send.send_data(payload, is_last).map_err(broken)
     }
 
     /// Sends the head that this text begins with; returns its length.
@@ -107,6 +119,23 @@ impl Strand {
         }
     }
 
+    /// Too much waits already for the client to take it.
+    fn is_full(&self, len: usize, context: &Context<'_>) -> bool {
+        let backlog = self.backlog.as_ref();
+        backlog.is_some_and(|backlog| backlog.is_full(len + H2_FRAME_COST, BACKLOG_MAX, context))
+    }
+
+    /// Waits until the peer's windows are open; how far, up to a piece. A fault shows again in what follows.
+    pub(in crate::net) async fn room(&self, watch: &Watch) -> usize {
+        poll_fn(|context| {
+            if !matches!(&*self.outbound.borrow(), Out::Body(..)) || watch.is_due(context) {
+                return Poll::Ready(PIECE);
+            }
+            self.poll_room(context, PIECE).map(|room| room.map_or(PIECE, |room| room.min(PIECE)))
+        })
+        .await
+    }
+
     fn poll_room(&self, context: &mut Context<'_>, len: usize) -> Poll<io::Result<usize>> {
         let mut outbound = self.outbound.borrow_mut();
         let Out::Body(send, _) = &mut *outbound else {
@@ -143,6 +172,13 @@ impl Strand {
             .map_err(broken)?;
         }
         Ok(())
+    }
+
+    /// Nothing was done of what a client asked for, and nothing will be (RFC 9113 section 8.7).
+    pub(in crate::net) fn refuse(&self) {
+        if let Out::Answer(send) = &mut *self.outbound.borrow_mut() {
+            send.send_reset(Reason::REFUSED_STREAM);
+        }
     }
 
     /// Both directions end, and not orderly.

@@ -1,0 +1,109 @@
+//! What one HTTP/2 connection holds of answers that its client has not taken: buffers between a server's
+//! socket and h2, and the data that waits in h2. However many streams there are, and whatever windows the
+//! client opens, that has one bound (RELIABILITY R03). A stream that would hold more waits before it reads
+//! from its server; a stream whose window is shut holds next to nothing.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::buffer::Size;
+use crate::base::limits::{BACKLOG_EASY, BACKLOG_FIRST, BACKLOG_MAX, BUFFER_SMALL, BUFFER_TINY};
+
+/// One connection's.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    held: Cell<usize>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+/// A share of it, until it is dropped.
+#[derive(Debug)]
+pub struct Hold {
+    backlog: Rc<Backlog>,
+    len: usize,
+}
+
+impl Backlog {
+    /// Holds so many octets more.
+    #[must_use]
+    pub fn hold(self: &Rc<Self>, len: usize) -> Hold {
+        self.held.set(self.held.get() + len);
+        Hold { backlog: Rc::clone(self), len }
+    }
+
+    /// Octets that are held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.get()
+    }
+
+    /// Whether so many octets more would be too many; wakes the task when some are let go.
+    pub fn is_full(&self, len: usize, most: usize, context: &Context<'_>) -> bool {
+        let is_full = self.held.get() > 0 && self.held.get() + len > most;
+        if is_full {
+            self.waiting.borrow_mut().push(context.waker().clone());
+        }
+        is_full
+    }
+
+    /// Waits until there is room for the beginning of an answer. While the connection is busy that is
+    /// little: the beginnings of all its answers must fit.
+    pub async fn first(self: &Rc<Self>) -> (Size, Hold) {
+        if self.held.get() + BUFFER_SMALL <= BACKLOG_EASY {
+            return (Size::Small, self.hold(BUFFER_SMALL));
+        }
+        poll_fn(|context| self.poll(BUFFER_TINY, BACKLOG_FIRST, context)).await;
+        (Size::Tiny, self.hold(BUFFER_TINY))
+    }
+
+    /// Waits until there is room for a piece of a body.
+    pub async fn piece(self: &Rc<Self>) -> (Size, Hold) {
+        poll_fn(|context| self.poll(BUFFER_SMALL, BACKLOG_MAX, context)).await;
+        (Size::Small, self.hold(BUFFER_SMALL))
+    }
+
+    fn poll(&self, len: usize, most: usize, context: &Context<'_>) -> Poll<()> {
+        if self.is_full(len, most, context) { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let Backlog { held, waiting } = &*self.backlog;
+        held.set(held.get() - self.len);
+        if !waiting.borrow().is_empty() {
+            waiting.take().into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+
+    #[test]
+    fn beginnings_fit_and_pieces_wait_for_room() {
+        let backlog = Rc::new(Backlog::default());
+        let mut context = Context::from_waker(Waker::noop());
+        let mut held = Vec::new();
+        while let Poll::Ready((_, hold)) = pin!(backlog.first()).poll(&mut context) {
+            held.push(hold);
+        }
+        assert!(held.len() >= 100, "{} beginnings", held.len());
+        let mut pieces = Vec::new();
+        while let Poll::Ready((_, hold)) = pin!(backlog.piece()).poll(&mut context) {
+            pieces.push(hold);
+        }
+        assert!(pieces.len() >= 3 && backlog.held() <= BACKLOG_MAX, "{} pieces", pieces.len());
+        let mut next = pin!(backlog.piece());
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        pieces.pop();
+        assert!(next.as_mut().poll(&mut context).is_ready());
+        drop((held, pieces));
+        assert_eq!(backlog.held(), BUFFER_SMALL);
+    }
+}
