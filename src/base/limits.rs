@@ -25,6 +25,8 @@ pub const BACKLOG_MAX: usize = 320 * 1024;
 pub const BACKLOG_FIRST: usize = 256 * 1024;
 /// As long as no more is held, beginnings are read into small buffers; above, into tiny ones.
 pub const BACKLOG_EASY: usize = 48 * 1024;
+/// Heads of answers shorter than this are not counted there: as many as there may be streams are few octets.
+pub const HEAD_COUNTED: usize = 1024;
 /// Octets of request heads that an HTTP/2 connection holds; more streams are refused (RELIABILITY R03).
 pub const H2_HEADS_MAX: usize = 256 * 1024;
 /// What a DATA frame costs in h2 beside its octets.
@@ -58,6 +60,10 @@ pub const VIA_HOPS_MAX: usize = 20;
 /// Addresses looked at in X-Forwarded-For, from the right.
 pub const FORWARDED_HOPS_MAX: usize = 64;
 
+/// Threads whose allocations are counted without an atomic addition; others share a counter.
+pub const MEMORY_LANES: usize = 128;
+/// Octets that a thread allocates before it looks at the bound on memory again.
+pub const MEMORY_LOOK: i64 = 128 * 1024;
 /// Connections accepted in one go before other tasks run.
 pub const ACCEPT_BATCH: usize = 64;
 /// Listen backlog.
@@ -158,6 +164,8 @@ pub const TLS_TURNS: u32 = 2;
 pub const TLS_QUEUE: usize = 4096;
 /// Data of TLS records that go out in one call.
 pub const TLS_BATCH: usize = 192 * 1024;
+/// The same where the kernel does not take as much at once.
+pub const TLS_BATCH_SLOW: usize = 60 * 1024;
 /// HTTP/2 streams of one connection that may be reset by either side at once, and in a second.
 pub const H2_RESETS_BURST: u32 = 200;
 /// See above. Two answers of an origin pay for one more.
@@ -226,6 +234,7 @@ const _: () = assert!(H2_FLUSH + BUFFER_HEADROOM + BUFFER_TAILROOM + 2 * 1024 <=
 const _: () = assert!(BUFFER_TINY < BUFFER_SMALL);
 const _: () = assert!(BUFFER_SMALL < BUFFER_MEDIUM && BUFFER_MEDIUM < BUFFER_LARGE);
 const _: () = assert!(TRAILERS_MAX < BUFFER_SMALL);
+const _: () = assert!(TLS_BATCH_SLOW + 4 * 1024 <= BUFFER_MEDIUM);
 const _: () = assert!(TLS_BATCH + 16 * 1024 < BUFFER_LARGE);
 const _: () = assert!(RING_COMPLETIONS >= 4 * RING_ENTRIES);
 

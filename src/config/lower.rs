@@ -162,13 +162,20 @@ fn read_http2(mut table: Table<'_>) -> Http2 {
         let size = size(&mut table, key, 65_535..=(1 << 31) - 1);
         size.and_then(|size| u32::try_from(size).ok()).unwrap_or(default)
     };
-    let http2 = Http2 {
-        window: window("window", defaults.window),
-        connection_window: window("connection_window", defaults.connection_window),
-        streams: streams.unwrap_or(defaults.streams),
-    };
+    let one = window("window", defaults.window);
+    let streams = streams.unwrap_or(defaults.streams);
+    let all = Http2::window_of_all(streams, one);
+    let connection_window = window("connection_window", all);
+    if connection_window < all && table.has("connection_window") {
+        let message = format!(
+            "http2.connection_window is less than streams x window ({} KiB): streams whose servers do \
+             not read can use it up, and the others of that connection wait",
+            all.div_ceil(1024)
+        );
+        table.warning(table.place_of("connection_window"), message);
+    }
     table.finish();
-    http2
+    Http2 { streams, window: one, connection_window }
 }
 
 /// More than a gigabyte a second would cut every client there is.

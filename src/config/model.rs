@@ -133,7 +133,8 @@ pub struct Http2 {
     pub streams: u32,
     /// Octets of one stream that may come before we have used them.
     pub window: u32,
-    /// The same for a whole connection.
+    /// The same for a whole connection. By default the sum of all its streams, so that streams whose
+    /// servers do not read leave the others theirs (RELIABILITY R08).
     pub connection_window: u32,
 }
 
@@ -519,9 +520,19 @@ impl Default for Timeouts {
     }
 }
 
+impl Http2 {
+    /// What so many streams with this window may send together, as far as HTTP/2 can say it.
+    #[must_use]
+    pub const fn window_of_all(streams: u32, window: u32) -> u32 {
+        let (all, most) = (streams.saturating_mul(window), u32::MAX >> 1);
+        if all < most { all } else { most }
+    }
+}
+
 impl Default for Http2 {
     fn default() -> Self {
-        Self { streams: 100, window: 64 * 1024, connection_window: 1024 * 1024 }
+        let (streams, window) = (100, 64 * 1024);
+        Self { streams, window, connection_window: Self::window_of_all(streams, window) }
     }
 }
 

@@ -21,8 +21,8 @@ use crossbeam_channel::{Receiver, select};
 
 use crate::base::clock;
 use crate::config::model::Config;
-use crate::net::notice;
 use crate::net::signal::Signal;
+use crate::net::{memory, notice};
 use crate::observe::counters::Counters;
 use crate::shard::command::{Command, Report};
 use orders::Orders;
@@ -71,6 +71,7 @@ fn serve(
     let first = helpers.resolver.news.clone();
     resolve::first(&first, &config, |found| obey(&mut workers, &helpers.prober, found));
     let started = workers.wait()?;
+    memory::bound(config.limits.memory);
     ready(&started);
     let clock = crossbeam_channel::tick(WATCH);
     let mut orders = inputs.orders.clone();

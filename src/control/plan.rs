@@ -14,7 +14,6 @@ use crate::cache::ledger::Ledger;
 use crate::config::cache::Cache;
 use crate::config::model::{Cluster, Config};
 use crate::health::Table;
-use crate::limit::pressure::Pressure;
 use crate::net::bell::Bell;
 use crate::net::disk::{self, Door};
 use crate::net::{mailbox, notice};
@@ -31,7 +30,6 @@ use crate::upstream::sticky::Seal;
 pub(super) struct Frame {
     pub(super) name: Box<str>,
     pub(super) bells: Arc<[Bell]>,
-    pub(super) pressure: Arc<Pressure>,
     ledger: Arc<Ledger>,
     posts: Posts,
     door: Option<Door>,
@@ -55,7 +53,7 @@ impl Frame {
         let (posts, boxes): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
         let posts: Posts = posts.into();
         let (ledger, door) = open_cache(cache, shards, &posts);
-        Ok(Self { name, bells, pressure: Arc::default(), ledger, posts, door, boxes, key })
+        Ok(Self { name, bells, ledger, posts, door, boxes, key })
     }
 
     /// A shard's end of its cache mailbox.
@@ -82,7 +80,6 @@ impl Frame {
             routers: ids.map(|id| Router::new(&config, ListenerId(id))).collect(),
             common: common.collect(),
             bells: Arc::clone(&self.bells),
-            pressure: Arc::clone(&self.pressure),
             ledger: Arc::clone(&self.ledger),
             posts: Arc::clone(&self.posts),
             door: self.door.clone(),

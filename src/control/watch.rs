@@ -16,12 +16,14 @@ pub(super) struct Watch {
     known: Vec<Vec<(Why, Moment)>>,
     /// When the window began in which failures are counted.
     window: Moment,
+    /// What was said last of the memory.
+    stage: Stage,
 }
 
 impl Watch {
     pub(super) fn new(clusters: &[Cluster]) -> Self {
         let known = clusters.iter().map(|one| vec![(Why::In, Moment(0)); one.endpoints.len()]);
-        Self { known: known.collect(), window: monotonic() }
+        Self { known: known.collect(), window: monotonic(), stage: Stage::Calm }
     }
 
     /// Takes what the tables say now as told.
@@ -29,6 +31,20 @@ impl Watch {
         for (common, known) in workers.plan().common.iter().zip(&mut self.known) {
             let all = common.health.all().iter();
             *known = all.map(|one| (one.why(), one.until())).collect();
+        }
+    }
+
+    /// How much memory the process has, and what follows. Threads look by themselves when they allocate;
+    /// this is for the operator, and for memory that was freed.
+    fn look_at_memory(&mut self, plan: &Plan) {
+        let most = plan.config.limits.memory;
+        memory::bound(most);
+        memory::trim();
+        let stage = memory::stage();
+        if std::mem::replace(&mut self.stage, stage) != stage {
+            let (used, most) = (memory::used() >> 20, most >> 20);
+            let says = Stage::SAYS[stage as usize];
+            notice::warn(format_args!("memory: {used} of {most} MiB: {says}"));
         }
     }
 
@@ -40,7 +56,7 @@ impl Watch {
             self.window = now;
         }
         let plan = workers.plan();
-        look_at_memory(plan);
+        self.look_at_memory(plan);
         let all = plan.config.clusters.iter().zip(&plan.common).zip(&mut self.known);
         for ((cluster, common), known) in all {
             if is_over {
@@ -56,19 +72,6 @@ impl Watch {
                 }
             }
         }
-    }
-}
-
-/// How much memory the process has, and what follows.
-fn look_at_memory(plan: &Plan) {
-    let most = plan.config.limits.memory;
-    let used = if most == 0 { None } else { memory::used() };
-    let Some(used) = used else { return };
-    let stage = Stage::of(used, most);
-    let old = plan.pressure.set(stage);
-    if stage != old {
-        let (used, most, says) = (used >> 20, most >> 20, Stage::SAYS[stage as usize]);
-        notice::warn(format_args!("memory: {used} of {most} MiB: {says}"));
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Parcel {
 #[derive(Clone, Debug)]
 pub enum Piece {
     Octets(Vec<u8>),
+    /// Of a body that stands in its entry's own block.
+    Small(Arc<Entry>, usize, usize),
     Shared(Shared),
 }
 
@@ -65,6 +67,10 @@ pub async fn send(shard: &Rc<Shard>, parcel: Parcel, down: &Downstream<'_>) -> R
         return writer.raw(parcel.buffer, shard.now()).await;
     }
     let pieces: Vec<&[u8]> = parcel.rest.iter().map(Piece::octets).collect();
+    if parcel.buffer.is_counted() {
+        writer.raw(parcel.buffer, shard.now()).await?;
+        return writer.rest(&pieces, shard.now()).await;
+    }
     writer.pieces(parcel.buffer, &pieces, shard.now()).await
 }
 
@@ -81,9 +87,18 @@ pub fn parcel(shard: &Shard, down: &Downstream<'_>, order: Order<'_>) -> Result<
         && body.framing != Framing::UntilClose
         && shard.may_keep();
     let sends_body = request.method != Method::Head && order.growing.is_none();
-    let small = if sends_body { body.small } else { b"" };
-    let room = entry.fields().len() + order.own.len() + ADDED + small.len();
-    let mut buffer = shard.buffers.take(Size::fitting(room));
+    let (small, from) = if sends_body { (body.small, body.from) } else { (&b""[..], 0) };
+    let room = entry.fields().len() + order.own.len() + ADDED;
+    // A client of HTTP/2 may take its time for the body: it stays where it is, and only the head is copied.
+    let backlog = down.stream.backlog();
+    let mut buffer = match &backlog {
+        None => shard.buffers.take(Size::fitting(room + small.len())),
+        Some(backlog) => {
+            let mut buffer = shard.buffers.take(Size::snug(room));
+            buffer.count(backlog.hold(buffer.space()));
+            buffer
+        }
+    };
     let mut out = Writer::new(buffer.spare());
     head(shard, down, &order, &body, keeps, &mut out);
     let Some(len) = out.finish() else {
@@ -98,11 +113,10 @@ pub fn parcel(shard: &Shard, down: &Downstream<'_>, order: Order<'_>) -> Result<
     told.status.set(body.status);
     told.ends_by_close.set(body.framing == Framing::UntilClose);
     let mut rest = if sends_body { body.rest } else { Vec::new() };
-    let fits = small.len() <= buffer.space();
-    if fits {
+    if small.len() <= buffer.space() && backlog.is_none() {
         buffer.append(small);
-    } else {
-        rest.insert(0, Piece::Octets(small.to_vec()));
+    } else if !small.is_empty() {
+        rest.insert(0, Piece::Small(Arc::clone(entry), from, from + small.len()));
     }
     if sends_body && let Framing::Length(len) = body.framing {
         told.sent.set(len);
@@ -170,6 +184,8 @@ struct Body<'a> {
     framing: Framing,
     /// What stands in the entry's own block.
     small: &'a [u8],
+    /// Where in that block it begins.
+    from: usize,
     rest: Vec<Piece>,
     answer: &'a Answer,
     len: u64,
@@ -182,6 +198,7 @@ impl<'a> Body<'a> {
             status: entry.status(),
             framing: Framing::None,
             small: b"",
+            from: 0,
             rest: Vec::new(),
             answer,
             len,
@@ -215,6 +232,7 @@ impl<'a> Body<'a> {
             (entry.small(), usize::try_from(first), usize::try_from(count))
         {
             self.small = small.get(from..from + len).unwrap_or_default();
+            self.from = from;
         } else {
             self.rest = pieces(entry, first, count);
         }
@@ -354,6 +372,9 @@ impl Piece {
     fn octets(&self) -> &[u8] {
         match self {
             Self::Octets(octets) => octets,
+            Self::Small(entry, from, to) => {
+                entry.small().and_then(|small| small.get(*from..*to)).unwrap_or_default()
+            }
             Self::Shared(shared) => shared.data(),
         }
     }

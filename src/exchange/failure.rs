@@ -32,11 +32,13 @@ pub(super) fn retry(
     method: Method,
     tries: &mut Tries,
 ) -> Result<bool> {
-    let Failure { kind, lost } = *failure;
+    let Failure { kind, lost, is_blamed } = *failure;
     if lost.is_some_and(|lost| tries.may_refresh(lost, method)) {
         return Ok(true);
     }
-    blame(cluster, id, kind);
+    if is_blamed {
+        blame(cluster, id, kind);
+    }
     let policy = &cluster.model.resilience.retry;
     match lost {
         Some(lost) if tries.may_move(id, lost, method, policy, || cluster.may_retry()) => Ok(false),
@@ -55,11 +57,13 @@ pub(super) fn blame(cluster: &Cluster, id: EndpointId, kind: Kind) {
 pub(super) struct Failure {
     pub(super) kind: Kind,
     pub(super) lost: Option<Lost>,
+    /// It may count against the endpoint.
+    is_blamed: bool,
 }
 
 impl From<Kind> for Failure {
     fn from(kind: Kind) -> Self {
-        Self { kind, lost: None }
+        Self { kind, lost: None, is_blamed: true }
     }
 }
 
@@ -97,5 +101,9 @@ pub(super) fn failure(
         has_answer: has_octets && cause != Cause::Status,
         has_body: !hop.request.framing.is_empty(),
     });
-    Failure { kind, lost }
+    // An endpoint need not wait for ever for the rest of a request: that it ends such a connection says
+    // nothing against it (RELIABILITY R09).
+    let is_closed = matches!(kind, Kind::UpstreamGone | Kind::UpstreamBodyCutShort);
+    let is_blamed = !is_closed || hop.answer.has_come.get();
+    Failure { kind, lost, is_blamed }
 }

@@ -329,6 +329,7 @@ async fn exchange(sides: Sides<'_, '_>, head: Buffer) -> Result<Ended> {
     }
     let is_sent = written.is_ok() && body.is_done();
     hop.answer.body_done.set(is_sent);
+    hop.answer.has_come.set(body.is_done());
     hop.answer.received.set(body.received);
     up.read_by(if is_sent { hop.first_byte_by() } else { hop.target.total_by });
     if is_sent && hedge::is_wanted(hop) {

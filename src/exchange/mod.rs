@@ -43,6 +43,7 @@ pub async fn serve(
     record: &mut Record,
 ) -> Next {
     down.answer.body_done.set(work.request.framing.is_empty());
+    down.answer.has_come.set(work.request.framing.is_empty());
     let result = run(shard, work, down, record).await;
     close(shard, work, down, record, result).await
 }

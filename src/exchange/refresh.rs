@@ -92,6 +92,7 @@ pub fn start(
                 answer: Answer::default(),
             };
             down.answer.body_done.set(true);
+            down.answer.has_come.set(true);
             let mut work = shard.workspace();
             work.request = request;
             let to = visit.to(&fill);

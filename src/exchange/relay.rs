@@ -193,11 +193,14 @@ pub async fn request(
 ) -> Result<()> {
     let shard = hop.shard;
     let mut is_ended = false;
-    while let Some(data) = body.next(|| shard.now()).await? {
+    loop {
+        body.pace_for(upstream);
+        let Some(data) = body.next(|| shard.now()).await? else { break };
         is_ended = body.is_done() && !body.has_trailers();
         up.data(data, is_ended, shard.now()).await?;
         hop.answer.received.set(body.received);
     }
+    hop.answer.has_come.set(true);
     if !is_ended {
         let trailers = trailers_of(hop, body);
         up.end(trailers.as_ref(), shard.now()).await?;
@@ -273,6 +276,7 @@ pub async fn response(
         if !body.is_done() && hop.request.version == Version::Http2 {
             body.limit(room_for(hop).await?);
         }
+        body.pace_for(hop.stream);
         let Some(data) = body.next(|| shard.now()).await? else { break };
         is_ended = body.is_done() && !body.has_trailers();
         writer.data(data, is_ended, shard.now()).await?;

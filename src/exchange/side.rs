@@ -34,8 +34,10 @@ pub struct Answer {
     pub begun: Cell<bool>,
     /// The client was told that the connection stays.
     pub keeps: Cell<bool>,
-    /// The whole request body was read.
+    /// The whole request body was read, and passed on.
     pub body_done: Cell<bool>,
+    /// All of the request has come, passed on or not.
+    pub has_come: Cell<bool>,
     /// If it ends now, only a reset tells the client that something is missing.
     pub ends_by_close: Cell<bool>,
     /// The connection became a tunnel, which has ended.

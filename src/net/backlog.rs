@@ -5,23 +5,27 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use super::buffer::Size;
-use crate::base::limits::{BACKLOG_EASY, BACKLOG_FIRST, BACKLOG_MAX, BUFFER_SMALL, BUFFER_TINY};
+use crate::base::limits::{
+    BACKLOG_EASY, BACKLOG_FIRST, BACKLOG_MAX, BUFFER_SMALL, BUFFER_TINY, HEAD_COUNTED,
+};
 
 /// One connection's.
 #[derive(Debug, Default)]
 pub struct Backlog {
     held: Cell<usize>,
     waiting: RefCell<Vec<Waker>>,
+    /// Large heads that h2 has and has not written, by their streams.
+    heads: RefCell<Vec<(u32, Hold)>>,
 }
 
 /// A share of it, until it is dropped.
 #[derive(Debug)]
 pub struct Hold {
-    backlog: Rc<Backlog>,
+    backlog: Weak<Backlog>,
     len: usize,
 }
 
@@ -30,7 +34,24 @@ impl Backlog {
     #[must_use]
     pub fn hold(self: &Rc<Self>, len: usize) -> Hold {
         self.held.set(self.held.get() + len);
-        Hold { backlog: Rc::clone(self), len }
+        Hold { backlog: Rc::downgrade(self), len }
+    }
+
+    /// Holds a head of so many octets until h2 has written it, or its stream is no more.
+    pub fn hold_head(self: &Rc<Self>, stream: u32, len: usize) {
+        if len >= HEAD_COUNTED {
+            let hold = self.hold(len);
+            self.heads.borrow_mut().push((stream, hold));
+        }
+    }
+
+    /// A head is on its way, or will never be.
+    pub fn drop_head(&self, stream: u32) {
+        let mut heads = self.heads.borrow_mut();
+        let at = heads.iter().position(|(of, _)| *of == stream);
+        let hold = at.map(|at| heads.swap_remove(at));
+        drop(heads);
+        drop(hold);
     }
 
     /// Octets that are held.
@@ -71,7 +92,8 @@ impl Backlog {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let Backlog { held, waiting } = &*self.backlog;
+        let Some(backlog) = self.backlog.upgrade() else { return };
+        let Backlog { held, waiting, .. } = &*backlog;
         held.set(held.get() - self.len);
         if !waiting.borrow().is_empty() {
             waiting.take().into_iter().for_each(Waker::wake);

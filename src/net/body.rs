@@ -2,15 +2,19 @@
 //! both in the buffer that the kernel filled. Nothing is copied but what is read past a body's
 //! end.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::buffer::{Buffer, Buffers, Shared, Size};
 use super::deadline::Due;
 use super::http2::strand::Strand;
 use super::inbound::Inbound;
+use super::memory;
 use super::stream::Stream;
 use crate::base::clock::{Moment, millis};
 use crate::base::error::{Kind, Result};
+use crate::base::limits::BUFFER_LARGE;
+use crate::limit::pressure::Stage;
 use crate::message::fields::Fields;
 use crate::message::framing::Framing;
 use crate::wire::http1::chunked::{self, Decoder};
@@ -218,8 +222,22 @@ impl<'a> BodyReader<'a> {
                     return Err(Kind::TotalTimeout);
                 }
                 Ok(0) => self.end_of_stream()?,
+                Err(error) if error.kind() == ErrorKind::OutOfMemory => {
+                    return Err(Kind::Overloaded);
+                }
                 Err(_) => return Err(self.fault()),
             }
+        }
+    }
+
+    /// Reads into large buffers only as long as `to` takes what is read at once: what a slow reader does not
+    /// take is held in a medium one (RELIABILITY R03).
+    pub fn pace_for(&mut self, to: &Stream) {
+        if self.size > Size::Small && memory::stage() > Stage::Calm {
+            // Each of those that flow would have four times as much, and then again.
+            self.size = Size::Small;
+        } else if self.size == Size::Large && !to.has_room(BUFFER_LARGE) {
+            self.size = Size::Medium;
         }
     }
 
@@ -412,6 +430,15 @@ impl<'a> BodyWriter<'a> {
         let all: Vec<&[u8]> = std::iter::once(head.data()).chain(pieces.iter().copied()).collect();
         let result = self.stream.send_pieces(&all, now, self.period).await;
         self.buffers.give(head);
+        self.sent_all(result)
+    }
+
+    /// Writes pieces of a body whose head has gone out.
+    ///
+    /// # Errors
+    /// The peer is gone or does not read.
+    pub async fn rest(&mut self, pieces: &[&[u8]], now: Moment) -> Result<()> {
+        let result = self.stream.send_pieces(pieces, now, self.period).await;
         self.sent_all(result)
     }
 

@@ -14,7 +14,9 @@ use crate::base::limits::{
     BUFFERS_KEPT,
 };
 use crate::cache::octets::Chunk;
+use crate::limit::pressure::Stage;
 use crate::net::backlog::Hold;
+use crate::net::memory;
 
 /// Bytes with room in front and behind: `data` lies at `start..end`. Reading appends at `end`;
 /// what is written out is `data`. A few words, for it is moved a lot.
@@ -385,6 +387,13 @@ impl Buffers {
     pub fn take(&self, size: Size) -> Buffer {
         let idle = self.idle[size as usize].borrow_mut().pop();
         idle.unwrap_or_else(|| Buffer::new(size.bytes()))
+    }
+
+    /// An empty buffer for something that may be left: none when the memory is full and none is idle.
+    #[must_use]
+    pub fn try_take(&self, size: Size) -> Option<Buffer> {
+        let is_full = memory::stage() == Stage::Refuse;
+        (!is_full || !self.idle[size as usize].borrow().is_empty()).then(|| self.take(size))
     }
 
     /// Gives one back; keeps it if few enough are idle.

@@ -78,7 +78,7 @@ impl Inbound {
     /// buffer is held. `Ok(0)` is the end of the stream, or a deadline.
     ///
     /// # Errors
-    /// What the system says.
+    /// What the system says; `OutOfMemory` if there is nothing to read into.
     pub async fn fill(
         &mut self,
         stream: &Stream,
@@ -94,7 +94,10 @@ impl Inbound {
             None if self.backlog.is_some() => self.buffer_for_client(stream, buffers).await,
             None => {
                 stream.quiet().await;
-                buffers.take(size)
+                let Some(buffer) = buffers.try_take(size) else {
+                    return Err(io::ErrorKind::OutOfMemory.into());
+                };
+                buffer
             }
         };
         let (result, buffer) = stream.recv(buffer).await;

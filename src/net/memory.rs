@@ -1,18 +1,167 @@
-//! How much memory this process has.
+//! How much memory this process has: every allocation is counted, so that a bound is judged by what is in use
+//! and not by what the allocator keeps for later, and at once and not some ticks late (RELIABILITY R02).
+
+#![expect(unsafe_code, reason = "a global allocator")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::base::limits::{MEMORY_LANES, MEMORY_LOOK};
+use crate::limit::pressure::Stage;
+
+/// The system's allocator, and what it has given.
+struct Counted;
+
+#[global_allocator]
+static ALLOCATOR: Counted = Counted;
+
+/// What one thread has allocated less what it has freed; a cache line of its own.
+#[repr(align(128))]
+struct Lane(AtomicI64);
+
+static LANES: [Lane; MEMORY_LANES] = [const { Lane(AtomicI64::new(0)) }; MEMORY_LANES];
+static THREADS: AtomicU32 = AtomicU32::new(0);
+/// Octets that the process may take; zero for no bound.
+static BOUND: AtomicU64 = AtomicU64::new(0);
+/// What it takes beside what is allocated: code, stacks, rings.
+static OVERHEAD: AtomicU64 = AtomicU64::new(0);
+static STAGE: AtomicU8 = AtomicU8::new(0);
+
+/// No lane yet.
+const NONE: u32 = u32::MAX;
+
+thread_local! {
+    static MINE: Cell<u32> = const { Cell::new(NONE) };
+    /// What was allocated since the bound was looked at.
+    static GROWN: Cell<i64> = const { Cell::new(0) };
+}
+
+/// Octets that are allocated now.
+#[must_use]
+pub fn allocated() -> u64 {
+    let sum: i64 = LANES.iter().map(|lane| lane.0.load(Relaxed)).sum();
+    u64::try_from(sum).unwrap_or(0)
+}
+
+/// Octets that the process takes, as far as they are in use.
+#[must_use]
+pub fn used() -> u64 {
+    OVERHEAD.load(Relaxed) + allocated()
+}
+
+/// From now on the process may take so many octets; zero for as many as it likes.
+pub fn bound(most: u64) {
+    if BOUND.swap(most, Relaxed) != most && OVERHEAD.load(Relaxed) == 0 {
+        OVERHEAD.store(resident().unwrap_or(0).saturating_sub(allocated()), Relaxed);
+    }
+    look();
+}
+
+/// What is given up for want of memory: an atomic load.
+#[must_use]
+pub fn stage() -> Stage {
+    Stage::from_number(STAGE.load(Relaxed))
+}
+
+/// Looks how full the memory is.
+pub fn look() -> Stage {
+    let most = BOUND.load(Relaxed);
+    let stage = if most == 0 { Stage::Calm } else { Stage::of(used(), most) };
+    STAGE.store(stage as u8, Relaxed);
+    stage
+}
+
+/// Has the allocator give back what it keeps, if that is much.
+pub fn trim() {
+    let kept = resident().unwrap_or(0).saturating_sub(used());
+    if OVERHEAD.load(Relaxed) > 0 && kept > used() / 2 {
+        // SAFETY: takes no pointers; the allocator locks what it looks at.
+        unsafe { libc::malloc_trim(0) };
+    }
+}
 
 /// Octets that are resident; `None` where the system does not tell.
-#[must_use]
-pub fn used() -> Option<u64> {
+fn resident() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibi: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     kibi.checked_mul(1024)
 }
 
+fn count(change: i64) {
+    let lane = MINE.get();
+    if lane < MEMORY_LANES as u32 - 1 {
+        // Nobody else writes here.
+        let lane = &LANES[lane as usize].0;
+        lane.store(lane.load(Relaxed) + change, Relaxed);
+    } else {
+        count_shared(lane, change);
+    }
+    let grown = GROWN.get() + change;
+    if grown > MEMORY_LOOK {
+        GROWN.set(0);
+        look();
+    } else {
+        GROWN.set(grown);
+    }
+}
+
+/// For a thread that has no lane yet, or came too late for one of its own.
+#[cold]
+fn count_shared(lane: u32, change: i64) {
+    if lane == NONE {
+        let own = THREADS.fetch_add(1, Relaxed).min(MEMORY_LANES as u32 - 1);
+        MINE.set(own);
+    }
+    LANES[MEMORY_LANES - 1].0.fetch_add(change, Relaxed);
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "a layout is at most isize::MAX")]
+const fn size(layout: Layout) -> i64 {
+    layout.size() as i64
+}
+
+// SAFETY: everything is the system allocator's; what is added neither allocates nor panics.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(size(layout));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(size(layout));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        count(-size(layout));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(place, layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        #[expect(clippy::cast_possible_wrap, reason = "a layout is at most isize::MAX")]
+        count(new_size as i64 - size(layout));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.realloc(place, layout, new_size) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn there_is_some() {
-        assert!(super::used().is_some_and(|used| used > 100_000));
+    fn what_is_allocated_counts_until_it_is_freed_wherever() {
+        const MUCH: usize = 64 << 20;
+        let before = allocated();
+        let much = vec![1_u8; MUCH];
+        assert!(allocated() >= before + MUCH as u64 / 2 && resident().is_some());
+        // Other tests allocate too, but not so much.
+        std::thread::spawn(move || drop(much)).join().unwrap();
+        assert!(allocated() < before + MUCH as u64 / 2);
     }
 }

@@ -78,6 +78,22 @@ pub fn is_writable(fd: RawFd) -> bool {
     is_ready(fd, libc::POLLOUT)
 }
 
+/// Whether the send buffer has room for so many octets now: less than that is written at once, and what is
+/// more would wait in our memory for a peer that may be slow.
+#[must_use]
+pub fn has_room(fd: RawFd, len: usize) -> bool {
+    // From linux/sock_diag.h: what of `struct sock` SO_MEMINFO tells.
+    const SNDBUF: usize = 3;
+    const WMEM_QUEUED: usize = 5;
+    let mut facts = [0_u32; 9];
+    let mut size = libc::socklen_t::try_from(size_of_val(&facts)).unwrap_or(0);
+    let place = facts.as_mut_ptr().cast();
+    // SAFETY: the kernel writes at most `size` octets, which is what is there.
+    let result =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, place, &raw mut size) };
+    result == 0 && (facts[SNDBUF].saturating_sub(facts[WMEM_QUEUED])) as usize >= len
+}
+
 fn is_ready(fd: RawFd, events: i16) -> bool {
     let mut asked = libc::pollfd { fd, events, revents: 0 };
     // SAFETY: one good entry, and no time to wait.

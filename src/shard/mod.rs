@@ -19,13 +19,14 @@ use crate::base::random::Random;
 use crate::cache::ledger::Ledger;
 use crate::config::model::{Config, Listener, Route, Timeouts};
 use crate::limit::gate::{Gate, Refusal};
-use crate::limit::pressure::{Pressure, Stage};
+use crate::limit::pressure::Stage;
 use crate::message::head::{RequestHead, ResponseHead};
 use crate::net::alarm::Alarms;
 use crate::net::bell::Bell;
 use crate::net::buffer::Buffers;
 use crate::net::disk::Door;
 use crate::net::log_file::{LogSender, Message};
+use crate::net::memory;
 use crate::net::sweep::Sweep;
 use crate::net::tls::handshake::Means;
 use crate::net::tls::server::Server;
@@ -48,8 +49,6 @@ pub struct Plan {
     pub common: Vec<Common>,
     /// One for each shard: rung when there is room for those who wait on it.
     pub bells: Arc<[Bell]>,
-    /// How full the memory is.
-    pub pressure: Arc<Pressure>,
     /// The books of the cache.
     pub ledger: Arc<Ledger>,
     /// What shards tell each other of the cache by.
@@ -83,8 +82,6 @@ pub struct Shard {
     is_draining: Cell<bool>,
     /// Those who are to be told when it begins to drain.
     nudges: RefCell<Vec<Weak<Cell<Option<Waker>>>>>,
-    /// How full the memory was at the last tick.
-    stage: Cell<Stage>,
     counters: Cell<Counters>,
     gate: RefCell<Gate>,
     #[expect(clippy::vec_box, reason = "a workspace is lent out by pointer, not moved")]
@@ -142,7 +139,6 @@ impl Shard {
             random: RefCell::new(random),
             is_draining: Cell::new(false),
             nudges: RefCell::default(),
-            stage: Cell::default(),
             counters: Cell::default(),
             gate: RefCell::new(gate),
             workspaces: RefCell::default(),
@@ -239,9 +235,7 @@ impl Shard {
 
     /// Looks how full the memory is, and gives back what can be given.
     fn relieve(&self) {
-        let stage = self.plan.pressure.get();
-        self.stage.set(stage);
-        if stage >= Stage::Close {
+        if memory::stage() >= Stage::Close {
             self.buffers.trim();
             self.sweep.end_idle(self.now(), limits::ENDED_IN_NEED);
         }
@@ -250,7 +244,7 @@ impl Shard {
     /// Whether a client's connection may stay after its answer.
     #[must_use]
     pub fn may_keep(&self) -> bool {
-        !self.is_draining.get() && self.stage.get() < Stage::Close
+        !self.is_draining.get() && memory::stage() < Stage::Close
     }
 
     /// Whether requests that need a server are served; not for want of memory.
@@ -258,7 +252,7 @@ impl Shard {
     /// # Errors
     /// `Overloaded`.
     pub fn may_forward(&self) -> Result<()> {
-        if self.stage.get() >= Stage::Shed { Err(Kind::Overloaded) } else { Ok(()) }
+        if memory::stage() >= Stage::Shed { Err(Kind::Overloaded) } else { Ok(()) }
     }
 
     // === who is served, and how ===
@@ -311,7 +305,7 @@ impl Shard {
     /// # Errors
     /// The limit that was met.
     pub fn enter(self: &Rc<Self>, client: IpAddr) -> std::result::Result<Pass, Refusal> {
-        let entered = match self.stage.get() {
+        let entered = match memory::stage() {
             Stage::Refuse => Err(Refusal::Full),
             _ => self.gate.borrow_mut().enter(client),
         };

@@ -112,6 +112,8 @@ pub async fn read_head(
 async fn more(stream: &Stream, inbound: &mut Inbound, buffers: &Buffers) -> Result<bool> {
     match inbound.fill(stream, buffers, Size::Small).await {
         Ok(1..) => Ok(true),
+        // Our own shortage, for which the endpoint is not to blame.
+        Err(error) if error.kind() == std::io::ErrorKind::OutOfMemory => Err(Kind::Overloaded),
         Ok(0) | Err(_) => match stream.expired() {
             None => Ok(false),
             Some(Due::Read) => Err(Kind::FirstByteTimeout),

@@ -3,7 +3,7 @@
 
 use h2::Reason;
 
-use super::frames::{GOAWAY, Part, RST_STREAM, Walk};
+use super::frames::{GOAWAY, HEADERS, Part, RST_STREAM, Walk};
 
 /// Where in a payload the last octet of a code is: the others of a code are 0 (section 7).
 const RESET_CODE: usize = 3;
@@ -15,18 +15,20 @@ pub struct Herald {
     walk: Walk,
 }
 
-/// Something that ends.
+/// Something that the client is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     /// This stream.
     Stream(u32, Reason),
+    /// Not an end: the head of this stream's answer is on its way.
+    Head(u32),
     /// The connection: not only that no more streams are taken.
     Connection(Reason),
 }
 
 impl Herald {
     /// Passes what is about to be sent. The end of a connection with PROTOCOL_ERROR is called by what `name`
-    /// says. `tell` hears of everything that ends by force.
+    /// says. `tell` hears of heads, and of everything that ends by force.
     pub fn pass(
         &mut self,
         octets: &mut [u8],
@@ -36,6 +38,11 @@ impl Herald {
         let mut passed = 0;
         while passed < octets.len() {
             let (taken, part) = self.walk.next(&octets[passed..]);
+            if let Some(Part::Head(head)) = part
+                && head.kind == HEADERS
+            {
+                tell(Told::Head(head.stream));
+            }
             if let Some(Part::Payload { at, len }) = part {
                 let frame = self.walk.frame();
                 let code = match frame.kind {

@@ -116,6 +116,12 @@ impl Meter {
         &self.rules
     }
 
+    /// The frame that is under way, or was last.
+    #[must_use]
+    pub const fn frame(&self) -> Head {
+        self.walk.frame()
+    }
+
     /// How many of these octets may be passed on now: no more than the frame that is under way, so that
     /// it is known what a verdict of h2's is about. `second` is a clock's.
     ///
@@ -142,7 +148,7 @@ impl Meter {
                 Some(Part::Head(head)) => {
                     let is_late = head.kind == DATA && !self.rules.is_open(head.stream);
                     self.rules.head(head).map_err(Abuse::Fault)?;
-                    self.frame(head, is_late)?;
+                    self.count(head, is_late)?;
                 }
                 Some(Part::Payload { at, .. }) => {
                     let judged = self.rules.payload(self.walk.frame(), at, piece);
@@ -169,7 +175,7 @@ impl Meter {
         self.resets.earn(answers / 2);
     }
 
-    fn frame(&mut self, head: Head, is_late: bool) -> Result<(), Abuse> {
+    fn count(&mut self, head: Head, is_late: bool) -> Result<(), Abuse> {
         match head.kind {
             // h2 answers each with a reset.
             DATA if is_late => {

@@ -13,6 +13,7 @@ mod i_health;
 mod l_tls;
 mod m_http2;
 mod q_disk;
+mod r_field;
 
 use crate::Row;
 
@@ -31,5 +32,6 @@ pub fn rows() -> Vec<Row> {
     rows.extend(l_tls::rows());
     rows.extend(m_http2::rows());
     rows.extend(q_disk::rows());
+    rows.extend(r_field::rows());
     rows
 }

@@ -56,12 +56,13 @@ impl Client {
         limits: &Http2,
     ) -> Option<Self> {
         let port = Port::new(Rc::clone(&watched), Inbound::default(), buffers, None);
+        let all = Http2::window_of_all(limits.streams, limits.window).max(limits.connection_window);
         let begun = Builder::new()
             .enable_push(false)
             .initial_max_send_streams(limits.streams as usize)
             .initial_window_size(limits.window)
             // Clients that do not read must not use up the window of all others.
-            .initial_connection_window_size(window_of_all(limits))
+            .initial_connection_window_size(all)
             .max_header_list_size(u32::try_from(RESPONSE_HEAD_MAX).unwrap_or(u32::MAX))
             // What clients give up, and small frames that they do not read, are no fault of the
             // endpoint's: neither may end a connection that others use.
@@ -177,13 +178,6 @@ impl Drop for Lease {
         self.state.streams.set(self.state.streams.get() - 1);
         self.state.watched.wake();
     }
-}
-
-/// The window of a whole connection: each of its streams may have one that nobody reads.
-fn window_of_all(limits: &Http2) -> u32 {
-    let all = u64::from(limits.window) * u64::from(limits.streams);
-    let most = u32::MAX >> 1;
-    u32::try_from(all).unwrap_or(most).clamp(limits.connection_window, most)
 }
 
 /// Says that a connection is over, whatever ended it.

@@ -18,6 +18,7 @@ use crate::net::backlog::Backlog;
 use crate::net::buffer::{Buffer, Buffers, Size};
 use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
+use crate::wire::frames::RST_STREAM;
 use crate::wire::herald::{Herald, Told};
 use crate::wire::meter::{Abuse, Meter};
 use crate::wire::rules::is_fault;
@@ -182,6 +183,9 @@ impl Port {
         meter.earned(answered - answered % 2);
         let admitted = meter.admit(data, self.watched.now.get().0 / 1000);
         self.watched.in_block.set(meter.rules().is_in_block());
+        if meter.frame().kind == RST_STREAM {
+            self.watched.backlog.drop_head(meter.frame().stream);
+        }
         admitted.unwrap_or_else(|abuse| {
             self.watched.abuse.set(Some(abuse));
             0
@@ -217,10 +221,16 @@ impl Port {
             Some(_) => Reason::PROTOCOL_ERROR,
             None => meter.rules().name(),
         };
-        herald.pass(&mut out.data_mut()[from..], name, |told| ended.push(told));
+        let backlog = &self.watched.backlog;
+        herald.pass(&mut out.data_mut()[from..], name, |told| match told {
+            Told::Head(stream) => backlog.drop_head(stream),
+            told => ended.push(told),
+        });
         for one in ended {
             let is_fault = match one {
+                Told::Head(_) => false,
                 Told::Stream(stream, reason) => {
+                    backlog.drop_head(stream);
                     meter.reset(stream, reason).unwrap_or_else(|found| {
                         abuse.set(abuse.get().or(Some(found)));
                         reason != Reason::REFUSED_STREAM

@@ -236,6 +236,12 @@ impl Stream {
         self.as_strand().and_then(Strand::backlog)
     }
 
+    /// The kernel takes so many octets at once.
+    #[must_use]
+    pub fn has_room(&self, len: usize) -> bool {
+        matches!(self.kind, Kind::Socket(_)) && socket::has_room(self.fd, len)
+    }
+
     /// Waits until the peer takes more, where it says so: nothing is read for a stream whose window is shut.
     /// How much it takes; `None` if it takes nothing for about two periods of so many milliseconds.
     pub async fn room(&self, now: Moment, period: u32) -> Option<usize> {

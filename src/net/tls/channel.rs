@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::session::{EARLY_RECORD, Fault, OVERHEAD, RECORD, Session, State};
 use crate::base::clock::Moment;
-use crate::base::limits::TLS_BATCH;
+use crate::base::limits::{TLS_BATCH, TLS_BATCH_SLOW};
 use crate::net::buffer::{Buffer, Buffers, Size};
 use crate::net::socket;
 use crate::net::stream::Stream;
@@ -224,7 +224,10 @@ impl Channel {
         while left > 0 {
             let record = self.record(now);
             let due = self.session.borrow().due().len();
-            let data = left.min(TLS_BATCH);
+            // A batch that the kernel does not take at once waits in our memory for a slow reader.
+            let is_small =
+                left <= TLS_BATCH_SLOW || !socket::has_room(self.fd, left.min(TLS_BATCH));
+            let data = left.min(if is_small { TLS_BATCH_SLOW } else { TLS_BATCH });
             // Pieces are sealed one by one: each may end with a short record.
             let records = data / record + pieces.len().min(data) + 2;
             let mut out = self.buffers.take(Size::fitting(due + data + records * OVERHEAD));

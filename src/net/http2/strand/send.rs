@@ -25,7 +25,8 @@ impl Strand {
         is_counted: bool,
     ) -> io::Result<()> {
         let is_body = matches!(&*self.outbound.borrow(), Out::Body(..));
-        let head = if is_body { 0 } else { self.send_head(data)? };
+        let head =
+            if is_body { 0 } else { self.send_head_in_turn(watch, data, is_counted).await? };
         let mut rest = &data[head..];
         let will_end = !rest.is_empty() && self.will_end.take();
         while !rest.is_empty() {
@@ -63,6 +64,28 @@ impl Strand {
         send.send_data(payload, is_last).map_err(broken)
     }
 
+    /// The same when the client has taken enough of what it is owed: heads wait for no window.
+    async fn send_head_in_turn(
+        &self,
+        watch: &Watch,
+        text: &[u8],
+        is_counted: bool,
+    ) -> io::Result<usize> {
+        if !is_counted && self.backlog.is_some() {
+            poll_fn(|context| {
+                if watch.is_due(context) && watch.expired() == Some(Due::Write) {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                match self.is_full(text.len(), context) {
+                    true => Poll::Pending,
+                    false => Poll::Ready(Ok::<_, io::Error>(())),
+                }
+            })
+            .await?;
+        }
+        self.send_head(text)
+    }
+
     /// Sends the head that this text begins with; returns its length.
     fn send_head(&self, text: &[u8]) -> io::Result<usize> {
         let malformed = || io::Error::from(io::ErrorKind::InvalidInput);
@@ -90,6 +113,9 @@ impl Strand {
                 let is_bodiless = self.asked.get() == Method::Head
                     || matches!(status, 204 | 304)
                     || said.length == Some(0);
+                if let Some(backlog) = &self.backlog {
+                    backlog.hold_head(send.stream_id().as_u32(), said.len);
+                }
                 let body = send.send_response(said.head, is_bodiless).map_err(broken)?;
                 *outbound = if is_bodiless { Out::Ended } else { Out::Body(body, said.length) };
                 Ok(said.len)

@@ -1,0 +1,42 @@
+//! Group R: what the field has met: public bug reports of other proxies, and attacks that were tried on
+//! this one.
+
+mod answers;
+mod bounds;
+mod bounds_h2;
+mod certificates;
+mod crowd;
+mod der;
+mod held;
+mod messages;
+mod mute;
+mod names;
+mod odd_certificates;
+mod operators;
+mod origins;
+mod secrets;
+mod sites;
+mod staples;
+mod unkeyed;
+
+use crate::Row;
+
+pub fn rows() -> Vec<Row> {
+    let all = [
+        held::rows(),
+        bounds_h2::rows(),
+        bounds::rows(),
+        mute::rows(),
+        answers::rows(),
+        certificates::rows(),
+        unkeyed::rows(),
+        staples::rows(),
+        secrets::rows(),
+        names::rows(),
+        origins::rows(),
+        messages::rows(),
+        operators::rows(),
+        odd_certificates::rows(),
+    ];
+    all.into_iter().flatten().collect()
+}
