@@ -47,6 +47,8 @@ pub struct Setup {
     pub post: Receiver<Message>,
     pub reports: Sender<Report>,
     pub seed: u64,
+    /// What is known of endpoints.
+    pub said: Arc<[Command]>,
 }
 
 /// Starts a worker.
@@ -78,11 +80,13 @@ fn run(setup: Setup) {
 }
 
 async fn serve(setup: Setup, started: Report) -> io::Result<()> {
-    let Setup { id, listeners, plan, has_disk, log, commands, post, reports, seed, .. } = setup;
+    let Setup { id, listeners, plan, has_disk, log, commands, post, reports, seed, said, .. } =
+        setup;
     let bell = plan.bells[usize::from(id.0)].clone();
     let (ledger, posts) = (Arc::clone(&plan.ledger), Arc::clone(&plan.posts));
     let desk = Desk::new(id, ledger, posts, plan.door.clone(), has_disk);
     let shards = Shards::new(Shard::new(id, plan, Rc::clone(&desk), log.clone(), seed));
+    said.iter().for_each(|command| tell(&shards.current(), command));
     let mut acceptors = Vec::new();
     for (listener, socket) in listeners {
         acceptors.push((listener, Rc::new(Acceptor::new(socket)?)));

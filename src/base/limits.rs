@@ -68,6 +68,10 @@ pub const MEMORY_LOOK: i64 = 128 * 1024;
 pub const ACCEPT_BATCH: usize = 64;
 /// Listen backlog.
 pub const BACKLOG: i32 = 4096;
+/// How long the start waits for an address that is still taken, and how often it tries.
+pub const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
+/// See above.
+pub const LISTEN_EVERY: Duration = Duration::from_millis(20);
 /// How long accepting pauses after EMFILE and its kin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 

@@ -8,10 +8,12 @@ use crate::message::name::Name;
 
 /// What of a key is not in the request: where it came in and where it goes.
 #[derive(Clone, Copy, Debug)]
-pub struct Frame {
+pub struct Frame<'a> {
     /// Stands for the route's rules and the cluster's name: other rules, other keys.
     pub digest: u64,
     pub is_secure: bool,
+    /// Fields that tell who a client is by its certificate: their values are in the key.
+    pub reserved: &'a [String],
 }
 
 /// Octets before the authority: digest, scheme, two lengths.
@@ -19,7 +21,11 @@ const FIXED: usize = 8 + 1 + 4 + 4;
 
 /// Fields that make some servers answer for another target or method; a request that has one is
 /// nobody else's (RELIABILITY E05).
-const UNKEYED: [&[u8]; 7] = [
+const UNKEYED: [&[u8]; 11] = [
+    b"x-scheme",
+    b"x-url-scheme",
+    b"x-script-name",
+    b"front-end-https",
     b"x-http-method",
     b"x-host",
     b"x-http-destinationurl",
@@ -50,8 +56,41 @@ pub fn is_unkeyed(fields: &Fields) -> bool {
     })
 }
 
+/// What a proxy in front of us says of its client, and what is in no key by itself.
+const OF_PROXIES: &[Name] =
+    &[Name::Forwarded, Name::XForwardedPort, Name::XForwardedOther, Name::XRealIp];
+
+/// Takes out what a trusted proxy says of its client and what is not in the key: it would reach the
+/// origin in one client's request, and other clients in the answer (RELIABILITY R13).
+#[inline]
+pub fn take_unkeyed(fields: &mut Fields, rule: &Rule) {
+    if fields.has(Name::XForwardedProto) {
+        let proto = fields.only(Name::XForwardedProto);
+        let is_plain = proto.is_some_and(|proto| {
+            proto.eq_ignore_ascii_case(b"https") || proto.eq_ignore_ascii_case(b"http")
+        });
+        if !is_plain {
+            fields.remove(Name::XForwardedProto);
+        }
+    }
+    if !fields.has_any(OF_PROXIES) {
+        return;
+    }
+    let is_keyed = |name: &[u8]| {
+        rule.key.iter().any(
+            |part| matches!(part, Part::Header(one) if one.as_bytes().eq_ignore_ascii_case(name)),
+        )
+    };
+    let names: Vec<Vec<u8>> = fields
+        .iter()
+        .filter(|field| OF_PROXIES.contains(&field.known) && !is_keyed(field.name))
+        .map(|field| field.name.to_vec())
+        .collect();
+    names.iter().for_each(|name| fields.remove_named(name));
+}
+
 /// Writes the key of a request into `out`.
-pub fn write(request: &RequestHead, frame: Frame, rule: &Rule, out: &mut Vec<u8>) {
+pub fn write(request: &RequestHead, frame: Frame<'_>, rule: &Rule, out: &mut Vec<u8>) {
     out.clear();
     let is_secure = match request.fields.only(Name::XForwardedProto) {
         None => frame.is_secure,
@@ -81,6 +120,9 @@ pub fn write(request: &RequestHead, frame: Frame, rule: &Rule, out: &mut Vec<u8>
             Part::Cookie(name) => push_values(cookies(&request.fields, name), out),
             Part::Query(name) => push_values(parameters(request.query(), name), out),
         }
+    }
+    for name in frame.reserved {
+        push_values(request.fields.values_named(name.as_bytes()), out);
     }
 }
 
@@ -227,7 +269,7 @@ mod tests {
         head.set_target(path.as_bytes(), query.map(str::as_bytes));
         head.fields.push(b"Cookie", b"lang=de; id=7");
         let mut out = Vec::new();
-        write(&head, Frame { digest: 7, is_secure: false }, rule, &mut out);
+        write(&head, Frame { digest: 7, is_secure: false, reserved: &[] }, rule, &mut out);
         out
     }
 

@@ -69,7 +69,7 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
     }
     root.finish();
     let auth = listeners.iter().flatten().filter_map(|one| one.tls.as_ref()?.client_auth.as_ref());
-    let reserved = auth.filter_map(|auth| Some(auth.header.as_ref()?.to_ascii_lowercase()));
+    let reserved = auth.flat_map(|auth| auth.headers.all().map(|name| name.to_ascii_lowercase()));
     let reserved = reserved.collect();
     Some(Config {
         server,

@@ -98,17 +98,27 @@ fn read_client_auth(mut table: Table<'_>) -> Option<ClientAuth> {
         table.error(table.span.clone(), message);
     }
     let crl = table.string("crl").map(|crl| crl.value.into());
-    let header = table.parsed("header", |name| {
-        let is_token =
-            !name.is_empty() && name.bytes().all(|byte| is_token_byte(byte) && byte != b'_');
-        if is_token && Name::of(name.as_bytes()) == Name::Other {
-            Ok(name.to_owned())
-        } else {
-            Err("write a header of your own, such as \"X-Client-Subject\"".to_owned())
-        }
-    });
+    let header = table.parsed("header", own_field);
+    let mut names = table.table("headers");
+    let mut headers = super::tls::Headers {
+        subject: names.parsed("subject", own_field),
+        san: names.parsed("san", own_field),
+        fingerprint: names.parsed("fingerprint", own_field),
+        certificate: names.parsed("certificate", own_field),
+    };
+    names.finish();
+    headers.subject = headers.subject.or(header);
     table.finish();
-    Some(ClientAuth { is_required: mode.unwrap_or(true), ca: ca?, crl, header })
+    Some(ClientAuth { is_required: mode.unwrap_or(true), ca: ca?, crl, headers })
+}
+
+fn own_field(name: &str) -> Result<String, String> {
+    let is_token = !name.is_empty() && name.bytes().all(|byte| is_token_byte(byte) && byte != b'_');
+    if is_token && Name::of(name.as_bytes()) == Name::Other {
+        Ok(name.to_owned())
+    } else {
+        Err("write a header of your own, such as \"X-Client-Subject\"".to_owned())
+    }
 }
 
 /// `[cluster.tls]`, if there is one.

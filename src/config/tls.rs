@@ -59,8 +59,23 @@ pub struct ClientAuth {
     pub is_required: bool,
     pub ca: PathBuf,
     pub crl: Option<PathBuf>,
-    /// The field that tells upstreams the subject; in lower case.
-    pub header: Option<String>,
+    pub headers: Headers,
+}
+
+/// Fields that tell upstreams who a client is by its certificate; in lower case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    pub subject: Option<String>,
+    pub san: Option<String>,
+    pub fingerprint: Option<String>,
+    pub certificate: Option<String>,
+}
+
+impl Headers {
+    /// All that there are.
+    pub fn all(&self) -> impl Iterator<Item = &String> {
+        [&self.subject, &self.san, &self.fingerprint, &self.certificate].into_iter().flatten()
+    }
 }
 
 /// `[cluster.tls]`

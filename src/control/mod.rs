@@ -42,7 +42,17 @@ const SAME_SIGNAL: Duration = Duration::from_millis(500);
 /// every worker serves.
 #[must_use]
 pub fn run(config: Config, inputs: &Inputs<'_>, ready: impl FnOnce(&start::Ready)) -> ExitCode {
-    let result = start::workers(Arc::new(config)).and_then(|all| serve(all, inputs, ready));
+    let config = Arc::new(config);
+    let resolver = resolve::start(&config, &|_| None);
+    let mut found = Vec::new();
+    resolve::first(&resolver.news, &config, |one| found.push(one));
+    let said = found.iter().cloned().map(|one| Command::Resolved {
+        cluster: one.cluster,
+        endpoint: one.endpoint,
+        addresses: one.addresses,
+    });
+    let started = start::workers(config, said.collect());
+    let result = started.and_then(|all| serve(all, (resolver, found), inputs, ready));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -62,14 +72,16 @@ pub struct Inputs<'a> {
 
 fn serve(
     mut workers: Workers,
+    (resolver, found): (resolve::Resolver, Vec<Resolution>),
     inputs: &Inputs<'_>,
     ready: impl FnOnce(&start::Ready),
 ) -> Result<(), String> {
     let config = workers.config();
     let stamps = std::mem::take(&mut workers.stamps);
-    let mut helpers = Helpers::start(&config, Arc::clone(workers.secrets()), stamps);
-    let first = helpers.resolver.news.clone();
-    resolve::first(&first, &config, |found| obey(&mut workers, &helpers.prober, found));
+    let mut helpers = Helpers::start(&config, Arc::clone(workers.secrets()), stamps, resolver);
+    for one in &found {
+        helpers.prober.resolved(one.cluster, one.endpoint, &one.addresses);
+    }
     let started = workers.wait()?;
     memory::bound(config.limits.memory);
     ready(&started);

@@ -14,13 +14,14 @@ use super::helper;
 use crate::base::id::{ClusterId, EndpointId};
 use crate::base::limits::NEWS;
 use crate::base::random::Random;
-use crate::config::model::{Config, Health, Probe, Protocol};
+use crate::config::model::{Config, Health, Probe, Protocol, ProxyHeader};
 use crate::health::active::Checked;
 use crate::health::{Verdict, grpc, http};
 use crate::net::connect::Peer;
 use crate::net::probe::{self, Answer, Exchange, Fault, Secure};
 use crate::net::tls::trust::{self, ServerName};
 use crate::shard::secrets::Secrets;
+use crate::wire::proxy_protocol;
 
 /// A verdict that has changed.
 #[derive(Clone, Debug)]
@@ -57,6 +58,7 @@ struct Target {
     /// Whom a certificate must be for, where there must be one.
     name: Option<ServerName<'static>>,
     protocol: Protocol,
+    proxy_protocol: Option<ProxyHeader>,
     checked: Checked,
     random: Random,
 }
@@ -89,6 +91,7 @@ pub fn start(
     for (cluster, model) in (0_u16..).map(ClusterId).zip(&config.clusters) {
         let Some(policy) = &model.health else { continue };
         let (tls, protocol) = (model.tls.as_ref(), model.protocol);
+        let proxy_protocol = model.proxy_protocol;
         for (endpoint, model) in (0_u16..).map(EndpointId).zip(&model.endpoints) {
             let (tell, peers) = watch::channel(Peer::of(&model.address).into_iter().collect());
             names.push((cluster, endpoint, tell));
@@ -100,6 +103,7 @@ pub fn start(
                 secrets: secrets.clone(),
                 name: tls.and_then(|tls| trust::name_of(tls, &model.address)),
                 protocol,
+                proxy_protocol,
                 pattern: match &policy.probe {
                     Probe::Http(probe) => http::pattern(probe),
                     Probe::Tcp | Probe::Grpc { .. } => None,
@@ -172,8 +176,14 @@ async fn check_one(target: &Target, peer: &Peer) -> Result<(), Fault> {
     let secure = secrets.cluster(target.cluster).zip(target.name.clone());
     let secure = secure.map(|(tls, name)| Secure { tls, name });
     let is_secure = secure.is_some();
+    // What an endpoint wants to be told of clients it wants to be told of nobody, too (RELIABILITY R38).
+    let preface: &[u8] = match target.proxy_protocol {
+        None => b"",
+        Some(ProxyHeader::V1) => proxy_protocol::LOCAL_V1,
+        Some(ProxyHeader::V2) => proxy_protocol::LOCAL_V2,
+    };
     match &target.policy.probe {
-        Probe::Tcp => probe::run(peer, None, None, timeout).await,
+        Probe::Tcp => probe::run(peer, preface, None, None, timeout).await,
         Probe::Http(http) => {
             let pattern = target.pattern.as_ref();
             let text = http::request(http, &target.authority);
@@ -193,7 +203,7 @@ async fn check_one(target: &Target, peer: &Peer) -> Result<(), Fault> {
                 Protocol::Http2 => call()?,
                 Protocol::Auto => Exchange::Agreed(Box::new([text, call()?])),
             };
-            probe::run(peer, secure, Some(exchange), timeout).await
+            probe::run(peer, preface, secure, Some(exchange), timeout).await
         }
         Probe::Grpc { service } => {
             let request = grpc::request(service, &target.authority, is_secure);
@@ -204,7 +214,7 @@ async fn check_one(target: &Target, peer: &Peer) -> Result<(), Fault> {
             };
             let exchange =
                 Exchange::Call { request: Box::new(request), body: body.into(), judge: &judge };
-            probe::run(peer, secure, Some(exchange), timeout).await
+            probe::run(peer, preface, secure, Some(exchange), timeout).await
         }
     }
 }

@@ -30,10 +30,15 @@ pub(super) struct Helpers {
 
 impl Helpers {
     /// Starts them.
-    pub(super) fn start(config: &Arc<Config>, secrets: Arc<Secrets>, stamps: Stamps) -> Self {
+    pub(super) fn start(
+        config: &Arc<Config>,
+        secrets: Arc<Secrets>,
+        stamps: Stamps,
+        resolver: Resolver,
+    ) -> Self {
         Self {
             prober: prober::start(config, secrets, |_, _| None),
-            resolver: resolve::start(config),
+            resolver,
             verdicts: Verdicts::new(Arc::clone(config)),
             watch: Watch::new(&config.clusters),
             certificates: Watcher::new(stamps),
@@ -69,7 +74,8 @@ pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Sour
     let secrets = Arc::new(loaded.secrets);
     let known = |cluster, endpoint| verdicts.get(cluster, endpoint);
     let prober = prober::start(&config, Arc::clone(&secrets), known);
-    let resolver = resolve::start(&config);
+    let names = workers.names();
+    let resolver = resolve::start(&config, &|host| names.get(host).cloned());
     let mut found = Vec::new();
     resolve::first(&resolver.news, &config, |one| {
         prober.resolved(one.cluster, one.endpoint, &one.addresses);

@@ -66,7 +66,7 @@ pub struct Resolver {
 
 /// Starts resolving. Without names there is no thread.
 #[must_use]
-pub fn start(config: &Config) -> Resolver {
+pub fn start(config: &Config, known: &dyn Fn(&str) -> Option<Vec<IpAddr>>) -> Resolver {
     let life = Arc::new(());
     let (sender, receiver) = crossbeam_channel::bounded(NEWS);
     let names = names(config);
@@ -75,9 +75,21 @@ pub fn start(config: &Config) -> Resolver {
     }
     let servers = config.dns_servers.clone();
     let alive = Arc::downgrade(&life);
+    let names: Vec<(Name, Option<Arc<[SocketAddr]>>)> = names
+        .into_iter()
+        .map(|name| {
+            let ips = known(&name.host);
+            let told =
+                ips.map(|ips| ips.iter().map(|ip| SocketAddr::new(*ip, name.port)).collect());
+            if let Some(addresses) = &told {
+                tell(&name, &mut None, Arc::clone(addresses), &sender);
+            }
+            (name, told)
+        })
+        .collect();
     helper::start("resolver", "names cannot be resolved", move || {
         let resolver = resolver(&servers).map(Arc::new);
-        let keep = |name| keep_resolving(name, resolver.clone(), sender.clone(), alive.clone());
+        let keep = |one| keep_resolving(one, resolver.clone(), sender.clone(), alive.clone());
         names.into_iter().map(keep).collect()
     });
     Resolver { news: receiver, _life: life }
@@ -115,12 +127,11 @@ fn resolver(servers: &[SocketAddr]) -> Option<TokioResolver> {
 }
 
 async fn keep_resolving(
-    name: Name,
+    (name, mut told): (Name, Option<Arc<[SocketAddr]>>),
     resolver: Option<Arc<TokioResolver>>,
     sender: Sender<Resolution>,
     alive: Weak<()>,
 ) {
-    let mut told: Option<Arc<[SocketAddr]>> = None;
     let mut retry = RETRY.0;
     let mut is_failing = false;
     while alive.strong_count() > 0 {

@@ -95,7 +95,7 @@ struct Running {
 ///
 /// # Errors
 /// A sentence that says what could not be had.
-pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
+pub fn workers(config: Arc<Config>, said: Vec<Command>) -> Result<Workers, String> {
     let log = match &config.access_log {
         None => None,
         Some(log) => Some(log_file::start(log).map_err(|error| log_fault(log, &error))?),
@@ -122,7 +122,7 @@ pub fn workers(config: Arc<Config>) -> Result<Workers, String> {
         running: Vec::new(),
         reports: crossbeam_channel::bounded(REPORTS),
         log,
-        said: Vec::new(),
+        said,
         seed,
         authority: loaded.authority,
         stamps: loaded.stamps,
@@ -244,6 +244,7 @@ impl Workers {
             post: self.frame.post(at),
             reports: self.reports.0.clone(),
             seed: self.seed,
+            said: self.said.clone().into(),
         };
         let thread = worker::start(setup).map_err(fault)?;
         Ok(Running { commands, thread })
@@ -333,15 +334,27 @@ impl Workers {
                 door.distrust();
             }
             match self.start(at, false) {
-                Ok(running) => {
-                    for command in &self.said {
-                        let _ = running.commands.send(command.clone());
-                    }
-                    self.running[at] = running;
-                }
+                Ok(running) => self.running[at] = running,
                 Err(message) => notice::warn(message),
             }
         }
+    }
+
+    /// What names resolve to, as far as that is known.
+    #[must_use]
+    pub fn names(&self) -> std::collections::HashMap<String, Vec<std::net::IpAddr>> {
+        let mut found = std::collections::HashMap::new();
+        for command in &self.said {
+            let Command::Resolved { cluster, endpoint, addresses } = command else { continue };
+            let cluster = &self.plan.config.clusters[usize::from(cluster.0)];
+            let address = &cluster.endpoints[usize::from(endpoint.0)].address;
+            if let crate::config::model::Address::Name { host, .. } = address
+                && !addresses.is_empty()
+            {
+                found.insert(host.clone(), addresses.iter().map(SocketAddr::ip).collect());
+            }
+        }
+        found
     }
 
     /// The plan's configuration.

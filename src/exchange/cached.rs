@@ -94,7 +94,7 @@ pub fn at_once(
     if way(request, &cached.rule) != Way::Open {
         return None;
     }
-    let frame = key::Frame { digest: cached.digest, is_secure: down.client.is_secure };
+    let frame = frame(shard, cached.digest, down);
     key::write(request, frame, &cached.rule, key);
     let hash = shard.desk.hash(key);
     let wants = wants(&request.fields, &cached.rule);
@@ -129,7 +129,8 @@ pub async fn run(
 ) -> Result<()> {
     let rule = &visit.cached.rule;
     let way = way(&work.request, rule);
-    let asked = Asked::of(&work.request.fields, rule);
+    let mut asked = Asked::of(&work.request.fields, rule);
+    asked.has_authorization |= names_client(shard, &work.request.fields);
     let question = question(shard, visit, work, &asked, down);
     let fill = Fill::new(visit, &question, &asked, shard.now());
     let why = match way {
@@ -171,6 +172,19 @@ pub async fn run(
     }
 }
 
+/// What of a key is not in the request.
+pub fn frame<'a>(shard: &'a Shard, digest: u64, down: &Downstream<'_>) -> key::Frame<'a> {
+    let (is_secure, reserved) = (down.client.is_secure, &shard.plan.config.reserved);
+    key::Frame { digest, is_secure, reserved }
+}
+
+/// Whether a request says by its certificate whose it is: like `Authorization`, such a response is shared with
+/// the origin's leave only (RELIABILITY R11).
+pub fn names_client(shard: &Shard, fields: &Fields) -> bool {
+    let reserved = &shard.plan.config.reserved;
+    reserved.iter().any(|name| fields.values_named(name.as_bytes()).next().is_some())
+}
+
 fn question(
     shard: &Shard,
     visit: &Visit<'_>,
@@ -180,7 +194,7 @@ fn question(
 ) -> Question {
     let Workspace { request, key, .. } = work;
     let rule = &visit.cached.rule;
-    let frame = key::Frame { digest: visit.cached.digest, is_secure: down.client.is_secure };
+    let frame = frame(shard, visit.cached.digest, down);
     key::write(request, frame, rule, key);
     let is_own = asked.has_authorization || (asked.has_cookie && !rule.cookies);
     Question {

@@ -132,6 +132,7 @@ impl Fill<'_> {
             }
             Err(why) => {
                 self.status.set(status.refused(why));
+                self.supersede(hop.shard, response.status);
                 // What the client's own conditions brought says nothing of what others get.
                 self.release(why, !matches!(response.status, 206 | 304 | 412 | 416));
                 // Nobody waits for it: the body is not even read.
@@ -187,6 +188,9 @@ impl Fill<'_> {
         if response.status == 206 && !(is_asked_part && part_of(response).is_some()) {
             return Err(Refused::Status);
         }
+        if response.status != 206 && response.fields.has(Name::ContentRange) {
+            return Err(Refused::Status);
+        }
         if let Framing::Length(len) = response.framing
             && len > hop.shard.desk.ledger().object
         {
@@ -200,6 +204,16 @@ impl Fill<'_> {
         if let Some(guard) = self.ticket.take() {
             let may_mark = may_mark && !self.question.is_partly && !self.is_askers(why);
             guard.release(why, may_mark);
+        }
+    }
+
+    /// A full answer below 500 says that what is stored is not what is there any more (RFC 9111
+    /// section 4.3.3), whether or not it is stored itself.
+    fn supersede(&self, shard: &Shard, status: u16) {
+        let is_full = matches!(status, 200..500) && !matches!(status, 206 | 304 | 412 | 416);
+        let may_be_askers = self.asked.is_odd && status >= 400;
+        if let Some(stale) = self.stale.as_ref().filter(|_| is_full && !may_be_askers) {
+            shard.desk.replace(self.question.hash, stale, None);
         }
     }
 
@@ -338,7 +352,7 @@ impl Fill<'_> {
                     guard.release(why, false);
                 }
                 status = status.refused(why);
-                self.taken.replace(Some(Taken::Serve(Arc::clone(stale))));
+                self.taken.replace(Some(Taken::Serve(self.answered(shard, stale, &fields))));
             }
             (refreshed, guard) => {
                 // It may not be kept any more, and answers this request all the same.
@@ -347,11 +361,38 @@ impl Fill<'_> {
                     status = status.refused(why);
                     guard.release(why, true);
                 }
-                self.taken.replace(Some(Taken::Serve(Arc::clone(stale))));
+                self.taken.replace(Some(Taken::Serve(self.answered(shard, stale, &fields))));
             }
         }
         self.status.set(status);
         Ended::Answered
+    }
+
+    /// The stored body under the fields of a 304, for the one client that asked.
+    fn answered(&self, shard: &Shard, stale: &Arc<Entry>, fields: &Fields) -> Arc<Entry> {
+        let mut withheld = directive::of_response(fields).0.withheld;
+        if !self.rule.cookies {
+            withheld.push(Box::from(&b"set-cookie"[..]));
+        }
+        let lines = sorted(shard, fields, &withheld);
+        let freshness = crate::cache::freshness::Freshness {
+            received: shard.now(),
+            initial_age: 0,
+            ..stale.freshness()
+        };
+        let draft = Draft {
+            key: stale.key(),
+            selecting: stale.selecting(),
+            fields: &lines.stored,
+            status: stale.status(),
+            freshness,
+            modified: stale.modified(),
+        };
+        Arc::new(match stale.large() {
+            None => draft.small(stale.small().unwrap_or_default()),
+            Some(Large::Whole(bulk)) => draft.large(Large::Whole(Bulk::new(bulk.chunks().into()))),
+            Some(Large::Growing(_) | Large::Partial { .. }) => return Arc::clone(stale),
+        })
     }
 
     /// What a 304 says to the one client that asked.
@@ -423,7 +464,9 @@ impl Fill<'_> {
 
     /// The answer to a HEAD says something of what is stored (RFC 9111 section 4.3.5).
     fn head_came(&self, hop: &Hop<'_, '_>, response: &ResponseHead) {
-        let (Some(stale), true) = (&self.stale, response.status == 200) else { return };
+        let (Some(stale), true) = (&self.stale, response.status == 200) else {
+            return self.supersede(hop.shard, response.status);
+        };
         let has_len = response.length_told;
         let is_same = validate::confirms(stale, &response.fields)
             && has_len.is_none_or(|len| stale.body_len() == Some(len));

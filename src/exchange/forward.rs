@@ -193,6 +193,8 @@ async fn once<'c>(
     down: &mut Downstream<'_>,
 ) -> (Option<Flight<'c>>, std::result::Result<(), Failure>) {
     let Workspace { request, response, .. } = work;
+    // What another try was answered says nothing about this one.
+    response.status = 0;
     let Attempt { mut connection, was_pooled } = attempt;
     let route = to.route;
     let upgrade = upgrade::is_wanted(request, &route.upgrade).then(|| request.upgrade());

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use crate::base::clock;
 use crate::base::error::{Kind, Result};
+use crate::cache::key;
 use crate::config::model::Action;
 use crate::message::framing::Framing;
 use crate::message::hop;
@@ -106,6 +107,7 @@ async fn run(
                 return Box::pin(purge::run(shard, cached, client, work, down)).await;
             }
             if let Some(cached) = &route.cache {
+                key::take_unkeyed(&mut work.request.fields, &cached.rule);
                 if let Some(parcel) = cached::at_once(shard, cached, work, down) {
                     return deliver::send(shard, parcel?, down).await;
                 }

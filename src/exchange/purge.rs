@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use super::cached;
 use super::respond;
 use super::side::Downstream;
 use crate::base::error::{Kind, Result};
@@ -43,7 +44,7 @@ pub async fn run(
     // What a URL is called does not depend on whose rules stored it, but for its query.
     let plain = Rule::default();
     let (digest, rule) = cached.map_or((0, &plain), |cached| (cached.digest, &cached.rule));
-    key::write(request, key::Frame { digest, is_secure: down.client.is_secure }, rule, key);
+    key::write(request, cached::frame(shard, digest, down), rule, key);
     let purge = parse(request, key)?;
     let purged = shard.desk.purge(purge, shard.now()).await;
     let count = purged.map_err(|_| Kind::PurgeUnsure)?;

@@ -73,6 +73,7 @@ pub fn start(
             };
             let mut asked = Asked::of(&question.fields, &cached.rule);
             asked.directives = Directives::default();
+            asked.has_authorization |= super::cached::names_client(&shard, &question.fields);
             let visit = Visit { route, cached, cluster };
             let mut fill = Fill::new(&visit, &question, &asked, shard.now());
             fill.is_alone = true;

@@ -50,9 +50,17 @@ pub fn check(shard: &Shard, request: &mut RequestHead, down: &Downstream<'_>) ->
         return Err(Kind::Misdirected);
     }
     let auth = shard.listener(down.listener).tls.as_ref().and_then(|tls| tls.client_auth.as_ref());
-    let header = auth.and_then(|auth| auth.header.as_deref());
-    if let (Some(header), Some(subject)) = (header, &secured.greeting.subject) {
-        request.fields.set(header.as_bytes(), subject);
+    let (Some(auth), Some(told)) = (auth, &secured.greeting.told) else { return Ok(()) };
+    let names = &auth.headers;
+    for (name, value) in [
+        (&names.subject, told.subject.as_deref()),
+        (&names.san, told.alternatives.as_deref()),
+        (&names.fingerprint, Some(&*told.fingerprint)),
+        (&names.certificate, Some(&*told.certificate)),
+    ] {
+        if let (Some(name), Some(value)) = (name, value) {
+            request.fields.set(name.as_bytes(), value);
+        }
     }
     Ok(())
 }

@@ -36,6 +36,10 @@ pub fn parse(target: &[u8], is_options: bool) -> Result<Target<'_>> {
     let rest = &target[scheme_len..];
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at(end);
+    if rest.is_empty() && is_options {
+        // RFC 9112 section 3.2.4: of the server as a whole.
+        return Ok(Target { authority: Some(authority), path: b"*", query: None });
+    }
     split(Some(authority), rest)
 }
 

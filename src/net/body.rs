@@ -98,6 +98,8 @@ pub struct BodyReader<'a> {
     pub most: u64,
     /// What its head said of it, where the end is told otherwise.
     said: Option<u64>,
+    /// The end was seen; the last octets are still here.
+    is_over: bool,
 }
 
 impl<'a> BodyReader<'a> {
@@ -137,6 +139,7 @@ impl<'a> BodyReader<'a> {
             received: 0,
             most: u64::MAX,
             said,
+            is_over: false,
         }
     }
 
@@ -169,6 +172,7 @@ impl<'a> BodyReader<'a> {
             received,
             most,
             said,
+            is_over: false,
         }
     }
 
@@ -282,10 +286,16 @@ impl<'a> BodyReader<'a> {
                 step.data
             }
             Coding::UntilClose => {
-                if self.stream.as_strand().is_some_and(Strand::is_at_end) {
+                let mut len = buffer.len();
+                if self.is_over || self.stream.as_strand().is_some_and(Strand::is_at_end) {
                     self.coding = Coding::Done;
+                } else if let Some(said) = self.said {
+                    // The last octet stays here until the end was seen.
+                    let most = said.saturating_sub(self.received).saturating_sub(1);
+                    len = len.min(usize::try_from(most).unwrap_or(usize::MAX));
+                    self.split(&buffer, len);
                 }
-                0..buffer.len()
+                0..len
             }
             Coding::Done => 0..0,
         };
@@ -331,7 +341,14 @@ impl<'a> BodyReader<'a> {
     /// Completeness is told by the framing alone; only a body that ends with its connection ends
     /// well here, and only if it was the peer who ended it.
     fn end_of_stream(&mut self) -> Result<()> {
-        let is_all = self.said.is_none_or(|said| said == self.received);
+        let waits = self.inbound.data().len() as u64;
+        let is_all = self.said.is_none_or(|said| said == self.received + waits);
+        if waits > 0 && is_all && self.stream.expired().is_none() {
+            self.trailers = self.stream.as_strand().and_then(Strand::take_trailers);
+            self.said = None;
+            self.is_over = true;
+            return Ok(());
+        }
         if matches!(self.coding, Coding::UntilClose) && self.stream.expired().is_none() && is_all {
             self.coding = Coding::Done;
             self.trailers = self.stream.as_strand().and_then(Strand::take_trailers);

@@ -10,14 +10,24 @@ use monoio::net::TcpStream;
 
 use super::socket::{self, How};
 use super::stream::into_monoio;
-use crate::base::limits::{ACCEPT_BATCH, BACKLOG};
+use crate::base::clock::monotonic;
+use crate::base::limits::{ACCEPT_BATCH, BACKLOG, LISTEN_EVERY, LISTEN_PATIENCE};
 
 /// The sockets of one listener: they share an address, one for each worker.
 ///
 /// # Errors
 /// What the system says: the address is taken, not ours, or not allowed.
 pub fn open(address: SocketAddr, workers: usize) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
-    socket::claim(address)?;
+    // A process that was killed gives its port back when its ring is taken down, which is some milliseconds
+    // later (RELIABILITY R43).
+    let begun = monotonic();
+    while let Err(error) = socket::claim(address) {
+        let waited = monotonic().since(begun);
+        if error.kind() != io::ErrorKind::AddrInUse || waited >= LISTEN_PATIENCE {
+            return Err(error);
+        }
+        std::thread::park_timeout(LISTEN_EVERY);
+    }
     let first = socket::listen(address, BACKLOG)?;
     let bound = socket::local_address(first.as_raw_fd())?;
     let mut sockets = vec![first];

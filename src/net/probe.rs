@@ -62,12 +62,13 @@ impl From<String> for Fault {
     }
 }
 
-/// Connects, and asks if there is something to ask. At most `PROBE_BYTES` of an answer are held.
+/// Connects, says `preface`, and asks if there is something to ask. At most `PROBE_BYTES` of an answer are held.
 ///
 /// # Errors
 /// Why the check failed.
 pub async fn run(
     peer: &Peer,
+    preface: &[u8],
     secure: Option<Secure<'_>>,
     exchange: Option<Exchange<'_>>,
     timeout: Duration,
@@ -75,11 +76,13 @@ pub async fn run(
     let probe = async {
         match peer {
             Peer::Socket(address) => {
-                let stream = TcpStream::connect(address).await.map_err(refused)?;
+                let mut stream = TcpStream::connect(address).await.map_err(refused)?;
+                stream.write_all(preface).await.map_err(refused)?;
                 Ok(ask_through(stream, secure, exchange).await?)
             }
             Peer::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(refused)?;
+                let mut stream = UnixStream::connect(path).await.map_err(refused)?;
+                stream.write_all(preface).await.map_err(refused)?;
                 Ok(ask_through(stream, secure, exchange).await?)
             }
         }

@@ -114,7 +114,7 @@ impl Shard {
         seed: u64,
     ) -> Rc<Self> {
         let now = clock::monotonic();
-        let mut random = Random::new(seed ^ u64::from(id.0));
+        let mut random = Random::new(Random::seed_from_os() ^ seed ^ u64::from(id.0));
         let config = Arc::clone(&plan.config);
         let clusters = config.clusters.iter().zip(&plan.common).map(|(cluster, common)| {
             Cluster::new(cluster, common, id, random.bits(), clock::micros)

@@ -88,7 +88,7 @@ impl Cluster {
         seed: u64,
         clock: fn() -> Micros,
     ) -> Self {
-        let balancer = build(model, &common.balance, u64::from(shard.0));
+        let balancer = build(model, &common.balance, seed.wrapping_add(u64::from(shard.0)));
         let adaptive = model.resilience.adaptive;
         let adaptive =
             adaptive.map(|policy| Cell::new(Gradient::new(policy, common.turns.shards())));

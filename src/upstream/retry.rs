@@ -91,6 +91,8 @@ impl Tries {
     }
 
     fn pass_over(&mut self, endpoint: EndpointId) {
+        // The next one may have let a connection die as well.
+        self.was_stale = false;
         self.failed[self.count] = Some(endpoint);
         self.count += 1;
     }

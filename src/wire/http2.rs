@@ -37,7 +37,8 @@ pub fn request_head(request: &Request<()>, has_body: bool, out: &mut Vec<u8>) ->
     let fields = request.headers();
     cookies(fields, out);
     for (name, value) in fields {
-        if *name != http::header::HOST && *name != http::header::COOKIE {
+        let is_early = has_body && *name == http::header::CONTENT_LENGTH && value == "0";
+        if *name != http::header::HOST && *name != http::header::COOKIE && !is_early {
             line(out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
@@ -50,7 +51,7 @@ pub fn request_head(request: &Request<()>, has_body: bool, out: &mut Vec<u8>) ->
         // RFC 8441 section 5: what HTTP/1.1 asks for with an upgrade.
         line(out, b"Connection", b"upgrade");
         line(out, b"Upgrade", protocol.as_str().as_bytes());
-    } else if has_body && !fields.contains_key(http::header::CONTENT_LENGTH) {
+    } else if has_body && fields.get(http::header::CONTENT_LENGTH).is_none_or(|len| len == "0") {
         line(out, b"Transfer-Encoding", b"chunked");
     }
     out.extend_from_slice(b"\r\n");
@@ -97,7 +98,10 @@ pub fn response_head<T>(response: &Response<T>, is_all: bool, asked: Method, out
     out.extend_from_slice(status.as_str().as_bytes());
     out.extend_from_slice(b" \r\n");
     for (name, value) in response.headers() {
-        line(out, name.as_str().as_bytes(), value.as_bytes());
+        let is_early = !is_all && *name == http::header::CONTENT_LENGTH && value == "0";
+        if !is_early || asked == Method::Head {
+            line(out, name.as_str().as_bytes(), value.as_bytes());
+        }
     }
     let has_length = response.headers().contains_key(http::header::CONTENT_LENGTH);
     let may_have = asked != Method::Head && !matches!(status.as_u16(), 100..=199 | 204 | 304);

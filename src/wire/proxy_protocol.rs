@@ -104,6 +104,11 @@ fn address_v6(body: &[u8]) -> Result<SocketAddr> {
     Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::from(octets)), port))
 }
 
+/// The header of a connection that is made for no client, such as a check's.
+pub const LOCAL_V1: &[u8] = b"PROXY UNKNOWN\r\n";
+/// The same in version 2.
+pub const LOCAL_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+
 /// Writes a header: `source` connected, `target` is where we connect to.
 #[must_use]
 pub fn write(version: Version, source: SocketAddr, target: SocketAddr) -> Vec<u8> {
@@ -162,6 +167,14 @@ mod tests {
                 assert_eq!(found.port(), source.port());
                 assert_eq!(found.ip().to_canonical(), source.ip());
             }
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_no_client_names_none() {
+        for local in [LOCAL_V1, LOCAL_V2] {
+            let found = parse(local).unwrap().unwrap();
+            assert_eq!((found.len, found.source), (local.len(), None));
         }
     }
 

@@ -220,7 +220,7 @@ impl Part {
         let hint = Some(entry.selecting());
         if entry.is_partial() {
             let is_fresh = entry.freshness().judge(wants, 0, now) == Use::Fresh;
-            if is_fresh && validate::has_part(&entry, fields) {
+            if is_fresh && question.has_range && validate::has_part(&entry, fields) {
                 entry.warm();
                 return Found::Use(entry, Use::Fresh);
             }

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use rustls::pki_types::ServerName;
 
 use super::channel::Channel;
-use super::identity;
 use super::server::Server;
 use super::session::{Fault, Session, State};
+use super::subject;
 use super::trust::Client;
 use super::turns::{Turn, Turns};
 use crate::base::clock::Moment;
@@ -37,7 +37,7 @@ pub struct Greeting {
     pub name: Option<Box<str>>,
     pub protocol: Option<Protocol>,
     /// Who it is by its certificate.
-    pub subject: Option<Box<[u8]>>,
+    pub told: Option<Box<subject::Told>>,
 }
 
 /// Why a client did not get in.
@@ -108,7 +108,7 @@ pub async fn accept(
     let greeting = Greeting {
         name: name.and_then(|name| String::from_utf8(name).ok().map(Into::into)),
         protocol: facts.alpn_protocol().and_then(Protocol::of),
-        subject: peer.and_then(identity::subject),
+        told: peer.and_then(subject::told).map(Box::new),
     };
     let channel = Channel::new(session, stream, means.buffers).map_err(Refused::Tls)?;
     stream.secure(channel);

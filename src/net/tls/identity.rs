@@ -112,18 +112,6 @@ fn read(certificate: &CertificateDer<'_>) -> Result<(Names, (i64, i64)), String>
     Ok((names.into(), valid))
 }
 
-/// Who a certificate says that its owner is (RFC 4514 in spirit: one line of printable text).
-#[must_use]
-pub fn subject(certificate: &CertificateDer<'_>) -> Option<Box<[u8]>> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let text = parsed.subject().to_string();
-    // It becomes a field's value: what could end the line must not be in it.
-    let is_plain = |byte: &u8| (0x20..0x7f).contains(byte);
-    let text = text.as_bytes().trim_ascii();
-    let text: Vec<u8> = text.iter().map(|byte| if is_plain(byte) { *byte } else { b'?' }).collect();
-    Some(text.into())
-}
-
 /// All identities of a listener.
 #[derive(Debug, Default)]
 pub struct Shelf {

@@ -8,5 +8,6 @@ pub mod local;
 pub mod pem;
 pub mod server;
 pub mod session;
+pub mod subject;
 pub mod trust;
 pub mod turns;
