@@ -216,6 +216,8 @@ pub const H2_FLUSH: usize = 60 * 1024;
 pub const PEM_MAX: u64 = 4 * 1024 * 1024;
 /// How often certificate files are looked at.
 pub const CERTIFICATES_EVERY: Duration = Duration::from_secs(2);
+/// How often what ends soon or has ended (certificates, staples, revocation lists) is said.
+pub const CERTIFICATES_TOLD_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Largest configuration file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;

@@ -12,7 +12,7 @@ use super::model::{
     AccessLog, Action, Address, Config, Driver, Http2, Limits, Listener, LogFormat, Mode, Protocol,
     Ring, Route, Server, Timeouts,
 };
-use super::problem::Problems;
+use super::problem::{Problems, Shows};
 use super::raw::{Located, Table};
 use super::{lower_cache, lower_cluster, lower_route, lower_tls, units};
 use crate::base::id::ListenerId;
@@ -25,7 +25,8 @@ pub fn lower(text: &str) -> (Option<Config>, Problems) {
     let problems = RefCell::new(Problems::default());
     for fault in &syntax {
         let span = fault.span().unwrap_or(0..0);
-        problems.borrow_mut().error(span, format!("not TOML: {}", fault.message()));
+        let message = format!("not TOML: {}", fault.message());
+        problems.borrow_mut().error_hidden(span, message, Shows::Beginning);
     }
     let config = read(Table::root(&table, &problems), text);
     let problems = problems.into_inner();

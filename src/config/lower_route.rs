@@ -245,8 +245,8 @@ fn read_matches(
             text => match text.strip_prefix('~') {
                 None => ValueMatch::Exact(text.to_owned()),
                 Some(pattern) => {
-                    if let Err(message) = regex(pattern) {
-                        table.error(value.span, message);
+                    if regex(pattern).is_err() {
+                        table.error_secret(value.span, "no regular expression");
                     }
                     ValueMatch::Regex(pattern.to_owned())
                 }
@@ -344,7 +344,7 @@ pub(super) fn read_fields(table: &mut Table<'_>, key: &'static str) -> Vec<(Stri
     let mut found = Vec::new();
     for (name, value) in table.pairs(key) {
         if value.value.bytes().any(|byte| byte != b'\t' && !(b' '..=b'~').contains(&byte)) {
-            table.error(value.span, "a field's value is one line of printable ASCII");
+            table.error_secret(value.span, "a field's value is one line of printable ASCII");
         } else if check_field(table, &name) {
             found.push((name.value, value.value));
         }

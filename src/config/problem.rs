@@ -22,6 +22,18 @@ pub struct Problem {
     pub message: String,
     /// A way out; may be empty.
     pub help: String,
+    pub shows: Shows,
+}
+
+/// How much of its line a problem shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shows {
+    /// Keys, and the value that is wrong.
+    Value,
+    /// Keys alone: the value may be a secret.
+    Keys,
+    /// What stands before the first value: it is not known where values begin and end.
+    Beginning,
 }
 
 /// Every problem of one text.
@@ -32,6 +44,14 @@ impl Problems {
     /// Notes an error.
     pub fn error(&mut self, span: Range<usize>, message: impl Into<String>) {
         self.push(Severity::Error, span, message.into(), String::new());
+    }
+
+    /// Notes an error whose place must not be shown as it is.
+    pub fn error_hidden(&mut self, span: Range<usize>, message: impl Into<String>, shows: Shows) {
+        self.error(span, message);
+        if let Some(last) = self.0.last_mut() {
+            last.shows = shows;
+        }
     }
 
     /// Notes an error that has a way out.
@@ -45,7 +65,7 @@ impl Problems {
     }
 
     fn push(&mut self, severity: Severity, span: Range<usize>, message: String, help: String) {
-        self.0.push(Problem { severity, span, message, help });
+        self.0.push(Problem { severity, span, message, help, shows: Shows::Value });
     }
 
     /// Whether the configuration is refused.
@@ -71,7 +91,18 @@ impl Problems {
     pub fn render(&self, file: &str, text: &str) -> String {
         let mut sorted: Vec<&Problem> = self.0.iter().collect();
         sorted.sort_by_key(|problem| (problem.span.start, problem.span.end));
-        sorted.iter().map(|problem| render(problem, file, text)).collect()
+        // Where one value is not closed the next ones are not known either: nothing of such a line is shown.
+        let broken: Vec<usize> = sorted
+            .iter()
+            .filter(|problem| problem.shows == Shows::Beginning)
+            .map(|problem| place(text, problem.span.start).0)
+            .collect();
+        let one = |problem: &&Problem| {
+            let is_broken = broken.contains(&place(text, problem.span.start).0);
+            let shows = if is_broken { Shows::Beginning } else { problem.shows };
+            render(problem, shows, file, text)
+        };
+        sorted.iter().map(one).collect()
     }
 }
 
@@ -84,19 +115,14 @@ pub fn place(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
-fn render(problem: &Problem, file: &str, text: &str) -> String {
+fn render(problem: &Problem, shows: Shows, file: &str, text: &str) -> String {
     let (line, column) = place(text, problem.span.start);
     let content = text.lines().nth(line - 1).unwrap_or_default();
     let word = match problem.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
     };
-    let shown: String =
-        content.chars().take(160).map(|char| if char.is_control() { ' ' } else { char }).collect();
-    let left = shown.chars().count().saturating_sub(column - 1).max(1);
-    let wide = text
-        .get(problem.span.clone())
-        .map_or(1, |part| part.lines().next().unwrap_or_default().chars().count().clamp(1, left));
+    let (shown, indent, wide) = shown(problem, shows, text, content);
     let gutter = line.to_string().len();
     let mut out = String::new();
     let _ = writeln!(out, "{word}: {}", problem.message);
@@ -104,12 +130,82 @@ fn render(problem: &Problem, file: &str, text: &str) -> String {
     let _ = writeln!(out, "{:gutter$} |", "");
     let _ = writeln!(out, "{line} | {shown}");
     let carets = "^".repeat(wide);
-    let _ = writeln!(out, "{:gutter$} | {:indent$}{carets}", "", "", indent = column - 1);
+    let _ = writeln!(out, "{:gutter$} | {:indent$}{carets}", "", "", indent = indent);
     if !problem.help.is_empty() {
         let _ = writeln!(out, "{:gutter$} = help: {}", "", problem.help);
     }
     out.push('\n');
     out
+}
+
+/// A problem's line without the other values that stand in it, which may be secrets (RELIABILITY R19), and
+/// where the carets go: how far in, how wide.
+fn shown(problem: &Problem, shows: Shows, text: &str, content: &str) -> (String, usize, usize) {
+    let from = text.get(..problem.span.start).and_then(|before| before.rfind('\n'));
+    let from = from.map_or(0, |at| at + 1);
+    let end = from + content.len();
+    let mut hidden = match shows {
+        Shows::Beginning => {
+            let value = content.find('=').map_or(0, |at| at + 1);
+            vec![from + value..end]
+        }
+        _ => strings(text),
+    };
+    if shows == Shows::Value {
+        let start = problem.span.start;
+        hidden.retain(|one| one.start != start + 1 && one.start != start + 3);
+    }
+    let (mut out, mut begins, mut ends) = (String::new(), 0, 0);
+    for (at, char) in content.char_indices() {
+        let at = from + at;
+        let within = hidden.iter().find(|one| one.contains(&at));
+        if at == problem.span.start {
+            begins = out.chars().count();
+        }
+        match within {
+            Some(one) if at == one.start.max(from) => out.push('\u{2026}'),
+            Some(_) => {}
+            None => out.push(if char.is_control() { ' ' } else { char }),
+        }
+        if at < problem.span.end {
+            ends = out.chars().count();
+        }
+    }
+    if problem.span.start >= end {
+        begins = out.chars().count();
+    }
+    let out: String = out.chars().take(160).collect();
+    (out, begins, ends.saturating_sub(begins).max(1))
+}
+
+/// What stands inside of strings. Comments may hold quotes.
+fn strings(text: &str) -> Vec<Range<usize>> {
+    let bytes = text.as_bytes();
+    let (mut found, mut at) = (Vec::new(), 0);
+    while at < bytes.len() {
+        let quote = bytes[at];
+        match quote {
+            b'#' => at += text[at..].find('\n').unwrap_or(text.len() - at),
+            b'"' | b'\'' => {
+                let three = [quote; 3];
+                let is_long = bytes[at..].starts_with(&three);
+                let closing: &[u8] = if is_long { &three } else { &three[..1] };
+                let begin = at + closing.len();
+                let mut end = begin;
+                while end < bytes.len() && !bytes[end..].starts_with(closing) {
+                    if bytes[end] == b'\n' && !is_long {
+                        break;
+                    }
+                    end += if quote == b'"' && bytes[end] == b'\\' { 2 } else { 1 };
+                }
+                let end = end.min(bytes.len());
+                found.push(begin.min(end)..end);
+                at = end + closing.len();
+            }
+            _ => at += 1,
+        }
+    }
+    found
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::Problems;
+use super::problem::{Problems, Shows};
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
@@ -47,6 +47,11 @@ impl<'a> Table<'a> {
     /// Notes an error at a place.
     pub fn error(&self, span: Range<usize>, message: impl Into<String>) {
         self.problems.borrow_mut().error(span, message);
+    }
+
+    /// Notes an error about a value that may be a secret.
+    pub fn error_secret(&self, span: Range<usize>, message: impl Into<String>) {
+        self.problems.borrow_mut().error_hidden(span, message, Shows::Keys);
     }
 
     /// Notes a warning at a place.
@@ -99,7 +104,10 @@ impl<'a> Table<'a> {
 
     fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
         let found = value.get_ref().type_str();
-        self.error(value.span(), format!("\"{}\" must be {wanted}, not {found}", self.key(key)));
+        self.error_secret(
+            value.span(),
+            format!("\"{}\" must be {wanted}, not {found}", self.key(key)),
+        );
     }
 
     /// A string.
@@ -126,7 +134,17 @@ impl<'a> Table<'a> {
         match parse(&text.value) {
             Ok(value) => Some(value),
             Err(message) => {
-                self.error(text.span, format!("\"{}\": {message}", self.key(key)));
+                let key = self.key(key);
+                // A password of a URL, which no address has here.
+                if text.value.contains('@') {
+                    let message =
+                        format!("\"{key}\" has a \"@\": a user and a password have no place here");
+                    self.error_secret(text.span, message);
+                } else if key == "cluster.sticky.key" {
+                    self.error_secret(text.span, format!("\"{key}\": {message}"));
+                } else {
+                    self.error(text.span, format!("\"{key}\": {message}"));
+                }
                 None
             }
         }

@@ -77,8 +77,8 @@ fn serve(
     ready: impl FnOnce(&start::Ready),
 ) -> Result<(), String> {
     let config = workers.config();
-    let stamps = std::mem::take(&mut workers.stamps);
-    let mut helpers = Helpers::start(&config, Arc::clone(workers.secrets()), stamps, resolver);
+    let known = std::mem::take(&mut workers.known);
+    let mut helpers = Helpers::start(&config, Arc::clone(workers.secrets()), known, resolver);
     for one in &found {
         helpers.prober.resolved(one.cluster, one.endpoint, &one.addresses);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::prober::{self, Prober};
 use super::resolve::{self, Resolver};
-use super::secrets::{self, Stamps, Watcher};
+use super::secrets::{self, Known, Watcher};
 use super::start::Workers;
 use super::verdicts::Verdicts;
 use super::watch::Watch;
@@ -33,7 +33,7 @@ impl Helpers {
     pub(super) fn start(
         config: &Arc<Config>,
         secrets: Arc<Secrets>,
-        stamps: Stamps,
+        known: Known,
         resolver: Resolver,
     ) -> Self {
         Self {
@@ -41,7 +41,7 @@ impl Helpers {
             resolver,
             verdicts: Verdicts::new(Arc::clone(config)),
             watch: Watch::new(&config.clusters),
-            certificates: Watcher::new(stamps),
+            certificates: Watcher::new(known),
         }
     }
 }
@@ -89,7 +89,7 @@ pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Sour
     found.retain(|one| !matches!(one, Command::Resolved { addresses, .. } if addresses.is_empty()));
     workers.adopt(Arc::clone(&config), secrets, found);
     let watch = Watch::new(&config.clusters);
-    let certificates = Watcher::new(loaded.stamps);
+    let certificates = Watcher::new(loaded.known);
     *helpers = Helpers { prober, resolver, verdicts, watch, certificates };
     helpers.watch.inherit(workers);
     notice::note("the configuration was read again: new connections are served by it");

@@ -10,7 +10,7 @@ use rustls::crypto::CryptoProvider;
 use super::prober::Prober;
 use super::start::Workers;
 use crate::base::clock::{self, Moment};
-use crate::base::limits::CERTIFICATES_EVERY;
+use crate::base::limits::{CERTIFICATES_EVERY, CERTIFICATES_TOLD_EVERY};
 use crate::config::model::{Cluster, Config, Listener};
 use crate::config::tls::{self, Pair};
 use crate::net::notice;
@@ -30,8 +30,18 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Where the local authority's certificate is, if it was used.
     pub authority: Option<PathBuf>,
-    /// The files as they were before they were read.
-    pub(super) stamps: Stamps,
+    pub(super) known: Known,
+}
+
+/// What is remembered of files that were read.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// As they were before they were read.
+    stamps: Stamps,
+    /// When the first staple ends, in seconds since 1970.
+    stapled: Option<i64>,
+    /// What was said of them.
+    warnings: Vec<String>,
 }
 
 /// Reads everything that a configuration names.
@@ -77,6 +87,7 @@ fn read(
         errand,
         faults: Vec::new(),
         warnings: Vec::new(),
+        stapled: None,
     };
     let mut secrets = Secrets::default();
     for listener in &config.listeners {
@@ -91,7 +102,9 @@ fn read(
     }
     let authority = reader.authority.as_ref().and_then(|authority| authority.file.clone());
     secrets.authority = reader.authority.filter(|authority| authority.file.is_none());
-    (Loaded { secrets, warnings: reader.warnings, authority, stamps }, reader.faults)
+    let Reader { warnings, stapled, faults, .. } = reader;
+    let known = Known { stamps, stapled, warnings: warnings.clone() };
+    (Loaded { secrets, warnings, authority, known }, faults)
 }
 
 struct Reader {
@@ -102,6 +115,8 @@ struct Reader {
     errand: Errand,
     faults: Vec<String>,
     warnings: Vec<String>,
+    /// When the first staple ends, in seconds since 1970.
+    stapled: Option<i64>,
 }
 
 impl Reader {
@@ -119,8 +134,14 @@ impl Reader {
         let mut identities = Vec::new();
         for (at, pair) in model.certificates.iter().enumerate() {
             match Identity::load(pair, &self.provider) {
-                Ok(identity) => {
+                Ok(mut identity) => {
+                    if let Some(ocsp) = &pair.ocsp
+                        && let Err(why) = identity.staple(ocsp, self.now)
+                    {
+                        self.warnings.push(format!("listener \"{name}\": tls: {why}"));
+                    }
                     self.judge(name, pair, &identity);
+                    self.stapled = self.stapled.into_iter().chain(identity.stapled).min();
                     identities.push(identity);
                 }
                 Err(message) => {
@@ -273,23 +294,24 @@ pub(super) type Stamps = Vec<Stamp>;
 
 /// Looks at the files now and then.
 pub(super) struct Watcher {
-    /// As they were when they were read.
-    known: Vec<Stamp>,
+    known: Known,
     /// As they were at the last look: what is being written is left alone until it stays.
     seen: Vec<Stamp>,
     next: Moment,
     /// When certificates of the local authority were made.
     made: Moment,
+    /// When everything was looked at last for its own sake.
+    daily: Moment,
 }
 
 /// Certificates of the local authority are made anew after this.
 const REMAKE: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
 
 impl Watcher {
-    /// `known`: the files as they were before they were read.
-    pub(super) fn new(known: Stamps) -> Self {
+    /// `known`: what was read before.
+    pub(super) fn new(known: Known) -> Self {
         let now = clock::monotonic();
-        Self { seen: known.clone(), known, next: now, made: now }
+        Self { seen: known.stamps.clone(), known, next: now, made: now, daily: now }
     }
 
     /// Called a few times a second. Reads everything anew if a file has changed.
@@ -305,10 +327,19 @@ impl Watcher {
         let signs = config.listeners.iter().filter_map(|one| one.tls.as_ref());
         let is_old = now.since(self.made) > REMAKE;
         let is_old = is_old && signs.into_iter().any(|tls| !tls.self_signed.is_empty());
-        if is_old || (found != self.known && is_settled) {
-            self.known.clone_from(&found);
+        let is_changed = found != self.known.stamps && is_settled;
+        let wall = i64::try_from(clock::wall() / 1000).unwrap_or(i64::MAX);
+        let is_stale = self.known.stapled.is_some_and(|until| until <= wall);
+        // What ends soon, or has ended, is said once a day.
+        let is_due = now.since(self.daily) >= CERTIFICATES_TOLD_EVERY;
+        if is_due {
+            self.daily = now;
+            self.known.warnings.clear();
+        }
+        if is_old || is_changed || is_stale || is_due {
             self.made = now;
-            renew(workers, prober);
+            let before = std::mem::take(&mut self.known.warnings);
+            self.known = renew(workers, prober, &before, is_changed);
         }
         self.seen = found;
     }
@@ -323,14 +354,18 @@ fn stamps(config: &Config) -> Vec<Stamp> {
 }
 
 /// Reads everything anew, for the configuration as it is.
-fn renew(workers: &mut Workers, prober: &Prober) {
+fn renew(workers: &mut Workers, prober: &Prober, before: &[String], is_changed: bool) -> Known {
     let config = workers.config();
     let old = Some((&*config, &**workers.secrets()));
     let (loaded, faults) = read(&config, old, Errand::Renew);
-    loaded.warnings.iter().chain(&faults).for_each(notice::warn);
+    let news = loaded.warnings.iter().filter(|warning| !before.contains(warning));
+    news.chain(&faults).for_each(notice::warn);
     let secrets = Arc::new(loaded.secrets);
     prober.secure(&secrets);
     workers.secure(secrets);
+    if !is_changed {
+        return loaded.known;
+    }
     if faults.is_empty() {
         notice::note("certificates were read anew: new connections get them");
     } else {
@@ -338,4 +373,5 @@ fn renew(workers: &mut Workers, prober: &Prober) {
             "what is wrong with them is refused, and the old ones stay; all others were read anew",
         );
     }
+    loaded.known
 }

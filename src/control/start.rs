@@ -82,8 +82,8 @@ pub struct Workers {
     seed: u64,
     /// Where the local authority's certificate is, if there is one.
     authority: Option<PathBuf>,
-    /// The files of certificates as they were before they were read.
-    pub(super) stamps: secrets::Stamps,
+    /// What is remembered of the files of certificates.
+    pub(super) known: secrets::Known,
 }
 
 struct Running {
@@ -125,7 +125,7 @@ pub fn workers(config: Arc<Config>, said: Vec<Command>) -> Result<Workers, Strin
         said,
         seed,
         authority: loaded.authority,
-        stamps: loaded.stamps,
+        known: loaded.known,
     };
     for at in 0..workers.cores.len() {
         let running = workers.start(at, true)?;

@@ -13,6 +13,7 @@ use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::pem;
+use super::staple::{self, Staple};
 use crate::config::tls::Pair;
 
 /// Whom a certificate speaks for, in lower case; `*.` in front stands for one label.
@@ -25,6 +26,10 @@ pub struct Identity {
     names: Names,
     /// Seconds since 1970.
     pub valid: (i64, i64),
+    /// Of its certificate.
+    serial: Box<[u8]>,
+    /// Until when what its authority says of it may be shown, in seconds since 1970.
+    pub stapled: Option<i64>,
 }
 
 impl Identity {
@@ -35,12 +40,9 @@ impl Identity {
     pub fn load(pair: &Pair, provider: &CryptoProvider) -> Result<Self, String> {
         let chain = pem::certificates(&pair.certificate)?;
         let identity = Self::new(chain, pem::key(&pair.key)?, provider);
-        let mut identity = identity.map_err(|message| {
+        let identity = identity.map_err(|message| {
             format!("{} and {}: {message}", pair.certificate.display(), pair.key.display())
         })?;
-        if let Some(ocsp) = &pair.ocsp {
-            identity.staple(ocsp)?;
-        }
         Ok(identity)
     }
 
@@ -54,24 +56,24 @@ impl Identity {
         provider: &CryptoProvider,
     ) -> Result<Self, String> {
         let first = chain.first().ok_or("no certificate")?;
-        let (names, valid) = read(first)?;
+        let Facts { names, valid, serial } = read(first)?;
         let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
                 "the key does not belong to the certificate".into()
             }
             error => error.to_string(),
         })?;
-        Ok(Self { key: Arc::new(key), names, valid })
+        Ok(Self { key: Arc::new(key), names, valid, serial, stapled: None })
     }
 
     /// Adds what its authority says of it (RFC 6066 section 8).
-    fn staple(&mut self, path: &Path) -> Result<(), String> {
-        let bytes = pem::read(path)?;
-        // A DER sequence: text would be the wrong file.
-        if bytes.first() != Some(&0x30) {
-            return Err(format!("{}: no OCSP response in DER", path.display()));
-        }
+    ///
+    /// # Errors
+    /// Clients would not believe it, or it is not there: it is served without.
+    pub fn staple(&mut self, path: &Path, now: i64) -> Result<(), String> {
+        let Staple { bytes, until } = staple::read(path, &self.serial, now)?;
         self.key = Arc::new(CertifiedKey { ocsp: Some(bytes), ..(*self.key).clone() });
+        self.stapled = Some(until);
         Ok(())
     }
 
@@ -95,8 +97,14 @@ impl Identity {
     }
 }
 
-/// What a certificate says of itself: its names, and when it is valid.
-fn read(certificate: &CertificateDer<'_>) -> Result<(Names, (i64, i64)), String> {
+/// What a certificate says of itself.
+struct Facts {
+    names: Names,
+    valid: (i64, i64),
+    serial: Box<[u8]>,
+}
+
+fn read(certificate: &CertificateDer<'_>) -> Result<Facts, String> {
     let (_, parsed) =
         X509Certificate::from_der(certificate).map_err(|error| format!("no X.509: {error}"))?;
     let valid = parsed.validity();
@@ -109,7 +117,7 @@ fn read(certificate: &CertificateDer<'_>) -> Result<(Names, (i64, i64)), String>
             }
         }
     }
-    Ok((names.into(), valid))
+    Ok(Facts { names: names.into(), valid, serial: parsed.raw_serial().into() })
 }
 
 /// All identities of a listener.

@@ -8,6 +8,7 @@ pub mod local;
 pub mod pem;
 pub mod server;
 pub mod session;
+pub mod staple;
 pub mod subject;
 pub mod trust;
 pub mod turns;

@@ -5,15 +5,18 @@ mod answers;
 mod bounds;
 mod bounds_h2;
 mod certificates;
+mod clients;
 mod crowd;
 mod der;
 mod held;
+mod log;
 mod messages;
 mod mute;
 mod names;
 mod odd_certificates;
 mod operators;
 mod origins;
+mod requests;
 mod secrets;
 mod sites;
 mod staples;
@@ -29,6 +32,8 @@ pub fn rows() -> Vec<Row> {
         mute::rows(),
         answers::rows(),
         certificates::rows(),
+        clients::rows(),
+        requests::rows(),
         unkeyed::rows(),
         staples::rows(),
         secrets::rows(),
