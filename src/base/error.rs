@@ -29,6 +29,7 @@ pub enum Kind {
     TransferCoding,
     ConnectionOption,
     Expectation,
+    ProtocolRefused,
     MethodRefused,
     TargetTooLong,
     HeadTooLarge,
@@ -131,7 +132,9 @@ impl Kind {
             Self::RequestLine => client(400, "request_line", "The request line is malformed."),
             Self::Method => client(400, "method", "The request method is malformed."),
             Self::Target => client(400, "target", "The request target is malformed."),
-            Self::Version => client(505, "version", "Only HTTP/1.0 and HTTP/1.1 are spoken here."),
+            Self::Version => {
+                client(505, "version", "HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here.")
+            }
             Self::Field => client(400, "field", "A header field is malformed."),
             Self::Host => client(400, "host", "The Host field is missing, repeated or malformed."),
             Self::ContentLength => client(400, "content_length", "Content-Length is malformed."),
@@ -154,6 +157,12 @@ impl Kind {
             Self::Expectation => {
                 client(417, "expectation", "The only expectation is 100-continue.")
             }
+            Self::ProtocolRefused => ours(
+                501,
+                "http_request_denied",
+                "protocol_refused",
+                "The protocol that the extended CONNECT asks for is not served here.",
+            ),
             Self::MethodRefused => client(405, "method_refused", "This method is not served here."),
             Self::TargetTooLong => {
                 client(414, "target_too_long", "The request target is too long.")

@@ -77,6 +77,12 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// How often a shard looks at its deadlines.
 pub const SWEEP_EVERY: Duration = Duration::from_millis(100);
+/// Default of `timeouts.half_closed`.
+pub const HALF_CLOSED: Duration = Duration::from_secs(1);
+/// How often it is looked whether a client has left whose request is served.
+pub const LEFT_EVERY: Duration = Duration::from_millis(200);
+/// Sockets that are looked at in one call.
+pub const LOOKS_AT_ONCE: usize = 1024;
 /// Buckets of the deadline wheel: one a sweep. Later deadlines wait in the last one.
 pub const WHEEL_BUCKETS: usize = 1024;
 
@@ -209,6 +215,11 @@ pub const H2_UPSTREAM_RESETS: usize = 4096;
 pub const H2_CONNECTIONS_MAX: usize = 16;
 /// Octets of one HTTP/2 stream that are buffered for a peer whose window is shut.
 pub const H2_SEND_BUFFER: usize = 64 * 1024;
+/// How long what still comes of a body is taken on a stream that was answered early, before it is reset:
+/// deadlines are up to two sweeps late, never early, so at least 250 ms.
+pub const H2_LINGER: Duration = Duration::from_millis(300);
+/// Empty lines before a request that are passed over (RFC 9112 section 2.2 speaks of one at least).
+pub const EMPTY_LINES_MAX: usize = 4;
 /// Octets that an HTTP/2 connection puts together before it sends them.
 pub const H2_FLUSH: usize = 60 * 1024;
 

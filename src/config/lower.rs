@@ -16,7 +16,7 @@ use super::problem::{Problems, Shows};
 use super::raw::{Located, Table};
 use super::{lower_cache, lower_cluster, lower_route, lower_tls, units};
 use crate::base::id::ListenerId;
-use crate::base::limits::{FIELDS_MAX, HEAD_MAX, HeadLimits, Underscores};
+use crate::base::limits::{FIELDS_MAX, HALF_CLOSED, HEAD_MAX, HeadLimits, Underscores};
 
 /// Reads a configuration. The plan is there if no problem is an error.
 #[must_use]
@@ -82,6 +82,7 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
         access_log,
         cache,
         reserved,
+        half_closed: timeouts.half_closed,
         dns_servers,
     })
 }
@@ -235,13 +236,15 @@ pub(super) fn duration(
 struct AllTimeouts {
     connection: OfConnection,
     exchange: Timeouts,
+    half_closed: Duration,
 }
 
 fn read_all_timeouts(mut table: Table<'_>) -> AllTimeouts {
     let connection = read_listener_timeouts(&mut table, OfConnection::DEFAULT);
     let exchange = read_exchange_timeouts(&mut table, &Timeouts::default());
+    let half_closed = duration(&mut table, "half_closed", true).unwrap_or(HALF_CLOSED);
     table.finish();
-    AllTimeouts { connection, exchange }
+    AllTimeouts { connection, exchange, half_closed }
 }
 
 /// The timeouts of a client's connection.
@@ -295,6 +298,7 @@ fn read_exchange_timeouts(table: &mut Table<'_>, defaults: &Timeouts) -> Timeout
         body_idle: duration(table, "body_idle", false).unwrap_or(defaults.body_idle),
         total: total.unwrap_or(defaults.total),
         tunnel_idle: duration(table, "tunnel_idle", false).unwrap_or(defaults.tunnel_idle),
+        stream_idle: duration(table, "stream_idle", false).unwrap_or(defaults.stream_idle),
     }
 }
 

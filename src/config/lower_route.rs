@@ -19,7 +19,7 @@ use crate::message::name::Name;
 use crate::message::target;
 
 /// Keys that need a request.
-const HTTP_ONLY: [&str; 11] = [
+const HTTP_ONLY: [&str; 12] = [
     "path",
     "methods",
     "headers",
@@ -27,6 +27,7 @@ const HTTP_ONLY: [&str; 11] = [
     "redirect",
     "respond",
     "rewrite",
+    "path_as_received",
     "request_headers",
     "response_headers",
     "upgrade",
@@ -66,6 +67,7 @@ fn read_one(mut table: Table<'_>, names: &Names<'_>) -> Option<Route> {
     let query = read_matches(&mut table, "query", false);
     let action = read_action(&mut table, names);
     let rewrite = read_rewrite(table.table("rewrite"));
+    let path_as_received = read_as_received(&mut table, &rewrite);
     let request_headers = read_rules(table.table("request_headers"));
     let response_headers = read_rules(table.table("response_headers"));
     let inherited = match &action {
@@ -105,6 +107,7 @@ fn read_one(mut table: Table<'_>, names: &Names<'_>) -> Option<Route> {
         query,
         action: action?,
         rewrite,
+        path_as_received,
         request_headers,
         response_headers,
         timeouts,
@@ -311,6 +314,17 @@ fn read_respond(mut table: Table<'_>) -> Option<Respond> {
     let headers = read_fields(&mut table, "headers");
     table.finish();
     Some(Respond { status: u16::try_from(status).ok()?, body, headers })
+}
+
+fn read_as_received(table: &mut Table<'_>, rewrite: &Rewrite) -> bool {
+    let is_asked = table.boolean("path_as_received").unwrap_or(false);
+    let is_rewritten = !rewrite.strip_prefix.is_empty() || !rewrite.add_prefix.is_empty();
+    if is_asked && is_rewritten {
+        let message = "path_as_received and rewrite exclude each other: a path that is rewritten is not \
+                       as it was received";
+        table.error(table.place_of("path_as_received"), message);
+    }
+    is_asked
 }
 
 fn read_rewrite(mut table: Table<'_>) -> Rewrite {

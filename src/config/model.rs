@@ -27,6 +27,8 @@ pub struct Config {
     pub cache: Cache,
     /// Fields that only we may say, in lower case: what `client_auth` tells upstreams.
     pub reserved: Vec<String>,
+    /// How long a client that has ended its side may be without an octet of its answer.
+    pub half_closed: Duration,
     /// DNS servers instead of the system's.
     pub dns_servers: Vec<SocketAddr>,
 }
@@ -151,6 +153,8 @@ pub struct Timeouts {
     pub total: Duration,
     /// Without a byte in either direction of an upgraded connection.
     pub tunnel_idle: Duration,
+    /// Without a byte of an event stream or a call of gRPC.
+    pub stream_idle: Duration,
 }
 
 /// `[[cluster]]`
@@ -413,6 +417,8 @@ pub struct Route {
     pub query: Vec<(String, ValueMatch)>,
     pub action: Action,
     pub rewrite: Rewrite,
+    /// The path is forwarded octet for octet.
+    pub path_as_received: bool,
     pub request_headers: HeaderRules,
     pub response_headers: HeaderRules,
     pub timeouts: Timeouts,
@@ -516,6 +522,7 @@ impl Default for Timeouts {
             body_idle: Duration::from_secs(30),
             total: Duration::MAX,
             tunnel_idle: Duration::from_secs(3600),
+            stream_idle: Duration::from_secs(3600),
         }
     }
 }

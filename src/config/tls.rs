@@ -35,6 +35,9 @@ impl Protocol {
     /// Names in the configuration, and on the wire (RFC 7301 section 6).
     pub const NAMES: [(&'static str, Self); 2] = [("h2", Self::Http2), ("http/1.1", Self::Http1)];
 
+    /// What a client that speaks only HTTP/1.0 calls it: whoever serves HTTP/1.1 serves that too.
+    pub const HTTP10: &'static [u8] = b"http/1.0";
+
     /// As on the wire.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -47,6 +50,9 @@ impl Protocol {
     /// By its name on the wire.
     #[must_use]
     pub fn of(name: &[u8]) -> Option<Self> {
+        if name == Self::HTTP10 {
+            return Some(Self::Http1);
+        }
         let found = Self::NAMES.iter().find(|(one, _)| one.as_bytes() == name);
         found.map(|(_, protocol)| *protocol)
     }

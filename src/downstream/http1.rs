@@ -2,16 +2,20 @@
 //! no buffer and no workspace.
 
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::entry::Visitor;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::exchange::side::{Answer, Downstream, Next};
-use crate::exchange::{open, refuse, serve as serve_exchange};
+use crate::exchange::{abandon, open, refuse, serve as serve_exchange};
 use crate::message::hop::Kept;
 use crate::net::buffer::Size;
+use crate::net::stream::Stream;
 use crate::shard::{Shard, Workspace};
 use crate::wire::frames::PREFACE;
 use crate::wire::http1::parse;
@@ -37,6 +41,29 @@ pub async fn serve(
     }
 }
 
+/// Serves a request as long as its client is there: `None` if it has left, which ends what is under way for
+/// it (RELIABILITY R20).
+async fn until_left(
+    exchange: impl Future<Output = Next>,
+    shard: &Shard,
+    stream: &Stream,
+    answer: &Answer,
+) -> Option<Next> {
+    let mut exchange = pin!(exchange);
+    let next = poll_fn(|context| {
+        if let Poll::Ready(next) = exchange.as_mut().poll(context) {
+            return Poll::Ready(Some(next));
+        }
+        // The two ends of a tunnel are its own matter.
+        let has_left = !answer.was_tunnel.get()
+            && stream.has_left(context, shard.now(), answer.has_come.get());
+        if has_left { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await;
+    stream.looks_no_more();
+    next
+}
+
 struct Connection<'a> {
     shard: &'a Rc<Shard>,
     visitor: Box<Visitor>,
@@ -49,6 +76,11 @@ struct Connection<'a> {
 
 /// How long a new connection without a byte does not count as idle.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// Nothing but empty lines: some clients send one behind a body, and ask for nothing by that.
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+}
 
 /// What came instead of a head.
 enum NoHead {
@@ -85,8 +117,9 @@ impl Connection<'_> {
         let may_keep =
             self.served + 1 < limits.requests_per_connection && age < limits.connection_age;
         let visitor = &mut self.visitor;
+        let (answer, stream) = (Answer::default(), &visitor.stream);
         let mut down = Downstream {
-            stream: &visitor.stream,
+            stream,
             inbound: &mut visitor.inbound,
             listener: visitor.listener,
             client: &visitor.client,
@@ -94,15 +127,23 @@ impl Connection<'_> {
             kept: &self.kept,
             address: visitor.address,
             may_keep,
-            answer: Answer::default(),
+            answer: &answer,
         };
         let mut record = open(self.shard, &down);
-        let next = match parsed {
-            Ok(()) => serve_exchange(self.shard, &mut work, &mut down, &mut record).await,
-            Err(kind) => refuse(self.shard, &mut work, &mut down, &mut record, kind).await,
+        let shard = self.shard;
+        let exchange = async {
+            match parsed {
+                Ok(()) => serve_exchange(shard, &mut work, &mut down, &mut record).await,
+                Err(kind) => refuse(shard, &mut work, &mut down, &mut record, kind).await,
+            }
         };
+        let next = until_left(exchange, shard, stream, &answer).await;
+        if next.is_none() {
+            // Dropping the exchange has told the server; the client cannot be told anything.
+            abandon(shard, &work, &down, record);
+        }
         self.shard.give(work);
-        Some(next)
+        Some(next.unwrap_or(Next::Close))
     }
 
     /// Whether the connection begins with the preface of HTTP/2 (RFC 9113 section 3.4). Reads no more
@@ -185,7 +226,10 @@ impl Connection<'_> {
                 .fill(&self.visitor.stream, &self.shard.buffers, Size::Small)
                 .await
             {
-                Ok(0) | Err(_) if self.visitor.stream.expired().is_some() => {
+                Ok(0) | Err(_)
+                    if self.visitor.stream.expired().is_some()
+                        && !is_blank(self.visitor.inbound.data()) =>
+                {
                     return Err(NoHead::Fault(Kind::HeadTimeout));
                 }
                 Ok(0) | Err(_) => return Err(NoHead::Quiet),

@@ -13,11 +13,12 @@ use super::entry::Visitor;
 use super::hands::Hands;
 use crate::base::clock::{Moment, millis};
 use crate::base::error::Kind;
-use crate::base::limits::LINGER;
+use crate::base::limits::{H2_LINGER, LINGER};
 use crate::exchange::side::{Answer, Downstream, Next};
 use crate::exchange::{abandon, open, refuse, serve as serve_exchange};
 use crate::message::head::Version;
 use crate::message::hop::Kept;
+use crate::net::buffer::Size;
 use crate::net::deadline::Class;
 use crate::net::guard::Caught;
 use crate::net::http2::port::Watched;
@@ -127,7 +128,7 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
         kept: &guest.kept,
         address: *address,
         may_keep: true,
-        answer,
+        answer: &answer,
     };
     let mut record = open(shard, &down);
     let exchange = async {
@@ -139,11 +140,24 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
     if until_gone(exchange, &stream).await.is_none() {
         // Nobody is there to hear the rest.
         abandon(shard, &work, &down, record);
+    } else if !answer.body_done.get() {
+        Box::pin(take_rest(shard, &stream)).await;
     } else if record.endpoint.is_some() && record.fault.is_none() {
         guest.watched.answered.set(guest.watched.answered.get().saturating_add(1));
     }
     shard.give(work);
     drop(hold);
+}
+
+/// Reads and drops what still comes of a body that was answered early, for a while: some clients forget an
+/// answer whose stream is reset right behind it (RELIABILITY R21). Then the stream is reset without an error
+/// (RFC 9113 section 8.1), as it is when it is dropped.
+async fn take_rest(shard: &Shard, stream: &Stream) {
+    stream.read_by(shard.now().after(H2_LINGER));
+    let mut rest = Inbound::default();
+    while let Ok(1..) = rest.fill(stream, &shard.buffers, Size::Small).await {
+        rest.release(&shard.buffers);
+    }
 }
 
 /// Serves a request as long as its client wants an answer: `None` if it has changed its mind, which

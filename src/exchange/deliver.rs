@@ -106,7 +106,7 @@ pub fn parcel(shard: &Shard, down: &Downstream<'_>, order: Order<'_>) -> Result<
         return Err(Kind::Internal);
     };
     buffer.filled(len);
-    let told = &down.answer;
+    let told = down.answer;
     told.begun.set(true);
     told.cache.set(Some(order.status));
     told.keeps.set(keeps);

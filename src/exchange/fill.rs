@@ -10,7 +10,7 @@ use super::guard::Guard;
 use super::lines::{part_of, same_origin, sorted};
 use super::place::Place;
 use super::pump::{Coming, Pump};
-use super::relay::{Ended, Hop};
+use super::relay::{Ended, Hop, silence_of};
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::ClusterId;
@@ -260,7 +260,7 @@ impl Fill<'_> {
             part: part.map(|(first, _, total)| (first, total)),
             old_part: self.stale.clone().filter(|stale| stale.is_partial()),
             peer_keeps: peer_keeps(response.version, response.options) && !response.tainted,
-            idle: hop.target.timeouts.body_idle,
+            idle: silence_of(response, hop.target.timeouts),
             chunks: Vec::new(),
             small: Vec::new(),
             coming: None,

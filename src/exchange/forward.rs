@@ -126,7 +126,7 @@ fn patience(
     if request.version != Version::Http2 || !grpc::is_call(request) {
         return (None, total_by);
     }
-    let idle = route.timeouts.tunnel_idle;
+    let idle = route.timeouts.stream_idle;
     let timeouts = Timeouts { body_idle: idle, first_byte: idle, ..route.timeouts };
     (Some(Box::new(timeouts)), total_by.min(grpc::deadline(request, shard.now())))
 }
@@ -208,7 +208,7 @@ async fn once<'c>(
         route,
         fill: to.fill,
         stream: down.stream,
-        answer: &down.answer,
+        answer: down.answer,
         may_keep: down.may_keep && upgrade.is_none(),
         request,
         upgrade,

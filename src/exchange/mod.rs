@@ -25,13 +25,15 @@ use std::time::Duration;
 use crate::base::clock;
 use crate::base::error::{Kind, Result};
 use crate::cache::key;
-use crate::config::model::Action;
+use crate::config::model::{Action, Route};
 use crate::message::framing::Framing;
+use crate::message::head::{RequestHead, Version};
 use crate::message::hop;
 use crate::message::name::Name;
 use crate::observe::record::Record;
 use crate::route::rewrite;
 use crate::shard::{Shard, Workspace};
+use crate::wire::http1::upgrade;
 use cached::Visit;
 use forward::To;
 use side::{Downstream, Next};
@@ -101,6 +103,12 @@ async fn run(
     match &route.action {
         Action::Forward(cluster) => {
             record.cluster = Some(*cluster);
+            if work.request.version == Version::Http2 {
+                refuse_protocol(&work.request, route)?;
+            }
+            if route.path_as_received {
+                work.request.send_as_received();
+            }
             rewrite::path(&mut work.request, &route.rewrite);
             if purge::is_one(shard, &work.request) {
                 let (cached, client) = (route.cache.as_ref(), record.client);
@@ -124,6 +132,12 @@ async fn run(
         }
         Action::Respond(canned) => respond::canned(shard, canned, route, work, down).await,
     }
+}
+
+/// RFC 8441 section 4: what cannot be spoken is refused. Passed on as a GET it would be another request.
+fn refuse_protocol(request: &RequestHead, route: &Route) -> Result<()> {
+    let is_refused = !request.upgrade().is_empty() && !upgrade::is_wanted(request, &route.upgrade);
+    if is_refused { Err(Kind::ProtocolRefused) } else { Ok(()) }
 }
 
 /// What is known of an exchange before it begins.
@@ -157,7 +171,7 @@ async fn close(
 }
 
 fn fill_in(record: &mut Record, down: &Downstream<'_>) {
-    let answer = &down.answer;
+    let answer = down.answer;
     record.cache = answer.cache.get().map(|status| status.word());
     record.status = answer.status.get();
     record.bytes_in = answer.received.get();

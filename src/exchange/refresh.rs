@@ -81,6 +81,7 @@ pub fn start(
             fill.stale = Some(stale);
             fill.ticket.replace(Some(guard));
             fill.status.set(Status::forwarded(Forward::Stale));
+            let answer = Answer::default();
             let mut down = Downstream {
                 stream: &nobody,
                 inbound: &mut Inbound::default(),
@@ -90,7 +91,7 @@ pub fn start(
                 kept: &RefCell::default(),
                 address,
                 may_keep: false,
-                answer: Answer::default(),
+                answer: &answer,
             };
             down.answer.body_done.set(true);
             down.answer.has_come.set(true);

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::deliver;
 use super::fill::{Fill, Judged};
@@ -258,6 +259,9 @@ pub async fn response(
     // What came with the head goes out with the head. A fault in it is found before anything has
     // been said, so that the client gets a proper error.
     let first = body.ready()?;
+    if !body.is_done() {
+        body.may_be_silent(silence_of(response, hop.target.timeouts));
+    }
     let mut writer = BodyWriter::downstream(hop.stream, &shard.buffers, framing, idle);
     let mut out = final_bytes(hop, response, framing)?;
     let mut is_ended = false;
@@ -287,6 +291,16 @@ pub async fn response(
         writer.end(trailers.as_ref(), shard.now()).await?;
     }
     Ok(Ended::Whole)
+}
+
+/// How long a body may be silent: one of events, or of a call, for as long as nothing happens.
+#[must_use]
+pub fn silence_of(response: &ResponseHead, timeouts: &Timeouts) -> Duration {
+    let kind = response.fields.values_named(b"content-type").next().unwrap_or_default();
+    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let is_stream = kind.eq_ignore_ascii_case(b"text/event-stream")
+        || kind.get(..16).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/grpc"));
+    if is_stream { timeouts.stream_idle } else { timeouts.body_idle }
 }
 
 /// How much a client of HTTP/2 takes now; waits until it takes some.

@@ -47,7 +47,7 @@ pub async fn error(
         fields.push_parts(Name::ProxyStatus, b"Proxy-Status", &parts);
     }
     if let Some(status) = down.answer.cache.get() {
-        deliver::add_status(shard, &down.answer, status, fields);
+        deliver::add_status(shard, down.answer, status, fields);
     }
     fields.push(b"Cache-Control", b"no-store");
     match row.status {
@@ -167,7 +167,7 @@ async fn send(
     body: &[u8],
 ) -> Result<()> {
     let (request, response) = (&work.request, &mut work.response);
-    let answer = &down.answer;
+    let answer = down.answer;
     let keeps = down.may_keep
         && answer.body_done.get()
         && peer_keeps(request.version, request.options)

@@ -24,7 +24,7 @@ pub struct Downstream<'a> {
     pub address: SocketAddr,
     /// Nothing but this exchange speaks against keeping the connection.
     pub may_keep: bool,
-    pub answer: Answer,
+    pub answer: &'a Answer,
 }
 
 /// What has been answered. Cells, because the request's body and the answer are relayed at once.

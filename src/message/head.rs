@@ -106,6 +106,9 @@ pub struct RequestHead {
     name_len: usize,
     upgrade: Span,
     original: (Span, Option<Span>),
+    /// The path octet for octet, where that is not its normal form.
+    received: Option<Span>,
+    sends_received: bool,
 }
 
 impl RequestHead {
@@ -126,6 +129,22 @@ impl RequestHead {
     #[must_use]
     pub fn path(&self) -> &[u8] {
         self.fields.text(self.path)
+    }
+
+    /// The path that is forwarded.
+    #[must_use]
+    pub fn path_to_send(&self) -> &[u8] {
+        self.fields.text(self.received.filter(|_| self.sends_received).unwrap_or(self.path))
+    }
+
+    /// From here on the path is forwarded octet for octet; routes and keys see its normal form.
+    pub const fn send_as_received(&mut self) {
+        self.sends_received = true;
+    }
+
+    /// For the codec: the path as it came, which is not its normal form.
+    pub fn set_received(&mut self, path: &[u8]) {
+        self.received = Some(self.fields.store(path));
     }
 
     /// The query without its `?`.

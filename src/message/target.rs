@@ -44,15 +44,11 @@ pub fn parse(target: &[u8], is_options: bool) -> Result<Target<'_>> {
 }
 
 fn split<'a>(authority: Option<&'a [u8]>, rest: &'a [u8]) -> Result<Target<'a>> {
-    let mut parts = TARGET;
-    let mut mark = rest.len();
-    for (at, byte) in rest.iter().enumerate() {
-        parts &= PARTS[usize::from(*byte)];
-        if *byte == b'?' && mark == rest.len() {
-            mark = at;
-        }
-    }
-    if parts == 0 {
+    let mark = memchr::memchr(b'?', rest).unwrap_or(rest.len());
+    let all = |part: &[u8], class: u8| {
+        part.iter().fold(class, |left, byte| left & PARTS[usize::from(*byte)]) != 0
+    };
+    if !all(&rest[..mark], TARGET) || !all(&rest[mark..], QUERY) {
         return Err(Kind::Target);
     }
     let (path, query) = (&rest[..mark], rest.get(mark + 1..));
@@ -60,10 +56,15 @@ fn split<'a>(authority: Option<&'a [u8]>, rest: &'a [u8]) -> Result<Target<'a>> 
     Ok(Target { authority, path, query })
 }
 
-/// RFC 3986 characters, and `[ ] ^ { | }` and the backtick, which browsers send in queries as they
-/// are. Not `"`, `<`, `>`, `\` and `#`: no browser sends them, and servers disagree about them.
+/// RFC 3986 characters, and `[ ] ^ { | }` and the backtick, which clients send as they are. Not `"`, `<`,
+/// `>`, `\` and `#`, about which servers disagree in a path.
 const fn is_target_byte(byte: u8) -> bool {
     matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'[' | b']'..=b'~')
+}
+
+/// A query is its application's: whatever cannot end a line or a target is passed on as it came.
+const fn is_query_byte(byte: u8) -> bool {
+    !matches!(byte, 0..=b' ' | b'#' | 0x7f)
 }
 
 /// Whether a path is in its normal form already, which nearly all are.
@@ -200,14 +201,15 @@ const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
-/// What an octet may be part of: `TARGET`, `NAME`, `DOT`.
+/// What an octet may be part of: `TARGET`, `NAME`, `DOT`, `QUERY`.
 static PARTS: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0_u8;
     loop {
         table[byte as usize] = (is_target_byte(byte) as u8 * TARGET)
             | (is_name_byte(byte) as u8 * NAME)
-            | ((byte == b'.') as u8 * DOT);
+            | ((byte == b'.') as u8 * DOT)
+            | (is_query_byte(byte) as u8 * QUERY);
         if byte == 255 {
             break table;
         }
@@ -217,6 +219,7 @@ static PARTS: [u8; 256] = {
 const TARGET: u8 = 1;
 const NAME: u8 = 2;
 const DOT: u8 = 4;
+const QUERY: u8 = 8;
 
 /// A port: one to five digits, 1 to 65535. Never `str::parse`, which takes `+80`.
 #[must_use]

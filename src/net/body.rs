@@ -234,6 +234,11 @@ impl<'a> BodyReader<'a> {
         }
     }
 
+    /// It may be without an octet for so long.
+    pub const fn may_be_silent(&mut self, idle: Duration) {
+        self.pace.idle = idle;
+    }
+
     /// Reads into large buffers only as long as `to` takes what is read at once: what a slow reader does not
     /// take is held in a medium one (RELIABILITY R03).
     pub fn pace_for(&mut self, to: &Stream) {

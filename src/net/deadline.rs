@@ -19,6 +19,36 @@ pub enum Class {
 pub enum Due {
     Read,
     Write,
+    /// It is time to look whether the peer has left.
+    Look,
+}
+
+/// Whether a client whose request is served is still there.
+#[derive(Debug)]
+pub struct Presence {
+    /// When to look next; `NEVER` while no request is served.
+    pub look_at: Moment,
+    /// Since when it has ended its side and nothing was written; `NEVER` if it has not.
+    pub silent_since: Moment,
+    /// Octets that were written by then.
+    pub written: u32,
+    /// Its request is still coming: that it ends its side then says nothing of whether it reads.
+    pub is_sending: bool,
+    /// It is gone, or has been silent for too long.
+    pub has_left: bool,
+    /// The task that serves it.
+    pub waker: Option<Waker>,
+}
+
+impl Presence {
+    const NONE: Self = Self {
+        look_at: Moment::NEVER,
+        silent_since: Moment::NEVER,
+        written: 0,
+        is_sending: false,
+        has_left: false,
+        waker: None,
+    };
 }
 
 /// One socket's deadlines.
@@ -43,6 +73,7 @@ pub struct Slot {
     pub idle_since: Moment,
     /// Who waits, where there is no descriptor to be shut down.
     pub waker: Option<Waker>,
+    pub presence: Presence,
     generation: u32,
     scheduled: u64,
 }
@@ -90,6 +121,7 @@ impl Wheel {
             expired: None,
             idle_since: Moment::NEVER,
             waker: None,
+            presence: Presence::NONE,
             generation: 0,
             scheduled: UNSCHEDULED,
         };
@@ -110,6 +142,7 @@ impl Wheel {
             slot.generation = slot.generation.wrapping_add(1);
             slot.fd = NO_SOCKET;
             slot.waker = None;
+            slot.presence = Presence::NONE;
             slot.idle_since = Moment::NEVER;
             self.free.push(id.at);
         }
@@ -140,6 +173,15 @@ impl Wheel {
         }
     }
 
+    /// When to look whether the peer has left.
+    #[inline]
+    pub fn look_at(&mut self, id: SlotId, at: Moment) {
+        if let Some(slot) = self.slot(id) {
+            slot.presence.look_at = at;
+            self.schedule(id, at);
+        }
+    }
+
     /// Makes sure that a bucket looks at the slot no later than the deadline.
     #[inline]
     fn schedule(&mut self, id: SlotId, deadline: Moment) {
@@ -158,7 +200,7 @@ impl Wheel {
 
     /// Goes on to this moment and calls `expire` for every deadline that has passed. It may set a
     /// new deadline in the slot it is given.
-    pub fn advance(&mut self, now: Moment, mut expire: impl FnMut(&mut Slot, Due)) {
+    pub fn advance(&mut self, now: Moment, mut expire: impl FnMut(SlotId, &mut Slot, Due)) {
         while self.tick < now.0 / TICK {
             self.tick += 1;
             let tick = self.tick;
@@ -170,13 +212,17 @@ impl Wheel {
                 slot.scheduled = UNSCHEDULED;
                 if slot.read_by.0 < now.0 {
                     slot.read_by = Moment::NEVER;
-                    expire(slot, Due::Read);
+                    expire(id, slot, Due::Read);
                 }
                 if slot.write_by.0 < now.0 {
                     slot.write_by = Moment::NEVER;
-                    expire(slot, Due::Write);
+                    expire(id, slot, Due::Write);
                 }
-                let next = slot.read_by.min(slot.write_by);
+                if slot.presence.look_at.0 < now.0 {
+                    slot.presence.look_at = Moment::NEVER;
+                    expire(id, slot, Due::Look);
+                }
+                let next = slot.read_by.min(slot.write_by).min(slot.presence.look_at);
                 self.schedule(id, next);
             }
             // Nothing is ever rescheduled into the bucket that is being emptied; it keeps its memory.
@@ -216,7 +262,7 @@ mod tests {
 
     fn fired(wheel: &mut Wheel, now: u64) -> Vec<(RawFd, Due)> {
         let mut found = Vec::new();
-        wheel.advance(Moment(now), |slot, due| found.push((slot.fd, due)));
+        wheel.advance(Moment(now), |_, slot, due| found.push((slot.fd, due)));
         found
     }
 

@@ -72,6 +72,30 @@ pub fn is_hung_up(fd: RawFd) -> bool {
     is_ready(fd, libc::POLLRDHUP)
 }
 
+/// Whether the other end of a connection is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Here,
+    /// It has ended its side, and may still read.
+    HalfClosed,
+    /// It has reset the connection, or both sides have ended.
+    Gone,
+}
+
+/// Looks at many sockets in one call. What they hold unread does not matter.
+pub fn peers(fds: impl Iterator<Item = RawFd>) -> impl Iterator<Item = Peer> {
+    let one = |fd| libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
+    let mut all: Vec<libc::pollfd> = fds.map(one).collect();
+    let count = libc::nfds_t::try_from(all.len()).unwrap_or(0);
+    // SAFETY: so many good entries, and no time to wait.
+    unsafe { libc::poll(all.as_mut_ptr(), count, 0) };
+    all.into_iter().map(|one| match one.revents {
+        found if found & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 => Peer::Gone,
+        found if found & libc::POLLRDHUP != 0 => Peer::HalfClosed,
+        _ => Peer::Here,
+    })
+}
+
 /// Whether something can be written, or an error waits.
 #[must_use]
 pub fn is_writable(fd: RawFd) -> bool {

@@ -5,17 +5,22 @@
 use std::cell::RefCell;
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::task::Context;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::deadline::{Class, Due, Slot, SlotId, Wheel};
-use super::socket::{self, How};
+use super::socket::{self, How, Peer};
 use crate::base::clock::{Moment, monotonic};
+use crate::base::limits::{LEFT_EVERY, LOOKS_AT_ONCE};
 
 /// A shard's watched sockets.
 #[derive(Debug)]
 pub struct Sweep {
     wheel: RefCell<Wheel>,
+    /// Those whose peers are looked at now.
+    looks: RefCell<Vec<(SlotId, RawFd)>>,
+    /// How long a client that has ended its side may be without an octet of its answer.
+    half_closed: Duration,
     /// Octets a second that a client must take; less is a slow-read attack.
     rate: u64,
 }
@@ -23,8 +28,9 @@ pub struct Sweep {
 impl Sweep {
     /// Watches nothing yet.
     #[must_use]
-    pub fn new(now: Moment, rate: u64) -> Rc<Self> {
-        Rc::new(Self { wheel: RefCell::new(Wheel::new(now)), rate })
+    pub fn new(now: Moment, rate: u64, half_closed: Duration) -> Rc<Self> {
+        let (wheel, looks) = (RefCell::new(Wheel::new(now)), RefCell::default());
+        Rc::new(Self { wheel, looks, half_closed, rate })
     }
 
     /// Ends every connection: their tasks are gone, and nobody else would.
@@ -44,10 +50,45 @@ impl Sweep {
     /// Ends what is overdue.
     pub fn run(&self, now: Moment) {
         let rate = self.rate;
-        self.wheel.borrow_mut().advance(now, |slot, due| match due {
+        let mut looks = self.looks.borrow_mut();
+        let mut wheel = self.wheel.borrow_mut();
+        wheel.advance(now, |id, slot, due| match due {
             Due::Read => end_read(slot),
             Due::Write => look_at_write(slot, now, rate),
+            Due::Look => looks.push((id, slot.fd)),
         });
+        for some in looks.chunks(LOOKS_AT_ONCE) {
+            let peers = socket::peers(some.iter().map(|(_, fd)| *fd));
+            for ((id, _), peer) in some.iter().zip(peers) {
+                self.look_at_peer(&mut wheel, *id, peer, now);
+            }
+        }
+        looks.clear();
+    }
+
+    /// A client that is gone is told of at once; one that has ended its side alone may still want its answer,
+    /// and is given up when nothing was written for a while (RELIABILITY R20).
+    fn look_at_peer(&self, wheel: &mut Wheel, id: SlotId, peer: Peer, now: Moment) {
+        let Some(slot) = wheel.slot(id) else { return };
+        let written = slot.written;
+        let presence = &mut slot.presence;
+        let is_silent = presence.silent_since != Moment::NEVER && presence.written == written;
+        match peer {
+            Peer::HalfClosed if presence.is_sending => presence.silent_since = Moment::NEVER,
+            Peer::Here => presence.silent_since = Moment::NEVER,
+            Peer::HalfClosed if !is_silent => {
+                (presence.silent_since, presence.written) = (now, written);
+            }
+            Peer::HalfClosed => {
+                presence.has_left = now.since(presence.silent_since) >= self.half_closed;
+            }
+            Peer::Gone => presence.has_left = true,
+        }
+        if presence.has_left {
+            presence.waker.iter().for_each(Waker::wake_by_ref);
+        } else {
+            wheel.look_at(id, now.after(LEFT_EVERY));
+        }
     }
 
     /// Ends the client connections that have idled longest: called when descriptors run out.
@@ -167,6 +208,32 @@ impl Watch {
     #[must_use]
     pub fn expired(&self) -> Option<Due> {
         self.sweep.wheel.borrow_mut().slot(self.id).and_then(|slot| slot.expired)
+    }
+
+    /// Whether the peer has left while its request is served. If not, `context` is woken when it has. While
+    /// `is_sending` only a reset counts.
+    pub fn has_left(&self, context: &Context<'_>, now: Moment, is_sending: bool) -> bool {
+        let mut wheel = self.sweep.wheel.borrow_mut();
+        let Some(slot) = wheel.slot(self.id) else { return true };
+        let presence = &mut slot.presence;
+        match &mut presence.waker {
+            Some(waker) if waker.will_wake(context.waker()) => {}
+            waker => *waker = Some(context.waker().clone()),
+        }
+        presence.is_sending = is_sending;
+        let has_left = presence.has_left;
+        if presence.look_at == Moment::NEVER && !has_left {
+            wheel.look_at(self.id, now.after(LEFT_EVERY));
+        }
+        has_left
+    }
+
+    /// No request is served any more.
+    pub fn looks_no_more(&self) {
+        if let Some(slot) = self.sweep.wheel.borrow_mut().slot(self.id) {
+            slot.presence.look_at = Moment::NEVER;
+            slot.presence.silent_since = Moment::NEVER;
+        }
     }
 
     /// Counts as idle since then, which may be later than now; `NEVER` when a request has begun.

@@ -131,7 +131,7 @@ impl Shard {
             id,
             clusters,
             desk,
-            sweep: Sweep::new(now, bounds.body_rate),
+            sweep: Sweep::new(now, bounds.body_rate, config.half_closed),
             alarms: Rc::default(),
             buffers: Rc::default(),
             turns: Rc::default(),

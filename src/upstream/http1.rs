@@ -115,7 +115,7 @@ async fn more(stream: &Stream, inbound: &mut Inbound, buffers: &Buffers) -> Resu
         // Our own shortage, for which the endpoint is not to blame.
         Err(error) if error.kind() == std::io::ErrorKind::OutOfMemory => Err(Kind::Overloaded),
         Ok(0) | Err(_) => match stream.expired() {
-            None => Ok(false),
+            None | Some(Due::Look) => Ok(false),
             Some(Due::Read) => Err(Kind::FirstByteTimeout),
             Some(Due::Write) => Err(Kind::UpstreamWriteTimeout),
         },

@@ -131,6 +131,10 @@ pub fn response(text: &[u8]) -> Option<Said<Response<()>>> {
     *head.status_mut() = if is_switched { StatusCode::OK } else { status };
     let length =
         fields(lines, head.headers_mut(), |name| is_switched && name == "sec-websocket-accept")?;
+    if length == Some(0) && head.headers().contains_key("grpc-status") {
+        // A head that is all of an answer of gRPC has no length.
+        head.headers_mut().remove(http::header::CONTENT_LENGTH);
+    }
     Some(Said { head, len, length })
 }
 
@@ -146,10 +150,8 @@ pub fn request(text: &[u8], is_secure: bool) -> Option<Said<Request<()>>> {
     *head.method_mut() = http::Method::from_bytes(method).ok()?;
     let scheme = if is_secure { "https" } else { "http" };
     let uri = Uri::builder().scheme(scheme).authority(host.as_bytes());
-    // The one octet that we take in a target and the library does not.
-    let uri = if target.contains(&b'`') {
-        let text = String::from_utf8(target.to_vec()).ok()?;
-        uri.path_and_query(text.replace('`', "%60"))
+    let uri = if target.iter().any(|byte| is_refused(*byte)) {
+        uri.path_and_query(escaped(target))
     } else {
         uri.path_and_query(target)
     };
@@ -158,6 +160,24 @@ pub fn request(text: &[u8], is_secure: bool) -> Option<Said<Request<()>>> {
     head.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
     *head.version_mut() = http::Version::HTTP_2;
     Some(Said { head, len, length })
+}
+
+/// Octets of a target that we pass on and the library does not take.
+const fn is_refused(byte: u8) -> bool {
+    matches!(byte, b'`' | b'"' | b'<' | b'>' | 0x80..)
+}
+
+/// The same target without them.
+fn escaped(target: &[u8]) -> String {
+    let mut out = String::with_capacity(target.len() + 16);
+    for byte in target {
+        if is_refused(*byte) {
+            out.push_str(&format!("%{byte:02X}"));
+        } else {
+            out.push(char::from(*byte));
+        }
+    }
+    out
 }
 
 /// A tunnel that was asked for (RFC 8441).

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Context;
 
 use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
@@ -261,6 +262,18 @@ impl Stream {
     /// Counts as idle since then, which may be later than now; `NEVER` when a request has begun.
     pub fn idle_since(&self, since: Moment) {
         self.watch.idle_since(since);
+    }
+
+    /// The client has left while its request is served; `context` is woken when it does. While the request
+    /// itself is still coming, only a reset counts.
+    #[must_use]
+    pub fn has_left(&self, context: &Context<'_>, now: Moment, has_come: bool) -> bool {
+        self.watch.has_left(context, now, !has_come)
+    }
+
+    /// No request of it is served any more.
+    pub fn looks_no_more(&self) {
+        self.watch.looks_no_more();
     }
 
     /// Looks into an idle connection.

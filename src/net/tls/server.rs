@@ -8,7 +8,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 use super::identity::{Identity, Shelf};
 use super::pem;
-use crate::config::tls::{self, ClientAuth};
+use crate::config::tls::{self, ClientAuth, Protocol};
 
 /// TLS of one listener.
 #[derive(Clone, Debug)]
@@ -63,6 +63,9 @@ impl Server {
         let mut config = builder.with_cert_resolver(Arc::clone(&shelf) as Arc<_>);
         config.alpn_protocols =
             model.alpn.iter().map(|protocol| protocol.name().as_bytes().to_vec()).collect();
+        if model.alpn.contains(&Protocol::Http1) {
+            config.alpn_protocols.push(Protocol::HTTP10.to_vec());
+        }
         config.ticketer = tickets;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         // RELIABILITY L07: what can be replayed is not accepted.

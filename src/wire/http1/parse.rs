@@ -211,7 +211,11 @@ fn version(minor: Option<u8>) -> Version {
 /// `HTTP/` and a digit, a dot and a digit is a version, if not one of ours; else it is noise.
 fn version_fault(bytes: &[u8]) -> Kind {
     let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (_, _, version) = (parts.next(), parts.next(), parts.next().unwrap_or_default());
+    if parts.next().is_some() {
+        return Kind::RequestLine;
+    }
     match version {
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
@@ -306,6 +310,7 @@ fn take_target(head: &mut RequestHead, target: &Target<'_>) -> Result<()> {
     let mut normal = Vec::with_capacity(target.path.len());
     target::normalise(target.path, &mut normal)?;
     head.set_target(&normal, target.query);
+    head.set_received(target.path);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! is looked at once, however the input is cut.
 
 use crate::base::error::{Kind, Result};
-use crate::base::limits::{HeadLimits, METHOD_MAX};
+use crate::base::limits::{EMPTY_LINES_MAX, HeadLimits, METHOD_MAX};
 use crate::message::fields::is_token_byte;
 
 /// Where the scan of one head stands. A new head needs a new scan.
@@ -14,7 +14,7 @@ pub struct Scan {
     line: usize,
     /// Lines that ended, the start line included.
     lines: usize,
-    /// Octets of the one CRLF that may stand before a request (RFC 9112 section 2.2).
+    /// Octets of empty lines that may stand before a request (RFC 9112 section 2.2).
     skipped: usize,
 }
 
@@ -52,12 +52,13 @@ impl Scan {
         }
     }
 
-    /// Refuses at the first octet what can be no request: a TLS hello, a second empty line.
+    /// Refuses at the first octet what can be no request: a TLS hello, too many empty lines.
     fn check_start(&mut self, bytes: &[u8]) -> Result<bool> {
-        if self.skipped == 0 && bytes.first() == Some(&b'\r') {
-            match bytes.get(1) {
+        while self.skipped < 2 * EMPTY_LINES_MAX && bytes.get(self.skipped) == Some(&b'\r') {
+            let at = self.skipped + 2;
+            match bytes.get(at - 1) {
                 None => return Ok(false),
-                Some(b'\n') => *self = Self { at: 2, line: 2, lines: 0, skipped: 2 },
+                Some(b'\n') => *self = Self { at, line: at, lines: 0, skipped: at },
                 Some(_) => return Err(Kind::RequestLine),
             }
         }
@@ -142,7 +143,7 @@ mod tests {
         for (input, kind) in [
             (&b"\x16\x03\x01"[..], Kind::RequestLine),
             (b"\n", Kind::BareLineFeed),
-            (b"\r\n\r\n", Kind::RequestLine),
+            (b"\r\n\r\n\r\n\r\n\r\n", Kind::RequestLine),
             (b"\r\n\n", Kind::BareLineFeed),
             (b"GET / HTTP/1.1\n", Kind::BareLineFeed),
             (b"GET / HTTP/1.1\r\nA: b\n", Kind::BareLineFeed),

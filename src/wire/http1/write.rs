@@ -4,7 +4,7 @@
 use crate::message::canned;
 use crate::message::fields::Fields;
 use crate::message::framing::Framing;
-use crate::message::head::{RequestHead, ResponseHead};
+use crate::message::head::{Method, RequestHead, ResponseHead};
 
 /// Writes into a buffer that was chosen large enough; more than fits is cut off and reported.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ pub fn request(
 ) {
     out.put(head.method_text());
     out.put(b" ");
-    out.put(head.path());
+    out.put(head.path_to_send());
     if let Some(query) = head.query() {
         out.put(b"?");
         out.put(query);
@@ -112,7 +112,9 @@ pub fn request(
     if head.expects_continue {
         out.put(b"Expect: 100-continue\r\n");
     }
-    out.framing(head.framing);
+    // RFC 9110 section 8.6: of methods that have a body it is said that there is none.
+    let is_bodiless = head.framing == Framing::None && has_body(head);
+    out.framing(if is_bodiless { Framing::Length(0) } else { head.framing });
     match connection {
         RequestConnection::Keep => {}
         RequestConnection::Close => out.put(b"Connection: close\r\n"),
@@ -122,6 +124,10 @@ pub fn request(
         }
     }
     out.put(b"\r\n");
+}
+
+fn has_body(head: &RequestHead) -> bool {
+    matches!(head.method, Method::Post | Method::Put) || head.method_text() == b"PATCH"
 }
 
 /// What the Connection field of a response says.
