@@ -220,6 +220,8 @@ pub const H2_SEND_BUFFER: usize = 64 * 1024;
 pub const H2_LINGER: Duration = Duration::from_millis(300);
 /// Empty lines before a request that are passed over (RFC 9112 section 2.2 speaks of one at least).
 pub const EMPTY_LINES_MAX: usize = 4;
+/// Octets of a request's body that are kept until an endpoint of HTTP/2 answers, to be sent again.
+pub const REPLAY_MAX: usize = 64 * 1024;
 /// Octets that an HTTP/2 connection puts together before it sends them.
 pub const H2_FLUSH: usize = 60 * 1024;
 

@@ -99,7 +99,7 @@ pub(super) fn failure(
         cause,
         was_pooled,
         has_answer: has_octets && cause != Cause::Status,
-        has_body: !hop.request.framing.is_empty(),
+        has_body: !hop.target.replay.borrow().is_whole(hop.request.framing),
     });
     // An endpoint need not wait for ever for the rest of a request: that it ends such a connection says
     // nothing against it (RELIABILITY R09).

@@ -64,6 +64,7 @@ pub async fn run(
     let timeouts = own.as_deref().unwrap_or(&route.timeouts);
     let mut last_fault = None;
     let mut held: Option<Flight<'_>> = None;
+    let replay = RefCell::default();
     cluster.pay_in();
     let mut ask = cluster.ask(&work.request, record.client, shard.wall());
     loop {
@@ -94,7 +95,9 @@ pub async fn run(
         record.reused = attempt.was_pooled;
         count(shard, &attempt);
         let (client, is_secure) = (down.address, down.client.is_secure);
-        let target = Target { cluster, id, ask: &ask, total_by, timeouts, client, is_secure };
+        let replay = &replay;
+        let target =
+            Target { cluster, id, ask: &ask, total_by, timeouts, replay, client, is_secure };
         let (won, result) = once(shard, to, target, attempt, work, down).await;
         let flight = won.unwrap_or(flight);
         record.endpoint = Some(flight.id);
@@ -314,8 +317,14 @@ async fn exchange(sides: Sides<'_, '_>, head: Buffer) -> Result<Ended> {
     };
     let buffers = &shard.buffers;
     up_inbound.read_for(hop.stream.backlog());
-    let mut body =
-        BodyReader::new(hop.stream, inbound, buffers, framing, body::REQUEST, pace, shard.now());
+    let again = hop.target.replay.borrow_mut().resume();
+    let mut body = match again {
+        None => {
+            let faults = body::REQUEST;
+            BodyReader::new(hop.stream, inbound, buffers, framing, faults, pace, shard.now())
+        }
+        Some(progress) => BodyReader::resume(progress, hop.stream, inbound, buffers),
+    };
     body.most = hop.route.body.unwrap_or(u64::MAX);
     let mut writer = BodyWriter::upstream(up, buffers, framing, timeouts.body_idle);
 
@@ -348,6 +357,9 @@ async fn exchange(sides: Sides<'_, '_>, head: Buffer) -> Result<Ended> {
         let upload = relay::request(hop, up, &mut body, &mut writer);
         both(upload, relay::response(hop, up, up_inbound, response)).await
     };
+    if !framing.is_empty() && result == Err(Kind::UpstreamGone) {
+        hop.target.replay.borrow_mut().pause(body);
+    }
     match (result, written) {
         // The head could not be written either: that says more than "no answer".
         (Err(Kind::UpstreamGone), Err(kind)) => Err(kind),

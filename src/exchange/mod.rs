@@ -14,6 +14,7 @@ pub mod pump;
 pub mod purge;
 pub mod refresh;
 pub mod relay;
+pub mod replay;
 pub mod respond;
 pub mod secure;
 pub mod side;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::deliver;
 use super::fill::{Fill, Judged};
+use super::replay::Replay;
 use super::respond::connection_field;
 use super::side::Answer;
 use crate::base::clock::{Moment, millis};
@@ -56,6 +57,8 @@ pub struct Target<'a, 'c> {
     pub ask: &'a Ask,
     pub total_by: Moment,
     pub timeouts: &'a Timeouts,
+    /// What was sent of the request's body.
+    pub replay: &'a RefCell<Replay>,
     /// Told to the endpoint if the cluster says so.
     pub client: SocketAddr,
     /// The client came by TLS.
@@ -138,10 +141,14 @@ pub async fn begin(
     up: &mut BodyWriter<'_>,
 ) -> Result<()> {
     let shard = hop.shard;
+    if !hop.target.replay.borrow().sent().is_empty() {
+        return begin_again(hop, head, body, up).await;
+    }
     let mut is_ended = false;
     let mut rest = None;
     match body.ready() {
         Ok(Some(mut data)) => {
+            hop.target.replay.borrow_mut().keep(data.data(), up.is_stream());
             is_ended = body.is_done() && !body.has_trailers();
             up.frame(&mut data, is_ended);
             rest = join(&mut head, data, &shard.buffers);
@@ -163,9 +170,38 @@ pub async fn begin(
     Ok(())
 }
 
+/// The same for another try: what the last one has sent goes out first.
+async fn begin_again(
+    hop: &Hop<'_, '_>,
+    head: Buffer,
+    body: &BodyReader<'_>,
+    up: &mut BodyWriter<'_>,
+) -> Result<()> {
+    let shard = hop.shard;
+    up.raw(head, shard.now()).await?;
+    let mut from = 0;
+    loop {
+        let (buffer, is_last) = {
+            let replay = hop.target.replay.borrow();
+            let rest = &replay.sent()[from..];
+            let mut buffer = shard.buffers.take(Size::Small);
+            let len = rest.len().min(buffer.space());
+            buffer.append(&rest[..len]);
+            from += len;
+            (buffer, len == rest.len())
+        };
+        // Trailers that were sent are not kept: a body with some is not sent again.
+        up.data(buffer, is_last && body.is_done(), shard.now()).await?;
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
 /// A request's trailers, without what only we may say: some servers put them among the fields.
 fn trailers_of(hop: &Hop<'_, '_>, body: &mut BodyReader<'_>) -> Option<Fields> {
     let mut trailers = body.take_trailers()?;
+    hop.target.replay.borrow_mut().lose();
     for name in &hop.shard.plan.config.reserved {
         trailers.remove_named(name.as_bytes());
     }
@@ -198,6 +234,7 @@ pub async fn request(
         body.pace_for(upstream);
         let Some(data) = body.next(|| shard.now()).await? else { break };
         is_ended = body.is_done() && !body.has_trailers();
+        hop.target.replay.borrow_mut().keep(data.data(), up.is_stream());
         up.data(data, is_ended, shard.now()).await?;
         hop.answer.received.set(body.received);
     }
@@ -360,6 +397,9 @@ async fn final_head(
         read?;
         if !response.is_interim() {
             upstream.read_by(Moment::NEVER);
+            if !hop.request.framing.is_empty() {
+                hop.target.replay.borrow_mut().lose();
+            }
             return Ok(Ended::Whole);
         }
         if response.status == 101 {

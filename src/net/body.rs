@@ -424,6 +424,12 @@ impl<'a> BodyWriter<'a> {
         Self { stream, buffers, is_chunked, gone, slow, period, sent: 0 }
     }
 
+    /// It goes out on a stream of HTTP/2.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.stream.as_strand().is_some()
+    }
+
     /// Writes bytes as they are: a head, with or without the beginning of a body behind it.
     ///
     /// # Errors
