@@ -105,6 +105,36 @@ pub struct Row {
     pub sentence: &'static str,
 }
 
+/// What exactly was wrong, beside the kind of fault: for the operator, in the access log and in messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// Of what, such as "answer head"; may be empty.
+    pub part: &'static str,
+    /// The line of it, from one; zero where lines do not count.
+    pub line: u16,
+    pub what: &'static str,
+}
+
+impl Detail {
+    /// A fact that is of no place.
+    #[must_use]
+    pub const fn new(what: &'static str) -> Self {
+        Self { part: "", line: 0, what }
+    }
+}
+
+impl std::fmt::Display for Detail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if !self.part.is_empty() {
+            write!(f, "{}: ", self.part)?;
+        }
+        if self.line > 0 {
+            write!(f, "line {}: ", self.line)?;
+        }
+        f.write_str(self.what)
+    }
+}
+
 /// What the codec and the I/O return: small and `Copy`.
 pub type Result<T> = std::result::Result<T, Kind>;
 

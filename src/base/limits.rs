@@ -101,6 +101,12 @@ pub const QUEUE_MAX: u64 = 65_536;
 pub const PROBE_BYTES: usize = 64 * 1024;
 /// How long an endpoint that refused a connection is passed over.
 pub const ENDPOINT_REST: Duration = Duration::from_secs(1);
+/// Addresses of a name that one dial tries.
+pub const ADDRESSES_TRIED: usize = 3;
+/// How long one has before the next is tried beside it (RFC 8305 section 5).
+pub const ADDRESS_AFTER: Duration = Duration::from_millis(250);
+/// How long one that did not answer is tried last.
+pub const ADDRESS_REST: Duration = Duration::from_secs(5);
 /// Addresses kept for a host name.
 pub const ADDRESSES_MAX: usize = 64;
 

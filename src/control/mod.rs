@@ -209,6 +209,14 @@ fn summary(counters: &Counters, cut: usize) {
         let (good, bad) = (counters.handshakes, counters.handshake_failures);
         notice::note(format_args!("TLS: {good} handshakes, {bad} more failed"));
     }
+    if counters.silent > 0 {
+        let count = counters.silent;
+        notice::note(format_args!("{count} connections to TLS listeners without a word (checks?)"));
+    }
+    if counters.no_proxy_header > 0 {
+        let count = counters.no_proxy_header;
+        notice::note(format_args!("{count} connections without a good PROXY header"));
+    }
     if counters.calmed > 0 {
         notice::note(format_args!("{} HTTP/2 connections told to calm down", counters.calmed));
     }

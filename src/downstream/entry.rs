@@ -18,6 +18,7 @@ use crate::net::stream::Stream;
 use crate::net::tls::handshake::{self, Means, Refused};
 use crate::observe::record::Record;
 use crate::shard::Shard;
+use crate::wire::proxy_protocol::Header;
 
 /// What is said in clear text to who speaks no TLS where TLS is spoken. The row of
 /// `Kind::PlainOnTls`, before there is a request to answer.
@@ -82,17 +83,30 @@ impl Visitor {
         let model = shard.listener(self.listener);
         self.stream.read_by(self.born.after(model.head_timeout));
         let inbound = &mut self.inbound;
-        let source = preface::read(shard, &self.stream, inbound, self.address, self.listener).await;
-        let Ok(source) = source else { return false };
+        let header = preface::read(shard, &self.stream, inbound, self.address, self.listener).await;
+        let Ok(header) = header else {
+            // A check of a balancer connects and says nothing.
+            if !self.inbound.is_empty() {
+                shard.count(|counters| counters.no_proxy_header += 1);
+                self.note(shard, Kind::ProxyProtocol);
+            }
+            return false;
+        };
         self.stream.read_by(Moment::NEVER);
-        if let Some(source) = source {
+        if let Some(Header { source: Some(source), is_secure, .. }) = header {
             self.address = source;
             // The peer was trusted to say who connected; that one is a stranger again.
             self.client.is_trusted = model.trusts(source.ip());
             self.client.peer = source.ip();
+            self.client.is_secure = is_secure.unwrap_or(self.client.is_secure);
             self.client.text = AddressText::new(source.ip());
         }
         true
+    }
+
+    /// Takes down what became of a connection that did not get as far as a request.
+    fn note(&self, shard: &Shard, fault: Kind) {
+        shard.note(Record { fault: Some(fault), ..Record::open(self.client.peer, Duration::ZERO) });
     }
 
     async fn secure(mut self: Box<Self>, shard: &Rc<Shard>) -> Option<Box<Self>> {
@@ -112,11 +126,16 @@ impl Visitor {
                 self.greeting = Some(Box::new(Secured { greeting, server }));
                 Some(self)
             }
+            Err(Refused::Silent) => {
+                shard.count(|counters| counters.silent += 1);
+                None
+            }
             Err(refused) => {
                 shard.count(|counters| counters.handshake_failures += 1);
                 let mut record = Record::open(self.client.peer, Duration::ZERO);
                 let is_plain = matches!(refused, Refused::Plain);
                 record.fault = Some(if is_plain { Kind::PlainOnTls } else { Kind::Handshake });
+                record.detail = Some(refused.why());
                 record.status = if is_plain { 400 } else { 0 };
                 shard.note(record);
                 match refused {
@@ -125,7 +144,7 @@ impl Visitor {
                         self.linger(shard).await;
                     }
                     Refused::Tls(_) => self.linger(shard).await,
-                    Refused::Gone | Refused::Busy => {}
+                    Refused::Gone | Refused::Busy | Refused::Silent => {}
                 }
                 None
             }

@@ -18,8 +18,8 @@ use crate::net::buffer::Size;
 use crate::net::stream::Stream;
 use crate::shard::{Shard, Workspace};
 use crate::wire::frames::PREFACE;
-use crate::wire::http1::parse;
 use crate::wire::http1::scan::{Found, Scan};
+use crate::wire::http1::{glimpse, parse};
 
 /// Serves a connection until it ends; hands it back if it turns out to be HTTP/2, where that may be.
 pub async fn serve(
@@ -106,7 +106,10 @@ impl Connection<'_> {
         let mut work = self.shard.workspace();
         let parsed = match self.read_head(&mut work).await {
             Ok(()) => Ok(()),
-            Err(NoHead::Fault(kind)) => Err(kind),
+            Err(NoHead::Fault(kind)) => {
+                glimpse::take(self.visitor.inbound.data(), &mut work.request);
+                Err(kind)
+            }
             Err(NoHead::Quiet) => {
                 self.shard.give(work);
                 return None;
@@ -241,8 +244,9 @@ impl Connection<'_> {
     fn parse(&mut self, found: Found, work: &mut Workspace) -> Result<()> {
         let limits = &self.shard.listener(self.visitor.listener).head;
         let bytes = &self.visitor.inbound.data()[found.start..found.end];
-        let parsed = parse::request(bytes, limits, &mut work.request);
+        // What cannot be parsed stays for a glimpse, and is not read on: the connection ends.
+        parse::request(bytes, limits, &mut work.request)?;
         self.visitor.inbound.consume(found.end, &self.shard.buffers);
-        parsed
+        Ok(())
     }
 }

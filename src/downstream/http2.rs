@@ -28,7 +28,7 @@ use crate::net::stream::Stream;
 use crate::net::sweep::Watch;
 use crate::observe::record::Record;
 use crate::shard::{Nudge, Shard};
-use crate::wire::http1::{parse, upgrade};
+use crate::wire::http1::{glimpse, parse, upgrade};
 
 /// What all requests of a connection have in common.
 struct Guest {
@@ -115,7 +115,10 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
     let stream = Stream::strand(strand, &shard.sweep, Class::Downstream);
     let mut work = shard.workspace();
     let limits = &shard.listener(*listener).head;
-    let parsed = head.and_then(|text| parse::request(&text, limits, &mut work.request));
+    let parsed = head.and_then(|text| {
+        let parsed = parse::request(&text, limits, &mut work.request);
+        parsed.inspect_err(|_| glimpse::take(&text, &mut work.request))
+    });
     work.request.version = Version::Http2;
     upgrade::complete(&mut work.request, || shard.random.borrow_mut().ten_bytes());
     let (mut inbound, answer) = (Inbound::default(), Answer::default());

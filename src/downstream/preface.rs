@@ -8,10 +8,9 @@ use crate::net::buffer::Size;
 use crate::net::inbound::Inbound;
 use crate::net::stream::Stream;
 use crate::shard::Shard;
-use crate::wire::proxy_protocol;
+use crate::wire::proxy_protocol::{self, Header};
 
-/// Reads one, where the listener wants it and the peer may say it. Returns who the client is by its
-/// word, if it says so.
+/// Reads one, where the listener wants it and the peer may say it.
 ///
 /// # Errors
 /// It is missing, malformed, or did not come in time.
@@ -21,7 +20,7 @@ pub async fn read(
     inbound: &mut Inbound,
     peer: SocketAddr,
     listener: ListenerId,
-) -> Result<Option<SocketAddr>> {
+) -> Result<Option<Header>> {
     let listener = shard.listener(listener);
     if !listener.proxy_protocol || !listener.trusts(peer.ip()) {
         return Ok(None);
@@ -30,7 +29,7 @@ pub async fn read(
         match proxy_protocol::parse(inbound.data()) {
             Ok(Some(header)) => {
                 inbound.consume(header.len, &shard.buffers);
-                return Ok(header.source);
+                return Ok(Some(header));
             }
             Ok(None) => {}
             Err(_) => return Err(Kind::ProxyProtocol),

@@ -68,7 +68,10 @@ impl Client<'_> {
         self.stream.read_by(by);
         let source =
             preface::read(&shard, &self.stream, &mut self.inbound, self.address, self.listener);
-        if let Some(source) = source.await? {
+        let header = source.await.inspect_err(|_| {
+            shard.count(|counters| counters.no_proxy_header += 1);
+        })?;
+        if let Some(source) = header.and_then(|header| header.source) {
             self.address = source;
         }
         let id = self.choose(head).await?;

@@ -298,7 +298,10 @@ impl Fill<'_> {
             pace,
             shard.now(),
         );
-        while let Some(data) = reader.ready()? {
+        loop {
+            let ready = reader.ready();
+            hop.answer.detail.set(reader.detail);
+            let Some(data) = ready? else { break };
             pump.chunks.push(Octets::counted(data.data(), &shard.desk.ledger().bodies));
             shard.buffers.give(data);
         }

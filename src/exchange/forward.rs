@@ -108,6 +108,9 @@ pub async fn run(
                 return Ok(());
             }
             Err(failure) => {
+                if let Some(detail) = down.answer.detail.get() {
+                    attempt::complain(cluster, flight.id, &detail);
+                }
                 let method = work.request.method;
                 let is_same = retry(cluster, flight.id, &failure, method, &mut ask.tries)?;
                 shard.count(|counters| counters.retries += 1);
@@ -198,6 +201,7 @@ async fn once<'c>(
     let Workspace { request, response, .. } = work;
     // What another try was answered says nothing about this one.
     response.status = 0;
+    down.answer.detail.set(None);
     let Attempt { mut connection, was_pooled } = attempt;
     let route = to.route;
     let upgrade = upgrade::is_wanted(request, &route.upgrade).then(|| request.upgrade());

@@ -27,6 +27,7 @@ use crate::base::clock;
 use crate::base::error::{Kind, Result};
 use crate::cache::key;
 use crate::config::model::{Action, Route};
+use crate::message::forwarded;
 use crate::message::framing::Framing;
 use crate::message::head::{RequestHead, Version};
 use crate::message::hop;
@@ -80,7 +81,9 @@ async fn run(
         test_hook(work);
     }
     let listener = shard.listener(down.listener);
-    if !down.client.is_trusted {
+    if down.client.is_trusted {
+        forwarded::unify(&mut work.request, down.client.is_secure);
+    } else {
         hop::distrust(&mut work.request);
     }
     record.client = hop::client_address(&work.request, down.client, |ip| listener.trusts(ip));
@@ -175,6 +178,7 @@ fn fill_in(record: &mut Record, down: &Downstream<'_>) {
     let answer = down.answer;
     record.cache = answer.cache.get().map(|status| status.word());
     record.status = answer.status.get();
+    record.detail = answer.detail.get().filter(|_| record.fault.is_some());
     record.bytes_in = answer.received.get();
     record.bytes_out = answer.sent.get();
 }

@@ -28,8 +28,8 @@ use crate::upstream::choose::Ask;
 use crate::upstream::flight::Flight;
 use crate::upstream::{Cluster, http1};
 use crate::wire::http1::reuse::peer_keeps;
-use crate::wire::http1::upgrade;
 use crate::wire::http1::write::{self, Writer};
+use crate::wire::http1::{diagnose, upgrade};
 
 /// What both directions of one try need to know.
 pub struct Hop<'a, 'c> {
@@ -295,7 +295,9 @@ pub async fn response(
     );
     // What came with the head goes out with the head. A fault in it is found before anything has
     // been said, so that the client gets a proper error.
-    let first = body.ready()?;
+    let first = body.ready();
+    hop.answer.detail.set(body.detail);
+    let first = first?;
     if !body.is_done() {
         body.may_be_silent(silence_of(response, hop.target.timeouts));
     }
@@ -318,7 +320,8 @@ pub async fn response(
             body.limit(room_for(hop).await?);
         }
         body.pace_for(hop.stream);
-        let Some(data) = body.next(|| shard.now()).await? else { break };
+        let next = body.next(|| shard.now()).await;
+        let Some(data) = next.inspect_err(|_| hop.answer.detail.set(body.detail))? else { break };
         is_ended = body.is_done() && !body.has_trailers();
         writer.data(data, is_ended, shard.now()).await?;
         hop.answer.sent.set(writer.sent);
@@ -394,7 +397,11 @@ async fn final_head(
         if read == Err(Kind::FirstByteTimeout) && shard.now() >= hop.target.total_by {
             return Err(Kind::TotalTimeout);
         }
-        read?;
+        read.inspect_err(|kind| {
+            if *kind == Kind::UpstreamHead {
+                hop.answer.detail.set(Some(diagnose::answer(inbound.data())));
+            }
+        })?;
         if !response.is_interim() {
             upstream.read_by(Moment::NEVER);
             if !hop.request.framing.is_empty() {

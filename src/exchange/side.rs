@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 
 use super::secure::Secured;
+use crate::base::error::Detail;
 use crate::base::id::ListenerId;
 use crate::cache::status::Status;
 use crate::message::hop::{Client, Kept};
@@ -43,6 +44,8 @@ pub struct Answer {
     /// The connection became a tunnel, which has ended.
     pub was_tunnel: Cell<bool>,
     pub status: Cell<u16>,
+    /// What exactly went wrong, if that is known.
+    pub detail: Cell<Option<Detail>>,
     /// What the cache did, where it was asked.
     pub cache: Cell<Option<Status>>,
     /// Octets of the request's body.

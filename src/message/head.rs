@@ -190,6 +190,14 @@ impl RequestHead {
         self.original = (self.path, self.query);
     }
 
+    /// For the log of a request that could not be read: what it seems to ask for.
+    pub fn set_glimpse(&mut self, method: &[u8], target: &[u8], host: &[u8]) {
+        self.method_text = self.fields.store(method);
+        self.original = (self.fields.store(target), None);
+        self.authority = self.fields.store(host);
+        self.name_len = host.len();
+    }
+
     /// For rewriting: another path, the query as it was.
     pub fn set_path(&mut self, path: &[u8]) {
         self.path = self.fields.store(path);

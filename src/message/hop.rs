@@ -263,7 +263,13 @@ impl Kept {
 
 fn add(fields: &mut Fields, authority: &[u8], version: Version, added: &Added<'_>) {
     let address = added.client.text.bytes();
-    let proto: &[u8] = if added.client.is_secure { b"https" } else { b"http" };
+    let own: &[u8] = if added.client.is_secure { b"https" } else { b"http" };
+    // Where this element is the first, it says what the other family says (RELIABILITY R30).
+    let is_first = !fields.has(Name::Forwarded);
+    let told = fields.only(Name::XForwardedProto).filter(|_| is_first).map(<[u8]>::to_vec);
+    let proto = told.as_deref().unwrap_or(own);
+    let told = fields.only(Name::XForwardedHost).filter(|_| is_first).map(<[u8]>::to_vec);
+    let authority = told.as_deref().unwrap_or(authority);
     append(fields, Name::XForwardedFor, b"X-Forwarded-For", &[address]);
     if !fields.has(Name::XForwardedProto) {
         fields.push_known(Name::XForwardedProto, b"X-Forwarded-Proto", proto);

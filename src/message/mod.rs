@@ -3,6 +3,7 @@
 pub mod canned;
 pub mod date;
 pub mod fields;
+pub mod forwarded;
 pub mod framing;
 pub mod head;
 pub mod hop;

@@ -12,7 +12,7 @@ use super::inbound::Inbound;
 use super::memory;
 use super::stream::Stream;
 use crate::base::clock::{Moment, millis};
-use crate::base::error::{Kind, Result};
+use crate::base::error::{Detail, Kind, Result};
 use crate::base::limits::BUFFER_LARGE;
 use crate::limit::pressure::Stage;
 use crate::message::fields::Fields;
@@ -28,6 +28,8 @@ pub struct Faults {
     pub timeout: Kind,
     pub chunk: Kind,
     pub trailer: Kind,
+    /// What people call it.
+    pub part: &'static str,
 }
 
 /// Faults of a request's body.
@@ -36,6 +38,7 @@ pub const REQUEST: Faults = Faults {
     timeout: Kind::BodyTimeout,
     chunk: Kind::Chunk,
     trailer: Kind::Trailer,
+    part: "request body",
 };
 
 /// Faults of a response's body.
@@ -44,6 +47,7 @@ pub const RESPONSE: Faults = Faults {
     timeout: Kind::UpstreamBodyTimeout,
     chunk: Kind::UpstreamChunk,
     trailer: Kind::UpstreamChunk,
+    part: "answer body",
 };
 
 /// How long a body may take. Absolute: a byte now and then does not buy time for ever.
@@ -100,6 +104,8 @@ pub struct BodyReader<'a> {
     said: Option<u64>,
     /// The end was seen; the last octets are still here.
     is_over: bool,
+    /// What exactly was wrong with it.
+    pub detail: Option<Detail>,
 }
 
 impl<'a> BodyReader<'a> {
@@ -140,6 +146,7 @@ impl<'a> BodyReader<'a> {
             most: u64::MAX,
             said,
             is_over: false,
+            detail: None,
         }
     }
 
@@ -173,6 +180,7 @@ impl<'a> BodyReader<'a> {
             most,
             said,
             is_over: false,
+            detail: None,
         }
     }
 
@@ -280,9 +288,14 @@ impl<'a> BodyReader<'a> {
                 0..len
             }
             Coding::Chunked(decoder) => {
-                let step = decoder.decode(buffer.data_mut()).map_err(|kind| match kind {
-                    Kind::Trailer => self.faults.trailer,
-                    _ => self.faults.chunk,
+                let decoded = decoder.decode(buffer.data_mut());
+                let step = decoded.map_err(|kind| {
+                    let (part, what) = (self.faults.part, decoder.whereabouts());
+                    self.detail = Some(Detail { part, line: 0, what });
+                    match kind {
+                        Kind::Trailer => self.faults.trailer,
+                        _ => self.faults.chunk,
+                    }
                 })?;
                 if decoder.is_done() {
                     self.finish_chunked()?;

@@ -34,6 +34,7 @@ fn json(batch: &Batch, entry: &Entry, config: &Config, out: &mut Vec<u8>) {
         "version": optional(entry.method).map(|_| version(entry.version)),
         "status": record.status,
         "flag": record.fault.map(|kind| kind.row().flag),
+        "detail": record.detail.map(|detail| detail.to_string()),
         "bytes_in": record.bytes_in,
         "bytes_out": record.bytes_out,
         "duration_us": u64::try_from(took).unwrap_or(u64::MAX),
@@ -68,14 +69,31 @@ fn combined(batch: &Batch, entry: &Entry, out: &mut Vec<u8>) {
     let record = &entry.record;
     let time = timestamp(record.wall, "%d/%b/%Y:%H:%M:%S +0000");
     let _ = write!(out, "{} - - [{time}] \"", record.client);
-    escape(batch.text(entry.method), out);
-    out.push(b' ');
-    escape(batch.text(entry.target), out);
-    let _ = write!(out, " {}\" {} {} \"", version(entry.version), record.status, record.bytes_out);
+    match batch.text(entry.method) {
+        // What did not become a request has no request line.
+        b"" => out.push(b'-'),
+        method => {
+            word(method, out);
+            out.push(b' ');
+            word(batch.text(entry.target), out);
+            let _ = write!(out, " {}", version(entry.version));
+        }
+    }
+    let _ = write!(out, "\" {:03} {} \"", record.status, record.bytes_out);
     or_dash(batch.text(entry.referer), out);
     out.extend_from_slice(b"\" \"");
     or_dash(batch.text(entry.user_agent), out);
     out.push(b'"');
+}
+
+/// One word of a request line: what was malformed may have white space in it, or nothing.
+fn word(text: &[u8], out: &mut Vec<u8>) {
+    let mut parts = text.split(|byte| *byte == b' ');
+    or_dash(parts.next().unwrap_or_default(), out);
+    for part in parts {
+        out.extend_from_slice(b"\\x20");
+        escape(part, out);
+    }
 }
 
 fn or_dash(text: &[u8], out: &mut Vec<u8>) {

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::base::error::Kind;
+use crate::base::error::{Detail, Kind};
 use crate::base::id::{ClusterId, EndpointId};
 use crate::base::limits::LOG_TEXT_MAX;
 use crate::message::head::{RequestHead, Version};
@@ -17,6 +17,8 @@ pub struct Record {
     pub status: u16,
     /// What went wrong, if anything did.
     pub fault: Option<Kind>,
+    /// What exactly that was.
+    pub detail: Option<Detail>,
     /// Line of the route in the configuration.
     pub route_line: Option<usize>,
     pub cluster: Option<ClusterId>,
@@ -54,6 +56,7 @@ impl Record {
         Self {
             status: 0,
             fault: None,
+            detail: None,
             route_line: None,
             cluster: None,
             endpoint: None,

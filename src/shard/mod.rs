@@ -354,6 +354,7 @@ impl Shard {
     ) -> Needs<'a> {
         Needs {
             sweep: &self.sweep,
+            alarms: &self.alarms,
             means: self.means(),
             http2: &self.plan.config.http2,
             now: self.now(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::Cluster;
+use super::dial::dial;
 use super::endpoint::Endpoint;
 use super::http1::Connection;
 use super::http2::Found;
@@ -13,8 +14,9 @@ use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;
 use crate::config::model::{self, Protocol, ProxyHeader};
 use crate::config::tls;
+use crate::net::alarm::Alarms;
 use crate::net::buffer::Size;
-use crate::net::connect::{Peer, connect};
+use crate::net::connect::Peer;
 use crate::net::deadline::Class;
 use crate::net::http2::strand::Strand;
 use crate::net::inbound::Inbound;
@@ -23,9 +25,6 @@ use crate::net::stream::Stream;
 use crate::net::sweep::Sweep;
 use crate::net::tls::handshake::{self, Means};
 use crate::wire::proxy_protocol;
-
-/// Addresses of one name that are tried, one after the other.
-const ADDRESSES_TRIED: usize = 3;
 
 /// A connection to send a request on.
 #[derive(Debug)]
@@ -39,6 +38,7 @@ pub struct Attempt {
 #[derive(Clone, Copy)]
 pub struct Needs<'a> {
     pub sweep: &'a Rc<Sweep>,
+    pub alarms: &'a Rc<Alarms>,
     /// For a TLS handshake.
     pub means: Means<'a>,
     pub http2: &'a model::Http2,
@@ -74,10 +74,10 @@ pub async fn open(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Result
 }
 
 /// A new connection, of the endpoint as it was when it was dialled.
-struct Dialled {
-    stream: Stream,
-    peer: Peer,
-    generation: u32,
+pub struct Dialled {
+    pub stream: Stream,
+    pub peer: Peer,
+    pub generation: u32,
 }
 
 /// A connection that nobody has used.
@@ -150,7 +150,7 @@ async fn begin(
 ) -> Result<Strand> {
     let begun = endpoint.lines.begin(dialled.stream, &needs, needs.http2).await;
     let strand = begun.inspect_err(|_| {
-        complain(cluster, endpoint, &"it does not answer in HTTP/2: does it speak it?");
+        tell(cluster, endpoint, &"it does not answer in HTTP/2: does it speak it?");
     })?;
     if endpoint.generation() != dialled.generation {
         endpoint.lines.clear();
@@ -172,30 +172,10 @@ async fn dial_agreed(
     let agreed = Box::pin(secure(cluster, endpoint, &mut dialled, needs)).await?;
     let is_http2 = agreed == Some(tls::Protocol::Http2);
     if must && !is_http2 {
-        complain(cluster, endpoint, &"it does not agree on HTTP/2 (ALPN), which protocol asks for");
+        tell(cluster, endpoint, &"it does not agree on HTTP/2 (ALPN), which protocol asks for");
         return Err(Kind::UpstreamTls);
     }
     Ok((dialled, is_http2))
-}
-
-/// Tries the addresses of a name until one takes the connection.
-async fn dial(endpoint: &Endpoint, needs: Needs<'_>) -> Result<Dialled> {
-    let ((peers, first), generation) = (endpoint.peers(), endpoint.generation());
-    let mut fault = Kind::NoAddress;
-    for at in 0..peers.len().min(ADDRESSES_TRIED) {
-        let at = (first + at) % peers.len();
-        // The next dial begins behind this one: addresses share the load, and dead ones are passed.
-        endpoint.begin_at((at + 1) % peers.len());
-        // A dial is rare enough to read the clock: each address has a deadline of its own.
-        let deadline = monotonic().after(needs.timeouts.connect);
-        match connect(&peers[at], needs.sweep, deadline).await {
-            Ok(stream) => return Ok(Dialled { stream, peer: peers[at].clone(), generation }),
-            // Our own shortage will not get better at another address.
-            Err(kind @ (Kind::LocalPorts | Kind::OpenFiles)) => return Err(kind),
-            Err(kind) => fault = kind,
-        }
-    }
-    Err(fault)
 }
 
 /// Encrypts a new connection: the endpoint must be who it should be before it is told anything.
@@ -220,16 +200,20 @@ async fn secure(
     }
     stream.read_by(now.after(needs.timeouts.connect));
     let means = Means { now, period, ..needs.means };
-    let tell = |why: &dyn std::fmt::Display| {
-        complain(cluster, endpoint, &format_args!("no secure connection: {why}"));
+    let tell_why = |why: &dyn std::fmt::Display| {
+        tell(cluster, endpoint, &format_args!("no secure connection: {why}"));
     };
-    let shaken = handshake::connect(stream, &tls, name.clone(), means, tell).await;
+    let shaken = handshake::connect(stream, &tls, name.clone(), means, tell_why).await;
     stream.read_by(Moment::NEVER);
     shaken
 }
 
 /// Tells an operator what is wrong with an endpoint, now and then.
-fn complain(cluster: &Cluster, endpoint: &Endpoint, why: &dyn std::fmt::Display) {
+pub fn complain(cluster: &Cluster, id: EndpointId, why: &dyn std::fmt::Display) {
+    tell(cluster, cluster.endpoint(id), why);
+}
+
+fn tell(cluster: &Cluster, endpoint: &Endpoint, why: &dyn std::fmt::Display) {
     if endpoint.may_complain(monotonic()) {
         let (cluster, address) = (&cluster.model.name, &endpoint.authority);
         notice::warn(format_args!("cluster \"{cluster}\": endpoint {address}: {why}"));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::http2::Lines;
 use super::pool::Pool;
 use crate::base::clock::Moment;
-use crate::base::limits::ADDRESSES_MAX;
+use crate::base::limits::{ADDRESS_REST, ADDRESSES_MAX};
 use crate::config::{model, tls};
 use crate::health::Verdict;
 use crate::health::outlier::Count;
@@ -43,6 +43,8 @@ pub struct Endpoint {
     peers: RefCell<Rc<[Peer]>>,
     /// Which of several addresses comes first.
     first: Cell<usize>,
+    /// Until when each of them is tried last.
+    resting: RefCell<Vec<Moment>>,
     /// What checks say.
     pub verdict: Cell<Verdict>,
     /// What an operator says.
@@ -70,6 +72,7 @@ impl Endpoint {
             lines: Lines::default(),
             peers: RefCell::new(Peer::of(&model.address).into_iter().collect()),
             first: Cell::new(0),
+            resting: RefCell::default(),
             verdict: Cell::default(),
             duty: Cell::default(),
             requests: Cell::default(),
@@ -136,6 +139,7 @@ impl Endpoint {
         self.peers.replace(peers.collect());
         self.trust(self.is_trusted.get());
         self.first.set(0);
+        self.resting.take();
         self.part();
     }
 
@@ -146,10 +150,38 @@ impl Endpoint {
         self.lines.clear();
     }
 
-    /// Its addresses, and the one to begin with.
+    /// Its addresses.
     #[must_use]
-    pub fn peers(&self) -> (Rc<[Peer]>, usize) {
-        (Rc::clone(&self.peers.borrow()), self.first.get())
+    pub fn peers(&self) -> Rc<[Peer]> {
+        Rc::clone(&self.peers.borrow())
+    }
+
+    /// The order in which they are tried: in turn, those that did not answer lately last.
+    #[must_use]
+    pub fn order(&self, now: Moment) -> Vec<usize> {
+        let (count, first) = (self.peers.borrow().len(), self.first.get());
+        let mut order: Vec<usize> = (0..count).map(|at| (first + at) % count).collect();
+        let resting = self.resting.borrow();
+        let until = |at: usize| resting.get(at).copied().filter(|until| *until > now);
+        order.sort_by_key(|at| until(*at));
+        order
+    }
+
+    /// One of its addresses did not answer.
+    pub fn pass_over(&self, at: usize, now: Moment) {
+        let mut resting = self.resting.borrow_mut();
+        let count = self.peers.borrow().len();
+        if at < count {
+            resting.resize(count, Moment::default());
+            resting[at] = now.after(ADDRESS_REST);
+        }
+    }
+
+    /// One of its addresses did.
+    pub fn reached(&self, at: usize) {
+        if let Some(until) = self.resting.borrow_mut().get_mut(at) {
+            *until = Moment::default();
+        }
     }
 
     /// Counts how often its addresses changed, or whom we believe to be it.

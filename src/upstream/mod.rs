@@ -3,6 +3,7 @@
 
 pub mod attempt;
 pub mod choose;
+pub mod dial;
 pub mod endpoint;
 pub mod flight;
 pub mod http1;

@@ -21,6 +21,8 @@ pub struct Header {
     pub len: usize,
     /// Who connected; `None` for `UNKNOWN` and `LOCAL`: then the peer itself counts.
     pub source: Option<SocketAddr>,
+    /// The client came by TLS, as far as that is said.
+    pub is_secure: Option<bool>,
 }
 
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -66,7 +68,7 @@ fn parse_v1(line: &[u8], len: usize) -> Result<Header> {
         }
         _ => return Err(Kind::ProxyProtocol),
     };
-    Ok(Header { len, source })
+    Ok(Header { len, source, is_secure: None })
 }
 
 fn check_ports(from: &str, to: &str) -> Result<u16> {
@@ -88,7 +90,29 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>> {
         (1, 0x00 | 0x12 | 0x22 | 0x31 | 0x32) => None,
         _ => return Err(Kind::ProxyProtocol),
     };
-    Ok(Some(Header { len, source }))
+    let addresses = match fixed[1] >> 4 {
+        1 => 12,
+        2 => 36,
+        3 => 216,
+        _ => 0,
+    };
+    let is_secure = source.and_then(|_| came_by_tls(body.get(addresses..).unwrap_or_default()));
+    Ok(Some(Header { len, source, is_secure }))
+}
+
+/// Whether the client came by TLS, if the header says so (section 2.2.6: PP2_TYPE_SSL, PP2_CLIENT_SSL).
+fn came_by_tls(mut vectors: &[u8]) -> Option<bool> {
+    const SSL: u8 = 0x20;
+    const CLIENT_SSL: u8 = 1;
+    while let [kind, high, low, rest @ ..] = vectors {
+        let len = usize::from(u16::from_be_bytes([*high, *low]));
+        let value = rest.get(..len)?;
+        if *kind == SSL {
+            return value.first().map(|client| client & CLIENT_SSL != 0);
+        }
+        vectors = &rest[len..];
+    }
+    None
 }
 
 fn address_v4(body: &[u8]) -> Result<SocketAddr> {

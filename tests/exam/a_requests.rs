@@ -438,7 +438,8 @@ fn a27(driver: Driver) {
         client.send("\r\nGET /one HTTP/1.1\r\nHost: a.example\r\n\r\n");
         assert_eq!(client.reply().status, 200);
     }
-    for prefix in ["\r\n\r\n", "\r\n\r\n\r\n\r\n\r\n", "\n", "\r\n\n", "\r"] {
+    // Up to four are passed over (R28).
+    for prefix in ["\r\n\r\n\r\n\r\n\r\n", "\n", "\r\n\n", "\r"] {
         rejected(&proxy, &origin, format!("{prefix}{}", get("X: y")).as_bytes());
     }
     mark(&proxy);

@@ -857,7 +857,8 @@ fn l12_staples(driver: Driver) {
     let proxy = Proxy::with(driver, &origin, &text);
     let address = proxy.address.to_string();
     let said = openssl(&["-connect", &address, "-servername", "a.example", "-status"], "");
-    assert!(said.contains("OCSP Response Status: trylater (0x3)"), "{said}");
+    // That says nothing of the certificate: it is dropped (R18, which has the good ones).
+    assert!(said.contains("OCSP response: no response sent"), "{said}");
     let _ = std::fs::remove_file(&staple);
 }
 

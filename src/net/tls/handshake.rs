@@ -7,13 +7,14 @@ use std::rc::Rc;
 use rustls::pki_types::ServerName;
 
 use super::channel::Channel;
+use super::reason;
 use super::server::Server;
 use super::session::{Fault, Session, State};
 use super::subject;
 use super::trust::Client;
 use super::turns::{Turn, Turns};
 use crate::base::clock::Moment;
-use crate::base::error::{Kind, Result};
+use crate::base::error::{Detail, Kind, Result};
 use crate::config::tls::Protocol;
 use crate::net::buffer::{Buffer, Buffers, Size};
 use crate::net::socket;
@@ -45,6 +46,8 @@ pub struct Greeting {
 pub enum Refused {
     /// It does not speak TLS; this is what it said.
     Plain,
+    /// It connected, and left without a word: a check of a balancer's.
+    Silent,
     /// It left, or took too long.
     Gone,
     /// The handshake failed, which it was told.
@@ -73,7 +76,7 @@ pub async fn accept(
         }
     };
     if !is_there {
-        return Err(Refused::Gone);
+        return Err(if session.leftover().is_empty() { Refused::Silent } else { Refused::Gone });
     }
     // A handshake's record (RFC 8446 section 5.1); or an alert: one that has failed already.
     if !matches!(session.leftover().first(), Some(20..=22)) {
@@ -155,6 +158,21 @@ fn kind(fault: &Fault) -> Kind {
     match fault {
         Fault::Tls(rustls::Error::InvalidCertificate(_)) => Kind::UpstreamCertificate,
         _ => Kind::UpstreamTls,
+    }
+}
+
+impl Refused {
+    /// Why, for the access log.
+    #[must_use]
+    pub fn why(&self) -> Detail {
+        Detail::new(match self {
+            Self::Plain => "it speaks no TLS",
+            Self::Silent => "it said nothing",
+            Self::Gone => "the client left, or took too long",
+            Self::Busy => "too many handshakes were under way",
+            Self::Tls(Fault::Tls(error)) => reason::of(error),
+            Self::Tls(_) => "what came is no TLS handshake",
+        })
     }
 }
 

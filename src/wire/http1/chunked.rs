@@ -103,6 +103,20 @@ impl Decoder {
         &self.trailers
     }
 
+    /// What the octet that was refused stands in, for people.
+    #[must_use]
+    pub const fn whereabouts(&self) -> &'static str {
+        match self.state {
+            State::Size { .. } | State::Extension { .. } | State::SizeEnd { .. } => {
+                "a malformed line of a chunk size"
+            }
+            State::Data { .. } | State::DataCr | State::DataLf => {
+                "a chunk that is not as long as its chunk size says"
+            }
+            _ => "a malformed trailer section",
+        }
+    }
+
     fn step(&mut self, byte: u8) -> Result<()> {
         self.state = match (self.state, byte) {
             (State::Size { digits, size }, _) if byte.is_ascii_hexdigit() => {
