@@ -8,6 +8,7 @@ use crate::base::limits::CONFIG_BYTES_MAX;
 use crate::config::lower::lower;
 use crate::config::model::Config;
 use crate::config::problem::Problems;
+use crate::net::tls::pem::BYTE_ORDER_MARK;
 use crate::route;
 
 /// A verdict on a configuration: the plan if it is good, and everything there is to say.
@@ -32,6 +33,12 @@ pub fn file(path: &Path) -> Result<Verdict, String> {
     file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fault)?;
     if bytes.len() as u64 > CONFIG_BYTES_MAX {
         return Err(format!("{shown}: a configuration has at most {CONFIG_BYTES_MAX} bytes"));
+    }
+    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = *bytes {
+        return Err(format!("{shown}: it is UTF-16, as some editors write it: save it as UTF-8"));
+    }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         format!("{shown}: not UTF-8 at byte {}", error.utf8_error().valid_up_to())

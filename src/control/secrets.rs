@@ -150,6 +150,15 @@ impl Reader {
                 }
             }
         }
+        if let Some(crl) = model.client_auth.as_ref().and_then(|auth| auth.crl.as_deref())
+            && pem::are_overdue(crl, self.now)
+        {
+            let shown = crl.display();
+            self.warnings.push(format!(
+                "listener \"{name}\": tls: {shown} has expired: what was revoked since is not known; \
+                 fetch a new list"
+            ));
+        }
         if !model.self_signed.is_empty() {
             match self.issue(&model.self_signed) {
                 Ok(identity) => identities.push(identity),

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -44,12 +44,11 @@ pub async fn serve(
 /// Serves a request as long as its client is there: `None` if it has left, which ends what is under way for
 /// it (RELIABILITY R20).
 async fn until_left(
-    exchange: impl Future<Output = Next>,
+    mut exchange: Pin<&mut impl Future<Output = Next>>,
     shard: &Shard,
     stream: &Stream,
     answer: &Answer,
 ) -> Option<Next> {
-    let mut exchange = pin!(exchange);
     let next = poll_fn(|context| {
         if let Poll::Ready(next) = exchange.as_mut().poll(context) {
             return Poll::Ready(Some(next));
@@ -134,13 +133,16 @@ impl Connection<'_> {
         };
         let mut record = open(self.shard, &down);
         let shard = self.shard;
-        let exchange = async {
-            match parsed {
-                Ok(()) => serve_exchange(shard, &mut work, &mut down, &mut record).await,
-                Err(kind) => refuse(shard, &mut work, &mut down, &mut record, kind).await,
-            }
+        // Pinned here: handed over by value it would be in this task twice.
+        let next = {
+            let mut exchange = pin!(async {
+                match parsed {
+                    Ok(()) => serve_exchange(shard, &mut work, &mut down, &mut record).await,
+                    Err(kind) => refuse(shard, &mut work, &mut down, &mut record, kind).await,
+                }
+            });
+            until_left(exchange.as_mut(), shard, stream, &answer).await
         };
-        let next = until_left(exchange, shard, stream, &answer).await;
         if next.is_none() {
             // Dropping the exchange has told the server; the client cannot be told anything.
             abandon(shard, &work, &down, record);

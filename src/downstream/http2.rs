@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -134,13 +134,20 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
         answer: &answer,
     };
     let mut record = open(shard, &down);
-    let exchange = async {
-        match parsed {
-            Ok(()) => serve_exchange(shard, &mut work, &mut down, &mut record).await,
-            Err(kind) => refuse(shard, &mut work, &mut down, &mut record, kind).await,
-        }
+    // Pinned here: handed over by value it would be in this task twice.
+    let ended = {
+        let mut exchange = pin!(async {
+            // What is answered from memory does not wait for a server: it waits for the client to take what it is
+            // owed (RELIABILITY R03).
+            guest.watched.backlog.drained().await;
+            match parsed {
+                Ok(()) => serve_exchange(shard, &mut work, &mut down, &mut record).await,
+                Err(kind) => refuse(shard, &mut work, &mut down, &mut record, kind).await,
+            }
+        });
+        until_gone(exchange.as_mut(), &stream).await
     };
-    if until_gone(exchange, &stream).await.is_none() {
+    if ended.is_none() {
         // Nobody is there to hear the rest.
         abandon(shard, &work, &down, record);
     } else if !answer.body_done.get() {
@@ -165,14 +172,17 @@ async fn take_rest(shard: &Shard, stream: &Stream) {
 
 /// Serves a request as long as its client wants an answer: `None` if it has changed its mind, which
 /// ends what is under way for it.
-async fn until_gone(exchange: impl Future<Output = Next>, stream: &Stream) -> Option<Next> {
+async fn until_gone(
+    mut exchange: Pin<&mut impl Future<Output = Next>>,
+    stream: &Stream,
+) -> Option<Next> {
     let gone = async {
         match stream.as_strand() {
             Some(strand) => strand.gone().await,
             None => std::future::pending().await,
         }
     };
-    let (mut exchange, mut gone) = (pin!(exchange), pin!(gone));
+    let mut gone = pin!(gone);
     poll_fn(|context| {
         if let Poll::Ready(next) = exchange.as_mut().poll(context) {
             return Poll::Ready(Some(next));

@@ -79,6 +79,11 @@ impl Backlog {
         (Size::Tiny, self.hold(BUFFER_TINY))
     }
 
+    /// Waits until another answer may begin.
+    pub async fn drained(&self) {
+        poll_fn(|context| self.poll(0, BACKLOG_FIRST, context)).await;
+    }
+
     /// Waits until there is room for a piece of a body.
     pub async fn piece(self: &Rc<Self>) -> (Size, Hold) {
         poll_fn(|context| self.poll(BUFFER_SMALL, BACKLOG_MAX, context)).await;

@@ -26,6 +26,9 @@ static THREADS: AtomicU32 = AtomicU32::new(0);
 static BOUND: AtomicU64 = AtomicU64::new(0);
 /// What it takes beside what is allocated: code, stacks, rings.
 static OVERHEAD: AtomicU64 = AtomicU64::new(0);
+/// The part of it that is not mapped from files or shared with the kernel, found when the first bound was set:
+/// later, what is kept of freed memory cannot be told from it.
+static OWN: AtomicU64 = AtomicU64::new(0);
 static STAGE: AtomicU8 = AtomicU8::new(0);
 
 /// No lane yet.
@@ -50,10 +53,15 @@ pub fn used() -> u64 {
     OVERHEAD.load(Relaxed) + allocated()
 }
 
-/// From now on the process may take so many octets; zero for as many as it likes.
+/// From now on the process may take so many octets; zero for as many as it likes. Called again and again: code
+/// becomes resident as it is used, and counts.
 pub fn bound(most: u64) {
-    if BOUND.swap(most, Relaxed) != most && OVERHEAD.load(Relaxed) == 0 {
-        OVERHEAD.store(resident().unwrap_or(0).saturating_sub(allocated()), Relaxed);
+    BOUND.store(most, Relaxed);
+    if let Some(now) = resident() {
+        if OWN.load(Relaxed) == 0 {
+            OWN.store(now.anonymous.saturating_sub(allocated()), Relaxed);
+        }
+        OVERHEAD.store(OWN.load(Relaxed) + now.mapped, Relaxed);
     }
     look();
 }
@@ -74,19 +82,31 @@ pub fn look() -> Stage {
 
 /// Has the allocator give back what it keeps, if that is much.
 pub fn trim() {
-    let kept = resident().unwrap_or(0).saturating_sub(used());
-    if OVERHEAD.load(Relaxed) > 0 && kept > used() / 2 {
+    let Some(now) = resident() else { return };
+    let kept = now.anonymous.saturating_sub(OWN.load(Relaxed) + allocated());
+    if OWN.load(Relaxed) > 0 && kept > used() / 2 {
         // SAFETY: takes no pointers; the allocator locks what it looks at.
         unsafe { libc::malloc_trim(0) };
     }
 }
 
-/// Octets that are resident; `None` where the system does not tell.
-fn resident() -> Option<u64> {
+/// Octets that are resident.
+struct Resident {
+    anonymous: u64,
+    /// Of files, code first of all, and of rings.
+    mapped: u64,
+}
+
+/// `None` where the system does not tell.
+fn resident() -> Option<Resident> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibi: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    kibi.checked_mul(1024)
+    let octets = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let kibi: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        kibi.checked_mul(1024)
+    };
+    let mapped = octets("RssFile:")?.saturating_add(octets("RssShmem:")?);
+    Some(Resident { anonymous: octets("RssAnon:")?, mapped })
 }
 
 fn count(change: i64) {

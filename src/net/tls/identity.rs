@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::public_key::PublicKey;
 
 use super::pem;
 use super::staple::{self, Staple};
@@ -56,13 +57,19 @@ impl Identity {
         provider: &CryptoProvider,
     ) -> Result<Self, String> {
         let first = chain.first().ok_or("no certificate")?;
-        let Facts { names, valid, serial } = read(first)?;
-        let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => {
-                "the key does not belong to the certificate".into()
-            }
-            error => error.to_string(),
+        let Facts { names, valid, serial, public_key, rsa_bits } = read(first)?;
+        let key = provider.key_provider.load_private_key(key).map_err(|error| match rsa_bits {
+            Some(bits @ ..2048) => format!(
+                "an RSA key of {bits} bits can be broken and is not used; 2048 is the least: \
+                 \"openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256\" makes a good one"
+            ),
+            _ => format!("the key cannot be used: {error}"),
         })?;
+        // Compared here: of certificates of version 1, which others serve too, rustls reads nothing.
+        if key.public_key().is_some_and(|own| own.as_ref() != &*public_key) {
+            return Err("the key does not belong to the certificate".to_owned());
+        }
+        let key = CertifiedKey::new(chain, key);
         Ok(Self { key: Arc::new(key), names, valid, serial, stapled: None })
     }
 
@@ -102,6 +109,9 @@ struct Facts {
     names: Names,
     valid: (i64, i64),
     serial: Box<[u8]>,
+    /// SubjectPublicKeyInfo, in DER.
+    public_key: Box<[u8]>,
+    rsa_bits: Option<usize>,
 }
 
 fn read(certificate: &CertificateDer<'_>) -> Result<Facts, String> {
@@ -117,7 +127,18 @@ fn read(certificate: &CertificateDer<'_>) -> Result<Facts, String> {
             }
         }
     }
-    Ok(Facts { names: names.into(), valid, serial: parsed.raw_serial().into() })
+    let public_key = parsed.public_key();
+    let rsa_bits = match public_key.parsed() {
+        Ok(PublicKey::RSA(key)) => Some(key.key_size()),
+        _ => None,
+    };
+    Ok(Facts {
+        names: names.into(),
+        valid,
+        serial: parsed.raw_serial().into(),
+        public_key: public_key.raw.into(),
+        rsa_bits,
+    })
 }
 
 /// All identities of a listener.

@@ -6,6 +6,7 @@ pub mod handshake;
 pub mod identity;
 pub mod local;
 pub mod pem;
+pub mod pinned;
 pub mod reason;
 pub mod server;
 pub mod session;

@@ -6,8 +6,23 @@ use std::path::Path;
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::base::limits::PEM_MAX;
+
+/// What some editors put in front of UTF-8.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A PFX of RFC 7292: a sequence that begins with version 3.
+fn is_pkcs12(bytes: &[u8]) -> bool {
+    let inner = match bytes {
+        [0x30, 0x80..=0x84, rest @ ..] => rest.get(usize::from(bytes[1] & 0x7f)..),
+        [0x30, 0..=0x7f, rest @ ..] => Some(rest),
+        _ => None,
+    };
+    inner.is_some_and(|inner| inner.starts_with(&[2, 1, 3]))
+}
 
 /// What is in a file.
 ///
@@ -20,6 +35,22 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     file.take(PEM_MAX + 1).read_to_end(&mut bytes).map_err(fault)?;
     if bytes.len() as u64 > PEM_MAX {
         return Err(format!("{}: more than {PEM_MAX} bytes", path.display()));
+    }
+    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = *bytes {
+        let why = "it is UTF-16, as some editors write it: save it as ASCII or UTF-8";
+        return Err(format!("{}: {why}", path.display()));
+    }
+    if is_pkcs12(&bytes) {
+        let why = "it is PKCS#12 (.p12, .pfx), which must become PEM";
+        return Err(format!(
+            "{}: {why}: \"openssl pkcs12 -in {} -nodes -out both.pem\"; certificate and key may \
+             both name that file",
+            path.display(),
+            path.display()
+        ));
+    }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
     }
     Ok(bytes)
 }
@@ -78,6 +109,17 @@ pub fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'stat
         Ok(_) => Err(format!("{}: no revocation list in it", path.display())),
         Err(error) => Err(explain(path, &bytes, &error)),
     }
+}
+
+/// Whether a file's revocation lists should have been renewed by now (seconds since 1970).
+#[must_use]
+pub fn are_overdue(path: &Path, now: i64) -> bool {
+    let lists = revocations(path).unwrap_or_default();
+    lists.iter().any(|list| {
+        let parsed = CertificateRevocationList::from_der(list);
+        let next = parsed.ok().and_then(|(_, list)| list.next_update());
+        next.is_some_and(|next| next.timestamp() < now)
+    })
 }
 
 fn has(bytes: &[u8], word: &[u8]) -> bool {

@@ -8,6 +8,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 use super::identity::{Identity, Shelf};
 use super::pem;
+use super::pinned::Pinned;
 use crate::config::tls::{self, ClientAuth, Protocol};
 
 /// TLS of one listener.
@@ -91,7 +92,8 @@ fn verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in pem::certificates(&auth.ca)? {
+    let authorities = pem::certificates(&auth.ca)?;
+    for certificate in authorities.iter().cloned() {
         roots.add(certificate).map_err(|error| format!("{}: {error}", auth.ca.display()))?;
     }
     let provider = Arc::clone(provider);
@@ -102,5 +104,6 @@ fn verifier(
     if !auth.is_required {
         builder = builder.allow_unauthenticated();
     }
-    builder.build().map_err(|error| format!("client_auth: {error}"))
+    let verifier = builder.build().map_err(|error| format!("client_auth: {error}"))?;
+    Ok(Arc::new(Pinned::new(verifier, authorities)))
 }

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 pub use rustls::pki_types::ServerName;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::pem;
+use super::pinned::Pinned;
 use crate::config::model::Address;
 use crate::config::tls::{self, Protocol};
 
@@ -42,7 +43,13 @@ impl Client {
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
         let builder = if model.verify {
-            builder.with_root_certificates(roots(model)?)
+            let (roots, own) = roots(model)?;
+            let verifier =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+                    .build()
+                    .map_err(|error| error.to_string())?;
+            let pinned = Arc::new(Pinned::new(verifier, own));
+            builder.dangerous().with_custom_certificate_verifier(pinned)
         } else {
             let anybody = Arc::new(Anybody(Arc::clone(provider)));
             builder.dangerous().with_custom_certificate_verifier(anybody)
@@ -92,13 +99,15 @@ pub fn name_of(model: &tls::Client, address: &Address) -> Option<ServerName<'sta
     server_name(&model.name.clone().unwrap_or_else(|| address.host()))
 }
 
-fn roots(model: &tls::Client) -> Result<RootCertStore, String> {
+/// The authorities, and of these the ones of a file: they may be shown themselves.
+fn roots(model: &tls::Client) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), String> {
     let mut roots = RootCertStore::empty();
     if let Some(ca) = &model.ca {
-        for certificate in pem::certificates(ca)? {
+        let own = pem::certificates(ca)?;
+        for certificate in own.iter().cloned() {
             roots.add(certificate).map_err(|error| format!("{}: {error}", ca.display()))?;
         }
-        return Ok(roots);
+        return Ok((roots, own));
     }
     let found = rustls_native_certs::load_native_certs();
     let (added, _) = roots.add_parsable_certificates(found.certs);
@@ -107,7 +116,7 @@ fn roots(model: &tls::Client) -> Result<RootCertStore, String> {
                     ca-certificates); name one with tls.ca"
             .to_owned());
     }
-    Ok(roots)
+    Ok((roots, Vec::new()))
 }
 
 /// Believes everybody, as `verify = false` says; signatures are still checked.
