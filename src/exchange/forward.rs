@@ -236,7 +236,7 @@ async fn once<'c>(
         },
         Ok(Ended::Switched) => {
             let ends = tunnel::Ends { stream: down.stream, inbound: down.inbound };
-            tunnel::run(&hop, response, ends, *connection).await.map_err(Failure::from)
+            Box::pin(tunnel::run(&hop, response, ends, *connection)).await.map_err(Failure::from)
         }
         Err(kind) => {
             let has_octets = !connection.inbound.is_empty() || response.status != 0;
@@ -358,8 +358,10 @@ async fn exchange(sides: Sides<'_, '_>, head: Buffer) -> Result<Ended> {
     let result = if is_sent || written.is_err() {
         relay::response(hop, up, up_inbound, response).await
     } else {
-        let upload = relay::request(hop, up, &mut body, &mut writer);
-        both(upload, relay::response(hop, up, up_inbound, response)).await
+        // Pinned here, and so stored once.
+        let upload = pin!(relay::request(hop, up, &mut body, &mut writer));
+        let download = pin!(relay::response(hop, up, up_inbound, response));
+        both(upload, download).await
     };
     if !framing.is_empty() && result == Err(Kind::UpstreamGone) {
         hop.target.replay.borrow_mut().pause(body);

@@ -81,7 +81,7 @@ pub async fn both_ways(
     let upward = pump(frame, from_down, (up, to_up), Kind::ClientGone, moved.received);
     let from_up = (&*up, up_inbound);
     let downward = pump(frame, from_up, (down.stream, to_down), Kind::UpstreamGone, moved.sent);
-    both(upward, downward).await
+    both(pin!(upward), pin!(downward)).await
 }
 
 /// What both ways have in common.
