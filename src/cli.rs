@@ -173,7 +173,7 @@ impl Run {
     /// The configuration file, whichever way it was named.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.file.as_deref().or(self.config.as_deref()).unwrap_or(Path::new(""))
+        self.file.as_deref().or(self.config.as_deref()).unwrap_or_else(|| Path::new(""))
     }
 }
 

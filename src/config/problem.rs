@@ -147,7 +147,7 @@ fn shown(problem: &Problem, shows: Shows, text: &str, content: &str) -> (String,
     let mut hidden = match shows {
         Shows::Beginning => {
             let value = content.find('=').map_or(0, |at| at + 1);
-            vec![from + value..end]
+            std::iter::once(from + value..end).collect()
         }
         _ => strings(text),
     };

@@ -138,10 +138,10 @@ async fn keep_checking(mut target: Target, sender: Sender<News>) {
             };
             let verdict =
                 is_good.and_then(|is_good| target.checked.result(is_good, &target.policy));
-            if let Some(verdict) = verdict {
-                if sender.send(News { cluster, endpoint, verdict, why }).is_err() {
-                    return;
-                }
+            if let Some(verdict) = verdict
+                && sender.send(News { cluster, endpoint, verdict, why }).is_err()
+            {
+                return;
             }
         }
         let wait = target.checked.wait(&target.policy, &mut target.random);

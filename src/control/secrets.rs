@@ -150,15 +150,7 @@ impl Reader {
                 }
             }
         }
-        if let Some(crl) = model.client_auth.as_ref().and_then(|auth| auth.crl.as_deref())
-            && pem::are_overdue(crl, self.now)
-        {
-            let shown = crl.display();
-            self.warnings.push(format!(
-                "listener \"{name}\": tls: {shown} has expired: what was revoked since is not known; \
-                 fetch a new list"
-            ));
-        }
+        self.judge_revocations(name, model);
         if !model.self_signed.is_empty() {
             match self.issue(&model.self_signed) {
                 Ok(identity) => identities.push(identity),
@@ -186,6 +178,19 @@ impl Reader {
                 self.faults.push(fault(format!("{message}{also}")));
                 stays
             }
+        }
+    }
+
+    /// Warns of a list of revoked certificates that is no longer the newest.
+    fn judge_revocations(&mut self, listener: &str, model: &tls::Server) {
+        if let Some(crl) = model.client_auth.as_ref().and_then(|auth| auth.crl.as_deref())
+            && pem::are_overdue(crl, self.now)
+        {
+            let shown = crl.display();
+            self.warnings.push(format!(
+                "listener \"{listener}\": tls: {shown} has expired: what was revoked since is not \
+                 known; fetch a new list"
+            ));
         }
     }
 

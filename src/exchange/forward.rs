@@ -55,10 +55,10 @@ pub async fn run(
     down: &mut Downstream<'_>,
     record: &mut Record,
 ) -> Result<()> {
-    if !to.is_prepared {
-        prepare(shard, to.route, &mut work.request, down)?;
-    }
     let route = to.route;
+    if !to.is_prepared {
+        prepare(shard, route, &mut work.request, down)?;
+    }
     let cluster = shard.cluster(to.cluster);
     let (own, total_by) = patience(shard, route, &work.request);
     let timeouts = own.as_deref().unwrap_or(&route.timeouts);
@@ -72,13 +72,11 @@ pub async fn run(
             return Err(Kind::TotalTimeout);
         }
         let fresh = held.is_some();
-        let begun = match held.take() {
-            Some(flight) => Ok(flight),
-            None => match cluster.begin(&ask) {
-                Ok(Some(flight)) => Ok(flight),
-                Ok(None) => Box::pin(wait(shard, cluster, &ask, route, down)).await,
-                Err(kind) => Err(kind),
-            },
+        let begun = match held.take().map_or_else(|| cluster.begin(&ask), |flight| Ok(Some(flight)))
+        {
+            Ok(Some(flight)) => Ok(flight),
+            Ok(None) => Box::pin(wait(shard, cluster, &ask, route, down)).await,
+            Err(kind) => Err(kind),
         };
         let flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
         let id = flight.id;
@@ -102,16 +100,10 @@ pub async fn run(
         let flight = won.unwrap_or(flight);
         record.endpoint = Some(flight.id);
         match result {
-            Ok(()) => {
-                cluster.answered(flight.id, down.answer.status.get());
-                landed(to, flight);
-                return Ok(());
-            }
+            Ok(()) => return landed(cluster, to, flight, down.answer.status.get()),
             Err(failure) => {
-                if let Some(detail) = down.answer.detail.get() {
-                    attempt::complain(cluster, flight.id, &detail);
-                }
-                let method = work.request.method;
+                let (method, detail) = (work.request.method, down.answer.detail.get());
+                detail.inspect(|detail| attempt::complain(cluster, flight.id, detail));
                 let is_same = retry(cluster, flight.id, &failure, method, &mut ask.tries)?;
                 shard.count(|counters| counters.retries += 1);
                 held = is_same.then_some(flight);
@@ -138,11 +130,13 @@ fn patience(
 }
 
 /// The exchange is over, but for a body that is still read for the cache.
-fn landed(to: To<'_>, flight: Flight<'_>) {
+fn landed(cluster: &Cluster, to: To<'_>, flight: Flight<'_>, status: u16) -> Result<()> {
+    cluster.answered(flight.id, status);
     match to.fill.and_then(|fill| fill.pump.take()) {
         None => flight.landed(),
         Some(pump) => pump.start(flight.pause()),
     }
+    Ok(())
 }
 
 fn count(shard: &Shard, attempt: &Attempt) {
@@ -309,16 +303,10 @@ async fn exchange(sides: Sides<'_, '_>, head: Buffer) -> Result<Ended> {
     let Sides { hop, inbound, connection, response } = sides;
     let Connection { stream: up, inbound: up_inbound, .. } = connection;
     let (shard, timeouts, framing) = (hop.shard, hop.target.timeouts, hop.request.framing);
-    let pace = Pace {
-        idle: timeouts.body_idle,
-        total_by: hop.target.total_by,
-        // A call of gRPC, which has timeouts of its own, may be slow.
-        rate: if std::ptr::eq(timeouts, &raw const hop.route.timeouts) {
-            shard.plan.config.limits.body_rate
-        } else {
-            0
-        },
-    };
+    // A call of gRPC, which has timeouts of its own, may be slow.
+    let is_call = !std::ptr::eq(timeouts, &raw const hop.route.timeouts);
+    let rate = if is_call { 0 } else { shard.plan.config.limits.body_rate };
+    let pace = Pace { idle: timeouts.body_idle, total_by: hop.target.total_by, rate };
     let buffers = &shard.buffers;
     up_inbound.read_for(hop.stream.backlog());
     let again = hop.target.replay.borrow_mut().resume();

@@ -96,8 +96,7 @@ async fn run(
     }
     let route = route?;
     record.route_line = Some(route.line);
-    if let (Framing::Length(length), Some(most)) = (work.request.framing, route.body)
-        && length > most
+    if matches!(work.request.framing, Framing::Length(length) if route.body.is_some_and(|most| length > most))
     {
         return Err(Kind::BodyTooLarge);
     }

@@ -274,25 +274,14 @@ pub async fn response(
         deliver::add_status(hop.shard, hop.answer, fill.status.get(), &mut response.fields);
     }
     rewrite::fields(&mut response.fields, &hop.route.response_headers);
+    add_cookie(hop, response);
     let shard = hop.shard;
-    let Target { cluster, id, ask, is_secure, .. } = hop.target;
-    if cluster.is_sticky()
-        && let Some(cookie) = cluster.cookie(ask, id, shard.wall(), is_secure)
-    {
-        response.fields.push(b"Set-Cookie", cookie.as_bytes());
-    }
     let idle = hop.target.timeouts.body_idle;
     let framing = framing_for(hop.request.version, response.framing);
     let pace = Pace { idle, total_by: hop.target.total_by, rate: 0 };
-    let mut body = BodyReader::new(
-        upstream,
-        inbound,
-        &shard.buffers,
-        response.framing,
-        body::RESPONSE,
-        pace,
-        shard.now(),
-    );
+    let (read, faults) = (response.framing, body::RESPONSE);
+    let buffers = &shard.buffers;
+    let mut body = BodyReader::new(upstream, inbound, buffers, read, faults, pace, shard.now());
     // What came with the head goes out with the head. A fault in it is found before anything has
     // been said, so that the client gets a proper error.
     let first = body.ready();
@@ -331,6 +320,16 @@ pub async fn response(
         writer.end(trailers.as_ref(), shard.now()).await?;
     }
     Ok(Ended::Whole)
+}
+
+/// Sends the client to the same endpoint next time, if the cluster is to do so.
+fn add_cookie(hop: &Hop<'_, '_>, response: &mut ResponseHead) {
+    let Target { cluster, id, ask, is_secure, .. } = hop.target;
+    if cluster.is_sticky()
+        && let Some(cookie) = cluster.cookie(ask, id, hop.shard.wall(), is_secure)
+    {
+        response.fields.push(b"Set-Cookie", cookie.as_bytes());
+    }
 }
 
 /// How long a body may be silent: one of events, or of a call, for as long as nothing happens.

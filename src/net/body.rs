@@ -292,10 +292,7 @@ impl<'a> BodyReader<'a> {
                 let step = decoded.map_err(|kind| {
                     let (part, what) = (self.faults.part, decoder.whereabouts());
                     self.detail = Some(Detail { part, line: 0, what });
-                    match kind {
-                        Kind::Trailer => self.faults.trailer,
-                        _ => self.faults.chunk,
-                    }
+                    if kind == Kind::Trailer { self.faults.trailer } else { self.faults.chunk }
                 })?;
                 if decoder.is_done() {
                     self.finish_chunked()?;

@@ -31,6 +31,9 @@ static OVERHEAD: AtomicU64 = AtomicU64::new(0);
 static OWN: AtomicU64 = AtomicU64::new(0);
 static STAGE: AtomicU8 = AtomicU8::new(0);
 
+/// Shared by the threads that came too late for a lane of their own.
+#[expect(clippy::cast_possible_truncation, reason = "a few lanes")]
+const LAST_LANE: u32 = MEMORY_LANES as u32 - 1;
 /// No lane yet.
 const NONE: u32 = u32::MAX;
 
@@ -111,7 +114,7 @@ fn resident() -> Option<Resident> {
 
 fn count(change: i64) {
     let lane = MINE.get();
-    if lane < MEMORY_LANES as u32 - 1 {
+    if lane < LAST_LANE {
         // Nobody else writes here.
         let lane = &LANES[lane as usize].0;
         lane.store(lane.load(Relaxed) + change, Relaxed);
@@ -131,7 +134,7 @@ fn count(change: i64) {
 #[cold]
 fn count_shared(lane: u32, change: i64) {
     if lane == NONE {
-        let own = THREADS.fetch_add(1, Relaxed).min(MEMORY_LANES as u32 - 1);
+        let own = THREADS.fetch_add(1, Relaxed).min(LAST_LANE);
         MINE.set(own);
     }
     LANES[MEMORY_LANES - 1].0.fetch_add(change, Relaxed);

@@ -216,10 +216,8 @@ impl Meter {
         if is_fault && reason != Reason::STREAM_CLOSED {
             // The others were counted when they came.
             self.count_reset()?;
-        } else if reason == Reason::REFUSED_STREAM {
-            if !self.refused.take() {
-                return Err(Abuse::Resets);
-            }
+        } else if reason == Reason::REFUSED_STREAM && !self.refused.take() {
+            return Err(Abuse::Resets);
         }
         Ok(is_fault)
     }
