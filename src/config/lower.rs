@@ -14,7 +14,7 @@ use super::model::{
 };
 use super::problem::{Problems, Shows};
 use super::raw::{Located, Table};
-use super::{lower_cache, lower_cluster, lower_route, lower_tls, units};
+use super::{advice, lower_cache, lower_cluster, lower_route, lower_tls, units};
 use crate::base::id::ListenerId;
 use crate::base::limits::{FIELDS_MAX, HALF_CLOSED, HEAD_MAX, HeadLimits, Underscores};
 
@@ -23,6 +23,12 @@ use crate::base::limits::{FIELDS_MAX, HALF_CLOSED, HEAD_MAX, HeadLimits, Undersc
 pub fn lower(text: &str) -> (Option<Config>, Problems) {
     let (table, syntax) = DeTable::parse_recoverable(text);
     let problems = RefCell::new(Problems::default());
+    if let (false, Some(whose)) = (syntax.is_empty(), advice::foreign(text)) {
+        let message = format!("this looks like a configuration of {whose}; millrace reads TOML");
+        let help = "`millrace example` prints one to begin with".to_owned();
+        problems.borrow_mut().error_with_help(0..0, message, help);
+        return (None, problems.into_inner());
+    }
     for fault in &syntax {
         let span = fault.span().unwrap_or(0..0);
         let message = format!("not TOML: {}", fault.message());
@@ -45,6 +51,7 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
         listeners.push(read_listener(table, head, &timeouts));
     }
     let cluster_tables = root.tables("cluster");
+    let cluster_places: Vec<_> = cluster_tables.iter().map(|table| table.span.clone()).collect();
     let clusters = lower_cluster::read(cluster_tables, &timeouts.exchange, &listeners);
     let names = lower_route::Names {
         listeners: index(listeners.iter().flatten().map(|listener| listener.name.as_str())),
@@ -62,6 +69,7 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
     check_listeners(&root, &listeners, &listener_places);
     check_tcp(&root, &listeners, &listener_places, &routes);
     check_tcp_clusters(&root, &listeners, &listener_places, &routes, &clusters);
+    warn_of_unused(&root, &clusters, &cluster_places, &routes);
     if listeners.is_empty() {
         root.error(0..0, "no [[listener]]: nothing would be served");
     }
@@ -446,10 +454,51 @@ fn check_listeners(
                 let message = format!("two listeners are called \"{}\"", listener.name);
                 root.error(places[at].clone(), message);
             }
-            if listener.address.port() != 0 && earlier.address == listener.address {
-                let message = format!("two listeners on {}", listener.address);
+            if overlap(earlier.address, listener.address) {
+                let (one, other) = (listener.address, earlier.address);
+                let message = if one == other {
+                    format!("two listeners on {one}")
+                } else {
+                    format!(
+                        "this listener's {one} and {other} of \"{}\" are one port",
+                        earlier.name
+                    )
+                };
                 root.error(places[at].clone(), message);
             }
+        }
+    }
+}
+
+/// Whether two listeners want the same port: one of them may have it on all addresses. What listens on `[::]`
+/// listens on all addresses of IPv4 too.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let takes = |one: SocketAddr, other: SocketAddr| {
+        one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4())
+    };
+    let is_same = one.ip() == other.ip() || takes(one, other) || takes(other, one);
+    one.port() != 0 && one.port() == other.port() && is_same
+}
+
+/// A cluster that no route leads to is checked for nothing.
+fn warn_of_unused(
+    root: &Table<'_>,
+    clusters: &[lower_cluster::Lowered],
+    places: &[std::ops::Range<usize>],
+    routes: &[Option<Route>],
+) {
+    // A route with a fault may be the one that leads there.
+    if routes.iter().any(Option::is_none) {
+        return;
+    }
+    for (at, (cluster, place)) in clusters.iter().zip(places).enumerate() {
+        let is_used = routes
+            .iter()
+            .flatten()
+            .any(|route| matches!(route.action, Action::Forward(id) if usize::from(id.0) == at));
+        if !is_used {
+            let message = format!("no route leads to the cluster \"{}\"", cluster.name);
+            root.warning(place.clone(), message);
         }
     }
 }

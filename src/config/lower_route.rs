@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::advice;
 use super::lower::{body_limit, read_timeouts};
 use super::lower_cache;
 use super::lower_cluster::Lowered;
@@ -61,6 +62,7 @@ fn read_one(mut table: Table<'_>, names: &Names<'_>) -> Option<Route> {
     let listener = read_listener(&mut table, names);
     refuse_http(&table, listener, names);
     let host = table.parsed("host", host).unwrap_or(HostMatch::Any);
+    warn_of_star(&table);
     let path = table.parsed("path", path).unwrap_or_else(|| PathMatch::Prefix("/".to_owned()));
     let methods = read_methods(&mut table);
     let headers = read_matches(&mut table, "headers", true);
@@ -261,6 +263,18 @@ fn read_matches(
     found
 }
 
+/// A star at the end of a path is a letter here, not a pattern.
+fn warn_of_star(table: &Table<'_>) {
+    let Some(path) = table.text_of("path") else { return };
+    if let Some(prefix) = advice::without_star(path) {
+        let message = format!(
+            "\"{path}\" matches paths with a star in them: a path is a prefix as it is, so write \
+             \"{prefix}\" for all that is below"
+        );
+        table.warning(table.place_of("path"), message);
+    }
+}
+
 fn read_action(table: &mut Table<'_>, names: &Names<'_>) -> Option<Action> {
     let has = ["cluster", "redirect", "respond"].map(|key| table.has(key));
     if has.iter().filter(|one| **one).count() != 1 {
@@ -268,6 +282,11 @@ fn read_action(table: &mut Table<'_>, names: &Names<'_>) -> Option<Action> {
         table.error(table.span.clone(), message);
     }
     if has[1] {
+        if let Some(target) = table.text_of("redirect") {
+            let message = "\"route.redirect\" must be a table, not a string".to_owned();
+            table.error_with_help(table.place_of("redirect"), message, advice::redirect(target));
+            return None;
+        }
         return read_redirect(table.table("redirect")).map(Action::Redirect);
     }
     if has[2] {

@@ -8,6 +8,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::advice;
 use super::problem::{Problems, Shows};
 
 /// A value and where it stands.
@@ -54,6 +55,11 @@ impl<'a> Table<'a> {
         self.problems.borrow_mut().error_hidden(span, message, Shows::Keys);
     }
 
+    /// Notes an error that has a way out.
+    pub fn error_with_help(&self, span: Range<usize>, message: String, help: String) {
+        self.problems.borrow_mut().error_with_help(span, message, help);
+    }
+
     /// Notes a warning at a place.
     pub fn warning(&self, span: Range<usize>, message: impl Into<String>) {
         self.problems.borrow_mut().warning(span, message);
@@ -86,6 +92,15 @@ impl<'a> Table<'a> {
     #[must_use]
     pub fn holds(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// What a string says, which somebody else will ask for; `None` if it is none.
+    #[must_use]
+    pub fn text_of(&self, key: &str) -> Option<&'a str> {
+        match self.table.and_then(|table| table.get(key)).map(Spanned::get_ref) {
+            Some(DeValue::String(text)) => Some(text),
+            _ => None,
+        }
     }
 
     /// How many items a list has; 0 if there is none.
@@ -295,7 +310,14 @@ impl<'a> Table<'a> {
                     format!("in \"{}\"", self.path)
                 };
                 let message = format!("unknown key \"{}\" {place}", name.get_ref());
-                self.error_near(name.span(), message, name.get_ref(), &known);
+                match advice::of_key(&self.path, name.get_ref()) {
+                    Some(help) => self.problems.borrow_mut().error_with_help(
+                        name.span(),
+                        message,
+                        help.to_owned(),
+                    ),
+                    None => self.error_near(name.span(), message, name.get_ref(), &known),
+                }
             }
         }
     }

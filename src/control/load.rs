@@ -2,14 +2,17 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 
+use crate::base::id::RouteId;
 use crate::base::limits::CONFIG_BYTES_MAX;
 use crate::config::lower::lower;
-use crate::config::model::Config;
+use crate::config::model::{Config, PathMatch, Route};
 use crate::config::problem::Problems;
 use crate::net::tls::pem::BYTE_ORDER_MARK;
-use crate::route;
+use crate::route::overlap::{self, Contested};
+use crate::route::{self, path};
 
 /// A verdict on a configuration: the plan if it is good, and everything there is to say.
 pub struct Verdict {
@@ -52,20 +55,46 @@ pub fn check(name: &str, text: &str) -> Verdict {
     let (config, mut problems) = lower(text);
     if let Some(config) = &config {
         warn_of_shadowed(config, text, &mut problems);
+        warn_of_contested(config, text, &mut problems);
     }
     Verdict { report: problems.render(name, text), problems: problems.len(), config }
 }
 
 fn warn_of_shadowed(config: &Config, text: &str, problems: &mut Problems) {
-    let line_of = |id: crate::base::id::RouteId| config.routes[usize::from(id.0)].line;
     for shadowed in route::shadowed(config) {
-        let (line, by) = (line_of(shadowed.route), line_of(shadowed.by));
-        let start: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
-        let len = text[start..].lines().next().map_or(0, str::len);
+        let by = route_of(config, shadowed.by).line;
         let message =
             format!("this route never matches: the route on line {by} takes all its requests");
-        problems.warning(start..start + len, message);
+        problems.warning(whole_line(text, route_of(config, shadowed.route).line), message);
     }
+}
+
+/// Of two expressions that match one path the longer one is asked first, which few expect.
+fn warn_of_contested(config: &Config, text: &str, problems: &mut Problems) {
+    for Contested { one, other, path } in overlap::contested(config) {
+        let (one, other) = (route_of(config, one), route_of(config, other));
+        let (PathMatch::Regex(own), PathMatch::Regex(theirs)) = (&one.path, &other.path) else {
+            continue;
+        };
+        let first = if path::rank(&one.path) > path::rank(&other.path) { own } else { theirs };
+        let message = format!(
+            "\"~{own}\" here and \"~{theirs}\" on line {} both match \"{path}\": the longer \
+             expression is asked first, which is \"~{first}\"",
+            other.line
+        );
+        problems.warning(whole_line(text, one.line), message);
+    }
+}
+
+fn route_of(config: &Config, id: RouteId) -> &Route {
+    &config.routes[usize::from(id.0)]
+}
+
+/// Where a line stands, which is counted from one.
+fn whole_line(text: &str, line: usize) -> Range<usize> {
+    let start: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
+    let len = text[start..].lines().next().map_or(0, str::len);
+    start..start + len
 }
 
 #[cfg(test)]

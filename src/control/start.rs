@@ -135,7 +135,8 @@ pub fn workers(config: Arc<Config>, said: Vec<Command>) -> Result<Workers, Strin
 }
 
 /// What this machine has against a configuration that is good in itself: a core that is not there,
-/// a log that cannot be opened, a certificate that is none; and what is no fault, but worth a word. Listeners are not tried, for the proxy may be running.
+/// an address that is taken, a log that cannot be opened, a certificate that is none; and what is no fault, but worth
+/// a word. What this program has open itself, in another process, is no objection: it may be about to be reloaded.
 #[must_use]
 pub fn objections(config: &Config) -> (Vec<String>, Vec<String>) {
     let cores = choose_cores(&config.server.cores).err();
@@ -147,11 +148,29 @@ pub fn objections(config: &Config) -> (Vec<String>, Vec<String>) {
         let found = disk::probe(path).err();
         found.map(|error| plan::disk_fault(path, &error))
     });
-    let (tls, warnings) = match secrets::inspect(config) {
+    let (tls, mut warnings) = match secrets::inspect(config) {
         Ok(loaded) => (Vec::new(), loaded.warnings),
         Err(faults) => (faults, Vec::new()),
     };
-    (cores.into_iter().chain(log).chain(disk).chain(tls).collect(), warnings)
+    // Without its disk a cache is still a cache.
+    warnings.extend(disk);
+    let listeners = config
+        .listeners
+        .iter()
+        .filter_map(|one| listener::probe(one.address).err().map(|error| not_open(one, &error)));
+    (cores.into_iter().chain(listeners).chain(log).chain(tls).collect(), warnings)
+}
+
+fn not_open(listener: &Listener, error: &std::io::Error) -> String {
+    let hint = match error.kind() {
+        std::io::ErrorKind::AddrInUse => ": another program listens there",
+        std::io::ErrorKind::PermissionDenied => {
+            ": ports below 1024 need root or CAP_NET_BIND_SERVICE"
+        }
+        std::io::ErrorKind::AddrNotAvailable => ": no interface has this address",
+        _ => "",
+    };
+    format!("listener \"{}\" on {}: {error}{hint}", listener.name, listener.address)
 }
 
 fn log_fault(log: &AccessLog, error: &std::io::Error) -> String {
@@ -208,17 +227,8 @@ fn open_listeners(
     let mut by_worker: Vec<Vec<OwnedFd>> = std::iter::repeat_with(Vec::new).take(workers).collect();
     let mut bound = Vec::new();
     for one in &config.listeners {
-        let (sockets, address) = listener::open(one.address, workers).map_err(|error| {
-            let hint = match error.kind() {
-                std::io::ErrorKind::AddrInUse => ": another program listens there",
-                std::io::ErrorKind::PermissionDenied => {
-                    ": ports below 1024 need root or CAP_NET_BIND_SERVICE"
-                }
-                std::io::ErrorKind::AddrNotAvailable => ": no interface has this address",
-                _ => "",
-            };
-            format!("listener \"{}\" on {}: {error}{hint}", one.name, one.address)
-        })?;
+        let (sockets, address) =
+            listener::open(one.address, workers).map_err(|error| not_open(one, &error))?;
         by_worker.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push(socket));
         bound.push(address);
     }

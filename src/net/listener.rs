@@ -37,6 +37,14 @@ pub fn open(address: SocketAddr, workers: usize) -> io::Result<(Vec<OwnedFd>, So
     Ok((sockets, bound))
 }
 
+/// Whether an address could be listened on, found out without listening: beside what listens there for us.
+///
+/// # Errors
+/// As `open`.
+pub fn probe(address: SocketAddr) -> io::Result<()> {
+    socket::bind(address).map(drop)
+}
+
 /// A worker's end of a listening socket.
 #[derive(Debug)]
 pub struct Acceptor {

@@ -164,6 +164,17 @@ pub fn take_error(fd: RawFd) -> io::Result<()> {
 /// # Errors
 /// What the system says.
 pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
+    let fd = bind(address)?;
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::listen(fd.as_raw_fd(), backlog) })?;
+    Ok(fd)
+}
+
+/// A socket that has an address, and shares it with others of this program's.
+///
+/// # Errors
+/// What the system says.
+pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
     let fd = stream_socket(family(address))?;
     let raw = fd.as_raw_fd();
     let on: libc::c_int = 1;
@@ -174,8 +185,6 @@ pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
     let (storage, len) = to_sockaddr(address);
     // SAFETY: `storage` is a valid address of `len` octets.
     check(unsafe { libc::bind(raw, (&raw const storage).cast(), len) })?;
-    // SAFETY: takes no pointers.
-    check(unsafe { libc::listen(raw, backlog) })?;
     Ok(fd)
 }
 

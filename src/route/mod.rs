@@ -3,6 +3,7 @@
 //! order of the file does not count.
 
 pub mod host;
+pub mod overlap;
 pub mod path;
 pub mod rewrite;
 pub mod rule;

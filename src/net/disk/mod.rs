@@ -82,7 +82,10 @@ pub fn probe(path: &Path) -> io::Result<()> {
     if place.permissions().readonly() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    if place.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+    if !place.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    if path.is_dir() { state::is_for_us(path) } else { Ok(()) }
 }
 
 /// Where shards leave their orders.

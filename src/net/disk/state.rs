@@ -18,6 +18,15 @@ const MAGIC: &[u8] = b"millrace cache\n";
 /// More purges than this wait for nothing good.
 const LOG_MAX: u64 = 16 * 1024 * 1024;
 
+/// Whether a folder is empty or a cache's.
+pub(super) fn is_for_us(path: &Path) -> io::Result<()> {
+    if path.join("state").exists() || is_empty(path)? {
+        return Ok(());
+    }
+    let message = "it holds something, and not a cache of ours";
+    Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, message))
+}
+
 /// A folder that is ours as long as this lives.
 #[derive(Debug)]
 pub(super) struct State {
@@ -42,10 +51,7 @@ impl State {
         if !path.is_dir() {
             make_folder(path)?;
         }
-        if !path.join("state").exists() && !is_empty(path)? {
-            let message = "it holds something, and not a cache of ours";
-            return Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, message));
-        }
+        is_for_us(path)?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let lock = options.open(path.join("lock"))?;
