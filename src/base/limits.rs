@@ -137,6 +137,10 @@ pub const CACHE_LATE_MAX: usize = 64 * 1024;
 /// Octets of a response without a length that its readers may lag behind once it is too large to
 /// be stored.
 pub const FLOW_WINDOW: u64 = 256 * 1024;
+/// How long a process that ends keeps the cache's folder, for what its shards have still to write.
+pub const FOLDER_KEPT: Duration = Duration::from_millis(300);
+/// How long the start waits for a folder that another process has.
+pub const FOLDER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a request waits for the cache's disk before it goes to its origin.
 pub const DISK_PATIENCE: Duration = Duration::from_millis(250);
 /// Orders waiting for the disk, of each kind.

@@ -20,6 +20,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, select};
 
 use crate::base::clock;
+use crate::base::limits::FOLDER_KEPT;
 use crate::config::model::Config;
 use crate::net::signal::Signal;
 use crate::net::{memory, notice};
@@ -164,6 +165,8 @@ fn drain(mut workers: Workers, signals: &Receiver<Signal>) -> Result<(), String>
     let (mut left, mut counters, mut cut) = (workers.count(), Counters::default(), 0);
     // The shards keep the limit themselves; this is for a shard that cannot.
     let patience = crossbeam_channel::after(limit + Duration::from_secs(2));
+    // The next process wants the folder now, and not when the slowest client is served (RELIABILITY R43).
+    let give_up = crossbeam_channel::after(FOLDER_KEPT);
     while left > 0 {
         select! {
             recv(workers.reports()) -> report => match report {
@@ -182,6 +185,9 @@ fn drain(mut workers: Workers, signals: &Receiver<Signal>) -> Result<(), String>
                     return Err("ended by a second signal while draining".to_owned());
                 }
             },
+            recv(give_up) -> _ => {
+                std::thread::spawn(workers.disk_closer());
+            }
             recv(patience) -> _ => return Err(format!("{left} workers did not drain in time")),
         }
     }

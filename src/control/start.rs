@@ -416,8 +416,16 @@ impl Workers {
 
     /// Waits until the cache's disk has written everything.
     pub fn close_disk(&self) {
-        if let Some(door) = &self.plan.door {
-            door.end(DISK_END);
+        self.disk_closer()();
+    }
+
+    /// Does the same on a thread of its own.
+    pub fn disk_closer(&self) -> impl FnOnce() + Send + use<> {
+        let door = self.plan.door.clone();
+        move || {
+            if let Some(door) = door {
+                door.end(DISK_END);
+            }
         }
     }
 

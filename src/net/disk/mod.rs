@@ -9,15 +9,15 @@ mod sweeper;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::Builder;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
 use super::notice;
 use crate::base::clock::{self, Moment};
-use crate::base::limits::{DISK_ORDERS, DISK_QUEUE};
+use crate::base::limits::{DISK_ORDERS, DISK_QUEUE, FOLDER_PATIENCE, LISTEN_EVERY};
 use crate::cache::entry::Entry;
 use crate::cache::file::When;
 use crate::cache::ledger::Ledger;
@@ -49,7 +49,19 @@ impl Opened {
     /// # Errors
     /// It cannot be had: not written, no folder, another process's, or another version's.
     pub fn new(path: &Path) -> io::Result<Self> {
-        let state = State::open(path)?;
+        // The process before this one gives it up soon after it was told to end (RELIABILITY R43).
+        let begun = clock::monotonic();
+        let state = loop {
+            match State::open(path) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    if clock::monotonic().since(begun) >= FOLDER_PATIENCE {
+                        return Err(error);
+                    }
+                    std::thread::park_timeout(LISTEN_EVERY);
+                }
+                opened => break opened?,
+            }
+        };
         let folder = state.files()?;
         Ok(Self { state, folder })
     }
@@ -132,6 +144,7 @@ enum Job {
     Note { shard: usize, answer: u64, number: u64, purge: Purge },
     Sweep { number: u64 },
     Distrust,
+    End,
 }
 
 impl Door {
@@ -196,9 +209,12 @@ impl Door {
         self.changes.try_send(Change::Fence { shard, number: answer }).is_ok()
     }
 
-    /// Waits until what is to be written is written, but no longer than this.
+    /// Gives the folder up to another process: what is to be written is written, and from then on nothing is read or
+    /// written. Waits for it, but no longer than this.
     pub fn end(&self, patience: Duration) {
-        let is_told = self.changes.send_timeout(Change::End, patience).is_ok();
+        let told = self.changes.send_timeout(Change::End, patience);
+        // Without a receiver it has ended before.
+        let is_told = !matches!(told, Err(SendTimeoutError::Timeout(_)));
         let is_done =
             is_told && self.done.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
         if !is_done {
@@ -214,6 +230,8 @@ struct Common {
     queued: Arc<AtomicU64>,
     jobs: Sender<Job>,
     tell: Box<Tell>,
+    /// The folder is another process's now, or will be.
+    is_ended: AtomicBool,
 }
 
 /// Starts the threads. `ledger` counts the memory of what is read.
@@ -232,19 +250,25 @@ pub fn start(
     let (jobs, to_do) = bounded(DISK_ORDERS);
     let (ended, done) = bounded(1);
     let queued = Arc::new(AtomicU64::new(0));
-    let common = Common { folder, ledger, queued: Arc::clone(&queued), jobs: jobs.clone(), tell };
+    let (queue, own_jobs, is_ended) = (Arc::clone(&queued), jobs.clone(), AtomicBool::new(false));
+    let common = Common { folder, ledger, queued: queue, jobs: own_jobs, tell, is_ended };
     let common = Arc::new(common);
     for _ in 0..READERS {
         let (common, to_load) = (Arc::clone(&common), to_load.clone());
         Builder::new().name("cache-read".to_owned()).spawn(move || read(&common, &to_load))?;
     }
-    let writer = Arc::clone(&common);
+    let (writer, also_ended) = (Arc::clone(&common), ended.clone());
     Builder::new().name("cache-write".to_owned()).spawn(move || {
         write(&writer, &to_change);
+        writer.is_ended.store(true, Relaxed);
+        let _ = writer.jobs.send(Job::End);
         drop(ended);
     })?;
     let sweeper = Sweeper::new(common, state);
-    Builder::new().name("cache-sweep".to_owned()).spawn(move || sweeper.run(&to_do))?;
+    Builder::new().name("cache-sweep".to_owned()).spawn(move || {
+        sweeper.run(&to_do);
+        drop(also_ended);
+    })?;
     Ok(Door { books, loads, changes, jobs, queued, done })
 }
 
@@ -270,7 +294,10 @@ fn read(common: &Common, loads: &Receiver<(usize, Load)>) {
         let ledger = &common.ledger;
         let may_take = |octets| octets <= ledger.object && ledger.may_take(octets);
         // Whatever a file holds, it ends no reader.
-        let read = || common.folder.load(&load, when(), &ledger.bodies, may_take);
+        let read = || match common.is_ended.load(Relaxed) {
+            true => (None, 0),
+            false => common.folder.load(&load, when(), &ledger.bodies, may_take),
+        };
         let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
         let (found, octets) = read.unwrap_or((None, 0));
         let found = found.map(|(entry, born)| Loaded { entry: Arc::new(entry), born });

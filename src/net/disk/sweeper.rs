@@ -24,17 +24,19 @@ pub(super) struct Sweeper {
     waiting: Vec<usize>,
     /// Purges that files have to be held against.
     unmet: Vec<u64>,
+    /// The folder is to be given up.
+    is_ended: bool,
 }
 
 impl Sweeper {
     pub(super) fn new(common: Arc<Common>, state: State) -> Self {
         let unmet = state.unmet.iter().map(|(number, _)| *number).collect();
-        Self { common, state, waiting: Vec::new(), unmet }
+        Self { common, state, waiting: Vec::new(), unmet, is_ended: false }
     }
 
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         let mut is_first = true;
-        loop {
+        while !self.is_ended {
             // Lists and sweeps are done for all who want one at once.
             let is_idle = self.waiting.is_empty() && (is_first || self.unmet.is_empty());
             let job = if is_idle { jobs.recv().ok() } else { jobs.recv_timeout(GATHER).ok() };
@@ -66,6 +68,7 @@ impl Sweeper {
             }
             Job::Sweep { number } => self.unmet.push(number),
             Job::Distrust => self.state.distrust(),
+            Job::End => self.is_ended = true,
         }
     }
 
@@ -81,6 +84,9 @@ impl Sweeper {
         let (to, shards) = (std::mem::take(&mut self.waiting), self.common.ledger.shards());
         for bucket in 0..BUCKETS {
             self.hear_all(jobs);
+            if self.is_ended {
+                return;
+            }
             let mut by_hash: Vec<(u64, u64)> = Vec::new();
             let mut files = self.common.folder.list(bucket);
             files.sort_unstable_by_key(|one| one.name.hash);
@@ -113,6 +119,10 @@ impl Sweeper {
         }
         for bucket in 0..BUCKETS {
             self.hear_all(jobs);
+            if self.is_ended {
+                // The next start has them held against it.
+                return;
+            }
             for Listed { name, .. } in self.common.folder.list(bucket) {
                 if self.is_meant(name, &purges) {
                     self.common.folder.remove_one(name);
