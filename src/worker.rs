@@ -13,6 +13,7 @@ use crossbeam_channel::Sender;
 
 use crate::base::clock::monotonic;
 use crate::base::id::{ListenerId, ShardId};
+use crate::base::limits::IDLE_GRACE;
 use crate::base::limits::{ACCEPT_PAUSE, SWEEP_EVERY};
 use crate::downstream;
 use crate::downstream::hands::Hands;
@@ -28,10 +29,6 @@ use crate::shard::command::{Command, Report};
 use crate::shard::desk::{Desk, Message};
 use crate::shard::{Plan, Shard};
 use crate::upstream::Cluster;
-
-/// How long idle connections may still bring a request after the order to drain: a client that is
-/// about to send one would otherwise meet a closed connection.
-const IDLE_GRACE: Duration = Duration::from_secs(1);
 
 /// Everything a worker begins with.
 pub struct Setup {

@@ -316,3 +316,149 @@ impl Default for HeadLimits {
         }
     }
 }
+
+// upstream
+
+/// An operator is told no more often what is wrong with an endpoint.
+pub const COMPLAINTS_EVERY: Duration = Duration::from_secs(10);
+
+// net
+
+/// More octets of purges than this wait for nothing good.
+pub const PURGE_LOG_MAX: u64 = 16 * 1024 * 1024;
+/// After a write to the cache's disk that failed none is tried for so long.
+pub const DISK_REST: Duration = Duration::from_secs(10);
+/// Threads that read the cache's disk.
+pub const DISK_READERS: usize = 2;
+/// A shard that takes no news of the disk for so many tries is gone.
+pub const DISK_TELLS: usize = 100;
+/// Others that want the same are waited for before all files are looked through.
+pub const SWEEP_GATHER: Duration = Duration::from_millis(50);
+/// How exact an alarm is.
+pub const ALARM_EVERY: Duration = Duration::from_millis(2);
+/// After such a pause a flow of TLS records is young again.
+pub const TLS_PAUSE: Duration = Duration::from_secs(1);
+/// So much of a young flow goes out in small TLS records.
+pub const EARLY_DATA_MAX: usize = 64 * 1024;
+/// Sessions that a shard keeps for one cluster.
+pub const TLS_SESSIONS: usize = 256;
+
+// config
+
+/// Longest duration: a year. More is a slip of the keyboard.
+pub const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Less memory than this holds nothing to speak of.
+pub const CACHE_MEMORY_MIN: u64 = 1024 * 1024;
+
+// cache
+
+/// How much an entry can be wanted (S3-FIFO's two bits).
+pub const HEAT_MAX: u8 = 3;
+/// What will be stale within so many seconds is not worth a file.
+pub const FILE_LIFETIME_MIN: i64 = 10;
+/// More ranges than this are answered with the whole (RELIABILITY E15).
+pub const RANGES_MAX: usize = 16;
+/// Entries that a tick holds against wide purges.
+pub const PURGE_LOOKS: usize = 4096;
+/// How long a key whose response could not be stored is fetched by everybody for themselves.
+pub const MARK_LASTS: Duration = Duration::from_secs(10);
+/// How many keys whose response could not be stored are remembered.
+pub const MARKS_MAX: usize = 8192;
+/// A fetch without a head after this long is nobody's any more: another may begin.
+pub const FILL_ABANDONED: Duration = Duration::from_secs(60);
+/// How often a stale response is fetched anew, if that does not help.
+pub const REFRESH_EVERY: Duration = Duration::from_secs(1);
+/// Bodies up to this many octets stand behind the head, in one block with it.
+pub const INLINE_MAX: usize = 16 * 1024;
+/// Pieces of a body are at least this large, but for the last.
+pub const PIECE_MIN: usize = 64 * 1024;
+/// More text than this before a body was not written by us: heads have narrower bounds.
+pub const FILE_TEXTS_MAX: u64 = 1024 * 1024;
+/// Wide purges that wait to be held against entries.
+pub const PURGES_WAITING_MAX: usize = 1024;
+/// Members of a list that are put in order. Longer ones are compared as they come: no browser sends
+/// such, and sorting them would be work that a client can ask for.
+pub const VARY_SORTED_MAX: usize = 64;
+/// The longest lifetime that we guess (RFC 9111 section 4.2.2).
+pub const HEURISTIC_MAX: u32 = 24 * 3600;
+/// A number of seconds beyond this is this (RFC 9111 section 1.2.2).
+pub const SECONDS_MAX: u32 = 1 << 31;
+
+// route
+
+/// A text that an expression matches is cut here.
+pub const SAMPLE_MAX: usize = 256;
+/// Longest name that is looked up; longer ones were refused by the codec.
+pub const HOST_NAME_MAX: usize = 256;
+
+// downstream
+
+/// How long a new connection without a byte does not count as idle.
+pub const FRESH_LASTS: Duration = Duration::from_secs(1);
+
+// exchange
+
+/// How often a request waits for somebody else's fetch, before the error is its own.
+pub const FILL_WAITS_MAX: u32 = 2;
+/// How often it waits for a fetch whose own client leaves.
+pub const FILL_CLIENTS_MAX: u32 = 32;
+/// Larger parts are not put together: that would be copying.
+pub const JOINED_MAX: usize = 8 * 1024 * 1024;
+
+// control
+
+/// A TTL is believed within these bounds.
+pub const TTL_LEAST: Duration = Duration::from_secs(1);
+/// The other bound.
+pub const TTL_MOST: Duration = Duration::from_secs(300);
+/// The system's resolver does not tell a TTL.
+pub const TTL_UNKNOWN: Duration = Duration::from_secs(30);
+/// How long the start waits for names, so that the first request finds addresses.
+pub const FIRST_NAMES: Duration = Duration::from_secs(2);
+/// How long the end waits for an access log that is not read.
+pub const LOG_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the end waits for what is still to be written to the cache's disk.
+pub const DISK_END: Duration = Duration::from_secs(5);
+/// How often dead workers and endpoints in trouble are looked for.
+pub const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// Signals this close to each other are one.
+pub const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
+// worker
+
+/// How long idle connections may still bring a request after the order to drain: a client that is
+/// about to send one would otherwise meet a closed connection.
+pub const IDLE_GRACE: Duration = Duration::from_secs(1);
+
+// shard
+
+/// How long another core may take to answer.
+pub const DESK_PATIENCE: Duration = Duration::from_secs(2);
+
+// health
+
+/// How long failures are counted before endpoints are judged.
+pub const OUTLIER_WINDOW: Duration = Duration::from_secs(5);
+/// An endpoint that was good for so long after its last ejection begins anew.
+pub const FAILURES_FORGIVEN: Duration = Duration::from_secs(60);
+/// How long one that tries an endpoint has for it before another may.
+pub const TRIAL_LASTS: Duration = Duration::from_secs(1);
+
+// wire
+
+pub const WINDOW_MAX: u32 = 0x7fff_ffff;
+/// A header block that is longer is not looked at.
+pub const BLOCK_MAX: usize = 64 * 1024;
+/// Octets of a TLS record, at most (RFC 8446 section 5.1).
+pub const HELLO_RECORD_MAX: usize = 1 << 14;
+/// Longest version 1 header of the PROXY protocol.
+pub const PROXY_V1_MAX: usize = 107;
+/// Longest version 2 header that we read: addresses and 1 KiB of TLVs.
+pub const PROXY_V2_MAX: usize = 16 + 216 + 1024;
+/// SETTINGS_MAX_FRAME_SIZE, which we leave as it is.
+pub const FRAME_MAX: usize = 16_384;
+
+// limit
+
+/// What is measured without a crowd holds for so long.
+pub const GRADIENT_MEASURED: Duration = Duration::from_secs(60);

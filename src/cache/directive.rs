@@ -2,11 +2,9 @@
 //! before it (RFC 9213). Where directives are repeated or contradict each other, the one that
 //! makes a response less fresh counts (section 4.2.1).
 
+use crate::base::limits::SECONDS_MAX;
 use crate::message::fields::Fields;
 use crate::message::name::Name;
-
-/// A number of seconds beyond this is this (RFC 9111 section 1.2.2).
-pub const SECONDS_MAX: u32 = 1 << 31;
 
 /// What a Cache-Control field says. Seconds are clamped to `SECONDS_MAX`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

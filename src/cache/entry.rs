@@ -7,13 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use super::freshness::{Freshness, Stale};
 use super::octets::{Chunk, Octets};
 use crate::base::clock::Moment;
+use crate::base::limits::HEAT_MAX;
+use crate::base::limits::{INLINE_MAX, PIECE_MIN};
 use crate::message::name::Name;
-
-/// Bodies up to this many octets stand behind the head, in one block with it.
-pub const INLINE_MAX: usize = 16 * 1024;
-
-/// How much an entry can be wanted (S3-FIFO's two bits).
-const HEAT_MAX: u8 = 3;
 
 /// A stored response. Its texts are in one block: key, selecting fields, head, small body.
 #[derive(Debug)]
@@ -83,9 +79,6 @@ impl Bulk {
         self.len == 0
     }
 }
-
-/// Pieces of a body are at least this large, but for the last.
-pub const PIECE_MIN: usize = 64 * 1024;
 
 /// What an entry is made of.
 #[derive(Debug)]

@@ -6,19 +6,18 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
-use super::entry::{Bulk, Draft, Entry, INLINE_MAX, Large};
+use super::entry::{Bulk, Draft, Entry, Large};
 use super::freshness::{Freshness, Stale};
 use super::key;
 use super::octets::Chunk;
 use crate::base::clock::Moment;
+use crate::base::limits::{FILE_TEXTS_MAX, INLINE_MAX};
 
 /// Another form has another number; files of others are left alone (Q04).
 pub const FORMAT: u32 = 1;
 const MAGIC: [u8; 8] = *b"millrace";
 /// Octets of the header.
 pub const HEADER: usize = 96;
-/// More text than this before a body was not written by us: heads have narrower bounds.
-const TEXTS_MAX: u64 = 1024 * 1024;
 /// How far a clock may be set back between two runs before ages cannot be told any more.
 const SET_BACK: u64 = 1000;
 
@@ -168,7 +167,7 @@ impl Header {
             born: eight(72),
             body_sum: eight(80),
         };
-        let is_good = Self::is_of_our_time(bytes) && header.texts() <= TEXTS_MAX;
+        let is_good = Self::is_of_our_time(bytes) && header.texts() <= FILE_TEXTS_MAX;
         is_good.then_some(header)
     }
 

@@ -169,7 +169,7 @@ impl Facts {
         let expires = self.expires?;
         let date = self.date.unwrap_or(self.wall);
         let length = expires.unwrap_or(0).saturating_sub(date);
-        Some(u32::try_from(length).unwrap_or(u32::MAX).min(super::directive::SECONDS_MAX))
+        Some(u32::try_from(length).unwrap_or(u32::MAX).min(crate::base::limits::SECONDS_MAX))
     }
 
     /// Section 4.2.2: a tenth of the time since the last change, and no more than `most` seconds.

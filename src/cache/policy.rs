@@ -4,15 +4,13 @@ use super::directive::{self, Directives};
 use super::freshness::{Facts, Freshness, Stale};
 use super::vary::{self, Selecting};
 use crate::base::clock::Moment;
+use crate::base::limits::HEURISTIC_MAX;
 use crate::config::cache::Rule;
 use crate::message::date;
 use crate::message::fields::{Fields, list};
 use crate::message::framing::Framing;
 use crate::message::head::ResponseHead;
 use crate::message::name::Name;
-
-/// The longest that we guess (section 4.2.2).
-const HEURISTIC_MAX: u32 = 24 * 3600;
 
 /// A request whose head is larger than this, or that has a field larger than that, may get an error
 /// that others would not (cache poisoned denial of service).

@@ -4,6 +4,7 @@
 
 use super::entry::Entry;
 use super::key;
+use crate::base::limits::PURGES_WAITING_MAX;
 
 /// What is taken out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,9 +72,6 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     pattern[at.min(pattern.len())..].iter().all(|byte| *byte == b'*')
 }
 
-/// Wide purges that wait to be held against entries.
-const WAITING_MAX: usize = 1024;
-
 /// The wide purges that some entry may not have been held against.
 #[derive(Debug, Default)]
 pub struct Log {
@@ -96,7 +94,7 @@ impl Log {
             // Nothing older is left to be held against.
             self.waiting.clear();
         }
-        if self.waiting.len() >= WAITING_MAX {
+        if self.waiting.len() >= PURGES_WAITING_MAX {
             // Too many to tell apart: everything goes.
             self.waiting.clear();
             self.waiting.push((self.last, Purge { what: What::All, is_soft: false }));

@@ -1,9 +1,7 @@
 //! Parts of a body (RFC 9110 section 14): which a client wants, and which were stored.
 
+use crate::base::limits::RANGES_MAX;
 use crate::message::target::parse_digits;
-
-/// More ranges than this are answered with the whole (RELIABILITY E15).
-pub const RANGES_MAX: usize = 16;
 
 /// What a Range field asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,10 +13,9 @@ use super::freshness::Freshness;
 use super::ledger::Ledger;
 use super::purge::Purge;
 use crate::base::clock::Moment;
+use crate::base::limits::FILE_LIFETIME_MIN;
 use crate::message::fields::Fields;
 
-/// What will be stale within so many seconds is not worth a file.
-const LIFETIME_MIN: i64 = 10;
 /// A response that was only confirmed is not written again within so many seconds.
 const REWRITE_EVERY: u64 = 60;
 
@@ -384,7 +383,7 @@ impl Shelf {
 }
 
 fn is_worth_it(freshness: &Freshness, now: Moment) -> bool {
-    freshness.ttl(now) >= LIFETIME_MIN
+    freshness.ttl(now) >= FILE_LIFETIME_MIN
 }
 
 /// Wide purges that some file may not have met. They are numbered for the whole process, and need

@@ -3,6 +3,7 @@
 use memchr::memchr;
 
 use crate::base::limits::SELECTING_MAX;
+use crate::base::limits::VARY_SORTED_MAX;
 use crate::message::fields::{Fields, list};
 use crate::message::name::Name;
 
@@ -13,10 +14,6 @@ pub type Selecting = Vec<u8>;
 /// Fields that we write ourselves, different for each request: a response that depends on them
 /// cannot be chosen by what the client sent.
 const OURS: [&[u8]; 5] = [b"x-forwarded-for", b"forwarded", b"x-real-ip", b"x-request-id", b"via"];
-
-/// Members of a list that are put in order. Longer ones are compared as they come: no browser sends
-/// such, and sorting them would be work that a client can ask for.
-const SORTED_MAX: usize = 64;
 
 /// What selects this response for others like this request; `None` if nothing can (`*`), or if it
 /// would take more than `SELECTING_MAX` octets to tell.
@@ -139,7 +136,7 @@ fn write_field(request: &Fields, name: &[u8], out: &mut Selecting) {
     }
     if !is_there {
         out.push(1);
-    } else if is_set && count > 1 && count <= SORTED_MAX {
+    } else if is_set && count > 1 && count <= VARY_SORTED_MAX {
         sort(out, from);
     }
     out.push(0);
@@ -148,7 +145,7 @@ fn write_field(request: &Fields, name: &[u8], out: &mut Selecting) {
 /// Puts the members that stand behind `from` in order.
 fn sort(out: &mut Selecting, from: usize) {
     let end = out.len();
-    let mut places = [(0, 0); SORTED_MAX];
+    let mut places = [(0, 0); VARY_SORTED_MAX];
     let (mut count, mut at) = (0, from);
     for member in out[from..].split(|byte| *byte == b',') {
         places[count] = (at, at + member.len());
@@ -266,7 +263,7 @@ mod tests {
             fields(&[("Accept-Encoding", &format!("{},{last}", members.join(",")))])
         };
         let vary = fields(&[("Vary", "Accept-Encoding")]);
-        for count in [1, SORTED_MAX - 2, SORTED_MAX - 1, SORTED_MAX, 500] {
+        for count in [1, VARY_SORTED_MAX - 2, VARY_SORTED_MAX - 1, VARY_SORTED_MAX, 500] {
             let made = selecting(&vary, &of(count, "gzip")).unwrap();
             assert!(matches(&made, &of(count, "gzip")), "{count}");
             assert!(!matches(&made, &of(count, "br")) && !matches(&made, &of(count + 1, "gzip")));

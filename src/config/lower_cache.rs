@@ -8,15 +8,13 @@ use super::lower::{duration, read_blocks};
 use super::model::Action;
 use super::raw::Table;
 use super::units;
+use crate::base::limits::CACHE_MEMORY_MIN;
 use crate::config::model::HashOn;
-
-/// Less memory than this holds nothing to speak of.
-const MEMORY_MIN: u64 = 1024 * 1024;
 
 pub(super) fn read(mut table: Table<'_>) -> Cache {
     let defaults = Cache::default();
     let memory = table.parsed("memory", |text| match units::size(text)? {
-        bytes if bytes >= MEMORY_MIN => Ok(bytes),
+        bytes if bytes >= CACHE_MEMORY_MIN => Ok(bytes),
         _ => {
             Err("a cache takes at least 1MiB; to cache nothing, leave `cache` out of routes".into())
         }
@@ -30,7 +28,7 @@ pub(super) fn read(mut table: Table<'_>) -> Cache {
     });
     let disk = table.string("disk").map(|text| text.value).filter(|path| !path.is_empty());
     let disk_size = table.parsed("disk_size", |text| match units::size(text)? {
-        bytes if bytes >= MEMORY_MIN => Ok(bytes),
+        bytes if bytes >= CACHE_MEMORY_MIN => Ok(bytes),
         _ => Err("a disk takes at least 1MiB; for none write disk = \"\"".into()),
     });
     let purge = read_blocks(&mut table, "purge");

@@ -4,11 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::model::{Address, Cores, HashOn};
+use crate::base::limits::DURATION_MAX;
 use crate::message::fields::is_token_byte;
 use crate::message::target;
-
-/// Longest duration: a year. More is a slip of the keyboard.
-const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Reads "500ms", "10s", "5m", "1h", "2d": a whole number and a unit.
 ///

@@ -21,6 +21,7 @@ use crossbeam_channel::{Receiver, select};
 
 use crate::base::clock;
 use crate::base::limits::FOLDER_KEPT;
+use crate::base::limits::{SAME_SIGNAL, WATCH_EVERY};
 use crate::config::model::Config;
 use crate::net::signal::Signal;
 use crate::net::{memory, notice};
@@ -32,12 +33,7 @@ use reload::{Helpers, Source};
 use resolve::Resolution;
 use start::Workers;
 
-/// How often dead workers and endpoints in trouble are looked for.
-const WATCH: Duration = Duration::from_millis(250);
 const LOOKS_A_SECOND: u64 = 4;
-
-/// Signals this close to each other are one.
-const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Serves a configuration until a signal ends it, and carries out orders until then. `ready` is called with the bound addresses when
 /// every worker serves.
@@ -86,7 +82,7 @@ fn serve(
     let started = workers.wait()?;
     memory::bound(config.limits.memory);
     ready(&started);
-    let clock = crossbeam_channel::tick(WATCH);
+    let clock = crossbeam_channel::tick(WATCH_EVERY);
     let mut orders = inputs.orders.clone();
     let mut looks: u64 = 0;
     loop {

@@ -15,18 +15,12 @@ use super::helper;
 use crate::base::clock;
 use crate::base::id::{ClusterId, EndpointId};
 use crate::base::limits::{ADDRESSES_MAX, NEWS};
+use crate::base::limits::{FIRST_NAMES, TTL_LEAST, TTL_MOST, TTL_UNKNOWN};
 use crate::config::model::{Address, Config};
 use crate::net::notice;
 
-/// A TTL is believed within these bounds.
-const TTL_LEAST: Duration = Duration::from_secs(1);
-const TTL_MOST: Duration = Duration::from_secs(300);
-/// The system's resolver does not tell a TTL.
-const TTL_UNKNOWN: Duration = Duration::from_secs(30);
 /// Wait after a failure, doubled each time up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// How long the start waits for names, so that the first request finds addresses.
-const FIRST: Duration = Duration::from_secs(2);
 
 /// What a name resolves to.
 #[derive(Clone, Debug)]
@@ -101,7 +95,7 @@ pub fn first(
     config: &Config,
     mut tell: impl FnMut(Resolution),
 ) {
-    let end = crossbeam_channel::after(FIRST);
+    let end = crossbeam_channel::after(FIRST_NAMES);
     for _ in 0..names(config).len() {
         crossbeam_channel::select! {
             recv(resolutions) -> found => if let Ok(found) = found { tell(found) },

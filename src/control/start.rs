@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender};
@@ -15,6 +14,7 @@ use super::plan::{self, Frame};
 use super::secrets;
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::limits::REPORTS;
+use crate::base::limits::{DISK_END, LOG_PATIENCE};
 use crate::base::random::Random;
 use crate::cache::purge::Purge;
 use crate::config::model::{AccessLog, Config, Cores, Listener, Mode};
@@ -27,11 +27,6 @@ use crate::shard::command::{Command, Report};
 use crate::shard::desk::Unsure;
 use crate::shard::secrets::Secrets;
 use crate::worker::{self, Setup};
-
-/// How long the end waits for an access log that is not read.
-const LOG_PATIENCE: Duration = Duration::from_secs(1);
-/// How long it waits for what is still to be written to the cache's disk.
-const DISK_END: Duration = Duration::from_secs(5);
 
 /// What a newcomer wants to know first.
 #[derive(Debug)]

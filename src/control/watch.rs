@@ -3,8 +3,8 @@
 
 use super::start::Workers;
 use crate::base::clock::{Moment, monotonic};
+use crate::base::limits::OUTLIER_WINDOW;
 use crate::config::model::Cluster;
-use crate::health::outlier::WINDOW;
 use crate::health::passive::Why;
 use crate::limit::pressure::Stage;
 use crate::net::{memory, notice};
@@ -51,7 +51,7 @@ impl Watch {
     /// Called a few times a second.
     pub(super) fn look(&mut self, workers: &Workers) {
         let now = monotonic();
-        let is_over = now.since(self.window) >= WINDOW;
+        let is_over = now.since(self.window) >= OUTLIER_WINDOW;
         if is_over {
             self.window = now;
         }

@@ -6,11 +6,11 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use super::entry::Visitor;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
+use crate::base::limits::FRESH_LASTS;
 use crate::exchange::side::{Answer, Downstream, Next};
 use crate::exchange::{abandon, open, refuse, serve as serve_exchange};
 use crate::message::hop::Kept;
@@ -72,9 +72,6 @@ struct Connection<'a> {
     may_be_http2: bool,
     is_http2: bool,
 }
-
-/// How long a new connection without a byte does not count as idle.
-const FRESH: Duration = Duration::from_secs(1);
 
 /// Nothing but empty lines: some clients send one behind a body, and ask for nothing by that.
 fn is_blank(bytes: &[u8]) -> bool {
@@ -182,7 +179,7 @@ impl Connection<'_> {
         let wait = if self.served == 0 { listener.head_timeout } else { listener.keepalive };
         self.visitor.stream.read_by(now.after(wait));
         // Who has just come in is not idle yet: it would be the first to go in a rush.
-        self.visitor.stream.idle_since(if self.served == 0 { now.after(FRESH) } else { now });
+        self.visitor.stream.idle_since(if self.served == 0 { now.after(FRESH_LASTS) } else { now });
         let read =
             self.visitor.inbound.fill(&self.visitor.stream, &self.shard.buffers, Size::Small).await;
         self.visitor.stream.idle_since(Moment::NEVER);

@@ -14,6 +14,7 @@ use super::side::Downstream;
 use crate::base::error::{Kind, Result};
 use crate::base::id::ClusterId;
 use crate::base::limits::DISK_PATIENCE;
+use crate::base::limits::{FILL_CLIENTS_MAX, FILL_WAITS_MAX};
 use crate::cache::directive::{self, Directives};
 use crate::cache::entry::Entry;
 use crate::cache::flow::{Flow, Node, Start};
@@ -33,11 +34,6 @@ use crate::net::body::BodyWriter;
 use crate::net::buffer::{Shared, Size};
 use crate::observe::record::Record;
 use crate::shard::{Shard, Workspace};
-
-/// How often a request waits for somebody else's fetch, before the error is its own.
-const WAITS_MAX: u32 = 2;
-/// And how often for one whose own client leaves.
-const CLIENTS_MAX: u32 = 32;
 
 /// A request on its way through the cache.
 pub struct Visit<'a> {
@@ -287,11 +283,11 @@ impl Caller<'_, '_> {
                 None
             }
             // Its client has gone, and nobody else's: there may be another who fetches already.
-            Some(Start::Failed(kind)) if kind.is_clients() && self.waits < CLIENTS_MAX => None,
+            Some(Start::Failed(kind)) if kind.is_clients() && self.waits < FILL_CLIENTS_MAX => None,
             // Everybody had one more chance: they fail together, not one after the other.
-            Some(Start::Failed(kind)) if self.waits >= WAITS_MAX => Some(Err(kind)),
+            Some(Start::Failed(kind)) if self.waits >= FILL_WAITS_MAX => Some(Err(kind)),
             None => Some(Err(Kind::FirstByteTimeout)),
-            _ if self.waits > CLIENTS_MAX => Some(Err(Kind::UpstreamGone)),
+            _ if self.waits > FILL_CLIENTS_MAX => Some(Err(Kind::UpstreamGone)),
             _ => None,
         }
     }

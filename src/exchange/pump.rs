@@ -10,7 +10,8 @@ use super::guard::Guard;
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ClusterId, EndpointId};
 use crate::base::limits::{FLOW_GRACE, FLOW_PATIENCE, FLOW_RATE, FLOW_WINDOW};
-use crate::cache::entry::{Draft, Entry, Large, PIECE_MIN};
+use crate::base::limits::{JOINED_MAX, PIECE_MIN};
+use crate::cache::entry::{Draft, Entry, Large};
 use crate::cache::flow::{Flow, Node, Position};
 use crate::cache::octets::{self, Chunk, Octets};
 use crate::cache::policy::Refused;
@@ -23,9 +24,6 @@ use crate::shard::Shard;
 use crate::upstream::flight::Layover;
 use crate::upstream::http1::Connection;
 use crate::wire::http1::reuse::Proof;
-
-/// Larger parts are not put together: that would be copying.
-const JOINED_MAX: usize = 8 * 1024 * 1024;
 
 /// Reads a body for all who follow it.
 pub struct Pump {

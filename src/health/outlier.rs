@@ -3,10 +3,7 @@
 //! it is not the endpoint that is at fault.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::Duration;
 
-/// How long is counted before a judgement.
-pub const WINDOW: Duration = Duration::from_secs(5);
 /// With fewer requests in a window an endpoint is not judged.
 const ENOUGH: u32 = 20;
 

@@ -6,12 +6,8 @@ use std::time::Duration;
 
 use crate::base::clock::{Moment, millis};
 use crate::base::limits::ENDPOINT_REST;
+use crate::base::limits::{FAILURES_FORGIVEN, TRIAL_LASTS};
 use crate::config::resilience::Passive;
-
-/// An endpoint that was good for so long after its last ejection begins anew.
-const FORGIVEN: Duration = Duration::from_secs(60);
-/// How long one that tries an endpoint has for it before another may.
-const TRIAL: Duration = Duration::from_secs(1);
 
 /// Whether requests may go there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +145,7 @@ impl Standing {
 
     fn extend(&self, now: Moment, policy: &Passive) -> Duration {
         let ended = Moment(self.until.load(Relaxed));
-        let is_new = now.since(ended) > FORGIVEN;
+        let is_new = now.since(ended) > FAILURES_FORGIVEN;
         let before = if is_new { 0 } else { self.ejections.load(Relaxed) };
         self.ejections.store(before + 1, Relaxed);
         let wait = policy.ejection.saturating_mul(1 << before.min(10)).min(policy.ejection_max);
@@ -200,7 +196,7 @@ impl Standing {
     #[must_use]
     pub fn claim(&self, now: Moment) -> bool {
         let until = self.until.load(Relaxed);
-        let next = now.0.saturating_add(millis(TRIAL));
+        let next = now.0.saturating_add(millis(TRIAL_LASTS));
         let is_ours =
             now.0 >= until && self.until.compare_exchange(until, next, Relaxed, Relaxed).is_ok();
         if is_ours {

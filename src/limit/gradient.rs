@@ -3,13 +3,10 @@
 //! for each other, and fewer are (after Envoy's adaptive concurrency and Netflix's Gradient2). How
 //! long answers take without a crowd is measured anew now and then, with few let in meanwhile.
 
-use std::time::Duration;
-
 use crate::base::clock::Moment;
+use crate::base::limits::GRADIENT_MEASURED;
 use crate::config::resilience::Adaptive;
 
-/// What is measured without a crowd holds for so long.
-const MEASURED: Duration = Duration::from_secs(60);
 /// So many answers make a measurement.
 const ENOUGH: u32 = 20;
 /// With fewer answers since the last look nothing is concluded.
@@ -73,7 +70,7 @@ impl Gradient {
                 self.alone = Some(mean);
                 self.measured = now;
             }
-            Some(_) if now.since(self.measured) >= MEASURED => self.alone = None,
+            Some(_) if now.since(self.measured) >= GRADIENT_MEASURED => self.alone = None,
             Some(_) if self.count < SOME => return,
             Some(alone) => self.conclude(alone, mean),
         }

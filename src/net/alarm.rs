@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use super::runtime::{Ticker, spawn};
 use crate::base::clock::micros;
-
-/// How exact it is.
-const TICK: Duration = Duration::from_millis(2);
+use crate::base::limits::ALARM_EVERY;
 
 /// A shard's alarms.
 #[derive(Debug, Default)]
@@ -47,7 +45,7 @@ impl Alarms {
         }
         let alarms = Rc::clone(self);
         spawn(async move {
-            if let Ok(ticker) = Ticker::new(TICK) {
+            if let Ok(ticker) = Ticker::new(ALARM_EVERY) {
                 while !alarms.due.borrow().is_empty() {
                     ticker.tick().await;
                     alarms.wake(micros());

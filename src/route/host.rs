@@ -1,10 +1,8 @@
 //! Host names to what is kept for them: exact names, then the longest `*.` suffix, then `*`.
 
 use crate::base::hash::ConfigMap;
+use crate::base::limits::HOST_NAME_MAX;
 use crate::config::model::HostMatch;
-
-/// Longest name that is looked up; longer ones were refused by the codec.
-const NAME_MAX: usize = 256;
 
 /// One value for each host that the configuration names.
 #[derive(Debug)]
@@ -58,7 +56,7 @@ impl<T> Hosts<T> {
     #[inline(never)]
     fn find_named(&self, host: &[u8]) -> [Option<&T>; 9] {
         let mut found = [None; 9];
-        let mut lower = [0; NAME_MAX];
+        let mut lower = [0; HOST_NAME_MAX];
         let host = host.strip_suffix(b".").unwrap_or(host);
         let Some(name) = lower.get_mut(..host.len()) else { return found };
         name.copy_from_slice(host);

@@ -4,6 +4,7 @@
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::{RouteId, numbered, rule};
+use crate::base::limits::SAMPLE_MAX;
 use crate::config::model::{Config, PathMatch, Route};
 
 /// Two routes with expressions that match one path.
@@ -15,9 +16,6 @@ pub struct Contested {
     /// A path that both match.
     pub path: String,
 }
-
-/// A text that an expression matches is cut here.
-const SAMPLE_MAX: usize = 256;
 
 /// Routes whose expressions match the same paths, as far as that is easy to see. Only the first other one of each
 /// route is told.

@@ -3,11 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::http2::Lines;
 use super::pool::Pool;
 use crate::base::clock::Moment;
+use crate::base::limits::COMPLAINTS_EVERY;
 use crate::base::limits::{ADDRESS_REST, ADDRESSES_MAX};
 use crate::config::{model, tls};
 use crate::health::Verdict;
@@ -26,9 +26,6 @@ pub enum Duty {
     /// It gets nothing any more.
     Down,
 }
-
-/// An operator is told no more often what is wrong with an endpoint.
-const COMPLAINTS: Duration = Duration::from_secs(10);
 
 /// Where it is, what is thought of it, and its idle connections.
 #[derive(Debug)]
@@ -192,7 +189,8 @@ impl Endpoint {
 
     /// Whether an operator may be told what is wrong: now and then is enough.
     pub fn may_complain(&self, now: Moment) -> bool {
-        let may = self.told.get() == Moment::default() || now.since(self.told.get()) >= COMPLAINTS;
+        let may =
+            self.told.get() == Moment::default() || now.since(self.told.get()) >= COMPLAINTS_EVERY;
         if may {
             self.told.set(now);
         }

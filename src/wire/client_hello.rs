@@ -3,6 +3,7 @@
 //! speaks (RFC 7301). Nothing is answered.
 
 use crate::base::limits::CLIENT_HELLO_MAX;
+use crate::base::limits::HELLO_RECORD_MAX;
 
 /// What matters of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,8 +22,6 @@ const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const PROTOCOLS: u16 = 16;
-/// Octets of a record, at most (section 5.1).
-const RECORD_MAX: usize = 1 << 14;
 
 /// Reads the beginning of a connection; `None` if more must come.
 ///
@@ -59,7 +58,7 @@ fn message(bytes: &[u8]) -> Result<Option<Vec<u8>>, NotTls> {
         let (Some(_), Some(len)) = (records.take(3), records.number(2)) else {
             return too_long(bytes);
         };
-        if len == 0 || len > RECORD_MAX {
+        if len == 0 || len > HELLO_RECORD_MAX {
             return Err(NotTls);
         }
         match records.take(len) {

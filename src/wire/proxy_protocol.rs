@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::base::error::{Kind, Result};
+use crate::base::limits::{PROXY_V1_MAX, PROXY_V2_MAX};
 use crate::message::target::parse_port;
 
 /// Which version to write.
@@ -26,9 +27,6 @@ pub struct Header {
 }
 
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-const V1_MAX: usize = 107;
-/// Longest version 2 header that we read: addresses and 1 KiB of TLVs.
-const V2_MAX: usize = 16 + 216 + 1024;
 
 /// Reads a header from the beginning of a connection; `None` if more bytes are needed.
 ///
@@ -43,10 +41,10 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>> {
     if bytes[..known] != b"PROXY "[..known] {
         return Err(Kind::ProxyProtocol);
     }
-    let window = &bytes[..bytes.len().min(V1_MAX)];
+    let window = &bytes[..bytes.len().min(PROXY_V1_MAX)];
     match window.windows(2).position(|pair| pair == b"\r\n") {
         Some(end) => parse_v1(&window[6..end], end + 2).map(Some),
-        None if bytes.len() >= V1_MAX => Err(Kind::ProxyProtocol),
+        None if bytes.len() >= PROXY_V1_MAX => Err(Kind::ProxyProtocol),
         None => Ok(None),
     }
 }
@@ -79,7 +77,7 @@ fn check_ports(from: &str, to: &str) -> Result<u16> {
 fn parse_v2(bytes: &[u8]) -> Result<Option<Header>> {
     let Some(fixed) = bytes.get(12..16) else { return Ok(None) };
     let len = 16 + usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
-    if fixed[0] >> 4 != 2 || len > V2_MAX {
+    if fixed[0] >> 4 != 2 || len > PROXY_V2_MAX {
         return Err(Kind::ProxyProtocol);
     }
     let Some(body) = bytes.get(16..len) else { return Ok(None) };

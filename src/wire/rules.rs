@@ -9,16 +9,13 @@ use super::frames::{
     PRIORITIZED, PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
 };
 use super::header_block::{has_bad_field, has_pseudo_field};
+use crate::base::limits::FRAME_MAX;
+use crate::base::limits::{BLOCK_MAX, WINDOW_MAX};
 use crate::base::limits::{H2_ENDED_KEPT, H2_GAPS_MAX, H2_OPEN_SPARE};
 
-/// SETTINGS_MAX_FRAME_SIZE, which we leave as it is.
-const FRAME_MAX: usize = 16_384;
 /// SETTINGS_INITIAL_WINDOW_SIZE, and the largest window (sections 6.5.2 and 6.9.1).
 const INITIAL_WINDOW: u16 = 4;
-const WINDOW_MAX: u32 = 0x7fff_ffff;
 
-/// A header block that is longer is not looked at.
-const BLOCK_MAX: usize = 64 * 1024;
 /// What a connection keeps for the next block.
 const BLOCK_KEPT: usize = 1024;
 

@@ -7,12 +7,12 @@ mod purging;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::base::clock::Moment;
 use crate::base::limits::FILLS_OF_URL_MAX;
+use crate::base::limits::{FILL_ABANDONED, MARK_LASTS, MARKS_MAX, REFRESH_EVERY};
 use crate::cache::directive::Directives;
 use crate::cache::entry::Entry;
 use crate::cache::flow::{Flow, Node, Start};
@@ -26,15 +26,6 @@ use crate::cache::store::Store;
 use crate::cache::validate;
 use crate::cache::vary::{Asked, Selecting};
 use crate::message::fields::Fields;
-
-/// How long a key whose response could not be stored is fetched by everybody for themselves.
-const MARK: Duration = Duration::from_secs(10);
-/// How many such keys are remembered.
-const MARKS_MAX: usize = 8192;
-/// A fetch without a head after this long is nobody's any more: another may begin.
-const ABANDONED: Duration = Duration::from_secs(60);
-/// How often a stale response is fetched anew, if that does not help.
-const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
 /// A request, as far as it matters here.
 #[derive(Clone, Debug)]
@@ -292,7 +283,7 @@ impl Part {
                 && fill.purges == last
                 && match fill.flow.start() {
                     None => {
-                        now < fill.begun.after(ABANDONED)
+                        now < fill.begun.after(FILL_ABANDONED)
                             && hint.is_none_or(|hint| asked.like(hint) == fill.like(hint))
                     }
                     Some(Start::Growing(entry)) => asked.suits(entry.selecting()),
@@ -412,7 +403,7 @@ impl Part {
     }
 
     fn mark(&mut self, hash: u64, now: Moment) {
-        if self.marks.insert(hash, now.after(MARK)).is_none() {
+        if self.marks.insert(hash, now.after(MARK_LASTS)).is_none() {
             self.mark_order.push_back(hash);
         }
         while self.mark_order.len() > MARKS_MAX {
@@ -467,7 +458,7 @@ impl Part {
         self.trim();
         self.fills.retain(|_, fills| {
             // Whoever began these is dead, or they would have ended by their own deadlines.
-            let limit = |fill: &Fill| fill.begun.after(60 * ABANDONED);
+            let limit = |fill: &Fill| fill.begun.after(60 * FILL_ABANDONED);
             fills.retain(|fill| now < limit(fill) || Arc::strong_count(&fill.flow) > 1);
             !fills.is_empty()
         });

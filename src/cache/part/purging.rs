@@ -3,12 +3,10 @@
 
 use super::Part;
 use crate::base::clock::Moment;
+use crate::base::limits::PURGE_LOOKS;
 use crate::cache::entry::Entry;
 use crate::cache::key;
 use crate::cache::purge::{Log, Purge, What};
-
-/// Entries that a tick holds against wide purges.
-const LOOKS: usize = 4096;
 
 impl Part {
     /// Takes out what a purge means; how many entries that were, as far as that is known already.
@@ -31,7 +29,7 @@ impl Part {
         }
         let is_idle = self.purges.is_empty();
         self.purges.push(purge.clone());
-        let is_small = self.store.slots() < LOOKS;
+        let is_small = self.store.slots() < PURGE_LOOKS;
         if is_idle || is_small {
             self.begin_round();
         }
@@ -53,7 +51,7 @@ impl Part {
 
     /// Goes on with it. Purges that come meanwhile are for the next round.
     pub(super) fn go_round(&mut self, now: Moment, soft: &mut usize) {
-        if self.look(LOOKS, now, soft) {
+        if self.look(PURGE_LOOKS, now, soft) {
             self.forget_purges();
             self.begin_round();
         }

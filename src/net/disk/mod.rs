@@ -18,6 +18,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bo
 use super::notice;
 use crate::base::clock::{self, Moment};
 use crate::base::limits::{DISK_ORDERS, DISK_QUEUE, FOLDER_PATIENCE, LISTEN_EVERY};
+use crate::base::limits::{DISK_READERS, DISK_REST, DISK_TELLS};
 use crate::cache::entry::Entry;
 use crate::cache::file::When;
 use crate::cache::ledger::Ledger;
@@ -26,13 +27,6 @@ use crate::cache::shelf::{Books, Load, Loaded, News, Order};
 use folder::Folder;
 use state::State;
 use sweeper::Sweeper;
-
-/// Threads that read.
-const READERS: usize = 2;
-/// After a write that failed none is tried for so long.
-const REST: Duration = Duration::from_secs(10);
-/// A shard that takes no news for so many tries is gone.
-const TRIES: usize = 100;
 
 /// Tells a shard; hands the news back if there is no room for it.
 pub type Tell = dyn Fn(usize, News) -> Result<(), News> + Send + Sync;
@@ -253,7 +247,7 @@ pub fn start(
     let (queue, own_jobs, is_ended) = (Arc::clone(&queued), jobs.clone(), AtomicBool::new(false));
     let common = Common { folder, ledger, queued: queue, jobs: own_jobs, tell, is_ended };
     let common = Arc::new(common);
-    for _ in 0..READERS {
+    for _ in 0..DISK_READERS {
         let (common, to_load) = (Arc::clone(&common), to_load.clone());
         Builder::new().name("cache-read".to_owned()).spawn(move || read(&common, &to_load))?;
     }
@@ -279,7 +273,7 @@ fn when() -> When {
 impl Common {
     fn tell(&self, shard: usize, news: News) {
         let mut news = news;
-        for _ in 0..TRIES {
+        for _ in 0..DISK_TELLS {
             match (self.tell)(shard, news) {
                 Ok(()) => return,
                 Err(back) => news = back,
@@ -325,12 +319,12 @@ impl Pen<'_> {
         // Something of that name is in the way: that is this one's trouble alone.
         if error.kind() != io::ErrorKind::IsADirectory {
             if self.rests_until.is_none() {
-                let rest = REST.as_secs();
+                let rest = DISK_REST.as_secs();
                 notice::warn(format_args!(
                     "cache: {error}; nothing is written for {rest} s, and then tried again"
                 ));
             }
-            self.rests_until = Some(now.after(REST));
+            self.rests_until = Some(now.after(DISK_REST));
         }
         false
     }

@@ -9,14 +9,13 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::folder::{Folder, make_folder};
+use crate::base::limits::PURGE_LOG_MAX;
 use crate::base::random::Random;
 use crate::cache::file::FORMAT;
 use crate::cache::purge::{Purge, What};
 use crate::net::notice;
 
 const MAGIC: &[u8] = b"millrace cache\n";
-/// More purges than this wait for nothing good.
-const LOG_MAX: u64 = 16 * 1024 * 1024;
 
 /// Whether a folder is empty or a cache's.
 pub(super) fn is_for_us(path: &Path) -> io::Result<()> {
@@ -88,7 +87,7 @@ impl State {
         let mut bytes = Vec::new();
         match open_to_read(&self.path.join("state")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened?.take(LOG_MAX).read_to_end(&mut bytes)?,
+            opened => opened?.take(PURGE_LOG_MAX).read_to_end(&mut bytes)?,
         };
         let Some(rest) = bytes.strip_prefix(MAGIC) else {
             let message = "its file \"state\" is not ours; if it was, take the folder away";

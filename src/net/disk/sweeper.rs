@@ -1,20 +1,17 @@
 //! The thread that looks through all files: at the start, and after wide purges.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
 use super::folder::{BUCKETS, Listed, Name};
 use super::state::State;
 use super::{Common, Job};
+use crate::base::limits::SWEEP_GATHER;
 use crate::cache::key;
 use crate::cache::purge::Purge;
 use crate::cache::shelf::News;
 use crate::net::notice;
-
-/// Others that want the same are waited for before all files are looked through.
-const GATHER: Duration = Duration::from_millis(50);
 
 /// What it has to do.
 pub(super) struct Sweeper {
@@ -39,7 +36,7 @@ impl Sweeper {
         while !self.is_ended {
             // Lists and sweeps are done for all who want one at once.
             let is_idle = self.waiting.is_empty() && (is_first || self.unmet.is_empty());
-            let job = if is_idle { jobs.recv().ok() } else { jobs.recv_timeout(GATHER).ok() };
+            let job = if is_idle { jobs.recv().ok() } else { jobs.recv_timeout(SWEEP_GATHER).ok() };
             match job {
                 Some(job) => self.hear(job),
                 None if is_idle => return,

@@ -6,19 +6,14 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::session::{EARLY_RECORD, Fault, OVERHEAD, RECORD, Session, State};
 use crate::base::clock::Moment;
+use crate::base::limits::{EARLY_DATA_MAX, TLS_PAUSE};
 use crate::base::limits::{TLS_BATCH, TLS_BATCH_SLOW};
 use crate::net::buffer::{Buffer, Buffers, Size};
 use crate::net::socket;
 use crate::net::stream::Stream;
-
-/// So much of a flow goes out in small records.
-const EARLY: usize = 64 * 1024;
-/// After such a pause a flow is young again.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// The TLS half of a stream.
 pub struct Channel {
@@ -265,11 +260,11 @@ impl Channel {
     /// then large ones, which cost less.
     fn record(&self, now: Moment) -> usize {
         let (flow, last) = self.flow.get();
-        if now.since(last) >= PAUSE {
+        if now.since(last) >= TLS_PAUSE {
             self.flow.set((0, now));
             return EARLY_RECORD;
         }
-        if flow < EARLY { EARLY_RECORD } else { RECORD }
+        if flow < EARLY_DATA_MAX { EARLY_RECORD } else { RECORD }
     }
 
     /// Sends what is due as far as it goes without waiting; the rest goes with the next data.

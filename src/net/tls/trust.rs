@@ -12,11 +12,9 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 use super::pem;
 use super::pinned::Pinned;
+use crate::base::limits::TLS_SESSIONS;
 use crate::config::model::Address;
 use crate::config::tls::{self, Protocol};
-
-/// Sessions that a shard keeps for one cluster.
-const SESSIONS: usize = 256;
 
 /// TLS to one cluster.
 #[derive(Clone, Debug)]
@@ -71,7 +69,7 @@ impl Client {
     #[must_use]
     pub fn for_shard(&self) -> Self {
         let mut config = (*self.config).clone();
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        config.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
         Self { config: Arc::new(config), digest: self.digest }
     }
 }

@@ -10,12 +10,12 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::base::clock::{self, Moment};
 use crate::base::id::ShardId;
+use crate::base::limits::DESK_PATIENCE;
 use crate::base::limits::{CACHE_LATE_MAX, NEAR_ENTRIES, REFRESHES_MAX};
 use crate::cache::directive::Directives;
 use crate::cache::entry::Entry;
@@ -33,9 +33,6 @@ use crate::message::fields::Fields;
 use crate::net::disk::Door;
 use crate::net::mailbox::Sender;
 use follow::Follower;
-
-/// How long another core may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What one core tells another about the cache.
 #[derive(Debug)]
@@ -273,7 +270,7 @@ impl Desk {
     fn number(&self, now: Moment) -> u64 {
         let number = self.next.get() + 1;
         self.next.set(number);
-        let (by, waker) = (now.after(PATIENCE), Waker::noop().clone());
+        let (by, waker) = (now.after(DESK_PATIENCE), Waker::noop().clone());
         self.waiting.borrow_mut().insert(number, Waiting { waker, by, said: None });
         number
     }
@@ -464,7 +461,7 @@ impl Desk {
 
     /// Whoever waited has gone in the middle of it: what was meant for them nobody will do.
     fn forget_the_gone(&self, now: Moment) {
-        let is_gone = |_: &u64, one: &mut Waiting| one.by.after(PATIENCE) <= now;
+        let is_gone = |_: &u64, one: &mut Waiting| one.by.after(DESK_PATIENCE) <= now;
         let gone: Vec<Waiting> =
             self.waiting.borrow_mut().extract_if(is_gone).map(|(_, one)| one).collect();
         for one in gone {

@@ -34,7 +34,7 @@ fuzz_target!(|bytes: &[u8]| {
     let asked = Asked::of(&request, &rule);
     let times = Times { now: Moment(1 << 40), wall: 1_700_000_000_000, asked: Moment(1 << 39) };
     if let Ok(storable) = policy::may_store(&asked, &response, &rule, times) {
-        assert!(storable.freshness.lifetime <= directive::SECONDS_MAX);
+        assert!(storable.freshness.lifetime <= millrace::base::limits::SECONDS_MAX);
         assert!(vary::matches(&storable.selecting, &request), "it answers the request it was made for");
         // One more max-age never makes it fresher.
         let (before, targeted) = (storable.freshness.lifetime, directive::of_response(&response.fields).1);
@@ -52,7 +52,7 @@ fuzz_target!(|bytes: &[u8]| {
     match validate::answer(&entry, &request, true, Some(10)) {
         validate::Answer::Part(first, count) => assert!(count > 0 && first + count <= 10),
         validate::Answer::Parts(parts) => {
-            assert!(parts.len() <= range::RANGES_MAX);
+            assert!(parts.len() <= millrace::base::limits::RANGES_MAX);
             assert!(parts.iter().all(|(first, count)| *count > 0 && first + count <= 10));
         }
         _ => {}
