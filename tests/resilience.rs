@@ -74,7 +74,10 @@ fn off_is_off(driver: Driver) {
     let failed = (0..40).filter(|_| proxy.get("/").status == 503).count();
     assert_eq!((failed, bad.requests().len(), bad.connections()), (20, 20, 1));
     let proxy = Proxy::run(driver, &cluster(&[nobody(), good.address], more), &[], None);
-    assert_eq!(proxy.get("/").status, 502);
+    // Where the turns begin is left to chance.
+    let mut both = [proxy.get("/").status, proxy.get("/").status];
+    both.sort_unstable();
+    assert_eq!(both, [200, 502]);
     assert!(!proxy.log().contains("is down"), "{}", proxy.log());
 }
 

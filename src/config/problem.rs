@@ -1,6 +1,7 @@
 //! What is wrong with a configuration, shown so that it can be mended: every problem, each with
 //! its place, the line, a caret, and a way out.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::ops::Range;
 
@@ -92,17 +93,52 @@ impl Problems {
         let mut sorted: Vec<&Problem> = self.0.iter().collect();
         sorted.sort_by_key(|problem| (problem.span.start, problem.span.end));
         // Where one value is not closed the next ones are not known either: nothing of such a line is shown.
-        let broken: Vec<usize> = sorted
+        let page = Page::new(text);
+        let broken: HashSet<usize> = sorted
             .iter()
             .filter(|problem| problem.shows == Shows::Beginning)
-            .map(|problem| place(text, problem.span.start).0)
+            .map(|problem| page.line_of(problem.span.start))
             .collect();
         let one = |problem: &&Problem| {
-            let is_broken = broken.contains(&place(text, problem.span.start).0);
+            let is_broken = broken.contains(&page.line_of(problem.span.start));
             let shows = if is_broken { Shows::Beginning } else { problem.shows };
-            render(problem, shows, file, text)
+            render(problem, shows, file, &page)
         };
         sorted.iter().map(one).collect()
+    }
+}
+
+/// A text of which much is to be shown: thousands of problems do not read it from its beginning.
+struct Page<'a> {
+    text: &'a str,
+    /// Where lines begin.
+    lines: Vec<usize>,
+    /// What stands inside of strings, in order.
+    strings: Vec<Range<usize>>,
+}
+
+impl<'a> Page<'a> {
+    fn new(text: &'a str) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let lines = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
+        Self { text, lines, strings: strings(text) }
+    }
+
+    /// The number of an octet's line, from one.
+    fn line_of(&self, at: usize) -> usize {
+        self.lines.partition_point(|begin| *begin <= at)
+    }
+
+    /// Where a line begins, and what it says.
+    fn line(&self, number: usize) -> (usize, &'a str) {
+        let from = self.lines[number - 1];
+        (from, self.text.get(from..).and_then(|rest| rest.lines().next()).unwrap_or_default())
+    }
+
+    /// The strings that reach into a part of the text.
+    fn strings_in(&self, part: &Range<usize>) -> Vec<Range<usize>> {
+        let first = self.strings.partition_point(|one| one.end <= part.start);
+        self.strings[first..].iter().take_while(|one| one.start < part.end).cloned().collect()
     }
 }
 
@@ -115,14 +151,15 @@ pub fn place(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
-fn render(problem: &Problem, shows: Shows, file: &str, text: &str) -> String {
-    let (line, column) = place(text, problem.span.start);
-    let content = text.lines().nth(line - 1).unwrap_or_default();
+fn render(problem: &Problem, shows: Shows, file: &str, page: &Page<'_>) -> String {
+    let line = page.line_of(problem.span.start);
+    let (from, content) = page.line(line);
+    let column = place(&page.text[from..], problem.span.start - from).1;
     let word = match problem.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
     };
-    let (shown, indent, wide) = shown(problem, shows, text, content);
+    let (shown, indent, wide) = shown(problem, shows, page, from..from + content.len());
     let gutter = line.to_string().len();
     let mut out = String::new();
     let _ = writeln!(out, "{word}: {}", problem.message);
@@ -140,16 +177,20 @@ fn render(problem: &Problem, shows: Shows, file: &str, text: &str) -> String {
 
 /// A problem's line without the other values that stand in it, which may be secrets (RELIABILITY R19), and
 /// where the carets go: how far in, how wide.
-fn shown(problem: &Problem, shows: Shows, text: &str, content: &str) -> (String, usize, usize) {
-    let from = text.get(..problem.span.start).and_then(|before| before.rfind('\n'));
-    let from = from.map_or(0, |at| at + 1);
-    let end = from + content.len();
+fn shown(
+    problem: &Problem,
+    shows: Shows,
+    page: &Page<'_>,
+    part: Range<usize>,
+) -> (String, usize, usize) {
+    let Range { start: from, end } = part;
+    let content = &page.text[part.clone()];
     let mut hidden = match shows {
         Shows::Beginning => {
             let value = content.find('=').map_or(0, |at| at + 1);
             std::iter::once(from + value..end).collect()
         }
-        _ => strings(text),
+        _ => page.strings_in(&part),
     };
     if shows == Shows::Value {
         let start = problem.span.start;
