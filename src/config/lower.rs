@@ -12,7 +12,7 @@ use super::model::{
     AccessLog, Action, Address, Config, Driver, Http2, Limits, Listener, LogFormat, Mode, Protocol,
     Ring, Route, Server, Timeouts,
 };
-use super::problem::{Problems, Shows};
+use super::problem::{self, Problems, Shows};
 use super::raw::{Located, Table};
 use super::{advice, lower_cache, lower_cluster, lower_route, lower_tls, units};
 use crate::base::id::ListenerId;
@@ -52,7 +52,7 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
     }
     let cluster_tables = root.tables("cluster");
     let cluster_places: Vec<_> = cluster_tables.iter().map(|table| table.span.clone()).collect();
-    let clusters = lower_cluster::read(cluster_tables, &timeouts.exchange, &listeners);
+    let clusters = lower_cluster::read(cluster_tables, &timeouts.exchange, &listeners, text);
     let names = lower_route::Names {
         listeners: index(listeners.iter().flatten().map(|listener| listener.name.as_str())),
         modes: listeners.iter().flatten().map(|listener| listener.mode).collect(),
@@ -66,7 +66,7 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
     let cache = lower_cache::read(root.table("cache"));
     let dns_servers = read_dns(root.table("dns"));
 
-    check_listeners(&root, &listeners, &listener_places);
+    check_listeners(&root, &listeners, &listener_places, text);
     check_tcp(&root, &listeners, &listener_places, &routes);
     check_tcp_clusters(&root, &listeners, &listener_places, &routes, &clusters);
     warn_of_unused(&root, &clusters, &cluster_places, &routes);
@@ -231,6 +231,9 @@ pub(super) fn duration(
     key: &'static str,
     zero_is_fine: bool,
 ) -> Option<Duration> {
+    if !table.must_be_like(key, &["10s", "250ms"]) {
+        return None;
+    }
     table.parsed(key, |text| match units::duration(text)? {
         Duration::ZERO if !zero_is_fine => {
             Err("zero would end everything before it began; leave the key out for the default"
@@ -315,7 +318,8 @@ fn read_listener(
     head: HeadLimits,
     timeouts: &AllTimeouts,
 ) -> Option<Listener> {
-    let address = table.parsed("address", units::listen);
+    let is_text = table.must_be_like("address", &["127.0.0.1:8080", "[::]:8080"]);
+    let address = if is_text { table.parsed("address", units::listen) } else { None };
     if address.is_none() && !table.has("address") {
         table.error(table.span.clone(), "a [[listener]] needs an \"address\"");
     }
@@ -446,22 +450,27 @@ fn check_listeners(
     root: &Table<'_>,
     listeners: &[Option<Listener>],
     places: &[std::ops::Range<usize>],
+    text: &str,
 ) {
     for (at, listener) in listeners.iter().enumerate() {
         let Some(listener) = listener else { continue };
-        for earlier in listeners[..at].iter().flatten() {
+        for (earlier, place) in listeners[..at].iter().zip(places) {
+            let Some(earlier) = earlier else { continue };
+            let line = || problem::place(text, place.start).0;
             if earlier.name == listener.name {
-                let message = format!("two listeners are called \"{}\"", listener.name);
+                let (name, line) = (&listener.name, line());
+                let message =
+                    format!("two listeners are called \"{name}\": the other one is on line {line}");
                 root.error(places[at].clone(), message);
             }
             if overlap(earlier.address, listener.address) {
-                let (one, other) = (listener.address, earlier.address);
+                let (one, other, line) = (listener.address, earlier.address, line());
                 let message = if one == other {
-                    format!("two listeners on {one}")
+                    format!("two listeners on {one}: the other one is on line {line}")
                 } else {
+                    let name = &earlier.name;
                     format!(
-                        "this listener's {one} and {other} of \"{}\" are one port",
-                        earlier.name
+                        "this listener's {one} and {other} of \"{name}\" on line {line} are one port"
                     )
                 };
                 root.error(places[at].clone(), message);

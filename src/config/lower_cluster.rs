@@ -1,12 +1,14 @@
 //! `[[cluster]]` to plan.
 
+use std::collections::HashMap;
+
 use super::lower::{duration, reaches, read_timeouts};
 use super::model::{
     Balance, Cluster, Endpoint, HashOn, HostPolicy, Listener, Mode, Pool, Protocol, ProxyHeader,
     Timeouts,
 };
 use super::raw::Table;
-use super::{lower_health, lower_resilience, lower_tls, units};
+use super::{lower_health, lower_resilience, lower_tls, problem, units};
 use crate::message::target;
 
 /// A cluster as far as it could be read. The name is known even if the rest is wrong, so that a
@@ -20,13 +22,19 @@ pub(super) fn read(
     tables: Vec<Table<'_>>,
     timeouts: &Timeouts,
     listeners: &[Option<Listener>],
+    text: &str,
 ) -> Vec<Lowered> {
     let mut clusters: Vec<Lowered> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
     for table in tables {
         let span = table.span.clone();
         let (lowered, table) = read_one(table, timeouts, listeners);
-        if clusters.iter().any(|earlier| earlier.name == lowered.name) {
-            table.error(span, format!("two clusters are called \"{}\"", lowered.name));
+        let name = &lowered.name;
+        if let Some(earlier) = known.insert(name.clone(), span.start) {
+            let line = problem::place(text, earlier).0;
+            let message =
+                format!("two clusters are called \"{name}\": the other one is on line {line}");
+            table.error(span, message);
         }
         table.finish();
         clusters.push(lowered);
@@ -136,7 +144,8 @@ fn read_endpoint(
     most: Option<u32>,
     listeners: &[Option<Listener>],
 ) -> Option<Endpoint> {
-    let address = table.parsed("address", units::address);
+    let is_text = table.must_be_like("address", &["127.0.0.1:3001", "app.internal:3001"]);
+    let address = if is_text { table.parsed("address", units::address) } else { None };
     if !table.has("address") {
         table.error(table.span.clone(), "a [[cluster.endpoint]] needs an \"address\"");
     }

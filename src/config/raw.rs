@@ -139,6 +139,27 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Says how a value is written that is not there as a string.
+    pub fn must_be_like(&mut self, key: &'static str, examples: &[&str]) -> bool {
+        let Some(value) = self.take(key) else { return true };
+        if let DeValue::String(_) = value.get_ref() {
+            return true;
+        }
+        let found = match value.get_ref() {
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.to_string(),
+            other => other.type_str().to_owned(),
+        };
+        let shown: Vec<String> = examples.iter().map(|one| format!("\"{one}\"")).collect();
+        let message = format!(
+            "\"{}\" must be a string like {}, not {found}",
+            self.key(key),
+            shown.join(" or ")
+        );
+        self.error_secret(value.span(), message);
+        false
+    }
+
     /// A string that must mean something.
     pub fn parsed<T>(
         &mut self,

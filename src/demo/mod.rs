@@ -21,7 +21,9 @@ pub fn start() -> std::io::Result<Vec<SocketAddr>> {
 /// The configuration of the proxy in front of them.
 #[must_use]
 pub fn configuration(listen: &str, secure: Option<&str>, origins: &[SocketAddr]) -> String {
-    let mut text = format!("[[listener]]\nname = \"demo\"\naddress = \"{listen}\"\n\n");
+    // On one core the three take turns, as a newcomer expects; each core goes its own round.
+    let mut text =
+        format!("[server]\ncores = 1\n\n[[listener]]\nname = \"demo\"\naddress = \"{listen}\"\n\n");
     if let Some(secure) = secure {
         text.push_str(&format!(
             "[[listener]]\nname = \"secure\"\naddress = \"{secure}\"\n\
