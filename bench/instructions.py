@@ -44,7 +44,7 @@ def run(tool, upstream, count, pattern):
     OUT.mkdir(exist_ok=True)
     log = open(OUT / "instructions.log", "w+")
     process = subprocess.Popen(
-        [*tool, str(ROOT / "target/release/millrace"), "proxy", "--driver", "epoll", "--cores", "1",
+        [*tool, str(ROOT / "target/dist/millrace"), "proxy", "--driver", "epoll", "--cores", "1",
          "--listen", "127.0.0.1:0", "--health", "off", "--to", f"127.0.0.1:{upstream}"], stderr=log, stdout=log)
     port = None
     while port is None:

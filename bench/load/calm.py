@@ -183,7 +183,7 @@ def main():
     (OUT / "1m").write_bytes(os.urandom(1 << 20))
     certificate()
     running = [start(1, "nginx", "-c", write("origin-tls.conf", ORIGIN_CONF), "-g", "daemon off;"),
-               start(0, str(ROOT / "target/release/millrace"), "run", "--cores", "1", "--config",
+               start(0, str(ROOT / "target/dist/millrace"), "run", "--cores", "1", "--config",
                      write("millrace-tls.toml", MILLRACE, PORTS["millrace"])),
                start(0, "nginx", "-c", write("nginx-tls.conf", NGINX, PORTS["nginx"]), "-g", "daemon off;")]
     try:

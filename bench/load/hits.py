@@ -47,7 +47,7 @@ def measure(size, connections, only, arguments):
         "nginx": ["nginx", "-c", run.fill("nginx-cache.conf"), "-g", "daemon off;"],
         "varnish": ["varnishd", "-F", "-n", str(OUT / "varnish"), "-a", f"127.0.0.1:{PORTS['VARNISH']}",
                     "-f", run.fill("varnish.vcl"), "-s", "malloc,256m", "-p", "thread_pool_max=5000"],
-        "millrace": [str(ROOT / "target/release/millrace"), "run", "--cores", "1", "--config", run.fill("cache.toml")],
+        "millrace": [str(ROOT / "target/dist/millrace"), "run", "--cores", "1", "--config", run.fill("cache.toml")],
     }
     running = {"origin": run.start(1, "nginx", "-c", run.fill("origin.conf"), "-g", "daemon off;")}
     try:

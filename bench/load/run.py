@@ -122,7 +122,7 @@ def main():
     (OUT / "10m").write_bytes(os.urandom(10 * 1024 * 1024))
     running = {"origin": start(1, "nginx", "-c", fill("origin.conf"), "-g", "daemon off;")}
     only = arguments.only.split(",")
-    program = str(ROOT / "target/release/millrace")
+    program = str(ROOT / "target/dist/millrace")
     commands = {
         "floor": [str(ROOT / "bench/floor/target/release/floor"), str(PORTS["FLOOR"]), str(PORTS["ORIGIN"])],
         "nginx": ["nginx", "-c", fill("nginx.conf"), "-g", "daemon off;"],

@@ -175,7 +175,7 @@ def main():
     run.begin(arguments, __file__)
     (OUT / "1m").write_bytes(os.urandom(1 << 20))
     certificate()
-    program = str(ROOT / "target/release/millrace")
+    program = str(ROOT / "target/dist/millrace")
     commands = {
         "nginx": ["nginx", "-c", write("nginx-tls.conf", NGINX, PORTS["nginx"]), "-g", "daemon off;"],
         "haproxy": ["haproxy", "-f", write("haproxy-tls.cfg", HAPROXY, PORTS["haproxy"]), "-db"],

@@ -104,7 +104,9 @@ impl Wheel {
     /// An empty wheel at this moment.
     #[must_use]
     pub fn new(now: Moment) -> Self {
-        let buckets = std::iter::repeat_with(Vec::new).take(WHEEL_BUCKETS).collect();
+        // A few places each, so that the first turn of the wheel allocates nothing either.
+        let buckets =
+            std::iter::repeat_with(|| Vec::with_capacity(4)).take(WHEEL_BUCKETS).collect();
         Self { slots: Vec::new(), free: Vec::new(), buckets, tick: now.0 / TICK }
     }
 
