@@ -360,11 +360,11 @@ pub const FILE_LIFETIME_MIN: i64 = 10;
 pub const RANGES_MAX: usize = 16;
 /// Entries that a tick holds against wide purges.
 pub const PURGE_LOOKS: usize = 4096;
-/// How long a key whose response could not be stored is fetched by everybody for themselves.
+/// How long each request for a key whose response could not be stored makes a fetch of its own.
 pub const MARK_LASTS: Duration = Duration::from_secs(10);
 /// How many keys whose response could not be stored are remembered.
 pub const MARKS_MAX: usize = 8192;
-/// A fetch without a head after this long is nobody's any more: another may begin.
+/// A fetch without a head after this long is given up: another may begin.
 pub const FILL_ABANDONED: Duration = Duration::from_secs(60);
 /// How often a stale response is fetched anew, if that does not help.
 pub const REFRESH_EVERY: Duration = Duration::from_secs(1);
@@ -398,7 +398,7 @@ pub const FRESH_LASTS: Duration = Duration::from_secs(1);
 
 // exchange
 
-/// How often a request waits for somebody else's fetch, before the error is its own.
+/// How often a request waits for the fetch of another request, before the error is its own.
 pub const FILL_WAITS_MAX: u32 = 2;
 /// How often it waits for a fetch whose own client leaves.
 pub const FILL_CLIENTS_MAX: u32 = 32;

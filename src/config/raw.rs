@@ -94,7 +94,7 @@ impl<'a> Table<'a> {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
-    /// What a string says, which somebody else will ask for; `None` if it is none.
+    /// What a string says, without taking it: the key stays to be asked for. `None` if it is no string.
     #[must_use]
     pub fn text_of(&self, key: &str) -> Option<&'a str> {
         match self.table.and_then(|table| table.get(key)).map(Spanned::get_ref) {

@@ -176,7 +176,7 @@ async fn check_one(target: &Target, peer: &Peer) -> Result<(), Fault> {
     let secure = secrets.cluster(target.cluster).zip(target.name.clone());
     let secure = secure.map(|(tls, name)| Secure { tls, name });
     let is_secure = secure.is_some();
-    // What an endpoint wants to be told of clients it wants to be told of nobody, too (RELIABILITY R38).
+    // An endpoint that wants a header for each connection of a client wants one for a check as well (RELIABILITY R38).
     let preface: &[u8] = match target.proxy_protocol {
         None => b"",
         Some(ProxyHeader::V1) => proxy_protocol::LOCAL_V1,

@@ -332,7 +332,7 @@ impl Tail {
         self.readers.retain(|one| one.get().is_some());
     }
 
-    /// Where its readers are; what all have is let go. `None` if there is nobody.
+    /// Where its readers are; what all have is let go. `None` if there is no reader.
     fn span(&mut self) -> Option<Span> {
         self.meet_readers();
         let places = || self.readers.iter().filter_map(Position::get);
