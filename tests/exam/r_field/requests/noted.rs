@@ -89,7 +89,7 @@ fn r33_large_requests(driver: Driver) {
 /// A head that stops: in its first line nothing is sure, behind it method and target are.
 fn r33_half_requests(driver: Driver) {
     let (origin, log) = (Origin::echo(), Log::new());
-    let more = format!("{}[timeouts]\nhead = \"300ms\"\n", log.table());
+    let more = format!("{}[timeouts]\nhead = \"1s\"\n", log.table());
     let proxy = Proxy::with(driver, &origin, &more);
     let half = b"GET /slow HTTP/1.1\r\nHost: a.example\r\nX-";
     noted(&proxy, &log, half, 408, ["GET", "a.example", "/slow"]);
@@ -148,7 +148,7 @@ fn r33_combined_lines_are_well_formed(driver: Driver) {
     let (origin, log) = (Origin::echo(), Log::new());
     let more = "[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n[[listener]]\nname = \"octets\"\n\
                 address = \"127.0.0.1:0\"\nmode = \"tcp\"\n[[route]]\ncluster = \"app\"\n[[route]]\n\
-                listener = \"octets\"\ncluster = \"app\"\n[timeouts]\nhead = \"300ms\"\n";
+                listener = \"octets\"\ncluster = \"app\"\n[timeouts]\nhead = \"1s\"\n";
     let proxy = Proxy::with(driver, &origin, &format!("{more}{}", log.combined()));
     let addresses = proxy.addresses();
     assert!(is_well_formed(
