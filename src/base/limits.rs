@@ -64,13 +64,14 @@ pub const FORWARDED_HOPS_MAX: usize = 64;
 pub const MEMORY_LANES: usize = 128;
 /// Octets that a thread allocates before it looks at the bound on memory again.
 pub const MEMORY_LOOK: i64 = 128 * 1024;
+/// Octets of `/proc/self/status` that are read; it has some 1,500.
+pub const STATUS_FILE: usize = 8 * 1024;
 /// Connections accepted in one go before other tasks run.
 pub const ACCEPT_BATCH: usize = 64;
 /// Listen backlog.
 pub const BACKLOG: i32 = 4096;
 /// How long the start waits for an address that is still taken, and how often it tries.
 pub const LISTEN_PATIENCE: Duration = Duration::from_secs(2);
-/// See above.
 pub const LISTEN_EVERY: Duration = Duration::from_millis(20);
 /// How long accepting pauses after EMFILE and its kin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -188,7 +189,7 @@ pub const TLS_BATCH: usize = 192 * 1024;
 pub const TLS_BATCH_SLOW: usize = 60 * 1024;
 /// HTTP/2 streams of one connection that may be reset by either side at once, and in a second.
 pub const H2_RESETS_BURST: u32 = 200;
-/// See above. Two answers of an origin pay for one more.
+/// Two answers of an origin pay for one more.
 pub const H2_RESETS_RATE: u32 = 50;
 /// CONTINUATION frames of one head.
 pub const H2_CONTINUATIONS_MAX: u32 = 8;
@@ -196,7 +197,6 @@ pub const H2_CONTINUATIONS_MAX: u32 = 8;
 pub const H2_EMPTY_MAX: u32 = 100;
 /// Control frames (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM) at once, and in a second.
 pub const H2_CONTROL_BURST: u32 = 1000;
-/// See above.
 pub const H2_CONTROL_RATE: u32 = 100;
 /// How many more streams than it may have open are remembered of an HTTP/2 client.
 pub const H2_OPEN_SPARE: usize = 64;
@@ -207,7 +207,6 @@ pub const H2_ENDED_KEPT: usize = 1024;
 pub const H2_LOCAL_RESETS_MAX: usize = 10_000;
 /// Streams of an HTTP/2 client that may be refused at once because they are too many, and in a second.
 pub const H2_REFUSED_BURST: u32 = 1000;
-/// See above.
 pub const H2_REFUSED_RATE: u32 = 500;
 /// Ids that an HTTP/2 client has skipped, of which is remembered what a fault on them is called.
 pub const H2_GAPS_MAX: usize = 16;
@@ -251,7 +250,6 @@ pub const REGEX_COMPILED_MAX: usize = 1024 * 1024;
 
 /// Ring entries and completion entries (RUNTIME section 10, rule 1).
 pub const RING_ENTRIES: u32 = 1024;
-/// Completion entries.
 pub const RING_COMPLETIONS: u32 = 8192;
 
 const _: () = assert!(HEAD_MAX + HEAD_ADDED_MAX + BUFFER_HEADROOM <= BUFFER_MEDIUM);
@@ -267,63 +265,11 @@ const _: () = assert!(TLS_BATCH_SLOW + 4 * 1024 <= BUFFER_MEDIUM);
 const _: () = assert!(TLS_BATCH + 16 * 1024 < BUFFER_LARGE);
 const _: () = assert!(RING_COMPLETIONS >= 4 * RING_ENTRIES);
 
-/// What a request head may be, as set by the user for a listener. Passed by value to the codec.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeadLimits {
-    /// Bytes of the whole head, its empty line included.
-    pub head: usize,
-    /// Number of fields.
-    pub fields: usize,
-    /// Bytes of one field line.
-    pub field: usize,
-    /// Bytes of the request-target.
-    pub target: usize,
-    /// What becomes of field names with an underscore.
-    pub underscores: Underscores,
-}
-
-/// What becomes of a field whose name has an underscore: many servers fold `_` and `-` into one
-/// name, so `Content_Length` could pass for `Content-Length` behind us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Underscores {
-    /// The field does not reach the upstream.
-    Drop,
-    /// The request is refused.
-    Reject,
-    /// The field is forwarded.
-    Allow,
-}
-
-impl HeadLimits {
-    /// Limits for what an upstream answers: not the user's to set.
-    pub const RESPONSE: Self = Self {
-        head: RESPONSE_HEAD_MAX,
-        fields: RESPONSE_FIELDS_MAX,
-        field: RESPONSE_HEAD_MAX,
-        target: 0,
-        underscores: Underscores::Allow,
-    };
-}
-
-impl Default for HeadLimits {
-    fn default() -> Self {
-        Self {
-            head: 32 * 1024,
-            fields: 100,
-            field: 8 * 1024,
-            target: 8 * 1024,
-            underscores: Underscores::Drop,
-        }
-    }
-}
-
 // upstream
-
 /// An operator is told no more often what is wrong with an endpoint.
 pub const COMPLAINTS_EVERY: Duration = Duration::from_secs(10);
 
 // net
-
 /// More octets of purges than this wait for nothing good.
 pub const PURGE_LOG_MAX: u64 = 16 * 1024 * 1024;
 /// After a write to the cache's disk that failed none is tried for so long.
@@ -344,14 +290,12 @@ pub const EARLY_DATA_MAX: usize = 64 * 1024;
 pub const TLS_SESSIONS: usize = 256;
 
 // config
-
 /// Longest duration: a year. More is a slip of the keyboard.
 pub const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Less memory than this holds nothing to speak of.
 pub const CACHE_MEMORY_MIN: u64 = 1024 * 1024;
 
 // cache
-
 /// How much an entry can be wanted (S3-FIFO's two bits).
 pub const HEAT_MAX: u8 = 3;
 /// What will be stale within so many seconds is not worth a file.
@@ -385,19 +329,16 @@ pub const HEURISTIC_MAX: u32 = 24 * 3600;
 pub const SECONDS_MAX: u32 = 1 << 31;
 
 // route
-
 /// A text that an expression matches is cut here.
 pub const SAMPLE_MAX: usize = 256;
 /// Longest name that is looked up; longer ones were refused by the codec.
 pub const HOST_NAME_MAX: usize = 256;
 
 // downstream
-
 /// How long a new connection without a byte does not count as idle.
 pub const FRESH_LASTS: Duration = Duration::from_secs(1);
 
 // exchange
-
 /// How often a request waits for the fetch of another request, before the error is its own.
 pub const FILL_WAITS_MAX: u32 = 2;
 /// How often it waits for a fetch whose own client leaves.
@@ -406,10 +347,8 @@ pub const FILL_CLIENTS_MAX: u32 = 32;
 pub const JOINED_MAX: usize = 8 * 1024 * 1024;
 
 // control
-
 /// A TTL is believed within these bounds.
 pub const TTL_LEAST: Duration = Duration::from_secs(1);
-/// The other bound.
 pub const TTL_MOST: Duration = Duration::from_secs(300);
 /// The system's resolver does not tell a TTL.
 pub const TTL_UNKNOWN: Duration = Duration::from_secs(30);
@@ -425,18 +364,15 @@ pub const WATCH_EVERY: Duration = Duration::from_millis(250);
 pub const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 // worker
-
 /// How long idle connections may still bring a request after the order to drain: a client that is
 /// about to send one would otherwise meet a closed connection.
 pub const IDLE_GRACE: Duration = Duration::from_secs(1);
 
 // shard
-
 /// How long another core may take to answer.
 pub const DESK_PATIENCE: Duration = Duration::from_secs(2);
 
 // health
-
 /// How long failures are counted before endpoints are judged.
 pub const OUTLIER_WINDOW: Duration = Duration::from_secs(5);
 /// An endpoint that was good for so long after its last ejection begins anew.
@@ -445,7 +381,7 @@ pub const FAILURES_FORGIVEN: Duration = Duration::from_secs(60);
 pub const TRIAL_LASTS: Duration = Duration::from_secs(1);
 
 // wire
-
+/// A window of HTTP/2 is no larger (RFC 9113 section 6.9.1).
 pub const WINDOW_MAX: u32 = 0x7fff_ffff;
 /// A header block that is longer is not looked at.
 pub const BLOCK_MAX: usize = 64 * 1024;
@@ -459,6 +395,5 @@ pub const PROXY_V2_MAX: usize = 16 + 216 + 1024;
 pub const FRAME_MAX: usize = 16_384;
 
 // limit
-
 /// What is measured without a crowd holds for so long.
 pub const GRADIENT_MEASURED: Duration = Duration::from_secs(60);

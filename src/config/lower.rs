@@ -16,7 +16,8 @@ use super::problem::{self, Problems, Shows};
 use super::raw::{Located, Table};
 use super::{advice, lower_cache, lower_cluster, lower_route, lower_tls, units};
 use crate::base::id::ListenerId;
-use crate::base::limits::{FIELDS_MAX, HALF_CLOSED, HEAD_MAX, HeadLimits, Underscores};
+use crate::base::limits::{FIELDS_MAX, HALF_CLOSED, HEAD_MAX};
+use crate::message::limits::{HeadLimits, Underscores};
 
 /// Reads a configuration. The plan is there if no problem is an error.
 #[must_use]

@@ -12,7 +12,7 @@ use super::cache::{Cache, Cached};
 use super::resilience::{Priority, Resilience, Sticky};
 use super::tls;
 use crate::base::id::{ClusterId, ListenerId};
-use crate::base::limits::HeadLimits;
+use crate::message::limits::HeadLimits;
 
 /// One immutable version of everything.
 #[derive(Clone, Debug, PartialEq)]

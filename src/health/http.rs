@@ -4,9 +4,10 @@
 use regex::bytes::Regex;
 
 use crate::base::error::Kind;
-use crate::base::limits::{HeadLimits, PROBE_BYTES};
+use crate::base::limits::PROBE_BYTES;
 use crate::config::model::HttpProbe;
 use crate::message::head::{Method, ResponseHead};
+use crate::message::limits::HeadLimits;
 use crate::wire::http1::parse;
 use crate::wire::http1::scan::Scan;
 

@@ -7,5 +7,6 @@ pub mod forwarded;
 pub mod framing;
 pub mod head;
 pub mod hop;
+pub mod limits;
 pub mod name;
 pub mod target;

@@ -5,9 +5,10 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::io::Read;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::base::limits::{MEMORY_LANES, MEMORY_LOOK};
+use crate::base::limits::{MEMORY_LANES, MEMORY_LOOK, STATUS_FILE};
 use crate::limit::pressure::Stage;
 
 /// The system's allocator, and what it has given.
@@ -102,7 +103,10 @@ struct Resident {
 
 /// `None` where the system does not tell.
 fn resident() -> Option<Resident> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    // Room for all of it, so that looking allocates nothing.
+    let mut block = [0; STATUS_FILE];
+    let len = std::fs::File::open("/proc/self/status").ok()?.read(&mut block).ok()?;
+    let text = std::str::from_utf8(&block[..len]).ok()?;
     let octets = |name: &str| -> Option<u64> {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         let kibi: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
-use crate::base::limits::HeadLimits;
 use crate::message::head::{Method, RequestHead, ResponseHead};
+use crate::message::limits::HeadLimits;
 use crate::net::buffer::{Buffer, Buffers, Size};
 use crate::net::deadline::Due;
 use crate::net::inbound::Inbound;

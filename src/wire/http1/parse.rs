@@ -8,10 +8,11 @@ use httparse::{Header, Status};
 use super::framing::{self, Facts};
 use super::quick;
 use crate::base::error::{Kind, Result};
-use crate::base::limits::{FIELDS_MAX, HeadLimits, METHOD_MAX, RESPONSE_FIELDS_MAX, Underscores};
+use crate::base::limits::{FIELDS_MAX, METHOD_MAX, RESPONSE_FIELDS_MAX};
 use crate::message::fields::Fields;
 use crate::message::head::{Method, RequestHead, ResponseHead, Version};
 use crate::message::hop;
+use crate::message::limits::{HeadLimits, Underscores};
 use crate::message::name::Name;
 use crate::message::target::{self, Target};
 

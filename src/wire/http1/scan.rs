@@ -2,8 +2,9 @@
 //! is looked at once, however the input is cut.
 
 use crate::base::error::{Kind, Result};
-use crate::base::limits::{EMPTY_LINES_MAX, HeadLimits, METHOD_MAX};
+use crate::base::limits::{EMPTY_LINES_MAX, METHOD_MAX};
 use crate::message::fields::is_token_byte;
+use crate::message::limits::HeadLimits;
 
 /// Where the scan of one head stands. A new head needs a new scan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

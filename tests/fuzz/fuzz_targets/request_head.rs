@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use millrace::base::limits::HeadLimits;
+use millrace::message::limits::HeadLimits;
 use millrace::message::framing::Framing;
 use millrace::message::head::RequestHead;
 use millrace::wire::http1::parse;
