@@ -90,7 +90,13 @@ impl Inbound {
             Some(full) if self.backlog.is_some() => {
                 self.larger_for_client(full, stream, buffers).await
             }
-            Some(full) => enlarge(full, buffers),
+            Some(full) => match enlarge(full, buffers) {
+                Ok(larger) => larger,
+                Err(full) => {
+                    buffers.give(full);
+                    return Err(io::ErrorKind::OutOfMemory.into());
+                }
+            },
             None if self.backlog.is_some() => self.buffer_for_client(stream, buffers).await,
             None => {
                 stream.quiet().await;
@@ -144,22 +150,32 @@ impl Inbound {
         buffers: &'a Buffers,
     ) -> Pin<Box<dyn Future<Output = Buffer> + 'a>> {
         Box::pin(async move {
-            let Some(backlog) = &self.backlog else { return enlarge(full, buffers) };
+            let Some(backlog) = &self.backlog else { return full };
             let (_, hold) = {
                 let _paused = stream.pause_reading();
                 backlog.piece().await
             };
-            let mut larger = enlarge(full, buffers);
+            let mut larger = buffers.take(larger_than(&full));
+            move_over(full, &mut larger, buffers);
             larger.count(hold);
             larger
         })
     }
 }
 
-/// A head that does not fit, or a buffer whose front was used up: its rest goes into another.
-fn enlarge(full: Buffer, buffers: &Buffers) -> Buffer {
-    let mut larger = buffers.take(Size::fitting(2 * full.len()));
+fn larger_than(full: &Buffer) -> Size {
+    Size::fitting(2 * full.len())
+}
+
+/// A head that does not fit, or a buffer whose front was used up: its rest goes into another. Handed back when
+/// the memory is full: many heads that each take four times as much would overshoot it (RELIABILITY R02).
+fn enlarge(full: Buffer, buffers: &Buffers) -> Result<Buffer, Buffer> {
+    let Some(mut larger) = buffers.try_take(larger_than(&full)) else { return Err(full) };
+    move_over(full, &mut larger, buffers);
+    Ok(larger)
+}
+
+fn move_over(full: Buffer, larger: &mut Buffer, buffers: &Buffers) {
     larger.append(full.data());
     buffers.give(full);
-    larger
 }

@@ -125,7 +125,8 @@ fn count(change: i64) {
     } else {
         count_shared(lane, change);
     }
-    let grown = GROWN.get() + change;
+    // What was freed is no credit: a thread that has just let go of much would go on unseen for as much.
+    let grown = (GROWN.get() + change).max(0);
     if grown > MEMORY_LOOK {
         GROWN.set(0);
         look();
