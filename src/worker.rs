@@ -269,14 +269,12 @@ async fn obey(shards: &Shards, mailbox: &Mailbox<Command>, heir: &impl Fn(Arc<Pl
 /// Tells a shard what is known of an endpoint.
 fn tell(shard: &Shard, command: &Command) {
     match command {
-        Command::Resolved { cluster, endpoint, addresses } => {
-            shard.resolved(*cluster, *endpoint, addresses);
-        }
+        Command::Placed { cluster, places } => shard.cluster(*cluster).placed(places),
         Command::Judged { cluster, endpoint, verdict } => {
             shard.cluster(*cluster).judged(*endpoint, *verdict);
         }
-        Command::Assigned { cluster, endpoint, duty } => {
-            shard.cluster(*cluster).assign(*endpoint, *duty);
+        Command::Assigned { cluster, endpoints, duty } => {
+            shard.cluster(*cluster).assign(endpoints, *duty);
         }
         Command::Secure { secrets } => shard.secure(secrets),
         Command::Adopt { .. } | Command::Purge { .. } | Command::Drain => {}

@@ -70,6 +70,12 @@ impl Load {
         }
     }
 
+    /// Another address stands there now: how fast the old one was says nothing.
+    pub fn forget(&self) {
+        self.each.forget();
+        self.alone.forget();
+    }
+
     /// Requests under way, of all shards.
     #[must_use]
     #[inline]
@@ -108,6 +114,11 @@ impl Average {
         let share = SHARE.min(samples + 1);
         self.value.store((before - before / share + sample / share).max(1), Relaxed);
         self.samples.store(samples + 1, Relaxed);
+    }
+
+    fn forget(&self) {
+        self.value.store(0, Relaxed);
+        self.samples.store(0, Relaxed);
     }
 
     fn get(&self) -> u64 {

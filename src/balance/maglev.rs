@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use super::{Balancer, Shared, View, id};
-use crate::base::hash::stable;
+use super::places::Places;
+use super::{Balancer, View, id};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 
@@ -20,14 +20,14 @@ pub struct Table {
 }
 
 impl Table {
-    /// Fills the table for endpoints known by name, each with its weight.
+    /// Fills the table for endpoints: the index of each, the hash of its name, and its weight.
     #[must_use]
-    pub fn new(endpoints: &[(String, u32)]) -> Self {
+    pub fn new(endpoints: &[(usize, u64, u32)]) -> Self {
         let size = SIZES.into_iter().find(|size| *size >= 100 * endpoints.len());
         let size = size.unwrap_or(SIZES[SIZES.len() - 1]);
-        let heaviest = endpoints.iter().map(|(_, weight)| *weight).max().unwrap_or(1);
+        let heaviest = endpoints.iter().map(|(_, _, weight)| *weight).max().unwrap_or(1);
         let mut walks: Vec<Walk> =
-            endpoints.iter().map(|(name, weight)| Walk::new(name, *weight, size)).collect();
+            endpoints.iter().map(|(_, name, weight)| Walk::new(*name, *weight, size)).collect();
         let mut slots = vec![u16::MAX; size].into_boxed_slice();
         let mut left = if endpoints.is_empty() { 0 } else { size };
         while left > 0 {
@@ -38,7 +38,7 @@ impl Table {
                 }
                 walk.credit -= heaviest;
                 let free = walk.next_free(&slots);
-                slots[free] = u16::try_from(at).unwrap_or(0);
+                slots[free] = u16::try_from(endpoints[at].0).unwrap_or(0);
                 left -= 1;
             }
         }
@@ -55,8 +55,8 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(name: &str, weight: u32, size: usize) -> Self {
-        let (hash, wide) = (stable(name.as_bytes()), size as u64);
+    fn new(hash: u64, weight: u32, size: usize) -> Self {
+        let wide = size as u64;
         let place = |number: u64| usize::try_from(number).unwrap_or(0);
         let next = place((hash >> 32) % wide);
         let step = place((hash & 0xffff_ffff) % (wide - 1)) + 1;
@@ -75,23 +75,23 @@ impl Walk {
     }
 }
 
-/// Looks keys up in the cluster's table.
+/// Looks keys up in the cluster's table, which all shards share.
 #[derive(Debug)]
 pub struct Maglev {
-    shared: Arc<Shared>,
+    table: Option<Arc<Table>>,
 }
 
 impl Maglev {
-    /// A view of the shared table.
+    /// With the table of these places.
     #[must_use]
-    pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub fn new(places: &Places) -> Self {
+        Self { table: places.table.clone() }
     }
 }
 
 impl Balancer for Maglev {
     fn pick(&mut self, view: &View<'_>, _random: &mut Random) -> Option<EndpointId> {
-        let slots = &self.shared.table.as_ref()?.slots;
+        let slots = &self.table.as_ref()?.slots;
         let mut at = usize::try_from(view.key % slots.len() as u64).unwrap_or(0);
         // Half of the endpoints gone, a look finds one with even odds; nearly all gone, the walk
         // over the endpoints is shorter than the one over the slots.
@@ -106,15 +106,24 @@ impl Balancer for Maglev {
         let nth = usize::try_from(view.key % count.max(1)).unwrap_or(0);
         view.candidates().nth(nth).and_then(id)
     }
+
+    fn placed(&mut self, places: &Places) {
+        self.table.clone_from(&places.table);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::hash::stable;
+
+    fn name(at: usize) -> u64 {
+        stable(format!("h{at}:80").as_bytes())
+    }
 
     fn shares(weights: &[u32]) -> Vec<usize> {
         let names: Vec<_> =
-            weights.iter().enumerate().map(|(at, weight)| (format!("h{at}:80"), *weight)).collect();
+            weights.iter().enumerate().map(|(at, weight)| (at, name(at), *weight)).collect();
         let table = Table::new(&names);
         let mut counts = vec![0; weights.len()];
         table.slots.iter().for_each(|at| counts[usize::from(*at)] += 1);
@@ -135,7 +144,7 @@ mod tests {
     #[test]
     fn a_table_without_one_endpoint_keeps_nearly_all_other_slots() {
         let names = |gone: usize| {
-            (0..100).filter(|at| *at != gone).map(|at| (format!("h{at}:80"), 1)).collect::<Vec<_>>()
+            (0..100).filter(|at| *at != gone).map(|at| (at, name(at), 1)).collect::<Vec<_>>()
         };
         let (all, without) = (Table::new(&names(999)), Table::new(&names(99)));
         let pairs = || all.slots.iter().zip(&without.slots);

@@ -4,6 +4,7 @@ pub mod least_connections;
 pub mod least_response_time;
 pub mod load;
 pub mod maglev;
+pub mod places;
 pub mod random;
 pub mod random_two;
 pub mod rendezvous;
@@ -16,6 +17,7 @@ use crate::base::id::EndpointId;
 use crate::base::random::Random;
 use crate::config::model::{Balance, Cluster};
 use load::{Load, Micros};
+use places::Places;
 
 /// What a balancer may know about the endpoints of its cluster, whose index is their id.
 #[derive(Clone, Copy)]
@@ -55,37 +57,34 @@ pub trait Balancer {
     /// Chooses an endpoint. `None` if none is eligible.
     fn pick(&mut self, view: &View<'_>, random: &mut Random) -> Option<EndpointId>;
 
+    /// Other addresses stand at the places of names.
+    fn placed(&mut self, _places: &Places) {}
+
     /// Whether choices depend on how long answers took.
     fn reads_clock(&self) -> bool {
         false
     }
 }
 
-/// What the shards of a cluster share: the loads, and the table of those algorithms that have one.
+/// What the shards of a cluster share: the loads.
 #[derive(Debug)]
 pub struct Shared {
     pub loads: Box<[Load]>,
-    table: Option<maglev::Table>,
 }
 
 impl Shared {
-    /// Nothing under way; the table is built here, once.
+    /// Nothing under way.
     #[must_use]
     pub fn new(cluster: &Cluster) -> Arc<Self> {
-        let loads = cluster.endpoints.iter().map(|_| Load::default()).collect();
-        let table = (cluster.balance == Balance::Maglev).then(|| {
-            let names = cluster.endpoints.iter().map(|one| (one.address.to_string(), one.weight));
-            maglev::Table::new(&names.collect::<Vec<_>>())
-        });
-        Arc::new(Self { loads, table })
+        Arc::new(Self { loads: cluster.endpoints.iter().map(|_| Load::default()).collect() })
     }
 }
 
 /// The balancer that a cluster asks for. `seed` differs from shard to shard, so that no herd
 /// starts at the first endpoint.
 #[must_use]
-pub fn build(cluster: &Cluster, shared: &Arc<Shared>, seed: u64) -> Box<dyn Balancer> {
-    let names = || cluster.endpoints.iter().map(|one| one.address.to_string());
+pub fn build(cluster: &Cluster, places: &Places, seed: u64) -> Box<dyn Balancer> {
+    let names = || (0..cluster.endpoints.len()).map(|at| places.name(at));
     match cluster.balance {
         Balance::RoundRobin => {
             Box::new(round_robin::RoundRobin::new(cluster.endpoints.len(), seed))
@@ -98,7 +97,7 @@ pub fn build(cluster: &Cluster, shared: &Arc<Shared>, seed: u64) -> Box<dyn Bala
         Balance::ConsistentHash => {
             Box::new(rendezvous::Rendezvous::new(names(), Some(rendezvous::BOUND)))
         }
-        Balance::Maglev => Box::new(maglev::Maglev::new(Arc::clone(shared))),
+        Balance::Maglev => Box::new(maglev::Maglev::new(places)),
     }
 }
 

@@ -4,8 +4,8 @@
 //! bound on the load (Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads",
 //! 2017) a key that everybody wants goes on to its next endpoint.
 
+use super::places::Places;
 use super::{Balancer, View, id};
-use crate::base::hash::stable;
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 
@@ -24,10 +24,10 @@ pub struct Rendezvous {
 }
 
 impl Rendezvous {
-    /// Knows endpoints by the text of their address, so that their order does not matter.
+    /// Knows endpoints by the hashes of their names, so that their order does not matter.
     #[must_use]
-    pub fn new(names: impl Iterator<Item = String>, bound: Option<u64>) -> Self {
-        Self { names: names.map(|name| stable(name.as_bytes())).collect(), bound }
+    pub fn new(names: impl Iterator<Item = u64>, bound: Option<u64>) -> Self {
+        Self { names: names.collect(), bound }
     }
 
     /// Weighted score, to be compared only: -weight / ln(hash as a fraction of one).
@@ -68,6 +68,10 @@ impl Balancer for Rendezvous {
             self.best(view, has_room).or(Some(best)).and_then(id)
         }
     }
+
+    fn placed(&mut self, places: &Places) {
+        self.names = (0..self.names.len()).map(|at| places.name(at)).collect();
+    }
 }
 
 /// The finisher of `SplitMix64`: every bit of the input changes about half of the output.
@@ -81,6 +85,7 @@ const fn mix(mut bits: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::balance::load::Load;
+    use crate::base::hash::stable;
 
     const KEYS: u64 = 20_000;
 
@@ -98,8 +103,10 @@ mod tests {
     #[test]
     fn only_the_keys_of_who_leaves_move_and_they_come_back() {
         let loads: Vec<Load> = (0..10).map(|_| Load::default()).collect();
-        let mut balancer =
-            Rendezvous::new((0..10).map(|at| format!("10.0.0.{at}:80")), Some(BOUND));
+        let mut balancer = Rendezvous::new(
+            (0..10).map(|at| stable(format!("10.0.0.{at}:80").as_bytes())),
+            Some(BOUND),
+        );
         let before = map(&mut balancer, &loads, &[1; 10], 99);
         let without = map(&mut balancer, &loads, &[1; 10], 3);
         for (old, new) in before.iter().zip(&without) {
@@ -113,7 +120,8 @@ mod tests {
     #[test]
     fn shares_follow_weights() {
         let loads: Vec<Load> = (0..3).map(|_| Load::default()).collect();
-        let mut balancer = Rendezvous::new((0..3).map(|at| format!("h{at}:80")), None);
+        let mut balancer =
+            Rendezvous::new((0..3).map(|at| stable(format!("h{at}:80").as_bytes())), None);
         let picked = map(&mut balancer, &loads, &[1, 1, 2], 99);
         let heavy = picked.iter().filter(|at| **at == 2).count() as u64;
         assert!((KEYS * 47 / 100..KEYS * 53 / 100).contains(&heavy), "{heavy}");
@@ -122,7 +130,8 @@ mod tests {
     #[test]
     fn a_key_that_everybody_wants_spills_over() {
         let loads: Vec<Load> = (0..4).map(|_| Load::default()).collect();
-        let mut balancer = Rendezvous::new((0..4).map(|at| format!("h{at}:80")), Some(BOUND));
+        let mut balancer =
+            Rendezvous::new((0..4).map(|at| stable(format!("h{at}:80").as_bytes())), Some(BOUND));
         let mut random = Random::new(1);
         let view = View { weights: &[1; 4], loads: &loads, eligible: &|_| true, now: 0, key: 7 };
         for _ in 0..100 {

@@ -9,26 +9,30 @@ use crate::base::random::Random;
 #[derive(Debug)]
 pub struct RoundRobin {
     credit: Vec<i64>,
-    /// Where ties are broken; starts differently on each shard.
-    first: usize,
+    /// Where ties are broken, among so many: elsewhere on each shard.
+    first: (usize, usize),
+    seed: u64,
 }
 
 impl RoundRobin {
-    /// For so many endpoints.
+    /// For so many endpoints at most.
     #[must_use]
     pub fn new(endpoints: usize, seed: u64) -> Self {
-        let spread = u64::try_from(endpoints.max(1)).unwrap_or(1);
-        Self { credit: vec![0; endpoints], first: usize::try_from(seed % spread).unwrap_or(0) }
+        Self { credit: vec![0; endpoints], first: (0, 0), seed }
     }
 }
 
 impl Balancer for RoundRobin {
     fn pick(&mut self, view: &View<'_>, _random: &mut Random) -> Option<EndpointId> {
-        debug_assert_eq!(view.weights.len(), self.credit.len(), "one credit an endpoint");
+        debug_assert!(view.weights.len() <= self.credit.len(), "one credit an endpoint");
         let count = view.weights.len();
         let mut total = 0;
         let mut best: Option<usize> = None;
-        let mut at = self.first;
+        if self.first.1 != count {
+            let first = self.seed % u64::try_from(count.max(1)).unwrap_or(1);
+            self.first = (usize::try_from(first).unwrap_or(0), count);
+        }
+        let mut at = self.first.0;
         for _ in 0..count {
             if (view.eligible)(at) {
                 let weight = i64::from(view.weights[at]);

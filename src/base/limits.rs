@@ -106,10 +106,10 @@ pub const ENDPOINT_REST: Duration = Duration::from_secs(1);
 pub const ADDRESSES_TRIED: usize = 3;
 /// How long one has before the next is tried beside it (RFC 8305 section 5).
 pub const ADDRESS_AFTER: Duration = Duration::from_millis(250);
-/// How long one that did not answer is tried last.
-pub const ADDRESS_REST: Duration = Duration::from_secs(5);
 /// Addresses kept for a host name.
 pub const ADDRESSES_MAX: usize = 64;
+/// Addresses kept for all names of a cluster, but at least one for each.
+pub const PLACES_MAX: usize = 256;
 
 /// Commands waiting for a shard.
 pub const MAILBOX: usize = 1024;

@@ -167,5 +167,6 @@ fn read_endpoint(
     }
     let max_connections = read_most(&mut table).or(most);
     table.finish();
-    Some(Endpoint { address: address?, weight: weight.unwrap_or(1), max_connections })
+    let weight = weight.unwrap_or(1);
+    Some(Endpoint { address: address?, weight, max_connections, place: 0 })
 }

@@ -12,6 +12,7 @@ use super::cache::{Cache, Cached};
 use super::resilience::{Priority, Resilience, Sticky};
 use super::tls;
 use crate::base::id::{ClusterId, ListenerId};
+use crate::base::limits::{ADDRESSES_MAX, PLACES_MAX};
 use crate::message::limits::HeadLimits;
 
 /// One immutable version of everything.
@@ -178,6 +179,30 @@ pub struct Cluster {
     pub protocol: Protocol,
 }
 
+impl Cluster {
+    /// The same with a place for each address that its names may have: one more endpoint each, behind those
+    /// that are configured, those of several names in turn (`balance::places`).
+    #[must_use]
+    pub fn with_places(mut self) -> Self {
+        let is_name = |one: &&Endpoint| one.address.is_name();
+        let names: Vec<Endpoint> = self.endpoints.iter().filter(is_name).cloned().collect();
+        let each = (PLACES_MAX / names.len().max(1)).clamp(1, ADDRESSES_MAX);
+        for place in (1..each).filter_map(|place| u16::try_from(place).ok()) {
+            self.endpoints.extend(names.iter().map(|one| Endpoint { place, ..one.clone() }));
+        }
+        self
+    }
+}
+
+impl Config {
+    /// The same with a place for each address that its names may have.
+    #[must_use]
+    pub fn with_places(mut self) -> Self {
+        self.clusters = self.clusters.into_iter().map(Cluster::with_places).collect();
+        self
+    }
+}
+
 /// `protocol = "…"` of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
@@ -331,6 +356,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// Requests that it may have at a time, of all cores together.
     pub max_connections: Option<u32>,
+    /// Which of a name's addresses this is for; zero for the first, and where there is no name.
+    pub place: u16,
 }
 
 /// Where an endpoint is.
@@ -342,6 +369,12 @@ pub enum Address {
 }
 
 impl Address {
+    /// It is to be resolved.
+    #[must_use]
+    pub const fn is_name(&self) -> bool {
+        matches!(self, Self::Name { .. })
+    }
+
     /// How a request calls it in Host (RFC 9110 section 7.2).
     #[must_use]
     pub fn authority(&self, is_secure: bool) -> String {

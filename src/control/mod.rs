@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, select};
 
+use crate::balance::places::Places;
 use crate::base::clock;
 use crate::base::limits::FOLDER_KEPT;
 use crate::base::limits::{SAME_SIGNAL, WATCH_EVERY};
@@ -28,7 +29,6 @@ use crate::net::{memory, notice};
 use crate::observe::counters::Counters;
 use crate::shard::command::{Command, Report};
 use orders::Orders;
-use prober::Prober;
 use reload::{Helpers, Source};
 use resolve::Resolution;
 use start::Workers;
@@ -39,17 +39,12 @@ const LOOKS_A_SECOND: u64 = 4;
 /// every worker serves.
 #[must_use]
 pub fn run(config: Config, inputs: &Inputs<'_>, ready: impl FnOnce(&start::Ready)) -> ExitCode {
-    let config = Arc::new(config);
+    let config = Arc::new(config.with_places());
     let resolver = resolve::start(&config, &|_| None);
-    let mut found = Vec::new();
-    resolve::first(&resolver.news, &config, |one| found.push(one));
-    let said = found.iter().cloned().map(|one| Command::Resolved {
-        cluster: one.cluster,
-        endpoint: one.endpoint,
-        addresses: one.addresses,
-    });
-    let started = start::workers(config, said.collect());
-    let result = started.and_then(|all| serve(all, (resolver, found), inputs, ready));
+    let mut places: Vec<Places> = config.clusters.iter().map(Places::new).collect();
+    resolve::first(&resolver.news, &config, |one| one.place(&config, &mut places));
+    let started = start::workers(config, places);
+    let result = started.and_then(|all| serve(all, resolver, inputs, ready));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -69,16 +64,13 @@ pub struct Inputs<'a> {
 
 fn serve(
     mut workers: Workers,
-    (resolver, found): (resolve::Resolver, Vec<Resolution>),
+    resolver: resolve::Resolver,
     inputs: &Inputs<'_>,
     ready: impl FnOnce(&start::Ready),
 ) -> Result<(), String> {
     let config = workers.config();
     let known = std::mem::take(&mut workers.known);
-    let mut helpers = Helpers::start(&config, Arc::clone(workers.secrets()), known, resolver);
-    for one in &found {
-        helpers.prober.resolved(one.cluster, one.endpoint, &one.addresses);
-    }
+    let mut helpers = Helpers::start(&workers, known, resolver);
     let started = workers.wait()?;
     memory::bound(config.limits.memory);
     ready(&started);
@@ -99,7 +91,7 @@ fn serve(
                 Ok(Signal::Terminate) | Err(_) => break,
             },
             recv(helpers.resolver.news) -> found => match found {
-                Ok(found) => obey(&mut workers, &helpers.prober, found),
+                Ok(found) => obey(&mut workers, &mut helpers, &found),
                 // The resolver is gone: what it said last stays.
                 Err(_) => helpers.resolver.news = crossbeam_channel::never(),
             },
@@ -133,10 +125,12 @@ fn reopen_log(workers: &Workers) {
     }
 }
 
-fn obey(workers: &mut Workers, prober: &Prober, found: Resolution) {
-    let Resolution { cluster, endpoint, addresses } = found;
-    prober.resolved(cluster, endpoint, &addresses);
-    workers.broadcast(&Command::Resolved { cluster, endpoint, addresses });
+fn obey(workers: &mut Workers, helpers: &mut Helpers, found: &Resolution) {
+    let moved = workers.resolved(found);
+    let cluster = found.cluster;
+    helpers.prober.placed(cluster, workers.places(cluster));
+    helpers.verdicts.forget(cluster, &moved);
+    helpers.watch.forget(cluster, &moved);
 }
 
 fn note(report: &Report) {

@@ -1,8 +1,11 @@
 //! What an operator wants: an endpoint to drain, to be down, to be ready again; something to leave the
 //! cache. The admin API will be the door to these.
 
+use std::sync::Arc;
+
 use crossbeam_channel::{Receiver, Sender};
 
+use super::plan;
 use super::start::Workers;
 use crate::base::clock::monotonic;
 use crate::base::id::{ClusterId, EndpointId};
@@ -30,12 +33,13 @@ pub(super) fn obey(workers: &mut Workers, order: Order) {
         Order::Assign { cluster, endpoint, duty, reply } => (cluster, endpoint, duty, reply),
         Order::Purge { purge, reply } => return workers.purge(purge, reply),
     };
-    let result = find(workers, &cluster, &endpoint).map(|(cluster_id, endpoint_id)| {
-        let common = &workers.plan().common[usize::from(cluster_id.0)];
+    let result = find(workers, &cluster, &endpoint).map(|(id, endpoints)| {
+        let common = &workers.plan().common[usize::from(id.0)];
         if duty == Duty::Ready {
-            common.health.of(usize::from(endpoint_id.0)).came_back(monotonic());
+            let standing = endpoints.iter().map(|one| common.health.of(usize::from(one.0)));
+            standing.for_each(|one| one.came_back(monotonic()));
         }
-        workers.broadcast(&Command::Assigned { cluster: cluster_id, endpoint: endpoint_id, duty });
+        workers.broadcast(&Command::Assigned { cluster: id, endpoints, duty });
         let word = match duty {
             Duty::Ready => "ready",
             Duty::Drain => "draining",
@@ -51,15 +55,15 @@ fn find(
     workers: &Workers,
     cluster: &str,
     endpoint: &str,
-) -> Result<(ClusterId, EndpointId), String> {
+) -> Result<(ClusterId, Arc<[EndpointId]>), String> {
     let clusters = &workers.plan().config.clusters;
     let (id, found) = (0_u16..)
         .zip(clusters)
         .find(|(_, one)| one.name == cluster)
         .ok_or_else(|| format!("no cluster is called \"{cluster}\""))?;
-    let (at, _) = (0_u16..)
-        .zip(&found.endpoints)
-        .find(|(_, one)| one.address.to_string() == endpoint)
-        .ok_or_else(|| format!("cluster \"{cluster}\" has no endpoint {endpoint}"))?;
-    Ok((ClusterId(id), EndpointId(at)))
+    let endpoints = plan::places_of(found, |address| address.to_string() == endpoint);
+    if endpoints.is_empty() {
+        return Err(format!("cluster \"{cluster}\" has no endpoint {endpoint}"));
+    }
+    Ok((ClusterId(id), endpoints))
 }

@@ -7,12 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::balance::Shared;
+use crate::balance::places::Places;
 use crate::base::id::{ClusterId, EndpointId, ListenerId};
 use crate::base::limits::CACHE_MAILBOX;
 use crate::base::random::Random;
 use crate::cache::ledger::Ledger;
 use crate::config::cache::Cache;
-use crate::config::model::{Cluster, Config};
+use crate::config::model::{Address, Cluster, Config};
 use crate::health::Table;
 use crate::net::bell::Bell;
 use crate::net::disk::{self, Door};
@@ -66,15 +67,20 @@ impl Frame {
         &self,
         config: Arc<Config>,
         secrets: Arc<Secrets>,
-        old: Option<&Plan>,
+        places: &[Places],
+        old: Option<Known<'_>>,
     ) -> Plan {
         let ids = (0..config.listeners.len()).filter_map(|at| u16::try_from(at).ok());
-        let common = config.clusters.iter().map(|cluster| {
+        let common = config.clusters.iter().zip(places).map(|(cluster, places)| {
             let old = old.and_then(|old| {
-                let mut all = old.config.clusters.iter().zip(&old.common);
-                all.find(|(one, _)| one.name == cluster.name)
+                let mut all = old.plan.config.clusters.iter().zip(&old.plan.common).zip(old.places);
+                all.find(|((one, _), _)| one.name == cluster.name)
             });
-            self.common(cluster, old)
+            self.common(
+                cluster,
+                places,
+                old.map(|((model, common), places)| (model, common, places)),
+            )
         });
         Plan {
             routers: ids.map(|id| Router::new(&config, ListenerId(id))).collect(),
@@ -92,15 +98,19 @@ impl Frame {
         }
     }
 
-    fn common(&self, cluster: &Cluster, old: Option<(&Cluster, &Common)>) -> Common {
+    fn common(&self, cluster: &Cluster, places: &Places, old: Option<Before<'_>>) -> Common {
         let turns = Arc::new(Turns::new(Arc::clone(&self.bells)));
+        let places = places.clone();
         match old {
-            Some((before, common)) if before == cluster => Common { turns, ..common.clone() },
+            Some((before, common, stood)) if before == cluster && stood.is_same(&places) => {
+                Common { turns, places, ..common.clone() }
+            }
             _ => Common {
                 balance: Shared::new(cluster),
-                health: Arc::new(inherited(cluster, old)),
+                health: Arc::new(inherited(cluster, &places, old)),
                 turns,
                 seal: Seal::new(cluster, &self.key).map(Arc::new),
+                places,
             },
         }
     }
@@ -139,51 +149,101 @@ pub(super) fn disk_fault(path: &Path, error: &std::io::Error) -> String {
     )
 }
 
-fn inherited(cluster: &Cluster, old: Option<(&Cluster, &Common)>) -> Table {
+fn inherited(cluster: &Cluster, places: &Places, old: Option<Before<'_>>) -> Table {
     let table = Table::new(cluster.endpoints.len());
-    let Some((before, common)) = old else { return table };
-    for (at, endpoint) in cluster.endpoints.iter().enumerate() {
-        let same = before.endpoints.iter().position(|one| one.address == endpoint.address);
-        if let Some(same) = same {
+    table.set_count(places.count(cluster));
+    let Some((before, common, stood)) = old else { return table };
+    for at in 0..cluster.endpoints.len() {
+        if let Some(same) = same_endpoint((cluster, places, at), (before, stood)) {
             table.of(at).inherit(common.health.of(same));
         }
     }
     table
 }
 
-/// Where an endpoint of one configuration is in another: by the names of clusters and by addresses.
+/// The places of a new configuration before its names are resolved: addresses stay where they stand in
+/// clusters that have not changed.
+pub(super) fn carried(config: &Config, old: &Known<'_>) -> Vec<Places> {
+    let stood = |cluster: &Cluster| {
+        let mut all = old.plan.config.clusters.iter().zip(old.places);
+        let same = all.find(|(one, _)| *one == cluster);
+        same.map_or_else(|| Places::new(cluster), |(_, places)| places.clone())
+    };
+    config.clusters.iter().map(stood).collect()
+}
+
+/// A plan, and where the addresses of its names stand now.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) places: &'a [Places],
+}
+
+/// A cluster under the plan before.
+type Before<'a> = (&'a Cluster, &'a Common, &'a Places);
+
+/// The index of the same address, or of the same address of the same name, in another version of a cluster.
+fn same_endpoint(
+    (cluster, places, at): (&Cluster, &Places, usize),
+    (other, stand): (&Cluster, &Places),
+) -> Option<usize> {
+    let one = cluster.endpoints.get(at)?;
+    if places.is_empty(at) {
+        return None;
+    }
+    let mut all = other.endpoints.iter().enumerate();
+    let is_same = |number: usize| stand.address(number) == places.address(at);
+    all.find(|(number, model)| model.address == one.address && is_same(*number))
+        .map(|(same, _)| same)
+}
+
+/// Where an endpoint of one plan is in another: by the names of clusters and by addresses.
 pub(super) fn find(
     (cluster, endpoint): (ClusterId, EndpointId),
-    old: &Config,
-    new: &Config,
+    (old, stood): (&Config, &[Places]),
+    (new, stand): (&Config, &[Places]),
 ) -> Option<(ClusterId, EndpointId)> {
-    let before = old.clusters.get(usize::from(cluster.0))?;
-    let address = &before.endpoints.get(usize::from(endpoint.0))?.address;
-    let (at, now) = (0..).zip(&new.clusters).find(|(_, one)| one.name == before.name)?;
-    let (id, _) = (0..).zip(&now.endpoints).find(|(_, one)| one.address == *address)?;
-    Some((ClusterId(at), EndpointId(id)))
+    let at = usize::from(cluster.0);
+    let before = (old.clusters.get(at)?, stood.get(at)?, usize::from(endpoint.0));
+    let cluster = new.clusters.iter().position(|one| one.name == before.0.name)?;
+    let endpoint = same_endpoint(before, (&new.clusters[cluster], &stand[cluster]))?;
+    Some((ClusterId(u16::try_from(cluster).ok()?), EndpointId(u16::try_from(endpoint).ok()?)))
 }
 
 /// What was said of endpoints that there still are. What checks said of them goes only to clusters
 /// that are still checked.
-pub(super) fn translated(said: &[Command], old: &Config, new: &Config) -> Vec<Command> {
+pub(super) fn translated(
+    said: &[Command],
+    (old, stood): (&Config, &[Places]),
+    (new, stand): (&Config, &[Places]),
+) -> Vec<Command> {
     let translate = |command: &Command| match command {
-        Command::Resolved { cluster, endpoint, addresses } => {
-            let (cluster, endpoint) = find((*cluster, *endpoint), old, new)?;
-            Some(Command::Resolved { cluster, endpoint, addresses: Arc::clone(addresses) })
-        }
         Command::Judged { cluster, endpoint, verdict } => {
-            let (cluster, endpoint) = find((*cluster, *endpoint), old, new)?;
+            let found = find((*cluster, *endpoint), (old, stood), (new, stand));
+            let (cluster, endpoint) = found?;
             let is_checked = new.clusters[usize::from(cluster.0)].health.is_some();
             is_checked.then_some(Command::Judged { cluster, endpoint, verdict: *verdict })
         }
-        Command::Assigned { cluster, endpoint, duty } => {
-            let (cluster, endpoint) = find((*cluster, *endpoint), old, new)?;
-            Some(Command::Assigned { cluster, endpoint, duty: *duty })
+        Command::Assigned { cluster, endpoints, duty } => {
+            let before = &old.clusters[usize::from(cluster.0)];
+            let address = &before.endpoints[usize::from(endpoints.first()?.0)].address;
+            let (at, now) = (0..).zip(&new.clusters).find(|(_, one)| one.name == before.name)?;
+            let endpoints = places_of(now, |one| *one == *address);
+            (!endpoints.is_empty()).then_some(Command::Assigned {
+                cluster: ClusterId(at),
+                endpoints,
+                duty: *duty,
+            })
         }
         // The new plan comes with its own.
-        Command::Secure { .. } => None,
+        Command::Secure { .. } | Command::Placed { .. } => None,
         Command::Adopt { .. } | Command::Purge { .. } | Command::Drain => None,
     };
     said.iter().filter_map(translate).collect()
+}
+
+/// All endpoints with such a configured address: one, or all places of a name.
+pub(super) fn places_of(cluster: &Cluster, is: impl Fn(&Address) -> bool) -> Arc<[EndpointId]> {
+    let all = (0..).map(EndpointId).zip(&cluster.endpoints);
+    all.filter(|(_, one)| is(&one.address)).map(|(id, _)| id).collect()
 }

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
@@ -11,6 +12,7 @@ use regex::bytes::Regex;
 use tokio::sync::watch;
 
 use super::helper;
+use crate::balance::places::Places;
 use crate::base::id::{ClusterId, EndpointId};
 use crate::base::limits::NEWS;
 use crate::base::random::Random;
@@ -28,6 +30,8 @@ use crate::wire::proxy_protocol;
 pub struct News {
     pub cluster: ClusterId,
     pub endpoint: EndpointId,
+    /// Which of a name's addresses that is said of.
+    pub address: Option<SocketAddr>,
     pub verdict: Verdict,
     /// Why it is down, as the end of a sentence.
     pub why: String,
@@ -36,14 +40,14 @@ pub struct News {
 /// What the coordinator keeps of the prober.
 pub struct Prober {
     pub news: Receiver<News>,
-    /// Where the addresses of names are told.
-    names: Vec<Name>,
+    /// Where the addresses at places of names are told; as long as these live, endpoints are checked.
+    places: Vec<Place>,
     /// Where new certificates are told.
     secrets: watch::Sender<Arc<Secrets>>,
 }
 
-/// Where one endpoint's addresses are told.
-type Name = (ClusterId, EndpointId, watch::Sender<Arc<[Peer]>>);
+/// Where one endpoint's address is told.
+type Place = (ClusterId, EndpointId, watch::Sender<Option<Peer>>);
 
 /// One endpoint's checks.
 struct Target {
@@ -53,7 +57,9 @@ struct Target {
     authority: String,
     /// What must be in the body.
     pattern: Option<Regex>,
-    peers: watch::Receiver<Arc<[Peer]>>,
+    /// What stands at its place, if it is one of a name's.
+    is_name: bool,
+    peer: watch::Receiver<Option<Peer>>,
     secrets: watch::Receiver<Arc<Secrets>>,
     /// Whom a certificate must be for, where there must be one.
     name: Option<ServerName<'static>>,
@@ -69,11 +75,20 @@ impl Prober {
         self.secrets.send_replace(Arc::clone(secrets));
     }
 
-    /// A name resolves to these addresses now.
-    pub fn resolved(&self, cluster: ClusterId, endpoint: EndpointId, to: &[SocketAddr]) {
-        let wanted = self.names.iter().find(|(c, e, _)| (*c, *e) == (cluster, endpoint));
-        if let Some((_, _, sender)) = wanted {
-            sender.send_replace(to.iter().copied().map(Peer::Socket).collect());
+    /// The addresses of a cluster's names stand there now.
+    pub fn placed(&self, cluster: ClusterId, places: &Places) {
+        for (_, endpoint, sender) in self.places.iter().filter(|(of, _, _)| *of == cluster) {
+            let at = usize::from(endpoint.0);
+            let peer = places.address(at).map(Peer::Socket);
+            if peer.is_none() && !places.is_empty(at) {
+                // It is no name.
+                continue;
+            }
+            sender.send_if_modified(|old| {
+                let is_new = *old != peer;
+                old.clone_from(&peer);
+                is_new
+            });
         }
     }
 }
@@ -83,18 +98,22 @@ impl Prober {
 pub fn start(
     config: &Config,
     secrets: Arc<Secrets>,
+    places: &[Places],
     known: impl Fn(ClusterId, EndpointId) -> Option<Verdict>,
 ) -> Prober {
     let (tell_secrets, secrets) = watch::channel(secrets);
     let (sender, news) = crossbeam_channel::bounded(NEWS);
-    let (mut targets, mut names) = (Vec::new(), Vec::new());
-    for (cluster, model) in (0_u16..).map(ClusterId).zip(&config.clusters) {
+    let (mut targets, mut told) = (Vec::new(), Vec::new());
+    let clusters = (0_u16..).map(ClusterId).zip(&config.clusters).zip(places);
+    for ((cluster, model), places) in clusters {
         let Some(policy) = &model.health else { continue };
         let (tls, protocol) = (model.tls.as_ref(), model.protocol);
         let proxy_protocol = model.proxy_protocol;
         for (endpoint, model) in (0_u16..).map(EndpointId).zip(&model.endpoints) {
-            let (tell, peers) = watch::channel(Peer::of(&model.address).into_iter().collect());
-            names.push((cluster, endpoint, tell));
+            let address = places.address(usize::from(endpoint.0));
+            let peer = Peer::of(&model.address).or_else(|| address.map(Peer::Socket));
+            let (tell, peer) = watch::channel(peer);
+            told.push((cluster, endpoint, tell));
             targets.push(Target {
                 cluster,
                 endpoint,
@@ -108,67 +127,80 @@ pub fn start(
                     Probe::Http(probe) => http::pattern(probe),
                     Probe::Tcp | Probe::Grpc { .. } => None,
                 },
-                peers,
+                is_name: model.address.is_name(),
+                peer,
                 checked: known(cluster, endpoint).map_or_else(Checked::default, Checked::known),
                 random: Random::new(Random::seed_from_os()),
             });
         }
     }
     if targets.is_empty() {
-        return Prober { news: crossbeam_channel::never(), names, secrets: tell_secrets };
+        return Prober { news: crossbeam_channel::never(), places: told, secrets: tell_secrets };
     }
     helper::start("prober", "endpoints cannot be checked", move || {
         targets.into_iter().map(|target| keep_checking(target, sender.clone())).collect()
     });
-    Prober { news, names, secrets: tell_secrets }
+    Prober { news, places: told, secrets: tell_secrets }
 }
 
 async fn keep_checking(mut target: Target, sender: Sender<News>) {
     loop {
-        let peers = Arc::clone(&target.peers.borrow_and_update());
-        // A name without an address has nothing to check; its endpoint is down as it is.
-        if !peers.is_empty() {
-            let result = check(&target, &peers).await;
-            let Target { cluster, endpoint, .. } = target;
-            let (is_good, why) = match result {
-                Ok(()) => (Some(true), String::new()),
-                Err(Fault::Endpoint(why)) => (Some(false), why),
-                // We could not ask: what was known of it stays (RELIABILITY R10).
-                Err(Fault::Own(_)) => (None, String::new()),
-            };
-            let verdict =
-                is_good.and_then(|is_good| target.checked.result(is_good, &target.policy));
-            if let Some(verdict) = verdict
-                && sender.send(News { cluster, endpoint, verdict, why }).is_err()
-            {
+        let peer = target.peer.borrow_and_update().clone();
+        let Some(peer) = peer else {
+            // Nobody is at this place.
+            if target.has_other_address(Duration::MAX).await.is_err() {
                 return;
             }
+            continue;
+        };
+        let (is_good, why) = match check(&target, &peer).await {
+            Ok(()) => (Some(true), String::new()),
+            Err(Fault::Endpoint(why)) => (Some(false), why),
+            // We could not ask: what was known of it stays (RELIABILITY R10).
+            Err(Fault::Own(_)) => (None, String::new()),
+        };
+        let verdict = is_good.and_then(|is_good| target.checked.result(is_good, &target.policy));
+        let Target { cluster, endpoint, is_name, .. } = target;
+        let address = match peer {
+            Peer::Socket(address) if is_name => Some(address),
+            _ => None,
+        };
+        if let Some(verdict) = verdict
+            && sender.send(News { cluster, endpoint, address, verdict, why }).is_err()
+        {
+            return;
         }
         let wait = target.checked.wait(&target.policy, &mut target.random);
-        tokio::time::sleep(wait).await;
-        if target.peers.has_changed().is_err() {
-            // Others check it now.
+        if target.has_other_address(wait).await.is_err() {
             return;
         }
     }
 }
 
-/// An endpoint with several addresses is up as long as one of them is.
-async fn check(target: &Target, peers: &[Peer]) -> Result<(), Fault> {
-    let mut last = Err(Fault::Endpoint("it has no address".to_owned()));
-    for peer in peers {
-        let peer = match (peer, target.policy.port) {
-            (Peer::Socket(address), Some(port)) => {
-                Peer::Socket(SocketAddr::new(address.ip(), port))
+/// Others check it now.
+struct Over;
+
+impl Target {
+    /// Waits, but no longer than until another address stands there, of which nothing is known.
+    async fn has_other_address(&mut self, most: Duration) -> Result<(), Over> {
+        let wait = tokio::time::timeout(most, self.peer.changed());
+        match wait.await {
+            Err(_) => Ok(()),
+            Ok(Ok(())) => {
+                self.checked = Checked::default();
+                Ok(())
             }
-            (peer, _) => peer.clone(),
-        };
-        last = check_one(target, &peer).await;
-        if last.is_ok() {
-            break;
+            Ok(Err(_)) => Err(Over),
         }
     }
-    last
+}
+
+async fn check(target: &Target, peer: &Peer) -> Result<(), Fault> {
+    let peer = match (peer, target.policy.port) {
+        (Peer::Socket(address), Some(port)) => Peer::Socket(SocketAddr::new(address.ip(), port)),
+        (peer, _) => peer.clone(),
+    };
+    check_one(target, &peer).await
 }
 
 async fn check_one(target: &Target, peer: &Peer) -> Result<(), Fault> {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::plan;
 use super::prober::{self, Prober};
 use super::resolve::{self, Resolver};
 use super::secrets::{self, Known, Watcher};
@@ -12,8 +13,6 @@ use super::verdicts::Verdicts;
 use super::watch::Watch;
 use crate::config::model::Config;
 use crate::net::notice;
-use crate::shard::command::Command;
-use crate::shard::secrets::Secrets;
 
 /// Reads the configuration again, as it was read at the start; tells the operator what is wrong
 /// with it, and returns it if it is good.
@@ -30,16 +29,13 @@ pub(super) struct Helpers {
 
 impl Helpers {
     /// Starts them.
-    pub(super) fn start(
-        config: &Arc<Config>,
-        secrets: Arc<Secrets>,
-        known: Known,
-        resolver: Resolver,
-    ) -> Self {
+    pub(super) fn start(workers: &Workers, known: Known, resolver: Resolver) -> Self {
+        let config = workers.config();
+        let (secrets, places) = (Arc::clone(workers.secrets()), workers.known_plan().places);
         Self {
-            prober: prober::start(config, secrets, |_, _| None),
+            prober: prober::start(&config, secrets, places, |_, _| None),
             resolver,
-            verdicts: Verdicts::new(Arc::clone(config)),
+            verdicts: Verdicts::new(Arc::clone(&config)),
             watch: Watch::new(&config.clusters),
             certificates: Watcher::new(known),
         }
@@ -48,7 +44,7 @@ impl Helpers {
 
 /// Takes the new configuration, or says why not.
 pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Source<'_>) {
-    let Some(config) = source() else {
+    let Some(config) = source().map(Config::with_places) else {
         notice::warn("the configuration is refused: the old one stays");
         return;
     };
@@ -69,25 +65,16 @@ pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Sour
     };
     loaded.warnings.iter().for_each(notice::warn);
     let config = Arc::new(config);
-    let mut verdicts = Verdicts::new(Arc::clone(&config));
-    verdicts.inherit(&helpers.verdicts);
-    let secrets = Arc::new(loaded.secrets);
-    let known = |cluster, endpoint| verdicts.get(cluster, endpoint);
-    let prober = prober::start(&config, Arc::clone(&secrets), known);
     let names = workers.names();
     let resolver = resolve::start(&config, &|host| names.get(host).cloned());
-    let mut found = Vec::new();
-    resolve::first(&resolver.news, &config, |one| {
-        prober.resolved(one.cluster, one.endpoint, &one.addresses);
-        found.push(Command::Resolved {
-            cluster: one.cluster,
-            endpoint: one.endpoint,
-            addresses: one.addresses,
-        });
-    });
-    // A name that does not resolve just now has the addresses that it had.
-    found.retain(|one| !matches!(one, Command::Resolved { addresses, .. } if addresses.is_empty()));
-    workers.adopt(Arc::clone(&config), secrets, found);
+    let mut places = plan::carried(&config, &workers.known_plan());
+    resolve::first(&resolver.news, &config, |one| one.place(&config, &mut places));
+    let mut verdicts = Verdicts::new(Arc::clone(&config));
+    verdicts.inherit(&helpers.verdicts, workers.known_plan().places, &places);
+    let secrets = Arc::new(loaded.secrets);
+    let known = |cluster, endpoint| verdicts.get(cluster, endpoint);
+    let prober = prober::start(&config, Arc::clone(&secrets), &places, known);
+    workers.adopt(Arc::clone(&config), secrets, places);
     let watch = Watch::new(&config.clusters);
     let certificates = Watcher::new(loaded.known);
     *helpers = Helpers { prober, resolver, verdicts, watch, certificates };

@@ -12,6 +12,7 @@ use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 
 use super::helper;
+use crate::balance::places::Places;
 use crate::base::clock;
 use crate::base::id::{ClusterId, EndpointId};
 use crate::base::limits::{ADDRESSES_MAX, NEWS};
@@ -31,6 +32,17 @@ pub struct Resolution {
     pub addresses: Arc<[SocketAddr]>,
 }
 
+impl Resolution {
+    /// Lets the addresses take their places.
+    pub fn place(&self, config: &Config, places: &mut [Places]) {
+        let at = usize::from(self.cluster.0);
+        // A name that does not resolve just now has the addresses that it had.
+        if !self.addresses.is_empty() {
+            places[at] = places[at].resolved(&config.clusters[at], self.endpoint, &self.addresses);
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Name {
     cluster: ClusterId,
@@ -43,7 +55,7 @@ fn names(config: &Config) -> Vec<Name> {
     let mut found = Vec::new();
     for (cluster, model) in (0_u16..).zip(&config.clusters) {
         for (endpoint, model) in (0_u16..).zip(&model.endpoints) {
-            if let Address::Name { host, port } = &model.address {
+            if let (Address::Name { host, port }, 0) = (&model.address, model.place) {
                 let (cluster, endpoint) = (ClusterId(cluster), EndpointId(endpoint));
                 found.push(Name { cluster, endpoint, host: host.clone(), port: *port });
             }

@@ -1,7 +1,8 @@
 //! Opens listeners and starts workers, and starts a worker again whose thread has died.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,13 +12,15 @@ use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::plan::{self, Frame};
+use super::resolve::Resolution;
 use super::secrets;
-use crate::base::id::{ListenerId, ShardId};
+use crate::balance::places::Places;
+use crate::base::id::{ClusterId, EndpointId, ListenerId, ShardId};
 use crate::base::limits::REPORTS;
 use crate::base::limits::{DISK_END, LOG_PATIENCE};
 use crate::base::random::Random;
 use crate::cache::purge::Purge;
-use crate::config::model::{AccessLog, Config, Cores, Listener, Mode};
+use crate::config::model::{AccessLog, Address, Config, Cores, Listener, Mode};
 use crate::net::disk;
 use crate::net::log_file::{self, LogSender};
 use crate::net::mailbox;
@@ -74,6 +77,8 @@ pub struct Workers {
     log: Option<(LogSender, Receiver<()>)>,
     /// The last word on everything, for a worker that is started again.
     said: Vec<Command>,
+    /// Where the addresses of names stand, by cluster.
+    places: Vec<Places>,
     seed: u64,
     /// Where the local authority's certificate is, if there is one.
     authority: Option<PathBuf>,
@@ -90,7 +95,7 @@ struct Running {
 ///
 /// # Errors
 /// A sentence that says what could not be had.
-pub fn workers(config: Arc<Config>, said: Vec<Command>) -> Result<Workers, String> {
+pub fn workers(config: Arc<Config>, places: Vec<Places>) -> Result<Workers, String> {
     let log = match &config.access_log {
         None => None,
         Some(log) => Some(log_file::start(log).map_err(|error| log_fault(log, &error))?),
@@ -107,7 +112,7 @@ pub fn workers(config: Arc<Config>, said: Vec<Command>) -> Result<Workers, Strin
     let loaded = secrets::load(&config, None).map_err(|faults| faults.join("\nerror: "))?;
     loaded.warnings.iter().for_each(notice::warn);
     let frame = Frame::new(name.into_boxed_str(), cores.len(), &config.cache)?;
-    let plan = frame.plan(config, Arc::new(loaded.secrets), None);
+    let plan = frame.plan(config, Arc::new(loaded.secrets), &places, None);
     let mut workers = Workers {
         plan: Arc::new(plan),
         frame,
@@ -117,7 +122,8 @@ pub fn workers(config: Arc<Config>, said: Vec<Command>) -> Result<Workers, Strin
         running: Vec::new(),
         reports: crossbeam_channel::bounded(REPORTS),
         log,
-        said,
+        said: Vec::new(),
+        places,
         seed,
         authority: loaded.authority,
         known: loaded.known,
@@ -305,16 +311,14 @@ impl Workers {
         notice::warn("no worker takes a purge: their mailboxes are full");
     }
 
-    /// Every worker serves new connections by this configuration from now on. `found` is what is
-    /// known of it besides what was said before.
-    pub fn adopt(&mut self, config: Arc<Config>, secrets: Arc<Secrets>, found: Vec<Command>) {
-        let plan = self.frame.plan(Arc::clone(&config), secrets, Some(&self.plan));
+    /// Every worker serves new connections by this configuration from now on. `places` says what its names
+    /// resolve to.
+    pub fn adopt(&mut self, config: Arc<Config>, secrets: Arc<Secrets>, places: Vec<Places>) {
+        let plan = self.frame.plan(Arc::clone(&config), secrets, &places, Some(self.known_plan()));
         let plan = Arc::new(plan);
-        self.said = plan::translated(&self.said, &self.plan.config, &config);
-        for command in found {
-            self.said.retain(|old| !command.replaces(old));
-            self.said.push(command);
-        }
+        let old = (&*self.plan.config, &*self.places);
+        self.said = plan::translated(&self.said, old, (&config, &places));
+        self.places = places;
         let said: Arc<[Command]> = self.said.clone().into();
         for worker in &self.running {
             let adopt = Command::Adopt { plan: Arc::clone(&plan), said: Arc::clone(&said) };
@@ -345,18 +349,60 @@ impl Workers {
         }
     }
 
+    /// The plan, and where the addresses of its names stand.
+    pub(super) fn known_plan(&self) -> plan::Known<'_> {
+        plan::Known { plan: &self.plan, places: &self.places }
+    }
+
+    /// Where the addresses of a cluster's names stand.
+    #[must_use]
+    pub fn places(&self, cluster: ClusterId) -> &Places {
+        &self.places[usize::from(cluster.0)]
+    }
+
+    /// An endpoint as people know it.
+    #[must_use]
+    pub fn text(&self, cluster: ClusterId, at: usize) -> String {
+        self.places(cluster).text(&self.plan.config.clusters[usize::from(cluster.0)], at)
+    }
+
+    /// A name resolves to these addresses now. Returns the endpoints that have another one than before: nothing
+    /// is held against them.
+    pub fn resolved(&mut self, found: &Resolution) -> Vec<EndpointId> {
+        let Resolution { cluster, endpoint, addresses } = found;
+        let at = usize::from(cluster.0);
+        let (model, common) = (&self.plan.config.clusters[at], &self.plan.common[at]);
+        let (old, new) = (&self.places[at], self.places[at].resolved(model, *endpoint, addresses));
+        let ids = (0..).map(EndpointId).take(model.endpoints.len());
+        let has_moved = |id: &EndpointId| {
+            let at = usize::from(id.0);
+            old.address(at) != new.address(at)
+        };
+        let moved: Vec<EndpointId> = ids.filter(has_moved).collect();
+        for id in &moved {
+            common.health.of(usize::from(id.0)).forget();
+            common.balance.loads[usize::from(id.0)].forget();
+        }
+        common.health.set_count(new.count(model));
+        self.places[at] = new.clone();
+        self.broadcast(&Command::Placed { cluster: *cluster, places: new });
+        moved
+    }
+
     /// What names resolve to, as far as that is known.
     #[must_use]
-    pub fn names(&self) -> std::collections::HashMap<String, Vec<std::net::IpAddr>> {
-        let mut found = std::collections::HashMap::new();
-        for command in &self.said {
-            let Command::Resolved { cluster, endpoint, addresses } = command else { continue };
-            let cluster = &self.plan.config.clusters[usize::from(cluster.0)];
-            let address = &cluster.endpoints[usize::from(endpoint.0)].address;
-            if let crate::config::model::Address::Name { host, .. } = address
-                && !addresses.is_empty()
-            {
-                found.insert(host.clone(), addresses.iter().map(SocketAddr::ip).collect());
+    pub fn names(&self) -> HashMap<String, Vec<IpAddr>> {
+        let mut found: HashMap<String, Vec<IpAddr>> = HashMap::new();
+        for (cluster, places) in self.plan.config.clusters.iter().zip(&self.places) {
+            for (at, one) in cluster.endpoints.iter().enumerate() {
+                if let (Address::Name { host, .. }, Some(address)) =
+                    (&one.address, places.address(at))
+                {
+                    let all = found.entry(host.clone()).or_default();
+                    if !all.contains(&address.ip()) {
+                        all.push(address.ip());
+                    }
+                }
             }
         }
         found

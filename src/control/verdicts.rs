@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::plan;
 use super::prober::News;
 use super::start::Workers;
+use crate::balance::places::Places;
 use crate::base::clock::monotonic;
 use crate::base::id::{ClusterId, EndpointId};
 use crate::config::model::Config;
@@ -26,10 +27,11 @@ impl Verdicts {
     }
 
     /// Takes over what is known of the endpoints that there still are.
-    pub(super) fn inherit(&mut self, from: &Self) {
+    pub(super) fn inherit(&mut self, from: &Self, stood: &[Places], stand: &[Places]) {
         for (cluster, verdicts) in (0..).map(ClusterId).zip(&from.known) {
             for (endpoint, verdict) in (0..).map(EndpointId).zip(verdicts) {
-                let found = plan::find((cluster, endpoint), &from.config, &self.config);
+                let (old, new) = ((&*from.config, stood), (&*self.config, stand));
+                let found = plan::find((cluster, endpoint), old, new);
                 let Some((cluster, endpoint)) = found else { continue };
                 let at = usize::from(cluster.0);
                 if self.config.clusters[at].health.is_some() {
@@ -47,15 +49,19 @@ impl Verdicts {
 
     /// Tells the shards, and the operator if it is bad news or the end of it.
     pub(super) fn hear(&mut self, workers: &mut Workers, news: News) {
-        let News { cluster, endpoint, verdict, why } = news;
+        let News { cluster, endpoint, address, verdict, why } = news;
+        if address != workers.places(cluster).address(usize::from(endpoint.0)) {
+            // It was said of an address that has left since.
+            return;
+        }
         workers.broadcast(&Command::Judged { cluster, endpoint, verdict });
-        let was_panic = self.is_panic(cluster);
+        let was_panic = self.is_panic(cluster, workers);
         let standing = workers.plan().common[usize::from(cluster.0)].health.clone();
         let standing = standing.of(usize::from(endpoint.0));
         let model = &self.config.clusters[usize::from(cluster.0)];
         let at = usize::from(endpoint.0);
         let old = std::mem::replace(&mut self.known[usize::from(cluster.0)][at], verdict);
-        let (name, address) = (&model.name, &model.endpoints[at].address);
+        let (name, address) = (&model.name, workers.text(cluster, at));
         match (old, verdict) {
             (_, Verdict::Down) => {
                 notice::warn(format_args!("cluster \"{name}\": endpoint {address} is down: {why}"));
@@ -68,7 +74,7 @@ impl Verdicts {
             }
             _ => {}
         }
-        match (was_panic, self.is_panic(cluster)) {
+        match (was_panic, self.is_panic(cluster, workers)) {
             (false, true) => notice::warn(format_args!(
                 "cluster \"{name}\": less than {PANIC_PERCENT} % of its endpoints are up: their \
                  checks are ignored and all are used"
@@ -80,9 +86,15 @@ impl Verdicts {
         }
     }
 
-    fn is_panic(&self, cluster: ClusterId) -> bool {
-        let known = &self.known[usize::from(cluster.0)];
-        let down = known.iter().filter(|verdict| **verdict == Verdict::Down).count();
-        is_panic(down, known.len())
+    fn is_panic(&self, cluster: ClusterId, workers: &Workers) -> bool {
+        let at = usize::from(cluster.0);
+        let down = self.known[at].iter().filter(|verdict| **verdict == Verdict::Down).count();
+        is_panic(down, workers.places(cluster).count(&self.config.clusters[at]))
+    }
+
+    /// Other addresses stand there now.
+    pub(super) fn forget(&mut self, cluster: ClusterId, endpoints: &[EndpointId]) {
+        let known = &mut self.known[usize::from(cluster.0)];
+        endpoints.iter().for_each(|id| known[usize::from(id.0)] = Verdict::Unknown);
     }
 }

@@ -3,6 +3,7 @@
 
 use super::start::Workers;
 use crate::base::clock::{Moment, monotonic};
+use crate::base::id::{ClusterId, EndpointId};
 use crate::base::limits::OUTLIER_WINDOW;
 use crate::config::model::Cluster;
 use crate::health::passive::Why;
@@ -34,6 +35,12 @@ impl Watch {
         }
     }
 
+    /// Other addresses stand there now.
+    pub(super) fn forget(&mut self, cluster: ClusterId, endpoints: &[EndpointId]) {
+        let known = &mut self.known[usize::from(cluster.0)];
+        endpoints.iter().for_each(|id| known[usize::from(id.0)] = (Why::In, Moment(0)));
+    }
+
     /// How much memory the process has, and what follows. Threads look by themselves when they allocate;
     /// this is for the operator, and for memory that was freed.
     fn look_at_memory(&mut self, plan: &Plan) {
@@ -58,7 +65,7 @@ impl Watch {
         let plan = workers.plan();
         self.look_at_memory(plan);
         let all = plan.config.clusters.iter().zip(&plan.common).zip(&mut self.known);
-        for ((cluster, common), known) in all {
+        for (id, ((cluster, common), known)) in (0..).map(ClusterId).zip(all) {
             if is_over {
                 common.health.judge(now, &cluster.resilience.passive);
             }
@@ -68,15 +75,15 @@ impl Watch {
                 // Who is tried and fails is not back, and who is tried is not put out anew.
                 let is_news = old.0 != found.0 || (found.1 > old.1 && !standing.is_on_trial());
                 if is_news {
-                    tell(cluster, at, old, found, now);
+                    tell(cluster, &workers.text(id, at), old, found, now);
                 }
             }
         }
     }
 }
 
-fn tell(cluster: &Cluster, at: usize, old: (Why, Moment), new: (Why, Moment), now: Moment) {
-    let (name, address) = (&cluster.name, &cluster.endpoints[at].address);
+fn tell(cluster: &Cluster, address: &str, old: (Why, Moment), new: (Why, Moment), now: Moment) {
+    let name = &cluster.name;
     let policy = &cluster.resilience.passive;
     let reason = match new.0 {
         Why::In => {

@@ -135,13 +135,16 @@ impl Client<'_> {
                 Ok(None) => Box::pin(cluster.begin_later(ask, route.priority, shard.now())).await,
                 Err(kind) => Err(kind),
             };
-            let flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
-            record.try_at(flight.id);
+            let mut flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
+            record.try_at(flight.id, cluster.address(flight.id));
             let timeouts = &route.timeouts;
             // Nobody else has spoken on it.
             let needs = shard.needs(timeouts, self.address, true);
             match attempt::open(cluster, flight.id, needs).await {
                 Ok(attempt) => {
+                    flight.moves_to(attempt.id);
+                    record.endpoint = Some(flight.id);
+                    record.address = cluster.address(flight.id);
                     shard.count(|counters| counters.dials += 1);
                     let mut connection = attempt.connection;
                     self.greet(&mut connection, timeouts.body_idle).await?;

@@ -78,18 +78,19 @@ pub async fn run(
             Ok(None) => Box::pin(wait(shard, cluster, &ask, route, down)).await,
             Err(kind) => Err(kind),
         };
-        let flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
-        let id = flight.id;
-        record.try_at(id);
+        let mut flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
+        record.try_at(flight.id, cluster.address(flight.id));
         let needs = shard.needs(timeouts, down.address, fresh);
-        let attempt = match attempt::open(cluster, id, needs).await {
+        let attempt = match attempt::open(cluster, flight.id, needs).await {
             Ok(attempt) => attempt,
             Err(kind) => {
                 shard.count(|counters| counters.dial_failures += 1);
-                last_fault = Some(not_connected(cluster, id, kind, &mut ask.tries)?);
+                last_fault = Some(not_connected(cluster, flight.id, kind, &mut ask.tries)?);
                 continue;
             }
         };
+        flight.moves_to(attempt.id);
+        let id = flight.id;
         record.reused = attempt.was_pooled;
         count(shard, &attempt);
         let (client, is_secure) = (down.address, down.client.is_secure);
@@ -98,7 +99,7 @@ pub async fn run(
             Target { cluster, id, ask: &ask, total_by, timeouts, replay, client, is_secure };
         let (won, result) = once(shard, to, target, attempt, work, down).await;
         let flight = won.unwrap_or(flight);
-        record.endpoint = Some(flight.id);
+        (record.endpoint, record.address) = (Some(flight.id), cluster.address(flight.id));
         match result {
             Ok(()) => return landed(cluster, to, flight, down.answer.status.get()),
             Err(failure) => {
@@ -196,7 +197,7 @@ async fn once<'c>(
     // What another try was answered says nothing about this one.
     response.status = 0;
     down.answer.detail.set(None);
-    let Attempt { mut connection, was_pooled } = attempt;
+    let Attempt { mut connection, was_pooled, .. } = attempt;
     let route = to.route;
     let upgrade = upgrade::is_wanted(request, &route.upgrade).then(|| request.upgrade());
     let (cluster, id) = (target.cluster, target.id);

@@ -70,11 +70,12 @@ async fn second<'c>(hop: &Hop<'_, 'c>, patience: Duration) -> Option<Won<'c>> {
     if !cluster.has_other(&ask.tries, id) || !cluster.may_retry() {
         return None;
     }
-    let flight = cluster.begin(&other).ok().flatten()?;
+    let mut flight = cluster.begin(&other).ok().flatten()?;
     shard.count(|counters| counters.hedges += 1);
     let timeouts = hop.target.timeouts;
     let needs = shard.needs(timeouts, client, false);
     let mut attempt = attempt::open(cluster, flight.id, needs).await.ok()?;
+    flight.moves_to(attempt.id);
     let connection = &mut attempt.connection;
     let head =
         super::forward::head_bytes(shard, cluster, flight.id, hop.request, false, connection);

@@ -7,6 +7,8 @@ pub mod http;
 pub mod outlier;
 pub mod passive;
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use crate::base::clock::Moment;
 use crate::config::resilience::Passive;
 use outlier::{Count, Window};
@@ -38,6 +40,8 @@ pub const fn is_panic(down: usize, all: usize) -> bool {
 pub struct Table {
     standing: Box<[Standing]>,
     windows: Box<[Window]>,
+    /// Places of names may be empty: so many are not.
+    count: AtomicUsize,
 }
 
 impl Table {
@@ -47,6 +51,7 @@ impl Table {
         Self {
             standing: (0..endpoints).map(|_| Standing::default()).collect(),
             windows: (0..endpoints).map(|_| Window::default()).collect(),
+            count: AtomicUsize::new(endpoints),
         }
     }
 
@@ -68,7 +73,12 @@ impl Table {
     #[must_use]
     pub fn may_eject(&self, share: u32) -> bool {
         let out = self.standing.iter().filter(|one| one.is_out()).count();
-        (out + 1) * 100 <= self.standing.len() * share as usize
+        (out + 1) * 100 <= self.count.load(Relaxed) * share as usize
+    }
+
+    /// So many places are not empty now.
+    pub fn set_count(&self, count: usize) {
+        self.count.store(count, Relaxed);
     }
 
     /// What a shard has counted at an endpoint since it last did.

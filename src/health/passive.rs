@@ -91,6 +91,12 @@ impl Standing {
         self.back.store(from.back.load(Relaxed), Relaxed);
     }
 
+    /// Another address stands there now, against which nothing is held.
+    pub fn forget(&self) {
+        self.inherit(&Self::default());
+        self.on_trial.store(false, Relaxed);
+    }
+
     /// It works again, after it did not: from now on its share grows slowly.
     pub fn came_back(&self, now: Moment) {
         self.back.store(now.0.max(1), Relaxed);

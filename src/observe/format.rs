@@ -41,6 +41,7 @@ fn json(batch: &Batch, entry: &Entry, config: &Config, out: &mut Vec<u8>) {
         "route": record.route_line,
         "cluster": cluster,
         "endpoint": endpoint,
+        "address": record.address.map(|address| address.to_string()),
         "cache": record.cache,
         "attempts": record.attempts,
         "reused": record.reused,

@@ -1,7 +1,7 @@
 //! One exchange's facts. Filled in along the way by plain stores; turned into text elsewhere, by
 //! the log's own thread.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::base::error::{Detail, Kind};
@@ -23,6 +23,8 @@ pub struct Record {
     pub route_line: Option<usize>,
     pub cluster: Option<ClusterId>,
     pub endpoint: Option<EndpointId>,
+    /// Which address of its name was used, where it is a name.
+    pub address: Option<SocketAddr>,
     /// What the cache did, in a word, if it was asked.
     pub cache: Option<&'static str>,
     /// Tries at upstreams.
@@ -44,9 +46,9 @@ pub struct Record {
 }
 
 impl Record {
-    /// One more try, at this endpoint.
-    pub fn try_at(&mut self, endpoint: EndpointId) {
-        self.endpoint = Some(endpoint);
+    /// One more try, at this endpoint, which may be one of a name's addresses.
+    pub fn try_at(&mut self, endpoint: EndpointId, address: Option<SocketAddr>) {
+        (self.endpoint, self.address) = (Some(endpoint), address);
         self.attempts = self.attempts.saturating_add(1);
     }
 
@@ -60,6 +62,7 @@ impl Record {
             route_line: None,
             cluster: None,
             endpoint: None,
+            address: None,
             cache: None,
             attempts: 0,
             reused: false,

@@ -1,6 +1,5 @@
 //! What crosses the mailboxes: orders down, news up.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
@@ -8,6 +7,7 @@ use crossbeam_channel::Sender;
 use super::Plan;
 use super::desk::Unsure;
 use super::secrets::Secrets;
+use crate::balance::places::Places;
 use crate::base::id::{ClusterId, EndpointId, ShardId};
 use crate::cache::purge::Purge;
 use crate::health::Verdict;
@@ -17,12 +17,12 @@ use crate::upstream::endpoint::Duty;
 /// The coordinator's orders.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// A name resolves to these addresses now.
-    Resolved { cluster: ClusterId, endpoint: EndpointId, addresses: Arc<[SocketAddr]> },
+    /// The addresses of a cluster's names stand there now.
+    Placed { cluster: ClusterId, places: Places },
     /// What health checks say of an endpoint now.
     Judged { cluster: ClusterId, endpoint: EndpointId, verdict: Verdict },
-    /// What an operator wants of an endpoint.
-    Assigned { cluster: ClusterId, endpoint: EndpointId, duty: Duty },
+    /// What an operator wants of an endpoint, of all places if it is a name.
+    Assigned { cluster: ClusterId, endpoints: Arc<[EndpointId]>, duty: Duty },
     /// New connections get these certificates.
     Secure { secrets: Arc<Secrets> },
     /// New connections are served by this plan, of which so much is known already.
@@ -38,18 +38,15 @@ impl Command {
     #[must_use]
     pub fn replaces(&self, old: &Self) -> bool {
         match (self, old) {
+            (Self::Placed { cluster, .. }, Self::Placed { cluster: c, .. }) => c == cluster,
             (
-                Self::Resolved { cluster, endpoint, .. },
-                Self::Resolved { cluster: c, endpoint: e, .. },
-            )
-            | (
                 Self::Judged { cluster, endpoint, .. },
                 Self::Judged { cluster: c, endpoint: e, .. },
-            )
-            | (
-                Self::Assigned { cluster, endpoint, .. },
-                Self::Assigned { cluster: c, endpoint: e, .. },
             ) => (c, e) == (cluster, endpoint),
+            (
+                Self::Assigned { cluster, endpoints, .. },
+                Self::Assigned { cluster: c, endpoints: e, .. },
+            ) => (c, e) == (cluster, endpoints),
             (Self::Secure { .. }, Self::Secure { .. }) => true,
             _ => false,
         }

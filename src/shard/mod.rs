@@ -290,16 +290,6 @@ impl Shard {
         &self.clusters[usize::from(id.0)]
     }
 
-    /// What a name resolves to.
-    pub fn resolved(
-        &self,
-        cluster: ClusterId,
-        endpoint: crate::base::id::EndpointId,
-        to: &[SocketAddr],
-    ) {
-        self.cluster(cluster).endpoint(endpoint).resolved(to);
-    }
-
     /// Lets a client's connection in.
     ///
     /// # Errors

@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use super::Cluster;
 use super::dial::dial;
-use super::endpoint::Endpoint;
 use super::http1::Connection;
 use super::http2::Found;
 use crate::base::clock::{Moment, millis, monotonic};
@@ -29,6 +28,9 @@ use crate::wire::proxy_protocol;
 /// A connection to send a request on.
 #[derive(Debug)]
 pub struct Attempt {
+    /// The endpoint that took the connection: another address of the same name, where the one that was
+    /// chosen did not.
+    pub id: EndpointId,
     pub connection: Box<Connection>,
     /// It served others before.
     pub was_pooled: bool,
@@ -63,18 +65,19 @@ pub async fn open(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Result
     if !needs.fresh
         && let Some(connection) = endpoint.pool.take(identity, needs.now, &cluster.model.pool)
     {
-        return Ok(Attempt { connection, was_pooled: true });
+        return Ok(Attempt { id, connection, was_pooled: true });
     }
-    let mut dialled = dial(endpoint, needs).await?;
+    let mut dialled = dial(cluster, id, needs).await?;
     if cluster.is_secure() {
-        Box::pin(secure(cluster, endpoint, &mut dialled, needs)).await?;
+        Box::pin(secure(cluster, &mut dialled, needs)).await?;
     }
-    cluster.reached(id);
+    cluster.reached(dialled.id);
     Ok(fresh(cluster, dialled, needs))
 }
 
 /// A new connection, of the endpoint as it was when it was dialled.
 pub struct Dialled {
+    pub id: EndpointId,
     pub stream: Stream,
     pub peer: Peer,
     pub generation: u32,
@@ -82,7 +85,7 @@ pub struct Dialled {
 
 /// A connection that nobody has used.
 fn fresh(cluster: &Cluster, dialled: Dialled, needs: Needs<'_>) -> Attempt {
-    let Dialled { stream, peer, generation } = dialled;
+    let Dialled { id, stream, peer, generation } = dialled;
     let identity = cluster.model.proxy_protocol.map(|_| needs.client);
     let preface = match cluster.model.proxy_protocol {
         // In front of TLS it has gone out already.
@@ -92,7 +95,7 @@ fn fresh(cluster: &Cluster, dialled: Dialled, needs: Needs<'_>) -> Attempt {
     let born = needs.now;
     let inbound = Inbound::default();
     let connection = Connection { stream, inbound, born, generation, identity, preface };
-    Attempt { connection: Box::new(connection), was_pooled: false }
+    Attempt { id, connection: Box::new(connection), was_pooled: false }
 }
 
 /// A stream of a connection that is shared, where the endpoint speaks HTTP/2; else a connection.
@@ -102,8 +105,8 @@ async fn open_shared(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Res
     let is_http1 = model.protocol == Protocol::Auto && !cluster.is_secure();
     let found =
         if is_http1 { Found::Http1 } else { endpoint.lines.find(&needs, &model.pool).await? };
-    let (strand, was_pooled) = match found {
-        Found::Strand(strand) => (*strand, true),
+    let (id, strand, was_pooled) = match found {
+        Found::Strand(strand) => (id, *strand, true),
         Found::Http1 => {
             let identity = model.proxy_protocol.map(|_| needs.client);
             let pooled = if needs.fresh {
@@ -112,45 +115,47 @@ async fn open_shared(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Res
                 endpoint.pool.take(identity, needs.now, &model.pool)
             };
             if let Some(connection) = pooled {
-                return Ok(Attempt { connection, was_pooled: true });
+                return Ok(Attempt { id, connection, was_pooled: true });
             }
-            let (dialled, agreed) = dial_agreed(cluster, endpoint, needs).await?;
+            let (dialled, agreed) = dial_agreed(cluster, id, needs).await?;
+            let id = dialled.id;
             cluster.reached(id);
             if !agreed {
                 return Ok(fresh(cluster, dialled, needs));
             }
             // It has learnt HTTP/2 since.
-            endpoint.lines.clear();
-            (begin(cluster, endpoint, dialled, needs).await?, false)
+            cluster.endpoint(id).lines.clear();
+            (id, begin(cluster, dialled, needs).await?, false)
         }
         Found::Dial(dialling) => {
-            let dialled = dial_agreed(cluster, endpoint, needs).await;
+            let dialled = dial_agreed(cluster, id, needs).await;
             let (dialled, agreed) = dialled.inspect_err(|kind| dialling.failed(*kind))?;
+            if dialled.id != id {
+                // It took another address: those who wait for this one find another too.
+                dialling.failed(Kind::ConnectTimeout);
+            }
+            let id = dialled.id;
             cluster.reached(id);
             if !agreed {
-                endpoint.lines.speaks_http1();
+                cluster.endpoint(id).lines.speaks_http1();
                 return Ok(fresh(cluster, dialled, needs));
             }
-            let begun = begin(cluster, endpoint, dialled, needs).await;
-            (begun.inspect_err(|kind| dialling.failed(*kind))?, false)
+            let begun = begin(cluster, dialled, needs).await;
+            (id, begun.inspect_err(|kind| dialling.failed(*kind))?, false)
         }
     };
     let stream = Stream::strand(strand, needs.sweep, Class::Upstream);
     let peer = Peer::Unix(PathBuf::new());
-    let dialled = Dialled { stream, peer, generation: endpoint.generation() };
+    let dialled = Dialled { id, stream, peer, generation: cluster.endpoint(id).generation() };
     Ok(Attempt { was_pooled, ..fresh(cluster, dialled, needs) })
 }
 
 /// Begins HTTP/2 on a new connection, which others use too, unless the endpoint is another by now.
-async fn begin(
-    cluster: &Cluster,
-    endpoint: &Endpoint,
-    dialled: Dialled,
-    needs: Needs<'_>,
-) -> Result<Strand> {
+async fn begin(cluster: &Cluster, dialled: Dialled, needs: Needs<'_>) -> Result<Strand> {
+    let endpoint = cluster.endpoint(dialled.id);
     let begun = endpoint.lines.begin(dialled.stream, &needs, needs.http2).await;
     let strand = begun.inspect_err(|_| {
-        tell(cluster, endpoint, &"it does not answer in HTTP/2: does it speak it?");
+        complain(cluster, dialled.id, &"it does not answer in HTTP/2: does it speak it?");
     })?;
     if endpoint.generation() != dialled.generation {
         endpoint.lines.clear();
@@ -161,18 +166,19 @@ async fn begin(
 /// Dials; says whether HTTP/2 is to be spoken.
 async fn dial_agreed(
     cluster: &Cluster,
-    endpoint: &Endpoint,
+    id: EndpointId,
     needs: Needs<'_>,
 ) -> Result<(Dialled, bool)> {
-    let mut dialled = dial(endpoint, needs).await?;
+    let mut dialled = dial(cluster, id, needs).await?;
     let must = cluster.model.protocol == Protocol::Http2;
     if !cluster.is_secure() {
         return Ok((dialled, must));
     }
-    let agreed = Box::pin(secure(cluster, endpoint, &mut dialled, needs)).await?;
+    let agreed = Box::pin(secure(cluster, &mut dialled, needs)).await?;
     let is_http2 = agreed == Some(tls::Protocol::Http2);
     if must && !is_http2 {
-        tell(cluster, endpoint, &"it does not agree on HTTP/2 (ALPN), which protocol asks for");
+        let why = &"it does not agree on HTTP/2 (ALPN), which protocol asks for";
+        complain(cluster, dialled.id, why);
         return Err(Kind::UpstreamTls);
     }
     Ok((dialled, is_http2))
@@ -181,12 +187,11 @@ async fn dial_agreed(
 /// Encrypts a new connection: the endpoint must be who it should be before it is told anything.
 async fn secure(
     cluster: &Cluster,
-    endpoint: &Endpoint,
     dialled: &mut Dialled,
     needs: Needs<'_>,
 ) -> Result<Option<tls::Protocol>> {
-    let Dialled { stream, peer, .. } = dialled;
-    let (Some(tls), Some(name)) = (cluster.tls(), &endpoint.name) else {
+    let Dialled { id, stream, peer, .. } = dialled;
+    let (Some(tls), Some(name)) = (cluster.tls(), &cluster.endpoint(*id).name) else {
         return Err(Kind::UpstreamTls);
     };
     let now = monotonic();
@@ -201,7 +206,7 @@ async fn secure(
     stream.read_by(now.after(needs.timeouts.connect));
     let means = Means { now, period, ..needs.means };
     let tell_why = |why: &dyn std::fmt::Display| {
-        tell(cluster, endpoint, &format_args!("no secure connection: {why}"));
+        complain(cluster, *id, &format_args!("no secure connection: {why}"));
     };
     let shaken = handshake::connect(stream, &tls, name.clone(), means, tell_why).await;
     stream.read_by(Moment::NEVER);
@@ -210,12 +215,8 @@ async fn secure(
 
 /// Tells an operator what is wrong with an endpoint, now and then.
 pub fn complain(cluster: &Cluster, id: EndpointId, why: &dyn std::fmt::Display) {
-    tell(cluster, cluster.endpoint(id), why);
-}
-
-fn tell(cluster: &Cluster, endpoint: &Endpoint, why: &dyn std::fmt::Display) {
-    if endpoint.may_complain(monotonic()) {
-        let (cluster, address) = (&cluster.model.name, &endpoint.authority);
+    if cluster.endpoint(id).may_complain(monotonic()) {
+        let (cluster, address) = (&cluster.model.name, cluster.text(id));
         notice::warn(format_args!("cluster \"{cluster}\": endpoint {address}: {why}"));
     }
 }

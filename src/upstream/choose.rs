@@ -2,6 +2,7 @@
 //! those with which all is well, in the end whoever has an address.
 
 use super::Cluster;
+use super::endpoint::Endpoint;
 use super::retry::Tries;
 use super::sticky::Stuck;
 use crate::balance::View;
@@ -60,7 +61,7 @@ impl Cluster {
     #[inline]
     pub fn try_begin(&self, ask: &Ask) -> Result<Option<Begun>> {
         // Many clusters are one server that works: nothing to weigh up.
-        let is_plain = self.endpoints.len() == 1 && !self.is_limited && ask.tries.is_empty();
+        let is_plain = self.used.get() == 1 && !self.is_limited && ask.tries.is_empty();
         if is_plain && self.endpoints[0].is_ready() && !self.standing.of(0).is_out() {
             let at = self.micros();
             let depth = self.shared.loads[0].begin(at);
@@ -86,7 +87,7 @@ impl Cluster {
                 return Ok(None);
             }
         }
-        let any = self.endpoints.iter().any(|one| one.is_reachable());
+        let any = self.used().iter().any(Endpoint::is_reachable);
         Err(if any { Kind::NoEndpoint } else { Kind::NoAddress })
     }
 
@@ -104,7 +105,7 @@ impl Cluster {
                 self.choose(&may, ask.key, micros)
             };
             let Some(id) = picked else {
-                is_full |= self.is_limited && (0..self.endpoints.len()).any(may);
+                is_full |= self.is_limited && (0..self.used.get()).any(may);
                 return if is_full { Place::Full } else { Place::Nobody };
             };
             let standing = self.standing.of(usize::from(id.0));
@@ -171,12 +172,31 @@ impl Cluster {
         key: u64,
         now: Micros,
     ) -> Option<EndpointId> {
-        if self.endpoints.len() == 1 {
+        if self.used.get() == 1 {
             return eligible(0).then_some(EndpointId(0));
         }
-        let (weights, loads) = (&*self.weights.borrow(), &self.shared.loads);
+        let (weights, loads) = (&self.weights.borrow()[..self.used.get()], &self.shared.loads);
         let view = View { weights, loads, eligible, now, key };
         self.balancer.borrow_mut().pick(&view, &mut self.random.borrow_mut())
+    }
+
+    /// Up to so many endpoints at other addresses of the same name with which all is well: those behind this
+    /// one first, so that they take turns.
+    pub(super) fn siblings(&self, id: EndpointId, most: usize) -> Vec<EndpointId> {
+        let (own, used, now) = (usize::from(id.0), self.used.get(), self.now());
+        if self.address(id).is_none() || used <= 1 {
+            return Vec::new();
+        }
+        let name = &self.model.endpoints[own].address;
+        let is_good = |at: &usize| {
+            self.model.endpoints[*at].address == *name
+                && self.endpoints[*at].is_ready()
+                && self.standing.of(*at).state(now) == State::In
+                && self.has_room(*at)
+        };
+        let behind = (own + 1..used).chain(0..own);
+        let found = behind.filter(is_good).take(most);
+        found.filter_map(|at| u16::try_from(at).ok().map(EndpointId)).collect()
     }
 
     fn has_room(&self, at: usize) -> bool {
@@ -199,6 +219,16 @@ impl Cluster {
             self.under_way.set(self.under_way.get() + 1);
         }
         Some(Begun { id, depth, at: now })
+    }
+
+    /// A request goes on at another endpoint, even where that has as many as it may have. Returns how many
+    /// are under way there.
+    pub(super) fn moves(&self, from: EndpointId, to: EndpointId, began: Micros) -> u32 {
+        self.shared.loads[usize::from(from.0)].end();
+        if self.is_limited {
+            self.made_room();
+        }
+        self.shared.loads[usize::from(to.0)].begin(began)
     }
 
     /// A request is over.

@@ -1,94 +1,86 @@
-//! A new connection to an endpoint. Of several addresses of a name the next one is tried beside the first
-//! when that takes long (RFC 8305), and one that did not answer is passed over for a while (RELIABILITY R35).
+//! A new connection to an endpoint. Where that is one of several addresses of a name, another one is tried
+//! beside it when it takes long (RFC 8305 section 5), or at once when it refuses (RELIABILITY R35).
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use super::Cluster;
 use super::attempt::{Dialled, Needs};
-use super::endpoint::Endpoint;
-use crate::base::clock::{Moment, monotonic};
+use crate::base::clock::monotonic;
 use crate::base::error::{Kind, Result};
+use crate::base::id::EndpointId;
 use crate::base::limits::{ADDRESS_AFTER, ADDRESSES_TRIED};
 use crate::net::connect::{Peer, connect};
 use crate::net::stream::Stream;
 
-/// Tries the addresses of a name until one takes the connection.
+/// Connects to an endpoint, or to another address of its name.
 ///
 /// # Errors
 /// What the last of them said; `NoAddress` if there is none.
-pub async fn dial(endpoint: &Endpoint, needs: Needs<'_>) -> Result<Dialled> {
-    let (peers, generation) = (endpoint.peers(), endpoint.generation());
-    let now = monotonic();
-    let (at, stream) = match &*peers {
-        [] => return Err(Kind::NoAddress),
-        // A dial is rare enough to read the clock: each address has a deadline of its own.
-        [one] => (0, connect(one, needs.sweep, now.after(needs.timeouts.connect)).await?),
-        _ => Box::pin(race(endpoint, &peers, needs, now)).await?,
-    };
-    Ok(Dialled { stream, peer: peers[at].clone(), generation })
+pub async fn dial(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Result<Dialled> {
+    let Some(peer) = cluster.endpoint(id).peer() else { return Err(Kind::NoAddress) };
+    let siblings = cluster.siblings(id, ADDRESSES_TRIED - 1);
+    if !siblings.is_empty() {
+        return Box::pin(race(cluster, id, siblings, needs)).await;
+    }
+    // A dial is rare enough to read the clock: each address has a deadline of its own.
+    let deadline = monotonic().after(needs.timeouts.connect);
+    let generation = cluster.endpoint(id).generation();
+    let stream = connect(&peer, needs.sweep, deadline).await?;
+    Ok(Dialled { id, stream, peer, generation })
+}
+
+/// The first address that takes the connection. What is found out about the others on the way is held against
+/// them, but for the last fault of all, which is the caller's.
+async fn race(
+    cluster: &Cluster,
+    id: EndpointId,
+    mut waiting: Vec<EndpointId>,
+    needs: Needs<'_>,
+) -> Result<Dialled> {
+    waiting.push(id);
+    waiting.rotate_right(1);
+    waiting.reverse();
+    let (running, alarm, faults) = (Vec::new(), None, Vec::new());
+    let mut race = Race { cluster, needs, waiting, running, alarm, faults };
+    let result = poll_fn(|context| race.poll(context)).await;
+    for (other, kind) in race.faults {
+        // Who takes no connection in time while others do has had its chance.
+        if kind.is_endpoints() && (result.is_ok() || other != id) {
+            cluster.failed(other, kind);
+        }
+    }
+    result
 }
 
 type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Stream>> + 'a>>;
 type Alarm<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-struct Race<'a> {
-    endpoint: &'a Endpoint,
-    peers: &'a Rc<[Peer]>,
-    needs: Needs<'a>,
-    /// Those that are still to be tried, the next one last.
-    waiting: Vec<usize>,
-    running: Vec<(usize, Connecting<'a>)>,
-    alarm: Option<Alarm<'a>>,
-    last: Kind,
+/// One address that is being tried.
+struct Runner<'a> {
+    id: EndpointId,
+    peer: Peer,
+    generation: u32,
+    connecting: Connecting<'a>,
 }
 
-/// The first address that takes the connection.
-async fn race(
-    endpoint: &Endpoint,
-    peers: &Rc<[Peer]>,
-    needs: Needs<'_>,
-    now: Moment,
-) -> Result<(usize, Stream)> {
-    let mut waiting = endpoint.order(now);
-    waiting.truncate(ADDRESSES_TRIED);
-    // The next dial begins behind this one: addresses share the load.
-    endpoint.begin_at((waiting.first().copied().unwrap_or(0) + 1) % peers.len());
-    waiting.reverse();
-    let (running, alarm) = (Vec::new(), None);
-    let mut race = Race { endpoint, peers, needs, waiting, running, alarm, last: Kind::NoAddress };
-    poll_fn(|context| race.poll(context)).await
+struct Race<'a> {
+    cluster: &'a Cluster,
+    needs: Needs<'a>,
+    /// Those that are still to be tried, the next one last.
+    waiting: Vec<EndpointId>,
+    running: Vec<Runner<'a>>,
+    alarm: Option<Alarm<'a>>,
+    /// Who did not take the connection, and why.
+    faults: Vec<(EndpointId, Kind)>,
 }
 
 impl Race<'_> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(usize, Stream)>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Dialled>> {
         loop {
-            let mut at = 0;
-            while at < self.running.len() {
-                let Poll::Ready(result) = self.running[at].1.as_mut().poll(context) else {
-                    at += 1;
-                    continue;
-                };
-                let (number, _) = self.running.remove(at);
-                match result {
-                    Ok(stream) => {
-                        // Those that began earlier have had their time.
-                        let earlier = self.running[..at].iter().map(|(other, _)| *other);
-                        earlier.for_each(|other| self.endpoint.pass_over(other, monotonic()));
-                        self.endpoint.reached(number);
-                        return Poll::Ready(Ok((number, stream)));
-                    }
-                    // Our own shortage will not get better at another address.
-                    Err(kind @ (Kind::LocalPorts | Kind::OpenFiles)) => {
-                        return Poll::Ready(Err(kind));
-                    }
-                    Err(kind) => {
-                        self.endpoint.pass_over(number, monotonic());
-                        self.last = kind;
-                        self.alarm = None;
-                    }
-                }
+            if let Poll::Ready(result) = self.poll_running(context) {
+                return Poll::Ready(result);
             }
             let is_late = match &mut self.alarm {
                 Some(alarm) => alarm.as_mut().poll(context).is_ready(),
@@ -99,18 +91,49 @@ impl Race<'_> {
                 continue;
             }
             if self.running.is_empty() {
-                return Poll::Ready(Err(self.last));
+                let last = self.faults.last().map_or(Kind::NoAddress, |(_, kind)| *kind);
+                return Poll::Ready(Err(last));
             }
             return Poll::Pending;
         }
     }
 
-    fn begin(&mut self, number: usize) {
+    /// Ready when there is a connection, or when trying is of no use any more.
+    fn poll_running(&mut self, context: &mut Context<'_>) -> Poll<Result<Dialled>> {
+        let mut at = 0;
+        while at < self.running.len() {
+            let Poll::Ready(result) = self.running[at].connecting.as_mut().poll(context) else {
+                at += 1;
+                continue;
+            };
+            let Runner { id, peer, generation, .. } = self.running.remove(at);
+            match result {
+                Ok(stream) => {
+                    // Those that began earlier have had their time.
+                    let earlier = self.running[..at].iter();
+                    self.faults.extend(earlier.map(|one| (one.id, Kind::ConnectTimeout)));
+                    return Poll::Ready(Ok(Dialled { id, stream, peer, generation }));
+                }
+                // Our own shortage will not get better at another address.
+                Err(kind @ (Kind::LocalPorts | Kind::OpenFiles)) => return Poll::Ready(Err(kind)),
+                Err(kind) => {
+                    self.faults.push((id, kind));
+                    self.alarm = None;
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    fn begin(&mut self, id: EndpointId) {
         let Needs { sweep, alarms, timeouts, .. } = self.needs;
         let deadline = monotonic().after(timeouts.connect);
-        let peer = self.peers[number].clone();
-        let connecting = async move { connect(&peer, sweep, deadline).await };
-        self.running.push((number, Box::pin(connecting)));
+        let endpoint = self.cluster.endpoint(id);
+        let Some(peer) = endpoint.peer() else { return };
+        let to = peer.clone();
+        let connecting = Box::pin(async move { connect(&to, sweep, deadline).await });
+        let generation = endpoint.generation();
+        self.running.push(Runner { id, peer, generation, connecting });
         self.alarm = (!self.waiting.is_empty())
             .then(|| -> Alarm<'_> { Box::pin(alarms.after(ADDRESS_AFTER)) });
     }

@@ -1,14 +1,12 @@
-//! One address of a cluster as one shard sees it.
+//! One endpoint of a cluster as one shard sees it: an address, or the place of one of a name's addresses.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::rc::Rc;
 
 use super::http2::Lines;
 use super::pool::Pool;
 use crate::base::clock::Moment;
 use crate::base::limits::COMPLAINTS_EVERY;
-use crate::base::limits::{ADDRESS_REST, ADDRESSES_MAX};
 use crate::config::{model, tls};
 use crate::health::Verdict;
 use crate::health::outlier::Count;
@@ -37,11 +35,7 @@ pub struct Endpoint {
     pub pool: Pool,
     /// Connections that several requests share.
     pub lines: Lines,
-    peers: RefCell<Rc<[Peer]>>,
-    /// Which of several addresses comes first.
-    first: Cell<usize>,
-    /// Until when each of them is tried last.
-    resting: RefCell<Vec<Moment>>,
+    peer: RefCell<Option<Peer>>,
     /// What checks say.
     pub verdict: Cell<Verdict>,
     /// What an operator says.
@@ -59,7 +53,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint; a name has no addresses yet.
+    /// An endpoint; a name has no address yet.
     #[must_use]
     pub fn new(model: &model::Endpoint, tls: Option<&tls::Client>) -> Self {
         let endpoint = Self {
@@ -67,9 +61,7 @@ impl Endpoint {
             name: tls.and_then(|tls| trust::name_of(tls, &model.address)),
             pool: Pool::default(),
             lines: Lines::default(),
-            peers: RefCell::new(Peer::of(&model.address).into_iter().collect()),
-            first: Cell::new(0),
-            resting: RefCell::default(),
+            peer: RefCell::new(Peer::of(&model.address)),
             verdict: Cell::default(),
             duty: Cell::default(),
             requests: Cell::default(),
@@ -99,7 +91,7 @@ impl Endpoint {
     /// There is an address to connect to.
     #[must_use]
     pub fn is_reachable(&self) -> bool {
-        !self.peers.borrow().is_empty()
+        self.peer.borrow().is_some()
     }
 
     /// Whether requests that could go elsewhere may go there, as far as an operator is concerned.
@@ -130,13 +122,11 @@ impl Endpoint {
         (count.requests > 0).then_some(count)
     }
 
-    /// What its name resolves to now.
-    pub fn resolved(&self, addresses: &[SocketAddr]) {
-        let peers = addresses.iter().take(ADDRESSES_MAX).map(|address| Peer::Socket(*address));
-        self.peers.replace(peers.collect());
+    /// Another address of its name stands here now, or none.
+    pub fn placed(&self, address: Option<SocketAddr>) {
+        self.peer.replace(address.map(Peer::Socket));
+        self.verdict.set(Verdict::Unknown);
         self.trust(self.is_trusted.get());
-        self.first.set(0);
-        self.resting.take();
         self.part();
     }
 
@@ -147,41 +137,13 @@ impl Endpoint {
         self.lines.clear();
     }
 
-    /// Its addresses.
+    /// Where to connect; `None` while its name has no address for this place.
     #[must_use]
-    pub fn peers(&self) -> Rc<[Peer]> {
-        Rc::clone(&self.peers.borrow())
+    pub fn peer(&self) -> Option<Peer> {
+        self.peer.borrow().clone()
     }
 
-    /// The order in which they are tried: in turn, those that did not answer lately last.
-    #[must_use]
-    pub fn order(&self, now: Moment) -> Vec<usize> {
-        let (count, first) = (self.peers.borrow().len(), self.first.get());
-        let mut order: Vec<usize> = (0..count).map(|at| (first + at) % count).collect();
-        let resting = self.resting.borrow();
-        let until = |at: usize| resting.get(at).copied().filter(|until| *until > now);
-        order.sort_by_key(|at| until(*at));
-        order
-    }
-
-    /// One of its addresses did not answer.
-    pub fn pass_over(&self, at: usize, now: Moment) {
-        let mut resting = self.resting.borrow_mut();
-        let count = self.peers.borrow().len();
-        if at < count {
-            resting.resize(count, Moment::default());
-            resting[at] = now.after(ADDRESS_REST);
-        }
-    }
-
-    /// One of its addresses did.
-    pub fn reached(&self, at: usize) {
-        if let Some(until) = self.resting.borrow_mut().get_mut(at) {
-            *until = Moment::default();
-        }
-    }
-
-    /// Counts how often its addresses changed, or whom we believe to be it.
+    /// Counts how often its address changed, or whom we believe to be it.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.generation.get()
@@ -195,10 +157,5 @@ impl Endpoint {
             self.told.set(now);
         }
         may
-    }
-
-    /// The next dial begins with this address.
-    pub fn begin_at(&self, first: usize) {
-        self.first.set(first);
     }
 }

@@ -70,6 +70,14 @@ impl Cluster {
 }
 
 impl Flight<'_> {
+    /// Another address of its name has taken the connection: from now on it counts there.
+    pub fn moves_to(&mut self, id: EndpointId) {
+        if id != self.id {
+            self.depth = self.cluster.moves(self.id, id, self.began);
+            self.id = id;
+        }
+    }
+
     /// Puts it aside; whoever takes it up ends it.
     pub fn pause(self) -> Layover {
         let layover = Layover { id: self.id, depth: self.depth, began: self.began };

@@ -15,11 +15,12 @@ pub mod retry;
 pub mod sticky;
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::load::Micros;
+use crate::balance::places::Places;
 use crate::balance::{Balancer, Shared, build, slow_start};
 use crate::base::clock::Moment;
 use crate::base::error::Kind;
@@ -46,12 +47,20 @@ pub struct Common {
     pub turns: Arc<Turns>,
     /// Seals cookies, if clients stick to endpoints.
     pub seal: Option<Arc<Seal>>,
+    /// Where the addresses of names stood when the plan was made.
+    pub places: Places,
 }
 
 /// One shard's view of a cluster.
 pub struct Cluster {
     pub model: model::Cluster,
     endpoints: Vec<Endpoint>,
+    /// Where the addresses of names stand now.
+    places: RefCell<Places>,
+    /// Endpoints with a higher index are empty places.
+    used: Cell<usize>,
+    /// How many are not.
+    count: Cell<usize>,
     /// As the balancer sees them: less while somebody begins slowly.
     weights: RefCell<Vec<u32>>,
     is_warming: Cell<bool>,
@@ -89,7 +98,7 @@ impl Cluster {
         seed: u64,
         clock: fn() -> Micros,
     ) -> Self {
-        let balancer = build(model, &common.balance, seed.wrapping_add(u64::from(shard.0)));
+        let balancer = build(model, &common.places, seed.wrapping_add(u64::from(shard.0)));
         let adaptive = model.resilience.adaptive;
         let adaptive =
             adaptive.map(|policy| Cell::new(Gradient::new(policy, common.turns.shards())));
@@ -99,6 +108,9 @@ impl Cluster {
                 .iter()
                 .map(|one| Endpoint::new(one, model.tls.as_ref()))
                 .collect(),
+            places: RefCell::new(Places::new(model)),
+            used: Cell::new(0),
+            count: Cell::new(0),
             weights: RefCell::new(weights(model)),
             is_warming: Cell::new(false),
             clock: (balancer.reads_clock() || adaptive.is_some()).then_some(clock),
@@ -125,8 +137,40 @@ impl Cluster {
             model: model.clone(),
             tls: RefCell::default(),
         };
-        cluster.trust();
+        cluster.placed(&common.places);
         cluster
+    }
+
+    /// The addresses of its names stand there now.
+    pub fn placed(&self, places: &Places) {
+        let old = self.places.replace(places.clone());
+        for (at, one) in self.endpoints.iter().enumerate() {
+            if old.address(at) != places.address(at) {
+                one.placed(places.address(at));
+            }
+        }
+        self.used.set(places.used(&self.model));
+        self.count.set(places.count(&self.model));
+        self.balancer.borrow_mut().placed(places);
+        self.trust();
+    }
+
+    /// All that are not empty places, and perhaps some that are.
+    fn used(&self) -> &[Endpoint] {
+        &self.endpoints[..self.used.get()]
+    }
+
+    /// An endpoint as people know it.
+    #[must_use]
+    pub fn text(&self, id: EndpointId) -> String {
+        self.places.borrow().text(&self.model, usize::from(id.0))
+    }
+
+    /// The address of a name that stands at a place.
+    #[must_use]
+    #[inline]
+    pub fn address(&self, id: EndpointId) -> Option<SocketAddr> {
+        self.places.borrow().address(usize::from(id.0))
     }
 
     /// What is known of a request when an endpoint is chosen for it. `wall` is in milliseconds
@@ -138,7 +182,7 @@ impl Cluster {
             ask.key = key::of(on, head, client, &mut self.random.borrow_mut());
         }
         if let Some(seal) = &self.seal {
-            ask.stuck = seal.open(head, wall / 1000);
+            ask.stuck = seal.open(head, wall / 1000, &self.places.borrow());
         }
         ask
     }
@@ -154,7 +198,8 @@ impl Cluster {
     #[must_use]
     pub fn cookie(&self, ask: &Ask, id: EndpointId, wall: u64, is_secure: bool) -> Option<String> {
         let seal = self.seal.as_ref()?;
-        seal.cookie(ask.stuck, id, wall / 1000, is_secure, &mut self.random.borrow_mut())
+        let name = self.places.borrow().name(usize::from(id.0));
+        seal.cookie(ask.stuck, (id, name), wall / 1000, is_secure, &mut self.random.borrow_mut())
     }
 
     /// New connections are encrypted like this, or not at all. Those of before are not used again if
@@ -239,7 +284,7 @@ impl Cluster {
             let back = self.standing.of(at).back();
             back.map_or(100, |back| slow_start::percent(now.since(back), whole))
         };
-        let all = 0..self.endpoints.len();
+        let all = 0..self.model.endpoints.len();
         if all.clone().any(|at| percent(at) < 100) {
             let weigh = |at: usize| self.model.endpoints[at].weight * percent(at);
             self.weights.replace(all.map(weigh).collect());
@@ -264,15 +309,15 @@ impl Cluster {
     }
 
     /// What an operator says of an endpoint.
-    pub fn assign(&self, id: EndpointId, duty: Duty) {
-        self.endpoint(id).duty.set(duty);
+    pub fn assign(&self, ids: &[EndpointId], duty: Duty) {
+        ids.iter().for_each(|id| self.endpoint(*id).duty.set(duty));
         self.trust();
     }
 
     /// Whom the checks let requests go to. When too few are up, to all.
     fn trust(&self) {
-        let down = self.endpoints.iter().filter(|one| one.verdict.get() == Verdict::Down).count();
-        let is_panic = is_panic(down, self.endpoints.len());
+        let is_down = |one: &&Endpoint| one.is_reachable() && one.verdict.get() == Verdict::Down;
+        let is_panic = is_panic(self.used().iter().filter(is_down).count(), self.count.get());
         for one in &self.endpoints {
             let is_up = is_panic || one.verdict.get() != Verdict::Down;
             one.trust(one.takes_new() && !self.is_held(one) && is_up);
@@ -333,7 +378,7 @@ impl Cluster {
     #[must_use]
     pub fn has_other(&self, tries: &retry::Tries, than: EndpointId) -> bool {
         let than = usize::from(than.0);
-        let mut others = (0..self.endpoints.len()).filter(|at| *at != than && !tries.contains(*at));
+        let mut others = (0..self.used.get()).filter(|at| *at != than && !tries.contains(*at));
         others.any(|at| self.endpoints[at].is_ready() && !self.standing.of(at).is_out())
     }
 }

@@ -8,7 +8,7 @@ use data_encoding::BASE64URL_NOPAD;
 use sha2::{Digest, Sha256};
 
 use super::key;
-use crate::base::hash::{ConfigMap, stable};
+use crate::balance::places::Places;
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 use crate::config::model::Cluster;
@@ -26,9 +26,6 @@ pub struct Seal {
     cipher: XChaCha20Poly1305,
     /// A cookie of one cluster is none of another.
     cluster: Box<str>,
-    /// Endpoints by their addresses: a cookie outlives changes of their order.
-    names: Vec<u64>,
-    ids: ConfigMap<u64, EndpointId>,
 }
 
 /// What a cookie says.
@@ -46,26 +43,19 @@ impl Seal {
         let policy = cluster.sticky.clone()?;
         let mut hash = Sha256::new_with_prefix(b"millrace sticky cookie 1\n");
         hash.update(policy.key.as_ref().map_or(random.as_slice(), |key| key.as_bytes()));
-        let names = cluster.endpoints.iter().map(|one| stable(one.address.to_string().as_bytes()));
-        let names: Vec<u64> = names.collect();
-        Some(Self {
-            policy,
-            cipher: XChaCha20Poly1305::new(&hash.finalize()),
-            cluster: cluster.name.clone().into_boxed_str(),
-            ids: names.iter().copied().zip((0..).map(EndpointId)).collect(),
-            names,
-        })
+        let cluster = cluster.name.clone().into_boxed_str();
+        Some(Self { policy, cipher: XChaCha20Poly1305::new(&hash.finalize()), cluster })
     }
 
-    /// The endpoint that a request's cookie names. A cookie that is not ours, too old, or of an
+    /// The endpoint that a request's cookie names, by its address: a cookie outlives changes of their order. A cookie that is not ours, too old, or of an
     /// endpoint that is no more, names none. `now` is in seconds since 1970.
     #[must_use]
-    pub fn open(&self, head: &RequestHead, now: u64) -> Stuck {
+    pub fn open(&self, head: &RequestHead, now: u64, places: &Places) -> Stuck {
         let cookie = key::cookie(head, self.policy.cookie.as_bytes());
-        cookie.and_then(|text| self.unseal(text, now)).unwrap_or_default()
+        cookie.and_then(|text| self.unseal(text, now, places)).unwrap_or_default()
     }
 
-    fn unseal(&self, text: &[u8], now: u64) -> Option<Stuck> {
+    fn unseal(&self, text: &[u8], now: u64, places: &Places) -> Option<Stuck> {
         let mut bytes = [0; NONCE + CONTENT + TAG];
         if BASE64URL_NOPAD.decode_len(text.len()).ok()? != bytes.len() {
             return None;
@@ -76,17 +66,17 @@ impl Seal {
         let content = self.cipher.decrypt(XNonce::from_slice(nonce), payload).ok()?;
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).ok();
         let (name, until) = (number(content.get(..8)?)?, number(content.get(8..)?)?);
-        let to = self.ids.get(&name).copied();
+        let to = places.find(name);
         (until == 0 || now < until).then_some(Stuck { to, until })
     }
 
-    /// The value of Set-Cookie for a client that was served by an endpoint; `None` if what it has
+    /// The value of Set-Cookie for a client that was served by an endpoint, known by `name`; `None` if what it has
     /// will do.
     #[must_use]
     pub fn cookie(
         &self,
         stuck: Stuck,
-        id: EndpointId,
+        (id, name): (EndpointId, u64),
         now: u64,
         is_secure: bool,
         random: &mut Random,
@@ -101,7 +91,7 @@ impl Seal {
         // A nonce must be new, not secret.
         bytes.chunks_mut(8).for_each(|part| part.copy_from_slice(&random.bits().to_be_bytes()));
         let mut content = [0; CONTENT];
-        content[..8].copy_from_slice(&self.names[usize::from(id.0)].to_be_bytes());
+        content[..8].copy_from_slice(&name.to_be_bytes());
         content[8..].copy_from_slice(&until.to_be_bytes());
         let payload = Payload { msg: &content, aad: self.cluster.as_bytes() };
         let sealed = self.cipher.encrypt(XNonce::from_slice(&bytes), payload).ok()?;
@@ -125,15 +115,16 @@ mod tests {
     use super::*;
     use crate::config::lower::lower;
 
-    fn seal(name: &str, sticky: &str) -> Seal {
+    fn seal(name: &str, sticky: &str) -> (Seal, Places) {
         let text = format!(
             "[[listener]]\naddress = \"127.0.0.1:0\"\n[[route]]\ncluster = \"{name}\"\n[[cluster]]\n\
-             name = \"{name}\"\nsticky = {{ {sticky} }}\n[[cluster.endpoint]]\naddress = \"a:1\"\n\
-             [[cluster.endpoint]]\naddress = \"b:1\"\n"
+             name = \"{name}\"\nsticky = {{ {sticky} }}\n[[cluster.endpoint]]\naddress = \"10.0.0.1:1\"\n\
+             [[cluster.endpoint]]\naddress = \"10.0.0.2:1\"\n"
         );
         let (config, problems) = lower(&text);
         let config = config.unwrap_or_else(|| panic!("{}", problems.render("test", &text)));
-        Seal::new(&config.clusters[0], &[7; 32]).unwrap()
+        let cluster = &config.clusters[0];
+        (Seal::new(cluster, &[7; 32]).unwrap(), Places::new(cluster))
     }
 
     fn request(cookie: &str) -> RequestHead {
@@ -146,39 +137,64 @@ mod tests {
 
     #[test]
     fn what_was_sealed_is_opened_and_nothing_else_is() {
-        let seal = seal("app", "");
+        let (seal, places) = seal("app", "");
         let mut random = Random::new(1);
-        let set = seal.cookie(Stuck::default(), B, 1000, true, &mut random).unwrap();
+        let set =
+            seal.cookie(Stuck::default(), (B, places.name(1)), 1000, true, &mut random).unwrap();
         assert!(set.ends_with("; Path=/; HttpOnly; SameSite=Lax; Secure"), "{set}");
         let cookie = set.split(';').next().unwrap();
-        let stuck = seal.open(&request(cookie), 1000);
+        let stuck = seal.open(&request(cookie), 1000, &places);
         assert_eq!(stuck.to, Some(B));
-        assert_eq!(seal.cookie(stuck, B, 9_999_999, true, &mut random), None);
-        assert!(seal.cookie(stuck, EndpointId(0), 1000, true, &mut random).is_some());
-        assert_eq!(self::seal("other", "").open(&request(cookie), 1000), Stuck::default());
-        let other_key = self::seal("app", "key = \"0123456789abcdef\"");
-        assert_eq!(other_key.open(&request(cookie), 1000), Stuck::default());
+        assert_eq!(seal.cookie(stuck, (B, places.name(1)), 9_999_999, true, &mut random), None);
+        assert!(
+            seal.cookie(stuck, (EndpointId(0), places.name(0)), 1000, true, &mut random).is_some()
+        );
+        assert_eq!(
+            self::seal("other", "").0.open(&request(cookie), 1000, &places),
+            Stuck::default()
+        );
+        let (other_key, _) = self::seal("app", "key = \"0123456789abcdef\"");
+        assert_eq!(other_key.open(&request(cookie), 1000, &places), Stuck::default());
         for at in 9..cookie.len() {
             let mut forged = cookie.as_bytes().to_vec();
             forged[at] = if forged[at] == b'A' { b'Q' } else { b'A' };
             let forged = String::from_utf8(forged).unwrap();
-            assert_eq!(seal.open(&request(&forged), 1000).to, None, "{forged}");
+            assert_eq!(seal.open(&request(&forged), 1000, &places).to, None, "{forged}");
         }
         for bad in ["millrace=", "millrace=AAAA", "millrace", "millrace=%%%"] {
-            assert_eq!(seal.open(&request(bad), 1000), Stuck::default());
+            assert_eq!(seal.open(&request(bad), 1000, &places), Stuck::default());
         }
     }
 
     #[test]
     fn a_cookie_ends_and_is_renewed_in_time() {
-        let seal = seal("app", "ttl = \"100s\"");
+        let (seal, places) = seal("app", "ttl = \"100s\"");
         let mut random = Random::new(1);
-        let set = seal.cookie(Stuck::default(), B, 1000, false, &mut random).unwrap();
+        let set =
+            seal.cookie(Stuck::default(), (B, places.name(1)), 1000, false, &mut random).unwrap();
         assert!(set.contains("; Max-Age=100;"), "{set}");
         let head = request(set.split(';').next().unwrap());
-        assert_eq!(seal.cookie(seal.open(&head, 1049), B, 1049, false, &mut random), None);
-        assert!(seal.cookie(seal.open(&head, 1051), B, 1051, false, &mut random).is_some());
-        assert_eq!(seal.open(&head, 1099).to, Some(B));
-        assert_eq!(seal.open(&head, 1100), Stuck::default());
+        assert_eq!(
+            seal.cookie(
+                seal.open(&head, 1049, &places),
+                (B, places.name(1)),
+                1049,
+                false,
+                &mut random
+            ),
+            None
+        );
+        assert!(
+            seal.cookie(
+                seal.open(&head, 1051, &places),
+                (B, places.name(1)),
+                1051,
+                false,
+                &mut random
+            )
+            .is_some()
+        );
+        assert_eq!(seal.open(&head, 1099, &places).to, Some(B));
+        assert_eq!(seal.open(&head, 1100, &places), Stuck::default());
     }
 }

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
+use millrace::balance::places::Places;
 use millrace::balance::{Balancer, Shared, View, build};
 use millrace::base::random::Random;
 use millrace::config::lower::lower;
@@ -105,7 +106,9 @@ impl Simulation {
         Self {
             random: Random::new(case.seed),
             endpoints: (0..case.endpoints).map(endpoint).collect(),
-            balancers: (0..case.shards).map(|at| build(&cluster, &shared, at as u64)).collect(),
+            balancers: (0..case.shards)
+                .map(|at| build(&cluster, &Places::new(&cluster), at as u64))
+                .collect(),
             weights: vec![1; case.endpoints],
             shared,
             events: BinaryHeap::new(),

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use millrace::balance::Shared;
+use millrace::balance::places::Places;
 use millrace::base::clock::Moment;
 use millrace::base::error::{Kind, Result};
 use millrace::base::id::{EndpointId, ShardId};
@@ -86,6 +87,7 @@ fn life(seed: u64) {
         health: Arc::new(Table::new(model.endpoints.len())),
         turns: Arc::new(Turns::new(Arc::clone(&bells))),
         seal: None,
+        places: Places::new(&model),
     };
     NOW.set(1);
     let new = |at| Cluster::new(&model, &common, ShardId(at), seed + u64::from(at), micros);

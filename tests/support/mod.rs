@@ -69,8 +69,18 @@ pub fn cluster(addresses: &[SocketAddr], more: &str) -> String {
 
 /// An address where nobody listens, now.
 pub fn nobody() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    // Below the ports that the kernel gives to tests that run at the same time.
+    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
+    let first = 20_000 + std::process::id() % 4_000;
+    for _ in 0..8_000 {
+        let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let port = u16::try_from(first + u32::from(next) % 8_000).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if std::net::TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no port is free");
 }
 
 /// Tells threads that it is over, also where a test fails: they would be waited for otherwise.
