@@ -64,7 +64,6 @@ certificates = [{ certificate = "@OUT@/pair.pem", key = "@OUT@/pair.pem" }]
 streams = 128
 [[cluster]]
 name = "app"
-pool = { size = 2048 }
 [[cluster.endpoint]]
 address = "127.0.0.1:@ORIGIN@"
 [[route]]

@@ -427,7 +427,8 @@ pub enum HostPolicy {
     Fixed(String),
 }
 
-/// Bounds of idle upstream connections, for each endpoint and core.
+/// Bounds of idle upstream connections, for each core. An endpoint keeps as many as were in use at once lately
+/// (within the last `idle`, or the one before); `size` is for all endpoints of the cluster together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
     pub size: usize,
@@ -592,7 +593,7 @@ impl Default for Limits {
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { size: 128, idle: Duration::from_secs(50), age: Duration::from_secs(3600) }
+        Self { size: 4096, idle: Duration::from_secs(50), age: Duration::from_secs(3600) }
     }
 }
 

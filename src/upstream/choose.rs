@@ -65,6 +65,7 @@ impl Cluster {
         if is_plain && self.endpoints[0].is_ready() && !self.standing.of(0).is_out() {
             let at = self.micros();
             let depth = self.shared.loads[0].begin(at);
+            self.endpoints[0].pool.request_begins();
             return Ok(Some(Begun { id: EndpointId(0), depth, at }));
         }
         self.step_by_step(ask)
@@ -212,6 +213,7 @@ impl Cluster {
             None => load.begin(now),
             Some(most) => load.begin_within(most, now)?,
         };
+        self.endpoints[at].pool.request_begins();
         if let Some(adaptive) = &self.adaptive {
             let mut gradient = adaptive.get();
             gradient.began(self.under_way.get() + 1);
@@ -225,15 +227,18 @@ impl Cluster {
     /// are under way there.
     pub(super) fn moves(&self, from: EndpointId, to: EndpointId, began: Micros) -> u32 {
         self.shared.loads[usize::from(from.0)].end();
+        self.endpoint(from).pool.request_ends();
         if self.is_limited {
             self.made_room();
         }
+        self.endpoint(to).pool.request_begins();
         self.shared.loads[usize::from(to.0)].begin(began)
     }
 
     /// A request is over.
     pub(super) fn leave(&self, id: EndpointId) {
         self.shared.loads[usize::from(id.0)].end();
+        self.endpoint(id).pool.request_ends();
         if self.is_limited {
             self.under_way.set(self.under_way.get().saturating_sub(1));
             self.made_room();

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use super::http2::Lines;
 use super::pool::Pool;
@@ -53,13 +54,13 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint; a name has no address yet.
+    /// An endpoint; a name has no address yet. `idle` counts the idle connections of its cluster.
     #[must_use]
-    pub fn new(model: &model::Endpoint, tls: Option<&tls::Client>) -> Self {
+    pub fn new(model: &model::Endpoint, tls: Option<&tls::Client>, idle: &Rc<Cell<usize>>) -> Self {
         let endpoint = Self {
             authority: model.address.authority(tls.is_some()).into_boxed_str(),
             name: tls.and_then(|tls| trust::name_of(tls, &model.address)),
-            pool: Pool::default(),
+            pool: Pool::new(idle),
             lines: Lines::default(),
             peer: RefCell::new(Peer::of(&model.address)),
             verdict: Cell::default(),

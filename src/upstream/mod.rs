@@ -16,6 +16,7 @@ pub mod sticky;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,11 +103,12 @@ impl Cluster {
         let adaptive = model.resilience.adaptive;
         let adaptive =
             adaptive.map(|policy| Cell::new(Gradient::new(policy, common.turns.shards())));
+        let idle = Rc::default();
         let cluster = Self {
             endpoints: model
                 .endpoints
                 .iter()
-                .map(|one| Endpoint::new(one, model.tls.as_ref()))
+                .map(|one| Endpoint::new(one, model.tls.as_ref(), &idle))
                 .collect(),
             places: RefCell::new(Places::new(model)),
             used: Cell::new(0),

@@ -3,6 +3,7 @@
 mod a_requests;
 mod b_responses;
 mod c_forwarding;
+mod d_demand;
 mod d_pool;
 mod e_cache;
 mod e_fills;
@@ -23,6 +24,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(b_responses::rows());
     rows.extend(c_forwarding::rows());
     rows.extend(d_pool::rows());
+    rows.extend(d_demand::rows());
     rows.extend(e_cache::rows());
     rows.extend(e_fills::rows());
     rows.extend(f_slow::rows());
