@@ -85,12 +85,12 @@ fn run_proxy(arguments: &Proxy) -> ExitCode {
 fn run_demo(arguments: &Demo) -> ExitCode {
     // Before any thread is started: they all inherit that signals are not theirs.
     let signals = signal::listen();
-    let origins = match demo::start() {
-        Ok(origins) => origins,
+    let servers = match demo::start() {
+        Ok(servers) => servers,
         Err(error) => return refuse(&format!("the demo's servers cannot start: {error}")),
     };
     let secure = Some(arguments.listen_tls.as_str()).filter(|listen| *listen != "off");
-    let text = demo::configuration(&arguments.listen, secure, &origins);
+    let text = demo::configuration(&arguments.listen, secure, &servers);
     let url = format!("http://{}", arguments.listen);
     let secure = secure.map_or_else(String::new, |listen| {
         format!(
@@ -98,7 +98,7 @@ fn run_demo(arguments: &Demo) -> ExitCode {
         )
     });
     let hint = format!(
-        "\nTry this in another terminal:\n\
+        "\nOpen {url}/ in a browser, or try this in another terminal:\n\
          \x20 curl {url}/                             # ask again: three servers take turns  \n\
          \x20 curl -i -d hello {url}/echo             # what you send comes back\n\
          \x20 curl -N '{url}/sse?n=5&ms=500'          # events, as they happen\n\
@@ -110,7 +110,7 @@ fn run_demo(arguments: &Demo) -> ExitCode {
          \x20 curl 'http://{}/stop?s=10'      # in a third terminal: gone for 10 s, then back\n\n\
          This is what runs (save it, edit it, `millrace run FILE`):\n\n{text}\n\
          Ctrl-C ends it.\n",
-        origins[0]
+        servers.origins[0]
     );
     run(load::check("(demo)", &text), &arguments.how, &signals, None, &hint)
 }

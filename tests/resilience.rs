@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::Row;
 use crate::support::{
-    Client, Does, Driver, Ends, Link, Origin, Proxy, Request, cluster, nobody, until,
+    Client, Does, Driver, Ends, Link, Origin, Proxy, Reply, Request, cluster, nobody, until,
 };
 
 pub fn rows() -> Vec<Row> {
@@ -21,6 +21,7 @@ pub fn rows() -> Vec<Row> {
         ("slow_requests_are_hedged", slow_requests_are_hedged),
         ("reloads_lose_nothing", reloads_lose_nothing),
         ("the_demo_bears_a_stop", the_demo_bears_a_stop),
+        ("the_demo_has_a_page", the_demo_has_a_page),
     ]
 }
 
@@ -127,8 +128,21 @@ fn reloads_lose_nothing(driver: Driver) {
     assert!(opened < 300, "{opened} connections upstream");
 }
 
-/// What the demo prints is what it does: a server of the three is stopped, and nobody notices.
-fn the_demo_bears_a_stop(driver: Driver) {
+/// A running demo, which is ended when it is dropped.
+struct Running {
+    child: Child,
+    proxy: SocketAddr,
+    origin: SocketAddr,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn demo(driver: Driver) -> Running {
     let driver = if driver == Driver::IoUring { "io_uring" } else { "epoll" };
     let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
     command.args(["demo", "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"]);
@@ -137,37 +151,77 @@ fn the_demo_bears_a_stop(driver: Driver) {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
     let line = said.find(|line| line.contains("listening on")).unwrap();
+    std::thread::spawn(move || said.for_each(drop));
     let address = |text: &str| -> SocketAddr {
-        text.split("http://")
-            .nth(1)
-            .unwrap()
-            .split([' ', '/', ','])
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap()
+        let behind = text.split("http://").nth(1).unwrap();
+        behind.split([' ', '/', ',']).next().unwrap().parse().unwrap()
     };
     let proxy = address(&line);
     let mut hint = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let origin = address(&hint.find(|line| line.contains("/stop")).unwrap());
-    let get = |address, path: &str| {
-        let mut client = Client::connect(address);
-        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
-        client.reply()
-    };
-    assert_eq!(get(proxy, "/stop").status, 403, "not through the proxy");
-    assert_eq!(get(origin, "/stop?s=1").status, 200);
+    std::thread::spawn(move || hint.for_each(drop));
+    Running { child, proxy, origin }
+}
+
+/// One request on a connection of its own; `more` are fields.
+fn ask(address: SocketAddr, line: &str, more: &str) -> Reply {
+    let mut client = Client::connect(address);
+    client.send(format!("{line} HTTP/1.1\r\nHost: a\r\n{more}\r\n"));
+    client.reply()
+}
+
+/// What the demo prints is what it does: a server of the three is stopped, and nobody notices.
+fn the_demo_bears_a_stop(driver: Driver) {
+    let demo = demo(driver);
+    assert_eq!(ask(demo.proxy, "GET /stop", "").status, 403, "not through the proxy");
+    assert_eq!(ask(demo.origin, "GET /stop?s=1", "").status, 200);
     let began = Instant::now();
     let mut names = BTreeMap::new();
     while began.elapsed() < Duration::from_millis(4500) {
-        let reply = get(proxy, "/");
+        let reply = ask(demo.proxy, "GET /", "");
         assert_eq!(reply.status, 200, "{}", reply.text());
         *names.entry(reply.header("x-origin").unwrap().to_owned()).or_insert(0) += 1;
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
     assert!(names["alpha"] > 0, "it is back: {names:?}");
     assert!(names["beta"] > names["alpha"], "it was away: {names:?}");
+}
+
+/// A browser gets a page, whose buttons stop a server and let it begin again; curl gets JSON.
+fn the_demo_has_a_page(driver: Driver) {
+    let demo = demo(driver);
+    let browser = "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8\r\n";
+    let page = ask(demo.proxy, "GET /", browser);
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(page.text().contains("<title>millrace demo</title>"));
+    let json = ask(demo.proxy, "GET /", "Accept: */*\r\n");
+    assert_eq!(json.header("content-type"), Some("application/json"));
+    let up = || -> usize {
+        let state = ask(demo.proxy, "GET /demo/state", "");
+        assert_eq!(state.status, 200);
+        let all: serde_json::Value = serde_json::from_slice(&state.body).unwrap();
+        all.as_array().unwrap().iter().filter(|one| one["is_up"] == true).count()
+    };
+    assert_eq!(up(), 3);
+    // Another site's page cannot say that it is the demo's.
+    let order = "POST /demo/stop?origin=beta";
+    for (line, more) in [(order, ""), ("GET /demo/stop?origin=beta", "X-Demo: 1\r\n")] {
+        let more = format!("Content-Length: 0\r\n{more}");
+        assert_eq!(ask(demo.proxy, line, &more).status, 400);
+    }
+    let ours = "Content-Length: 0\r\nX-Demo: 1\r\n";
+    assert_eq!(ask(demo.proxy, "POST /demo/stop?origin=delta", ours).status, 400);
+    for (what, count) in [("stop", 2), ("start", 3)] {
+        let order = format!("POST /demo/{what}?origin=beta");
+        assert_eq!(ask(demo.proxy, &order, ours).status, 200);
+        until(what, || up() == count);
+        (0..6).for_each(|_| assert_eq!(ask(demo.proxy, "GET /", "").status, 200));
+    }
+    for name in ["alpha", "beta", "gamma"] {
+        assert_eq!(ask(demo.proxy, &format!("POST /demo/stop?origin={name}"), ours).status, 200);
+    }
+    until("all to stop", || up() == 0);
+    assert!(matches!(ask(demo.proxy, "GET /", "").status, 502 | 503));
+    assert_eq!(ask(demo.proxy, "GET /", browser).status, 200, "the page is there all the same");
 }
 
 /// One endpoint of two is slow now and then. A slow GET is asked of the other one too; a POST never.

@@ -19,7 +19,7 @@ const WAIT_MAX: u64 = 60_000;
 /// Longest time that `/cached` is fresh, in seconds.
 const FRESH_MAX: u64 = 86_400;
 /// Longest rest of `/stop`, in seconds.
-const STOP_MAX: u64 = 3600;
+pub(super) const STOP_MAX: u64 = 3600;
 
 /// Answers; `false` ends the connection.
 pub(super) fn answer(
@@ -100,7 +100,7 @@ fn who(name: &str, request: &Request) -> String {
     format!("{told:#}\n")
 }
 
-fn whole(
+pub(super) fn whole(
     mut stream: &TcpStream,
     status: u16,
     origin: &str,

@@ -2,11 +2,13 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 use std::time::Duration;
 
 use super::answer;
+use crate::base::clock;
 
 /// A request as far as the demo cares.
 pub(super) struct Request {
@@ -28,6 +30,10 @@ pub(super) struct Origin {
     pub(super) address: SocketAddr,
     /// It is to stop for so many seconds.
     stop: AtomicU64,
+    /// It takes connections.
+    is_up: AtomicBool,
+    /// Whoever accepts its connections, or waits until it is to begin again.
+    thread: OnceLock<Thread>,
 }
 
 impl Origin {
@@ -37,21 +43,50 @@ impl Origin {
         // Whoever accepts is woken by this.
         let _ = TcpStream::connect(self.address);
     }
+
+    /// Begins again before its time is over.
+    pub(super) fn restart(&self) {
+        self.stop.store(0, Relaxed);
+        self.thread.get().inspect(|thread| thread.unpark());
+    }
+
+    /// It takes connections.
+    pub(super) fn is_up(&self) -> bool {
+        self.is_up.load(Relaxed)
+    }
+
+    fn rest(&self) {
+        let begun = clock::monotonic();
+        loop {
+            let left = Duration::from_secs(self.stop.load(Relaxed));
+            let left = left.saturating_sub(clock::monotonic().since(begun));
+            if left.is_zero() {
+                break;
+            }
+            std::thread::park_timeout(left);
+        }
+        self.stop.store(0, Relaxed);
+    }
 }
 
-pub(super) fn start(name: &'static str) -> io::Result<SocketAddr> {
+pub(super) fn start(name: &'static str) -> io::Result<Arc<Origin>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    let origin = Arc::new(Origin { name, address, stop: AtomicU64::new(0) });
-    std::thread::Builder::new().name(format!("origin-{name}")).spawn(move || {
+    let (stop, is_up, thread) = (AtomicU64::new(0), AtomicBool::new(true), OnceLock::new());
+    let origin = Arc::new(Origin { name, address, stop, is_up, thread });
+    let own = Arc::clone(&origin);
+    let running = std::thread::Builder::new().name(format!("origin-{name}")).spawn(move || {
         let mut listener = Some(listener);
         while let Some(open) = listener.take() {
-            run(&origin, open);
-            answer::wait(1000 * origin.stop.swap(0, Relaxed));
+            own.is_up.store(true, Relaxed);
+            run(&own, open);
+            own.is_up.store(false, Relaxed);
+            own.rest();
             listener = TcpListener::bind(address).ok();
         }
     })?;
-    Ok(address)
+    let _ = origin.thread.set(running.thread().clone());
+    Ok(origin)
 }
 
 /// Serves until it is to stop.
@@ -65,7 +100,9 @@ fn run(origin: &Arc<Origin>, listener: TcpListener) {
         open.extend(stream.try_clone());
         let origin = Arc::clone(origin);
         // A connection that gets no thread is closed.
-        let _ = std::thread::Builder::new().spawn(move || serve(&origin, &stream));
+        let _ = std::thread::Builder::new().spawn(move || {
+            serve(&stream, |request| answer::answer(&origin, request, &stream));
+        });
     }
     drop(listener);
     for stream in open {
@@ -73,13 +110,14 @@ fn run(origin: &Arc<Origin>, listener: TcpListener) {
     }
 }
 
-fn serve(origin: &Origin, stream: &TcpStream) {
+/// Serves a connection: `false` of an answer ends it.
+pub(super) fn serve(stream: &TcpStream, answer: impl Fn(&Request) -> io::Result<bool>) {
     // Whatever goes wrong ends this connection, which is all an origin of a demo needs.
     let _ = stream.set_nodelay(true);
     let _ = stream.set_read_timeout(Some(Duration::from_secs(120)));
     let mut reader = BufReader::new(stream);
     while let Ok(Some(request)) = read(&mut reader) {
-        match answer::answer(origin, &request, stream) {
+        match answer(&request) {
             Ok(true) => {}
             _ => break,
         }
