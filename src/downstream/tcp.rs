@@ -45,7 +45,7 @@ pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
         // The peer must not take this for an orderly end.
         client.stream.reset_on_close();
     }
-    shard.observe(record, &head);
+    shard.observe(&mut record, &head);
 }
 
 struct Client<'a> {

@@ -311,13 +311,10 @@ async fn exchange(sides: Sides<'_, '_>, head: Buffer) -> Result<Ended> {
     let buffers = &shard.buffers;
     up_inbound.read_for(hop.stream.backlog());
     let again = hop.target.replay.borrow_mut().resume();
-    let mut body = match again {
-        None => {
-            let faults = body::REQUEST;
-            BodyReader::new(hop.stream, inbound, buffers, framing, faults, pace, shard.now())
-        }
-        Some(progress) => BodyReader::resume(progress, hop.stream, inbound, buffers),
-    };
+    let faults = body::REQUEST;
+    let mut body =
+        BodyReader::new(hop.stream, inbound, buffers, framing, faults, pace, shard.now());
+    again.into_iter().for_each(|progress| body.go_on(*progress));
     body.most = hop.route.body.unwrap_or(u64::MAX);
     let mut writer = BodyWriter::upstream(up, buffers, framing, timeouts.body_idle);
 

@@ -68,7 +68,7 @@ pub async fn refuse(
 pub fn abandon(shard: &Shard, work: &Workspace, down: &Downstream<'_>, mut record: Record) {
     record.fault = Some(Kind::ClientGone);
     fill_in(&mut record, down);
-    shard.observe(record, &work.request);
+    shard.observe(&mut record, &work.request);
 }
 
 async fn run(
@@ -169,7 +169,7 @@ async fn close(
         }
     }
     fill_in(record, down);
-    shard.observe(*record, &work.request);
+    shard.observe(record, &work.request);
     down.next(result.is_ok())
 }
 

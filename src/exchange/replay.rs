@@ -14,7 +14,7 @@ pub struct Replay {
     /// More was sent than is kept.
     is_lost: bool,
     /// How far the client's body was read when the last try failed.
-    progress: Option<Progress>,
+    progress: Option<Box<Progress>>,
 }
 
 impl Replay {
@@ -38,12 +38,12 @@ impl Replay {
     /// A try has failed: where the reading of the body goes on.
     pub fn pause(&mut self, body: BodyReader<'_>) {
         if !self.is_lost {
-            self.progress = Some(body.pause());
+            self.progress = Some(Box::new(body.pause()));
         }
     }
 
     /// Where the reading of the body goes on, if this is another try.
-    pub const fn resume(&mut self) -> Option<Progress> {
+    pub const fn resume(&mut self) -> Option<Box<Progress>> {
         self.progress.take()
     }
 

@@ -114,9 +114,29 @@ pub struct RequestHead {
 impl RequestHead {
     /// Forgets everything but the memory.
     pub fn clear(&mut self) {
-        let mut fields = std::mem::take(&mut self.fields);
+        // Each by name, so that none is forgotten: taken whole and put back a head costs twice as much.
+        let Self {
+            method,
+            version,
+            framing,
+            options,
+            expects_continue,
+            fields,
+            method_text,
+            path,
+            query,
+            authority,
+            name_len,
+            upgrade,
+            original,
+            received,
+            sends_received,
+        } = self;
         fields.clear(limits::BUFFER_SMALL);
-        *self = Self { fields, ..Self::default() };
+        (*method, *version, *framing, *options) = Default::default();
+        (*expects_continue, *sends_received, *name_len) = Default::default();
+        (*method_text, *path, *query, *authority) = Default::default();
+        (*upgrade, *original, *received) = Default::default();
     }
 
     /// The method as it was written.
@@ -239,9 +259,20 @@ pub struct ResponseHead {
 impl ResponseHead {
     /// Forgets everything but the memory.
     pub fn clear(&mut self) {
-        let mut fields = std::mem::take(&mut self.fields);
+        let Self {
+            status,
+            version,
+            framing,
+            options,
+            tainted,
+            length_told,
+            fields,
+            reason,
+            upgrade,
+        } = self;
         fields.clear(limits::BUFFER_SMALL);
-        *self = Self { fields, ..Self::default() };
+        (*status, *version, *framing, *options) = Default::default();
+        (*tainted, *length_told, *reason, *upgrade) = Default::default();
     }
 
     /// The reason phrase; may be empty.

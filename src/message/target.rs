@@ -44,22 +44,25 @@ pub fn parse(target: &[u8], is_options: bool) -> Result<Target<'_>> {
 }
 
 fn split<'a>(authority: Option<&'a [u8]>, rest: &'a [u8]) -> Result<Target<'a>> {
-    let mark = memchr::memchr(b'?', rest).unwrap_or(rest.len());
-    let all = |part: &[u8], class: u8| {
-        part.iter().fold(class, |left, byte| left & PARTS[usize::from(*byte)]) != 0
+    let is_other = |byte: &u8| PARTS[usize::from(*byte)] & PATH == 0;
+    let mark = rest.iter().position(is_other).unwrap_or(rest.len());
+    let (path, query) = match rest[mark..].split_first() {
+        None => (rest, None),
+        Some((b'?', query)) => (&rest[..mark], Some(query)),
+        Some(_) => return Err(Kind::Target),
     };
-    if !all(&rest[..mark], TARGET) || !all(&rest[mark..], QUERY) {
+    let of_query = |left: u8, byte: &u8| left & PARTS[usize::from(*byte)];
+    if query.is_some_and(|query| query.iter().fold(QUERY, of_query) == 0) {
         return Err(Kind::Target);
     }
-    let (path, query) = (&rest[..mark], rest.get(mark + 1..));
     let path: &[u8] = if path.is_empty() { b"/" } else { path };
     Ok(Target { authority, path, query })
 }
 
 /// RFC 3986 characters, and `[ ] ^ { | }` and the backtick, which clients send as they are. Not `"`, `<`,
 /// `>`, `\` and `#`, about which servers disagree in a path.
-const fn is_target_byte(byte: u8) -> bool {
-    matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'[' | b']'..=b'~')
+const fn is_path_byte(byte: u8) -> bool {
+    matches!(byte, b'!' | b'$'..=b';' | b'=' | b'@'..=b'[' | b']'..=b'~')
 }
 
 /// A query is its application's: whatever cannot end a line or a target is passed on as it came.
@@ -201,12 +204,12 @@ const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
-/// What an octet may be part of: `TARGET`, `NAME`, `DOT`, `QUERY`.
+/// What an octet may be part of: `PATH`, `NAME`, `DOT`, `QUERY`.
 static PARTS: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0_u8;
     loop {
-        table[byte as usize] = (is_target_byte(byte) as u8 * TARGET)
+        table[byte as usize] = (is_path_byte(byte) as u8 * PATH)
             | (is_name_byte(byte) as u8 * NAME)
             | ((byte == b'.') as u8 * DOT)
             | (is_query_byte(byte) as u8 * QUERY);
@@ -216,7 +219,7 @@ static PARTS: [u8; 256] = {
         byte += 1;
     }
 };
-const TARGET: u8 = 1;
+const PATH: u8 = 1;
 const NAME: u8 = 2;
 const DOT: u8 = 4;
 const QUERY: u8 = 8;

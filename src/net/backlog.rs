@@ -29,6 +29,26 @@ pub struct Hold {
     len: usize,
 }
 
+/// The share of a buffer, in one word, for buffers are moved a lot: its owner knows how much it is.
+#[derive(Debug)]
+pub struct BufferHold(Weak<Backlog>);
+
+impl Hold {
+    /// For a buffer that counts as so many octets.
+    #[must_use]
+    pub fn of_buffer(mut self, len: usize) -> BufferHold {
+        debug_assert_eq!(self.len, len, "what is let go is what is held");
+        BufferHold(std::mem::take(&mut self.backlog))
+    }
+}
+
+impl BufferHold {
+    /// The buffer is let go.
+    pub fn end(self, len: usize) {
+        drop(Hold { backlog: self.0, len });
+    }
+}
+
 impl Backlog {
     /// Holds so many octets more.
     #[must_use]

@@ -157,31 +157,26 @@ impl<'a> BodyReader<'a> {
         Progress { coding, trailers, size, faults, pace, began, received, most, said }
     }
 
-    /// Goes on where a reader of the same connection was put aside.
+    /// A reader that goes on where one of the same connection was put aside.
+    #[must_use]
     pub fn resume(
-        progress: Progress,
+        from: Progress,
         stream: &'a Stream,
         inbound: &'a mut Inbound,
         buffers: &'a Buffers,
     ) -> Self {
-        let Progress { coding, trailers, size, faults, pace, began, received, most, said } =
-            progress;
-        Self {
-            stream,
-            inbound,
-            buffers,
-            coding,
-            trailers,
-            size,
-            faults,
-            pace,
-            began,
-            received,
-            most,
-            said,
-            is_over: false,
-            detail: None,
-        }
+        let Progress { faults, pace, began, .. } = from;
+        let mut reader = Self::new(stream, inbound, buffers, Framing::None, faults, pace, began);
+        reader.go_on(from);
+        reader
+    }
+
+    /// Goes on where a reader of the same connection was put aside.
+    pub fn go_on(&mut self, from: Progress) {
+        let Progress { coding, trailers, size, faults, pace, began, received, most, said } = from;
+        (self.coding, self.trailers, self.size) = (coding, trailers, size);
+        (self.faults, self.pace, self.began) = (faults, pace, began);
+        (self.received, self.most, self.said) = (received, most, said);
     }
 
     /// The whole body was read, by its framing.

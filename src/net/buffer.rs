@@ -15,7 +15,7 @@ use crate::base::limits::{
 };
 use crate::cache::octets::Chunk;
 use crate::limit::pressure::Stage;
-use crate::net::backlog::Hold;
+use crate::net::backlog::{BufferHold, Hold};
 use crate::net::memory;
 
 /// Bytes with room in front and behind: `data` lies at `start..end`. Reading appends at `end`;
@@ -25,11 +25,12 @@ pub struct Buffer {
     bytes: Box<[u8]>,
     start: u32,
     end: u32,
-    /// A read appends no more.
-    most: u32,
     /// Where it counts as held, for clients whose connections have a bound for that.
-    hold: Option<Hold>,
+    hold: Option<BufferHold>,
 }
+
+const _: () =
+    assert!(size_of::<Buffer>() <= 32, "it is moved a dozen times for each read and write");
 
 /// No buffer is longer than `BUFFER_LARGE`.
 #[expect(clippy::cast_possible_truncation, reason = "see above")]
@@ -42,12 +43,24 @@ impl Buffer {
     fn new(size: usize) -> Self {
         let bytes = vec![0; size].into_boxed_slice();
         let start = short(BUFFER_HEADROOM);
-        Self { bytes, start, end: start, most: u32::MAX, hold: None }
+        Self { bytes, start, end: start, hold: None }
     }
 
     /// Counts until it is given back, or given up.
     pub fn count(&mut self, hold: Hold) {
-        self.hold = Some(hold);
+        self.hold = Some(hold.of_buffer(self.counts_as()));
+    }
+
+    /// A larger one took the place of a small one.
+    fn counts_as(&self) -> usize {
+        self.bytes.len().min(BUFFER_SMALL)
+    }
+
+    /// Counts no more.
+    fn let_go(&mut self) {
+        if let Some(hold) = self.hold.take() {
+            hold.end(self.counts_as());
+        }
     }
 
     /// It counts somewhere.
@@ -56,15 +69,11 @@ impl Buffer {
         self.hold.is_some()
     }
 
-    /// The next read appends at most so much.
+    /// Reads append at most so much: they begin so far before the end. For an empty buffer.
     pub fn limit(&mut self, most: usize) {
-        self.most = u32::try_from(most).unwrap_or(u32::MAX);
-    }
-
-    /// How much a read may append now.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        self.space().min(self.most as usize)
+        debug_assert!(self.is_empty(), "its data would have to move");
+        self.start += short(self.space() - most.min(self.space()));
+        self.end = self.start;
     }
 
     const fn start(&self) -> usize {
@@ -156,8 +165,13 @@ impl Buffer {
     fn clear(&mut self) {
         self.start = short(BUFFER_HEADROOM);
         self.end = self.start;
-        self.most = u32::MAX;
-        self.hold = None;
+        self.let_go();
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 
@@ -182,7 +196,7 @@ unsafe impl IoBufMut for Buffer {
     }
 
     fn bytes_total(&mut self) -> usize {
-        self.room()
+        self.space()
     }
 
     unsafe fn set_init(&mut self, len: usize) {

@@ -394,7 +394,7 @@ impl Shard {
     }
 
     /// An exchange ended.
-    pub fn observe(&self, mut record: Record, head: &RequestHead) {
+    pub fn observe(&self, record: &mut Record, head: &RequestHead) {
         self.count(|counters| {
             counters.exchanges += 1;
             counters.failures += u64::from(record.fault.is_some_and(|kind| !kind.is_clients()));
@@ -402,7 +402,7 @@ impl Shard {
         if self.log.is_some() {
             record.took = clock::precise().saturating_sub(record.started);
             record.wall = clock::wall();
-            self.batch.borrow_mut().push(record, head);
+            self.batch.borrow_mut().push(*record, head);
             self.hand_over_log(limits::LOG_BATCH_BYTES);
         }
     }

@@ -351,7 +351,7 @@ impl Body {
 
     /// Moves what is there.
     fn take(&mut self, buffer: &mut Buffer) -> usize {
-        let len = self.rest.len().min(buffer.room());
+        let len = self.rest.len().min(buffer.space());
         buffer.append(&self.rest[..len]);
         self.rest.advance(len);
         len
