@@ -64,8 +64,8 @@ pub const FORWARDED_HOPS_MAX: usize = 64;
 pub const MEMORY_LANES: usize = 128;
 /// Octets that a thread allocates before it looks at the bound on memory again.
 pub const MEMORY_LOOK: i64 = 128 * 1024;
-/// Octets of `/proc/self/status` that are read; it has some 1,500.
-pub const STATUS_FILE: usize = 8 * 1024;
+/// Octets of `/proc/self/statm` that are read: seven numbers.
+pub const STATM_FILE: usize = 256;
 /// Connections accepted in one go before other tasks run.
 pub const ACCEPT_BATCH: usize = 64;
 /// Listen backlog.

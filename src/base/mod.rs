@@ -6,3 +6,4 @@ pub mod hash;
 pub mod id;
 pub mod limits;
 pub mod random;
+pub mod request_id;

@@ -49,7 +49,7 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
     let mut listener_places = Vec::new();
     for table in root.tables("listener") {
         listener_places.push(table.span.clone());
-        listeners.push(read_listener(table, head, &timeouts));
+        listeners.push(read_listener(table, head, &timeouts, text));
     }
     let cluster_tables = root.tables("cluster");
     let cluster_places: Vec<_> = cluster_tables.iter().map(|table| table.span.clone()).collect();
@@ -318,6 +318,7 @@ fn read_listener(
     mut table: Table<'_>,
     head: HeadLimits,
     timeouts: &AllTimeouts,
+    text: &str,
 ) -> Option<Listener> {
     let is_text = table.must_be_like("address", &["127.0.0.1:8080", "[::]:8080"]);
     let address = if is_text { table.parsed("address", units::listen) } else { None };
@@ -340,7 +341,7 @@ fn read_listener(
     let timeouts = read_listener_timeouts(&mut timeout_table, timeouts.connection);
     timeout_table.finish();
     let mode = mode.unwrap_or_default();
-    let tls = lower_tls::read_server(&mut table);
+    let tls = lower_tls::read_server(&mut table, text);
     if tls.is_some() && mode == Mode::Tcp {
         let message = "a listener with mode = \"tcp\" passes TLS on as it is: leave \"tls\" out";
         table.error(table.place_of("tls"), message);

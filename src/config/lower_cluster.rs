@@ -28,7 +28,7 @@ pub(super) fn read(
     let mut known: HashMap<String, usize> = HashMap::new();
     for table in tables {
         let span = table.span.clone();
-        let (lowered, table) = read_one(table, timeouts, listeners);
+        let (lowered, table) = read_one(table, timeouts, listeners, text);
         let name = &lowered.name;
         if let Some(earlier) = known.insert(name.clone(), span.start) {
             let line = problem::place(text, earlier).0;
@@ -46,6 +46,7 @@ fn read_one<'a>(
     mut table: Table<'a>,
     timeouts: &Timeouts,
     listeners: &[Option<Listener>],
+    text: &str,
 ) -> (Lowered, Table<'a>) {
     let name = table.string("name").map(|name| name.value).unwrap_or_default();
     if name.is_empty() {
@@ -67,7 +68,7 @@ fn read_one<'a>(
     let sticky = lower_resilience::read_sticky(&mut table);
     let health = lower_health::read(table.table("health"), is_auto);
     let most = read_most(&mut table);
-    let tls = lower_tls::read_client(&mut table);
+    let tls = lower_tls::read_client(&mut table, text);
     let protocol = table.word("protocol", &Protocol::NAMES);
     if protocol == Some(Protocol::Auto) && !table.has("tls") {
         let message =

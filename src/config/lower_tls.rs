@@ -1,7 +1,8 @@
 //! `tls = { … }` of a listener and of a cluster to plan. No file is opened here.
 
+use super::problem;
 use super::raw::{Located, Table};
-use super::tls::{Client, ClientAuth, Pair, Protocol, Server};
+use super::tls::{Client, ClientAuth, Line, Pair, Protocol, Server};
 use crate::message::fields::is_token_byte;
 use crate::message::name::Name;
 use crate::message::target;
@@ -10,14 +11,15 @@ use crate::message::target;
 const OFFERED: &[Protocol] = &[Protocol::Http2, Protocol::Http1];
 
 /// `[listener.tls]`, if there is one.
-pub(super) fn read_server(table: &mut Table<'_>) -> Option<Server> {
+pub(super) fn read_server(table: &mut Table<'_>, text: &str) -> Option<Server> {
+    let line = line_of(table, "tls", text);
     let mut tls = table.table("tls");
     if !tls.is_there() {
         tls.finish();
         return None;
     }
     let certificates: Vec<_> =
-        tls.tables("certificates").into_iter().filter_map(read_pair_of).collect();
+        tls.tables("certificates").into_iter().filter_map(|one| read_pair_of(one, text)).collect();
     let self_signed: Vec<String> =
         tls.strings("self_signed").into_iter().filter_map(|name| check_name(&tls, name)).collect();
     let names_any = tls.has("certificates") || tls.has("self_signed");
@@ -28,10 +30,16 @@ pub(super) fn read_server(table: &mut Table<'_>) -> Option<Server> {
         tls.error(tls.span.clone(), message.replace('\\', ""));
     }
     let alpn = read_alpn(&mut tls);
-    let client_auth = read_client_auth(tls.table("client_auth"));
+    let auth_line = line_of(&tls, "client_auth", text);
+    let client_auth = read_client_auth(tls.table("client_auth"), auth_line);
     let only_13 = tls.word("min_version", &[("1.2", false), ("1.3", true)]).unwrap_or(false);
     tls.finish();
-    Some(Server { certificates, self_signed, alpn, client_auth, only_13 })
+    Some(Server { line, certificates, self_signed, alpn, client_auth, only_13 })
+}
+
+/// Where a key's value stands.
+fn line_of(table: &Table<'_>, key: &str, text: &str) -> Line {
+    Line(problem::place(text, table.place_of(key).start).0)
 }
 
 /// Something stands in one of the lists, even if it is wrong: that was told already.
@@ -69,8 +77,8 @@ fn check_name(tls: &Table<'_>, name: Located<String>) -> Option<String> {
 }
 
 /// `{ certificate = "…", key = "…" }`
-fn read_pair_of(mut table: Table<'_>) -> Option<Pair> {
-    let pair = read_pair(&mut table);
+fn read_pair_of(mut table: Table<'_>, text: &str) -> Option<Pair> {
+    let pair = read_pair(&mut table, text);
     if pair.is_none() {
         table.error(table.span.clone(), "a certificate needs both \"certificate\" and \"key\"");
     }
@@ -78,15 +86,16 @@ fn read_pair_of(mut table: Table<'_>) -> Option<Pair> {
     pair
 }
 
-fn read_pair(table: &mut Table<'_>) -> Option<Pair> {
+fn read_pair(table: &mut Table<'_>, text: &str) -> Option<Pair> {
+    let line = line_of(table, "certificate", text);
     let path = |text: Located<String>| text.value.into();
     let certificate = table.string("certificate").map(path);
     let key = table.string("key").map(path);
     let ocsp = table.string("ocsp").map(path);
-    Some(Pair { certificate: certificate?, key: key?, ocsp })
+    Some(Pair { line, certificate: certificate?, key: key?, ocsp })
 }
 
-fn read_client_auth(mut table: Table<'_>) -> Option<ClientAuth> {
+fn read_client_auth(mut table: Table<'_>, line: Line) -> Option<ClientAuth> {
     if !table.is_there() {
         table.finish();
         return None;
@@ -109,7 +118,7 @@ fn read_client_auth(mut table: Table<'_>) -> Option<ClientAuth> {
     names.finish();
     headers.subject = headers.subject.or(header);
     table.finish();
-    Some(ClientAuth { is_required: mode.unwrap_or(true), ca: ca?, crl, headers })
+    Some(ClientAuth { line, is_required: mode.unwrap_or(true), ca: ca?, crl, headers })
 }
 
 fn own_field(name: &str) -> Result<String, String> {
@@ -122,7 +131,8 @@ fn own_field(name: &str) -> Result<String, String> {
 }
 
 /// `[cluster.tls]`, if there is one.
-pub(super) fn read_client(table: &mut Table<'_>) -> Option<Client> {
+pub(super) fn read_client(table: &mut Table<'_>, text: &str) -> Option<Client> {
+    let line = line_of(table, "tls", text);
     let mut tls = table.table("tls");
     if !tls.is_there() {
         tls.finish();
@@ -141,10 +151,10 @@ pub(super) fn read_client(table: &mut Table<'_>) -> Option<Client> {
         if is_good { Ok(name.to_ascii_lowercase()) } else { Err("write a host name".to_owned()) }
     });
     let place = tls.place_of("certificate");
-    let own = read_pair(&mut tls);
+    let own = read_pair(&mut tls, text);
     if own.is_none() && (tls.has("certificate") || tls.has("key")) {
         tls.error(place, "\"certificate\" and \"key\" come together");
     }
     tls.finish();
-    Some(Client { verify, ca, name, own })
+    Some(Client { line, verify, ca, name, own })
 }

@@ -1,10 +1,31 @@
 //! `tls = { … }` of listeners and clusters, validated as far as that goes without opening a file.
 
+use std::fmt;
 use std::path::PathBuf;
+
+/// Where something stands in the configuration, for messages. All lines are equal: what has only moved in its
+/// file is the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Line(pub usize);
+
+impl PartialEq for Line {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Line {}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}", self.0)
+    }
+}
 
 /// A certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
+    pub line: Line,
     pub certificate: PathBuf,
     pub key: PathBuf,
     /// What the authority says of the certificate, in DER.
@@ -14,6 +35,7 @@ pub struct Pair {
 /// `[listener.tls]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
+    pub line: Line,
     pub certificates: Vec<Pair>,
     /// Names that the local authority makes a certificate for.
     pub self_signed: Vec<String>,
@@ -61,6 +83,7 @@ impl Protocol {
 /// `client_auth = { … }`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAuth {
+    pub line: Line,
     /// Who has no certificate is turned away.
     pub is_required: bool,
     pub ca: PathBuf,
@@ -87,6 +110,7 @@ impl Headers {
 /// `[cluster.tls]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
+    pub line: Line,
     /// Certificates of endpoints are verified.
     pub verify: bool,
     /// Instead of the system's authorities.

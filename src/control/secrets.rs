@@ -12,7 +12,7 @@ use super::start::Workers;
 use crate::base::clock::{self, Moment};
 use crate::base::limits::{CERTIFICATES_EVERY, CERTIFICATES_TOLD_EVERY};
 use crate::config::model::{Cluster, Config, Listener};
-use crate::config::tls::{self, Pair};
+use crate::config::tls::{self, Line, Pair};
 use crate::net::notice;
 use crate::net::tls::identity::Identity;
 use crate::net::tls::local::{self, Authority};
@@ -127,7 +127,8 @@ impl Reader {
     ) -> Option<(Arc<Server>, (server::Tickets, u64))> {
         let model = listener.tls.as_ref()?;
         let name = &listener.name;
-        let fault = |message: String| format!("listener \"{name}\": tls: {message}");
+        let fault =
+            |line: Line, message: String| format!("{line}: listener \"{name}\": tls: {message}");
         let stays = old.filter(|_| self.errand == Errand::Renew);
         let stays = stays.and_then(|old| shown(listener, old));
         let stay = |at: usize| stays.as_ref()?.0.identities().get(at).cloned();
@@ -138,14 +139,14 @@ impl Reader {
                     if let Some(ocsp) = &pair.ocsp
                         && let Err(why) = identity.staple(ocsp, self.now)
                     {
-                        self.warnings.push(format!("listener \"{name}\": tls: {why}"));
+                        self.warnings.push(fault(pair.line, why));
                     }
                     self.judge(name, pair, &identity);
                     self.stapled = self.stapled.into_iter().chain(identity.stapled).min();
                     identities.push(identity);
                 }
                 Err(message) => {
-                    self.faults.push(fault(message));
+                    self.faults.push(fault(pair.line, message));
                     identities.extend(stay(at));
                 }
             }
@@ -155,7 +156,7 @@ impl Reader {
             match self.issue(&model.self_signed) {
                 Ok(identity) => identities.push(identity),
                 Err(message) => {
-                    self.faults.push(fault(message));
+                    self.faults.push(fault(model.line, message));
                     identities.extend(stay(model.certificates.len()));
                 }
             }
@@ -175,7 +176,8 @@ impl Reader {
             Err(message) => {
                 let also =
                     if stays.is_some() { "; its certificates stay as they were too" } else { "" };
-                self.faults.push(fault(format!("{message}{also}")));
+                let line = model.client_auth.as_ref().map_or(model.line, |auth| auth.line);
+                self.faults.push(fault(line, format!("{message}{also}")));
                 stays
             }
         }
@@ -183,12 +185,13 @@ impl Reader {
 
     /// Warns of a list of revoked certificates that is no longer the newest.
     fn judge_revocations(&mut self, listener: &str, model: &tls::Server) {
-        if let Some(crl) = model.client_auth.as_ref().and_then(|auth| auth.crl.as_deref())
+        if let Some(auth) = &model.client_auth
+            && let Some(crl) = &auth.crl
             && pem::are_overdue(crl, self.now)
         {
-            let shown = crl.display();
+            let (line, shown) = (auth.line, crl.display());
             self.warnings.push(format!(
-                "listener \"{listener}\": tls: {shown} has expired: what was revoked since is not \
+                "{line}: listener \"{listener}\": tls: {shown} has expired: what was revoked since is not \
                  known; fetch a new list"
             ));
         }
@@ -218,7 +221,7 @@ impl Reader {
         let (begin, end) = identity.valid;
         let shown = pair.certificate.display();
         let mut warn = |what: String| {
-            self.warnings.push(format!("listener \"{listener}\": {what}"));
+            self.warnings.push(format!("{}: listener \"{listener}\": {what}", pair.line));
         };
         if end < self.now {
             warn(format!("{shown} has expired: clients will refuse it"));
@@ -241,7 +244,9 @@ impl Reader {
     fn client(&mut self, cluster: &Cluster, model: &tls::Client) -> Option<Client> {
         let built = Client::new(model, cluster.protocol.offers(), &self.provider);
         let name = &cluster.name;
-        let fault = |message| self.faults.push(format!("cluster \"{name}\": tls: {message}"));
+        let line = model.line;
+        let fault =
+            |message| self.faults.push(format!("{line}: cluster \"{name}\": tls: {message}"));
         built.map_err(fault).ok()
     }
 }

@@ -12,7 +12,7 @@ use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::limits::FRESH_LASTS;
 use crate::exchange::side::{Answer, Downstream, Next};
-use crate::exchange::{abandon, open, refuse, serve as serve_exchange};
+use crate::exchange::{abandon, open, serve as serve_exchange};
 use crate::message::hop::Kept;
 use crate::net::buffer::Size;
 use crate::net::stream::Stream;
@@ -132,12 +132,8 @@ impl Connection<'_> {
         let shard = self.shard;
         // Pinned here: handed over by value it would be in this task twice.
         let next = {
-            let mut exchange = pin!(async {
-                match parsed {
-                    Ok(()) => serve_exchange(shard, &mut work, &mut down, &mut record).await,
-                    Err(kind) => refuse(shard, &mut work, &mut down, &mut record, kind).await,
-                }
-            });
+            let exchange = serve_exchange(shard, &mut work, &mut down, &mut record, parsed);
+            let mut exchange = pin!(exchange);
             until_left(exchange.as_mut(), shard, stream, &answer).await
         };
         if next.is_none() {
@@ -177,13 +173,12 @@ impl Connection<'_> {
         let now = self.shard.now();
         // Who connects and says nothing has as long as a head may take.
         let wait = if self.served == 0 { listener.head_timeout } else { listener.keepalive };
-        self.visitor.stream.read_by(now.after(wait));
         // Who has just come in is not idle yet: it would be the first to go in a rush.
-        self.visitor.stream.idle_since(if self.served == 0 { now.after(FRESH_LASTS) } else { now });
+        let since = if self.served == 0 { now.after(FRESH_LASTS) } else { now };
+        self.visitor.stream.idles(now.after(wait), since);
         let read =
             self.visitor.inbound.fill(&self.visitor.stream, &self.shard.buffers, Size::Small).await;
-        self.visitor.stream.idle_since(Moment::NEVER);
-        self.visitor.stream.read_by(Moment::NEVER);
+        self.visitor.stream.is_busy();
         matches!(read, Ok(1..))
     }
 

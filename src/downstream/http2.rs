@@ -15,7 +15,7 @@ use crate::base::clock::{Moment, millis};
 use crate::base::error::Kind;
 use crate::base::limits::{H2_LINGER, LINGER};
 use crate::exchange::side::{Answer, Downstream, Next};
-use crate::exchange::{abandon, open, refuse, serve as serve_exchange};
+use crate::exchange::{abandon, open, serve as serve_exchange};
 use crate::message::head::Version;
 use crate::message::hop::Kept;
 use crate::net::buffer::Size;
@@ -140,10 +140,7 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
             // What is answered from memory does not wait for a server: it waits for the client to take what it is
             // owed (RELIABILITY R03).
             guest.watched.backlog.drained().await;
-            match parsed {
-                Ok(()) => serve_exchange(shard, &mut work, &mut down, &mut record).await,
-                Err(kind) => refuse(shard, &mut work, &mut down, &mut record, kind).await,
-            }
+            serve_exchange(shard, &mut work, &mut down, &mut record, parsed).await
         });
         until_gone(exchange.as_mut(), &stream).await
     };

@@ -136,7 +136,7 @@ impl Client<'_> {
                 Err(kind) => Err(kind),
             };
             let mut flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
-            record.try_at(flight.id, cluster.address(flight.id));
+            record.try_at(flight.id);
             let timeouts = &route.timeouts;
             // Nobody else has spoken on it.
             let needs = shard.needs(timeouts, self.address, true);
@@ -144,7 +144,6 @@ impl Client<'_> {
                 Ok(attempt) => {
                     flight.moves_to(attempt.id);
                     record.endpoint = Some(flight.id);
-                    record.address = cluster.address(flight.id);
                     shard.count(|counters| counters.dials += 1);
                     let mut connection = attempt.connection;
                     self.greet(&mut connection, timeouts.body_idle).await?;

@@ -16,6 +16,7 @@ use super::tunnel;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ClusterId, EndpointId};
+use crate::base::request_id;
 use crate::config::model::{HostPolicy, Route, Timeouts};
 use crate::message::head::{RequestHead, ResponseHead, Version};
 use crate::message::hop::{self, Added};
@@ -79,7 +80,7 @@ pub async fn run(
             Err(kind) => Err(kind),
         };
         let mut flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
-        record.try_at(flight.id, cluster.address(flight.id));
+        record.try_at(flight.id);
         let needs = shard.needs(timeouts, down.address, fresh);
         let attempt = match attempt::open(cluster, flight.id, needs).await {
             Ok(attempt) => attempt,
@@ -99,7 +100,7 @@ pub async fn run(
             Target { cluster, id, ask: &ask, total_by, timeouts, replay, client, is_secure };
         let (won, result) = once(shard, to, target, attempt, work, down).await;
         let flight = won.unwrap_or(flight);
-        (record.endpoint, record.address) = (Some(flight.id), cluster.address(flight.id));
+        record.endpoint = Some(flight.id);
         match result {
             Ok(()) => return landed(cluster, to, flight, down.answer.status.get()),
             Err(failure) => {
@@ -174,11 +175,12 @@ pub(super) fn prepare(
     request: &mut RequestHead,
     down: &Downstream<'_>,
 ) -> Result<()> {
-    let random = shard.random.borrow_mut().ten_bytes();
-    let id = uuid::Builder::from_unix_timestamp_millis(shard.wall(), &random).into_uuid();
-    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    let id = id.hyphenated().encode_lower(&mut text);
-    let added = Added { client: down.client, via: &shard.plan.name, request_id: id.as_bytes() };
+    let random = {
+        let mut random = shard.random.borrow_mut();
+        [random.bits(), random.bits()]
+    };
+    let id = request_id::text(shard.wall(), random);
+    let added = Added { client: down.client, via: &shard.plan.name, request_id: &id };
     hop::forward_request(request, &added, &mut down.kept.borrow_mut())?;
     rewrite::fields(&mut request.fields, &route.request_headers);
     Ok(())
@@ -199,7 +201,8 @@ async fn once<'c>(
     down.answer.detail.set(None);
     let Attempt { mut connection, was_pooled, .. } = attempt;
     let route = to.route;
-    let upgrade = upgrade::is_wanted(request, &route.upgrade).then(|| request.upgrade());
+    let upgrade = Some(request.upgrade())
+        .filter(|protocol| !protocol.is_empty() && upgrade::is_wanted(request, &route.upgrade));
     let (cluster, id) = (target.cluster, target.id);
     let head = match head_bytes(shard, cluster, id, request, upgrade.is_some(), &mut connection) {
         Ok(head) => head,

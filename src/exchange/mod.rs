@@ -40,28 +40,24 @@ use cached::Visit;
 use forward::To;
 use side::{Downstream, Next};
 
-/// Serves one request, whatever happens, and says what becomes of the client's connection.
+/// Serves one request, whatever happens, and says what becomes of the client's connection. What could not be parsed
+/// is refused; `work` holds as much of it as was understood.
 pub async fn serve(
     shard: &Rc<Shard>,
     work: &mut Workspace,
     down: &mut Downstream<'_>,
     record: &mut Record,
+    parsed: Result<()>,
 ) -> Next {
-    down.answer.body_done.set(work.request.framing.is_empty());
-    down.answer.has_come.set(work.request.framing.is_empty());
-    let result = run(shard, work, down, record).await;
+    let result = match parsed {
+        Ok(()) => {
+            down.answer.body_done.set(work.request.framing.is_empty());
+            down.answer.has_come.set(work.request.framing.is_empty());
+            run(shard, work, down, record).await
+        }
+        Err(kind) => Err(kind),
+    };
     close(shard, work, down, record, result).await
-}
-
-/// Refuses what could not even be parsed. `work` holds as much of it as was understood.
-pub async fn refuse(
-    shard: &Rc<Shard>,
-    work: &mut Workspace,
-    down: &mut Downstream<'_>,
-    record: &mut Record,
-    kind: Kind,
-) -> Next {
-    close(shard, work, down, record, Err(kind)).await
 }
 
 /// Takes down what is known of an exchange whose client has gone in the middle of it.

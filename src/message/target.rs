@@ -182,21 +182,14 @@ pub fn check_authority(authority: &[u8]) -> Result<usize> {
 
 /// Where a name ends. What else stops it than the colon before a port is for the caller to refuse.
 fn name_end(authority: &[u8]) -> Result<usize> {
+    let is_other = |byte: &u8| PARTS[usize::from(*byte)] & (NAME | DOT) == 0;
+    let end = authority.iter().position(is_other).unwrap_or(authority.len());
     // A label is never empty: no dot at the beginning, none after another.
-    let (mut before, mut empty, mut end) = (DOT, 0, 0);
-    for byte in authority {
-        let parts = PARTS[usize::from(*byte)] & (NAME | DOT);
-        if parts == 0 {
-            break;
-        }
-        empty |= parts & before & DOT;
-        before = parts;
-        end += 1;
-    }
+    let has_empty = authority[0] == b'.' || authority[..end].windows(2).any(|pair| pair == b"..");
     // A dot at the end is the root of DNS: legal, and the same host. A label has at most 63 octets
     // (RFC 1035 section 2.3.4).
     let is_long = || authority[..end].split(|byte| *byte == b'.').any(|label| label.len() > 63);
-    if end == 0 || empty != 0 || (end > 63 && is_long()) { Err(Kind::Host) } else { Ok(end) }
+    if end == 0 || has_empty || (end > 63 && is_long()) { Err(Kind::Host) } else { Ok(end) }
 }
 
 /// Letters, digits, `-` and `_`.

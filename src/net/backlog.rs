@@ -34,10 +34,12 @@ pub struct Hold {
 pub struct BufferHold(Weak<Backlog>);
 
 impl Hold {
-    /// For a buffer that counts as so many octets.
+    /// For a buffer of so many octets, all of which count from now on.
     #[must_use]
     pub fn of_buffer(mut self, len: usize) -> BufferHold {
-        debug_assert_eq!(self.len, len, "what is let go is what is held");
+        if let Some(backlog) = self.backlog.upgrade() {
+            backlog.held.set(backlog.held.get() - self.len + len);
+        }
         BufferHold(std::mem::take(&mut self.backlog))
     }
 }

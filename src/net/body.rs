@@ -74,7 +74,7 @@ enum Coding {
 #[derive(Debug)]
 pub struct Progress {
     coding: Coding,
-    trailers: Option<Fields>,
+    trailers: Option<Box<Fields>>,
     size: Size,
     faults: Faults,
     pace: Pace,
@@ -91,7 +91,7 @@ pub struct BodyReader<'a> {
     inbound: &'a mut Inbound,
     buffers: &'a Buffers,
     coding: Coding,
-    trailers: Option<Fields>,
+    trailers: Option<Box<Fields>>,
     size: Size,
     faults: Faults,
     pace: Pace,
@@ -187,7 +187,7 @@ impl<'a> BodyReader<'a> {
 
     /// The body's trailers, once it is done.
     pub fn take_trailers(&mut self) -> Option<Fields> {
-        self.trailers.take()
+        self.trailers.take().map(|fields| *fields)
     }
 
     /// Whether the body came with trailers.
@@ -342,7 +342,7 @@ impl<'a> BodyReader<'a> {
             && !decoder.trailers().is_empty()
         {
             let fields = parse::trailers(decoder.trailers()).map_err(|_| self.faults.trailer)?;
-            self.trailers = Some(fields).filter(|fields| !fields.is_empty());
+            self.trailers = Some(fields).filter(|fields| !fields.is_empty()).map(Box::new);
         }
         self.coding = Coding::Done;
         Ok(())
@@ -354,14 +354,14 @@ impl<'a> BodyReader<'a> {
         let waits = self.inbound.data().len() as u64;
         let is_all = self.said.is_none_or(|said| said == self.received + waits);
         if waits > 0 && is_all && self.stream.expired().is_none() {
-            self.trailers = self.stream.as_strand().and_then(Strand::take_trailers);
+            self.trailers = self.stream.as_strand().and_then(Strand::take_trailers).map(Box::new);
             self.said = None;
             self.is_over = true;
             return Ok(());
         }
         if matches!(self.coding, Coding::UntilClose) && self.stream.expired().is_none() && is_all {
             self.coding = Coding::Done;
-            self.trailers = self.stream.as_strand().and_then(Strand::take_trailers);
+            self.trailers = self.stream.as_strand().and_then(Strand::take_trailers).map(Box::new);
             return Ok(());
         }
         Err(self.fault())

@@ -48,18 +48,13 @@ impl Buffer {
 
     /// Counts until it is given back, or given up.
     pub fn count(&mut self, hold: Hold) {
-        self.hold = Some(hold.of_buffer(self.counts_as()));
-    }
-
-    /// A larger one took the place of a small one.
-    fn counts_as(&self) -> usize {
-        self.bytes.len().min(BUFFER_SMALL)
+        self.hold = Some(hold.of_buffer(self.bytes.len()));
     }
 
     /// Counts no more.
     fn let_go(&mut self) {
         if let Some(hold) = self.hold.take() {
-            hold.end(self.counts_as());
+            hold.end(self.bytes.len());
         }
     }
 

@@ -26,7 +26,10 @@ pub enum Due {
 /// Whether a client whose request is served is still there.
 #[derive(Debug)]
 pub struct Presence {
-    /// When to look next; `NEVER` while no request is served.
+    /// A request is served.
+    pub is_served: bool,
+    /// When to look next. It stays when the request is over, for the next one will want it too; a look in
+    /// between sees nothing.
     pub look_at: Moment,
     /// Since when it has ended its side and nothing was written; `NEVER` if it has not.
     pub silent_since: Moment,
@@ -42,6 +45,7 @@ pub struct Presence {
 
 impl Presence {
     const NONE: Self = Self {
+        is_served: false,
         look_at: Moment::NEVER,
         silent_since: Moment::NEVER,
         written: 0,
@@ -191,6 +195,10 @@ impl Wheel {
             return;
         }
         let slot = &mut self.slots[id.at as usize];
+        // A bucket before it looks at the slot in time, as nearly always: no division.
+        if deadline.0 > slot.scheduled.saturating_sub(2).saturating_mul(TICK) {
+            return;
+        }
         // Up to a tick late, never early: the clock that deadlines are counted from is a tick old.
         let wanted = (deadline.0.div_ceil(TICK) + 1).max(self.tick + 1);
         if wanted < slot.scheduled {

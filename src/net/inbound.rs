@@ -87,24 +87,14 @@ impl Inbound {
     ) -> io::Result<usize> {
         let buffer = match self.buffer.take() {
             Some(buffer) if buffer.space() > 0 => buffer,
-            Some(full) if self.backlog.is_some() => {
-                self.larger_for_client(full, stream, buffers).await
-            }
-            Some(full) => match enlarge(full, buffers) {
-                Ok(larger) => larger,
-                Err(full) => {
-                    buffers.give(full);
-                    return Err(io::ErrorKind::OutOfMemory.into());
-                }
-            },
-            None if self.backlog.is_some() => self.buffer_for_client(stream, buffers).await,
-            None => {
+            None if self.backlog.is_none() => {
                 stream.quiet().await;
                 let Some(buffer) = buffers.try_take(size) else {
                     return Err(io::ErrorKind::OutOfMemory.into());
                 };
                 buffer
             }
+            full => self.another(full, stream, buffers).await?,
         };
         let (result, buffer) = stream.recv(buffer).await;
         if buffer.is_empty() {
@@ -117,49 +107,58 @@ impl Inbound {
 }
 
 impl Inbound {
-    /// A buffer that counts where the client's are counted, once there is something to read into it. While
-    /// the client has too much that it does not take, what its server has sent stays in the kernel, and the
-    /// server is not to blame for the wait.
-    fn buffer_for_client<'a>(
+    /// What is rare: a buffer in place of a full one, or one that counts where a client's are counted. In a
+    /// box, so that what is frequent stays one piece.
+    fn another<'a>(
         &'a mut self,
+        full: Option<Buffer>,
         stream: &'a Stream,
         buffers: &'a Buffers,
-    ) -> Pin<Box<dyn Future<Output = Buffer> + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = io::Result<Buffer>> + 'a>> {
         Box::pin(async move {
-            stream.readable().await;
-            let Some(backlog) = &self.backlog else { return buffers.take(Size::Small) };
-            let (size, hold) = {
-                let _paused = stream.pause_reading();
-                if self.has_begun { backlog.piece().await } else { backlog.first().await }
-            };
-            self.has_begun = true;
-            let mut buffer = buffers.take(size);
-            buffer.count(hold);
-            if let Some(most) = self.most.take() {
-                buffer.limit(most);
+            match full {
+                Some(full) if self.backlog.is_some() => {
+                    Ok(self.larger_for_client(full, stream, buffers).await)
+                }
+                Some(full) => enlarge(full, buffers).map_err(|full| {
+                    buffers.give(full);
+                    io::ErrorKind::OutOfMemory.into()
+                }),
+                None => Ok(self.buffer_for_client(stream, buffers).await),
             }
-            buffer
         })
     }
 
+    /// A buffer that counts where the client's are counted, once there is something to read into it. While
+    /// the client has too much that it does not take, what its server has sent stays in the kernel, and the
+    /// server is not to blame for the wait.
+    async fn buffer_for_client(&mut self, stream: &Stream, buffers: &Buffers) -> Buffer {
+        stream.readable().await;
+        let Some(backlog) = &self.backlog else { return buffers.take(Size::Small) };
+        let (size, hold) = {
+            let _paused = stream.pause_reading();
+            if self.has_begun { backlog.piece().await } else { backlog.first().await }
+        };
+        self.has_begun = true;
+        let mut buffer = buffers.take(size);
+        buffer.count(hold);
+        if let Some(most) = self.most.take() {
+            buffer.limit(most);
+        }
+        buffer
+    }
+
     /// The same for a head that did not fit.
-    fn larger_for_client<'a>(
-        &'a mut self,
-        full: Buffer,
-        stream: &'a Stream,
-        buffers: &'a Buffers,
-    ) -> Pin<Box<dyn Future<Output = Buffer> + 'a>> {
-        Box::pin(async move {
-            let Some(backlog) = &self.backlog else { return full };
-            let (_, hold) = {
-                let _paused = stream.pause_reading();
-                backlog.piece().await
-            };
-            let mut larger = buffers.take(larger_than(&full));
-            move_over(full, &mut larger, buffers);
-            larger.count(hold);
-            larger
-        })
+    async fn larger_for_client(&self, full: Buffer, stream: &Stream, buffers: &Buffers) -> Buffer {
+        let Some(backlog) = &self.backlog else { return full };
+        let (_, hold) = {
+            let _paused = stream.pause_reading();
+            backlog.piece().await
+        };
+        let mut larger = buffers.take(larger_than(&full));
+        move_over(full, &mut larger, buffers);
+        larger.count(hold);
+        larger
     }
 }
 

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::io::Read;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::base::limits::{MEMORY_LANES, MEMORY_LOOK, STATUS_FILE};
+use crate::base::limits::{MEMORY_LANES, MEMORY_LOOK, STATM_FILE};
 use crate::limit::pressure::Stage;
 
 /// The system's allocator, and what it has given.
@@ -104,16 +104,15 @@ struct Resident {
 /// `None` where the system does not tell.
 fn resident() -> Option<Resident> {
     // Room for all of it, so that looking allocates nothing.
-    let mut block = [0; STATUS_FILE];
-    let len = std::fs::File::open("/proc/self/status").ok()?.read(&mut block).ok()?;
+    let mut block = [0; STATM_FILE];
+    let len = std::fs::File::open("/proc/self/statm").ok()?.read(&mut block).ok()?;
     let text = std::str::from_utf8(&block[..len]).ok()?;
-    let octets = |name: &str| -> Option<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        let kibi: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-        kibi.checked_mul(1024)
-    };
-    let mapped = octets("RssFile:")?.saturating_add(octets("RssShmem:")?);
-    Some(Resident { anonymous: octets("RssAnon:")?, mapped })
+    let mut pages = text.split_ascii_whitespace().skip(1).map(str::parse::<u64>);
+    let (all, mapped) = (pages.next()?.ok()?, pages.next()?.ok()?);
+    // SAFETY: takes and gives a number.
+    let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
+    let octets = |pages: u64| pages.saturating_mul(page);
+    Some(Resident { anonymous: octets(all.saturating_sub(mapped)), mapped: octets(mapped) })
 }
 
 fn count(change: i64) {

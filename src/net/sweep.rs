@@ -55,7 +55,8 @@ impl Sweep {
         wheel.advance(now, |id, slot, due| match due {
             Due::Read => end_read(slot),
             Due::Write => look_at_write(slot, now, rate),
-            Due::Look => looks.push((id, slot.fd)),
+            Due::Look if slot.presence.is_served => looks.push((id, slot.fd)),
+            Due::Look => {}
         });
         for some in looks.chunks(LOOKS_AT_ONCE) {
             let peers = socket::peers(some.iter().map(|(_, fd)| *fd));
@@ -220,7 +221,7 @@ impl Watch {
             Some(waker) if waker.will_wake(context.waker()) => {}
             waker => *waker = Some(context.waker().clone()),
         }
-        presence.is_sending = is_sending;
+        (presence.is_served, presence.is_sending) = (true, is_sending);
         let has_left = presence.has_left;
         if presence.look_at == Moment::NEVER && !has_left {
             wheel.look_at(self.id, now.after(LEFT_EVERY));
@@ -231,8 +232,26 @@ impl Watch {
     /// No request is served any more.
     pub fn looks_no_more(&self) {
         if let Some(slot) = self.sweep.wheel.borrow_mut().slot(self.id) {
-            slot.presence.look_at = Moment::NEVER;
+            slot.presence.is_served = false;
             slot.presence.silent_since = Moment::NEVER;
+        }
+    }
+
+    /// A client is waited for, until then, and counts as idle since then, which may be later than now.
+    #[inline]
+    pub fn idles(&self, until: Moment, since: Moment) {
+        let mut wheel = self.sweep.wheel.borrow_mut();
+        if let Some(slot) = wheel.slot(self.id) {
+            slot.idle_since = since;
+        }
+        wheel.read_by(self.id, until);
+    }
+
+    /// It has come.
+    #[inline]
+    pub fn is_busy(&self) {
+        if let Some(slot) = self.sweep.wheel.borrow_mut().slot(self.id) {
+            (slot.idle_since, slot.read_by) = (Moment::NEVER, Moment::NEVER);
         }
     }
 

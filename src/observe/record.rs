@@ -46,9 +46,9 @@ pub struct Record {
 }
 
 impl Record {
-    /// One more try, at this endpoint, which may be one of a name's addresses.
-    pub fn try_at(&mut self, endpoint: EndpointId, address: Option<SocketAddr>) {
-        (self.endpoint, self.address) = (Some(endpoint), address);
+    /// One more try, at this endpoint.
+    pub fn try_at(&mut self, endpoint: EndpointId) {
+        self.endpoint = Some(endpoint);
         self.attempts = self.attempts.saturating_add(1);
     }
 

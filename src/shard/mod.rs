@@ -400,6 +400,8 @@ impl Shard {
             counters.failures += u64::from(record.fault.is_some_and(|kind| !kind.is_clients()));
         });
         if self.log.is_some() {
+            let at = record.cluster.zip(record.endpoint);
+            record.address = at.and_then(|(cluster, id)| self.cluster(cluster).address(id));
             record.took = clock::precise().saturating_sub(record.started);
             record.wall = clock::wall();
             self.batch.borrow_mut().push(*record, head);

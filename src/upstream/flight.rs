@@ -71,6 +71,7 @@ impl Cluster {
 
 impl Flight<'_> {
     /// Another address of its name has taken the connection: from now on it counts there.
+    #[inline]
     pub fn moves_to(&mut self, id: EndpointId) {
         if id != self.id {
             self.depth = self.cluster.moves(self.id, id, self.began);
@@ -86,6 +87,7 @@ impl Flight<'_> {
     }
 
     /// The answer came whole: how long it took counts. A failure tells nothing about speed.
+    #[inline]
     pub fn landed(self) {
         let now = self.cluster.micros();
         if now > 0 {

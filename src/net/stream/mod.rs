@@ -264,6 +264,18 @@ impl Stream {
         self.watch.idle_since(since);
     }
 
+    /// A client's request is waited for, until then; it counts as idle since then, which may be later than now.
+    #[inline]
+    pub fn idles(&self, until: Moment, since: Moment) {
+        self.watch.idles(until, since);
+    }
+
+    /// It has come.
+    #[inline]
+    pub fn is_busy(&self) {
+        self.watch.is_busy();
+    }
+
     /// The client has left while its request is served; `context` is woken when it does. While the request
     /// itself is still coming, only a reset counts.
     #[must_use]

@@ -5,6 +5,7 @@ use crate::message::head::{RequestHead, ResponseHead, Version};
 /// Whether this request's upgrade is passed on: the protocol must be one that the route allows,
 /// there must be no body, and never h2c, whose tunnel would carry requests past us.
 #[must_use]
+#[inline]
 pub fn is_wanted(head: &RequestHead, allowed: &[Box<str>]) -> bool {
     let protocol = head.upgrade();
     head.version != Version::Http10

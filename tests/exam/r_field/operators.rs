@@ -22,6 +22,7 @@ pub fn rows() -> Vec<Row> {
         ("r43_a_port_is_not_waited_for_for_ever", r43_a_port_for_ever),
         ("r44_check_and_run_agree", r44_agree),
         ("r44_check_while_it_runs", r44_check_while_it_runs),
+        ("r44_files_of_certificates_are_told_with_their_line", r44_lines_of_certificates),
         ("r44_the_right_form_is_told", r44_the_right_form),
         ("r44_what_is_fine_is_not_warned_about", r44_no_false_alarm),
     ]
@@ -260,6 +261,25 @@ fn r44_check_while_it_runs(driver: Driver) {
     assert!(passes, "{said}");
     drop(proxy);
     let _ = std::fs::remove_dir_all(&folder);
+}
+
+/// What is wrong with a file is said with the line of the configuration that names it.
+fn r44_lines_of_certificates(_: Driver) {
+    let file = File::new("pem", AUTHORITY);
+    let pem = file.shown();
+    let config = format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n[listener.tls]\ncertificates = [\n  \
+         {{ certificate = \"/nowhere/one.pem\", key = \"/nowhere/one.key\" }},\n  \
+         {{ certificate = \"{pem}\", key = \"/nowhere/two.key\" }},\n]\n\
+         [[cluster]]\nname = \"app\"\n[[cluster.endpoint]]\naddress = \"127.0.0.1:3001\"\n\
+         [cluster.tls]\nca = \"/nowhere/ca.pem\"\n[[route]]\ncluster = \"app\"\n"
+    );
+    let (passes, said) = check(config.as_bytes());
+    assert!(!passes);
+    for (line, word) in [(5, "one.pem"), (6, "two.key"), (12, "/nowhere/ca.pem")] {
+        let is_told = |text: &str| text.contains(word) && text.contains(&format!("line {line}:"));
+        assert!(said.lines().any(is_told), "{word} on line {line}: {said}");
+    }
 }
 
 const CLUSTER: &str =
