@@ -122,7 +122,7 @@ fn check(file: &Path) -> ExitCode {
     };
     print(&verdict.report);
     let shown = file.display();
-    let found = verdict.config.as_ref().map(control::start::objections).unwrap_or_default();
+    let found = verdict.config.as_ref().map(control::machine::objections).unwrap_or_default();
     let (objections, warnings) = found;
     objections.iter().for_each(|objection| print(&format!("error: {objection}\n")));
     warnings.iter().for_each(|warning| print(&format!("warning: {warning}\n")));

@@ -23,7 +23,7 @@ pub struct Places {
 /// One endpoint's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
-    /// What its name resolves to; `None` where there is no name, or nobody at this place.
+    /// What its name resolves to; `None` where there is no name, or at an empty place.
     address: Option<SocketAddr>,
     /// There is something to connect to.
     is_taken: bool,
@@ -101,7 +101,7 @@ impl Places {
         self.at[at].address
     }
 
-    /// Nobody is there.
+    /// It is a name's, and no address stands there.
     #[must_use]
     pub fn is_empty(&self, at: usize) -> bool {
         !self.at[at].is_taken

@@ -12,7 +12,7 @@ pub struct Frame<'a> {
     /// Stands for the route's rules and the cluster's name: other rules, other keys.
     pub digest: u64,
     pub is_secure: bool,
-    /// Fields that tell who a client is by its certificate: their values are in the key.
+    /// Fields that identify a client by its certificate: their values are in the key.
     pub reserved: &'a [String],
 }
 

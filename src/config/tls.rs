@@ -57,7 +57,7 @@ impl Protocol {
     /// Names in the configuration, and on the wire (RFC 7301 section 6).
     pub const NAMES: [(&'static str, Self); 2] = [("h2", Self::Http2), ("http/1.1", Self::Http1)];
 
-    /// What a client that speaks only HTTP/1.0 calls it: whoever serves HTTP/1.1 serves that too.
+    /// What a client that speaks only HTTP/1.0 calls it: a server of HTTP/1.1 serves that too.
     pub const HTTP10: &'static [u8] = b"http/1.0";
 
     /// As on the wire.
@@ -91,7 +91,7 @@ pub struct ClientAuth {
     pub headers: Headers,
 }
 
-/// Fields that tell upstreams who a client is by its certificate; in lower case.
+/// Fields that identify a client to upstreams by its certificate; in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
     pub subject: Option<String>,

@@ -3,6 +3,7 @@
 
 mod helper;
 pub mod load;
+pub mod machine;
 pub mod orders;
 mod plan;
 pub mod prober;

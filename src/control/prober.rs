@@ -147,7 +147,7 @@ async fn keep_checking(mut target: Target, sender: Sender<News>) {
     loop {
         let peer = target.peer.borrow_and_update().clone();
         let Some(peer) = peer else {
-            // Nobody is at this place.
+            // No address stands at this place.
             if target.has_other_address(Duration::MAX).await.is_err() {
                 return;
             }

@@ -1,4 +1,4 @@
-//! The page that a browser sees: who is up, who answered, what the cache did, and buttons that stop an origin and
+//! The page that a browser sees: which origin is up, which answered, what the cache did, and buttons that stop an origin and
 //! let it begin again. A server of its own, for the others may all be stopped.
 
 use std::io;

@@ -32,7 +32,7 @@ pub(super) struct Origin {
     stop: AtomicU64,
     /// It takes connections.
     is_up: AtomicBool,
-    /// Whoever accepts its connections, or waits until it is to begin again.
+    /// The thread that accepts its connections, or waits until it is to begin again.
     thread: OnceLock<Thread>,
 }
 
@@ -40,7 +40,7 @@ impl Origin {
     /// Stops for a while: refuses connections and ends those there are. Then it is back.
     pub(super) fn stop(&self, seconds: u64) {
         self.stop.store(seconds, Relaxed);
-        // Whoever accepts is woken by this.
+        // The thread that accepts is woken by this.
         let _ = TcpStream::connect(self.address);
     }
 

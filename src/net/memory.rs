@@ -118,7 +118,7 @@ fn resident() -> Option<Resident> {
 fn count(change: i64) {
     let lane = MINE.get();
     if lane < LAST_LANE {
-        // Nobody else writes here.
+        // No other thread writes here.
         let lane = &LANES[lane as usize].0;
         lane.store(lane.load(Relaxed) + change, Relaxed);
     } else {

@@ -131,7 +131,7 @@ async fn open_shared(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Res
             let dialled = dial_agreed(cluster, id, needs).await;
             let (dialled, agreed) = dialled.inspect_err(|kind| dialling.failed(*kind))?;
             if dialled.id != id {
-                // It took another address: those who wait for this one find another too.
+                // It took another address: requests that wait for this one find another too.
                 dialling.failed(Kind::ConnectTimeout);
             }
             let id = dialled.id;

@@ -46,7 +46,7 @@ async fn race(
     let mut race = Race { cluster, needs, waiting, running, alarm, faults };
     let result = poll_fn(|context| race.poll(context)).await;
     for (other, kind) in race.faults {
-        // Who takes no connection in time while others do has had its chance.
+        // An address that takes no connection in time while another does has had its chance.
         if kind.is_endpoints() && (result.is_ok() || other != id) {
             cluster.failed(other, kind);
         }
@@ -72,7 +72,7 @@ struct Race<'a> {
     waiting: Vec<EndpointId>,
     running: Vec<Runner<'a>>,
     alarm: Option<Alarm<'a>>,
-    /// Who did not take the connection, and why.
+    /// The addresses that did not take the connection, and why.
     faults: Vec<(EndpointId, Kind)>,
 }
 

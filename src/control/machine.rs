@@ -1,0 +1,112 @@
+//! What a configuration asks of this machine: cores, addresses, files; and what the machine has against it.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use core_affinity::CoreId;
+
+use super::{plan, secrets};
+use crate::config::model::{AccessLog, Config, Cores, Listener};
+use crate::net::log_file;
+use crate::net::{disk, listener, notice, socket};
+
+/// What this machine has against a configuration that is good in itself: a core that is not there,
+/// an address that is taken, a log that cannot be opened, a certificate that is none; and what is no fault, but worth
+/// a word. What this program has open itself, in another process, is no objection: it may be about to be reloaded.
+#[must_use]
+pub fn objections(config: &Config) -> (Vec<String>, Vec<String>) {
+    let cores = choose_cores(&config.server.cores).err();
+    let log = config.access_log.as_ref();
+    let log =
+        log.and_then(|log| log_file::probe(&log.path).err().map(|error| log_fault(log, &error)));
+    let disk = config.cache.disk.as_ref();
+    let disk = disk.and_then(|path| {
+        let found = disk::probe(path).err();
+        found.map(|error| plan::disk_fault(path, &error))
+    });
+    let (tls, mut warnings) = match secrets::inspect(config) {
+        Ok(loaded) => (Vec::new(), loaded.warnings),
+        Err(faults) => (faults, Vec::new()),
+    };
+    // Without its disk a cache is still a cache.
+    warnings.extend(disk);
+    let listeners = config
+        .listeners
+        .iter()
+        .filter_map(|one| listener::probe(one.address).err().map(|error| not_open(one, &error)));
+    (cores.into_iter().chain(listeners).chain(log).chain(tls).collect(), warnings)
+}
+
+pub(super) fn not_open(listener: &Listener, error: &std::io::Error) -> String {
+    let hint = match error.kind() {
+        std::io::ErrorKind::AddrInUse => ": another program listens there",
+        std::io::ErrorKind::PermissionDenied => {
+            ": ports below 1024 need root or CAP_NET_BIND_SERVICE"
+        }
+        std::io::ErrorKind::AddrNotAvailable => ": no interface has this address",
+        _ => "",
+    };
+    format!("listener \"{}\" on {}: {error}{hint}", listener.name, listener.address)
+}
+
+pub(super) fn log_fault(log: &AccessLog, error: &std::io::Error) -> String {
+    format!("access log {}: {error}", log.path.display())
+}
+
+/// A proxied connection takes two descriptors; clients that take them all leave none for upstreams.
+pub(super) fn warn_of_few_files(config: &Config) {
+    let (files, connections) = (socket::raise_open_files(), config.limits.connections);
+    let is_set = config.limits != crate::config::model::Limits::default();
+    if files < 1024 || (is_set && files < 2 * connections as u64) {
+        notice::warn(format_args!(
+            "{files} open files cannot carry limits.connections = {connections}: each takes one for \
+             the client and one for the server. Raise `ulimit -n` or lower the limit"
+        ));
+    }
+}
+
+/// The cores to run on. Fewer than asked for is a warning; a core that is not there an error.
+pub(super) fn choose_cores(cores: &Cores) -> Result<Vec<CoreId>, String> {
+    let available = core_affinity::get_core_ids().unwrap_or_default();
+    if available.is_empty() {
+        return Err("the system does not say which cores this process may use".to_owned());
+    }
+    match cores {
+        Cores::All => Ok(available),
+        Cores::First(count) => {
+            if *count > available.len() {
+                let there = available.len();
+                notice::warn(format_args!(
+                    "{count} cores asked for, {there} available: using {there}"
+                ));
+            }
+            Ok(available.into_iter().take(*count).collect())
+        }
+        Cores::These(wanted) => wanted
+            .iter()
+            .map(|id| {
+                available.iter().copied().find(|core| core.id == *id).ok_or_else(|| {
+                    let ids: Vec<String> =
+                        available.iter().map(|core| core.id.to_string()).collect();
+                    format!("core {id} is not available; these are: {}", ids.join(", "))
+                })
+            })
+            .collect(),
+    }
+}
+
+/// One socket for each listener and worker, by worker.
+pub(super) fn open_listeners(
+    config: &Config,
+    workers: usize,
+) -> Result<(Vec<Vec<OwnedFd>>, Vec<SocketAddr>), String> {
+    let mut by_worker: Vec<Vec<OwnedFd>> = std::iter::repeat_with(Vec::new).take(workers).collect();
+    let mut bound = Vec::new();
+    for one in &config.listeners {
+        let (sockets, address) =
+            listener::open(one.address, workers).map_err(|error| not_open(one, &error))?;
+        by_worker.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push(socket));
+        bound.push(address);
+    }
+    Ok((by_worker, bound))
+}
