@@ -233,7 +233,7 @@ impl Proxy {
         }
         Err("some servers are written as https:// and some are not: all servers of one proxy are \
              reached alike. Write https:// before each, or a file with a cluster for each kind \
-             (millrace proxy … --print-config makes a beginning)"
+             (--print-config with servers of one kind makes a beginning)"
             .to_owned())
     }
 

@@ -71,13 +71,13 @@ fn run(
 }
 
 fn run_proxy(arguments: &Proxy) -> ExitCode {
+    if let Err(message) = arguments.check_servers() {
+        return refuse(&message);
+    }
     let text = arguments.configuration();
     if arguments.print_config {
         print(&text);
         return ExitCode::SUCCESS;
-    }
-    if let Err(message) = arguments.check_servers() {
-        return refuse(&message);
     }
     run(load::check("(command line)", &text), &arguments.how, &signal::listen(), None, "")
 }

@@ -57,6 +57,9 @@ pub trait Balancer {
     /// Chooses an endpoint. `None` if none is eligible.
     fn pick(&mut self, view: &View<'_>, random: &mut Random) -> Option<EndpointId>;
 
+    /// Weights are in another unit from now on: what was kept in the old one is void.
+    fn rescaled(&mut self) {}
+
     /// Other addresses stand at the places of names.
     fn placed(&mut self, _places: &Places) {}
 

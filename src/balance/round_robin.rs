@@ -48,6 +48,10 @@ impl Balancer for RoundRobin {
         self.credit[best] -= total;
         id(best)
     }
+
+    fn rescaled(&mut self) {
+        self.credit.fill(0);
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +76,20 @@ mod tests {
     fn who_is_not_eligible_is_passed_over() {
         assert_eq!(run(&[1, 1, 1], Some(1), 4), "acac");
         assert_eq!(run(&[1], Some(0), 4), "");
+    }
+
+    /// A slow start weighs in hundredths: what its end left over was paid back in fifty requests in a row.
+    #[test]
+    fn another_unit_is_a_new_beginning() {
+        let mut balancer = RoundRobin::new(2, 0);
+        let picks = |weights: &[u32], balancer: &mut RoundRobin| -> String {
+            let view = View { weights, loads: &[], eligible: &|_| true, now: 0, key: 0 };
+            let pick = |_| balancer.pick(&view, &mut Random::new(0)).unwrap().0;
+            (0..7).map(pick).map(|at| char::from(b"ab"[usize::from(at)])).collect()
+        };
+        picks(&[100, 37], &mut balancer);
+        balancer.rescaled();
+        assert_eq!(picks(&[1, 1], &mut balancer), "abababa");
     }
 
     #[test]

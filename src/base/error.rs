@@ -443,6 +443,7 @@ impl Kind {
                 | Self::ConnectFailed
                 | Self::UpstreamTls
                 | Self::UpstreamCertificate
+                | Self::NoAddress
         )
     }
 

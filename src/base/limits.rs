@@ -108,8 +108,11 @@ pub const ADDRESSES_TRIED: usize = 3;
 pub const ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// Addresses kept for a host name.
 pub const ADDRESSES_MAX: usize = 64;
-/// Addresses kept for all names of a cluster, but at least one for each.
-pub const PLACES_MAX: usize = 256;
+/// Addresses kept for all names of a configuration, but at least `PLACES_EACH` for each.
+pub const PLACES_MAX: usize = 4096;
+pub const PLACES_EACH: usize = 4;
+/// Endpoints of a cluster, with all places.
+pub const ENDPOINTS_MAX: usize = 60_000;
 
 /// Commands waiting for a shard.
 pub const MAILBOX: usize = 1024;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::lower::{duration, reaches, read_timeouts};
 use super::model::{
-    Balance, Cluster, Endpoint, HashOn, HostPolicy, Listener, Mode, Pool, Protocol, ProxyHeader,
-    Timeouts,
+    Address, Balance, Cluster, Endpoint, HashOn, HostPolicy, Listener, Mode, Pool, Protocol,
+    ProxyHeader, Timeouts,
 };
 use super::raw::Table;
 use super::{lower_health, lower_resilience, lower_tls, problem, units};
@@ -89,8 +89,7 @@ fn read_one<'a>(
         let message = format!("cluster \"{name}\" has no [[cluster.endpoint]]");
         table.error(table.span.clone(), message);
     }
-    let endpoints: Vec<Endpoint> =
-        endpoint_tables.into_iter().filter_map(|one| read_endpoint(one, most, listeners)).collect();
+    let endpoints = read_endpoints(&table, endpoint_tables, most, listeners, text);
     let model = (endpoints.len() == count && count > 0).then(|| Cluster {
         name: name.clone(),
         balance,
@@ -107,6 +106,32 @@ fn read_one<'a>(
         protocol: protocol.unwrap_or_default(),
     });
     (Lowered { name, model }, table)
+}
+
+/// `[[cluster.endpoint]]`
+fn read_endpoints(
+    table: &Table<'_>,
+    tables: Vec<Table<'_>>,
+    most: Option<u32>,
+    listeners: &[Option<Listener>],
+    text: &str,
+) -> Vec<Endpoint> {
+    let mut places: HashMap<Address, usize> = HashMap::new();
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for one in tables {
+        let place = one.place_of("address");
+        let Some(endpoint) = read_endpoint(one, most, listeners) else { continue };
+        if let Some(earlier) = places.insert(endpoint.address.clone(), place.start) {
+            let (address, line) = (&endpoint.address, problem::place(text, earlier).0);
+            let message = format!(
+                "{address} is in this cluster twice, first on line {line}: one endpoint with a weight says \
+                 the same"
+            );
+            table.warning(place, message);
+        }
+        endpoints.push(endpoint);
+    }
+    endpoints
 }
 
 /// `hash = { on = "header:x-user" }`, for the balancers that go by one.

@@ -12,7 +12,7 @@ use super::cache::{Cache, Cached};
 use super::resilience::{Priority, Resilience, Sticky};
 use super::tls;
 use crate::base::id::{ClusterId, ListenerId};
-use crate::base::limits::{ADDRESSES_MAX, PLACES_MAX};
+use crate::base::limits::{ADDRESSES_MAX, ENDPOINTS_MAX, PLACES_EACH, PLACES_MAX};
 use crate::message::limits::HeadLimits;
 
 /// One immutable version of everything.
@@ -180,25 +180,30 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The same with a place for each address that its names may have: one more endpoint each, behind those
+    /// The same with so many places for the addresses of each of its names: one more endpoint each, behind those
     /// that are configured, those of several names in turn (`balance::places`).
     #[must_use]
-    pub fn with_places(mut self) -> Self {
-        let is_name = |one: &&Endpoint| one.address.is_name();
-        let names: Vec<Endpoint> = self.endpoints.iter().filter(is_name).cloned().collect();
-        let each = (PLACES_MAX / names.len().max(1)).clamp(1, ADDRESSES_MAX);
+    pub fn with_places(mut self, each: usize) -> Self {
+        let names: Vec<Endpoint> = self.names().cloned().collect();
+        let each = each.min(ENDPOINTS_MAX / names.len().max(1));
         for place in (1..each).filter_map(|place| u16::try_from(place).ok()) {
             self.endpoints.extend(names.iter().map(|one| Endpoint { place, ..one.clone() }));
         }
         self
     }
+
+    fn names(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().filter(|one| one.address.is_name())
+    }
 }
 
 impl Config {
-    /// The same with a place for each address that its names may have.
+    /// The same with places for the addresses of its names.
     #[must_use]
     pub fn with_places(mut self) -> Self {
-        self.clusters = self.clusters.into_iter().map(Cluster::with_places).collect();
+        let names: usize = self.clusters.iter().map(|one| one.names().count()).sum();
+        let each = (PLACES_MAX / names.max(1)).clamp(PLACES_EACH, ADDRESSES_MAX);
+        self.clusters = self.clusters.into_iter().map(|one| one.with_places(each)).collect();
         self
     }
 }
@@ -428,7 +433,8 @@ pub enum HostPolicy {
 }
 
 /// Bounds of idle upstream connections, for each core. An endpoint keeps as many as were in use at once lately
-/// (within the last `idle`, or the one before); `size` is for all endpoints of the cluster together.
+/// (within the last `idle`, or the one before); none is kept while the core has `size` of them, of all
+/// clusters together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
     pub size: usize,

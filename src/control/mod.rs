@@ -41,9 +41,14 @@ const LOOKS_A_SECOND: u64 = 4;
 #[must_use]
 pub fn run(config: Config, inputs: &Inputs<'_>, ready: impl FnOnce(&start::Ready)) -> ExitCode {
     let config = Arc::new(config.with_places());
-    let resolver = resolve::start(&config, &|_| None);
+    let resolver = resolve::start(&config, &|_, _| None);
     let mut places: Vec<Places> = config.clusters.iter().map(Places::new).collect();
-    resolve::first(&resolver.news, &config, |one| one.place(&config, &mut places));
+    resolve::first(&resolver, &config, |one| one.place(&config, &mut places));
+    for name in resolve::unknown(&config, &places) {
+        notice::warn(format_args!(
+            "name {name}: not resolved yet: requests for it get 503 until its DNS server answers"
+        ));
+    }
     let started = start::workers(config, places);
     let result = started.and_then(|all| serve(all, resolver, inputs, ready));
     match result {

@@ -108,6 +108,10 @@ pub fn start(
     for ((cluster, model), places) in clusters {
         let Some(policy) = &model.health else { continue };
         let (tls, protocol) = (model.tls.as_ref(), model.protocol);
+        let pattern = match &policy.probe {
+            Probe::Http(probe) => http::pattern(probe),
+            Probe::Tcp | Probe::Grpc { .. } => None,
+        };
         let proxy_protocol = model.proxy_protocol;
         for (endpoint, model) in (0_u16..).map(EndpointId).zip(&model.endpoints) {
             let address = places.address(usize::from(endpoint.0));
@@ -123,10 +127,7 @@ pub fn start(
                 name: tls.and_then(|tls| trust::name_of(tls, &model.address)),
                 protocol,
                 proxy_protocol,
-                pattern: match &policy.probe {
-                    Probe::Http(probe) => http::pattern(probe),
-                    Probe::Tcp | Probe::Grpc { .. } => None,
-                },
+                pattern: pattern.clone(),
                 is_name: model.address.is_name(),
                 peer,
                 checked: known(cluster, endpoint).map_or_else(Checked::default, Checked::known),

@@ -65,10 +65,9 @@ pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Sour
     };
     loaded.warnings.iter().for_each(notice::warn);
     let config = Arc::new(config);
-    let names = workers.names();
-    let resolver = resolve::start(&config, &|host| names.get(host).cloned());
+    let resolver = resolve::start(&config, &|cluster, host| workers.addresses(cluster, host));
     let mut places = plan::carried(&config, &workers.known_plan());
-    resolve::first(&resolver.news, &config, |one| one.place(&config, &mut places));
+    resolve::first(&resolver, &config, |one| one.place(&config, &mut places));
     let mut verdicts = Verdicts::new(Arc::clone(&config));
     verdicts.inherit(&helpers.verdicts, workers.known_plan().places, &places);
     let secrets = Arc::new(loaded.secrets);

@@ -2,7 +2,7 @@
 //! Workers only ever see addresses. A name that stops resolving keeps its last addresses; one that
 //! never did leaves its endpoint down, and nothing else.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -67,30 +67,37 @@ fn names(config: &Config) -> Vec<Name> {
 /// Resolving goes on as long as this lives.
 pub struct Resolver {
     pub news: Receiver<Resolution>,
+    /// What was known of names before.
+    pub told: Vec<Resolution>,
     _life: Arc<()>,
 }
 
 /// Starts resolving. Without names there is no thread.
 #[must_use]
-pub fn start(config: &Config, known: &dyn Fn(&str) -> Option<Vec<IpAddr>>) -> Resolver {
+pub fn start(config: &Config, known: &dyn Fn(&str, &str) -> Option<Vec<IpAddr>>) -> Resolver {
     let life = Arc::new(());
     let (sender, receiver) = crossbeam_channel::bounded(NEWS);
     let names = names(config);
     if names.is_empty() {
-        return Resolver { news: crossbeam_channel::never(), _life: life };
+        return Resolver { news: crossbeam_channel::never(), told: Vec::new(), _life: life };
     }
     let servers = config.dns_servers.clone();
     let alive = Arc::downgrade(&life);
+    let mut told = Vec::new();
     let names: Vec<(Name, Option<Arc<[SocketAddr]>>)> = names
         .into_iter()
         .map(|name| {
-            let ips = known(&name.host);
-            let told =
-                ips.map(|ips| ips.iter().map(|ip| SocketAddr::new(*ip, name.port)).collect());
-            if let Some(addresses) = &told {
-                tell(&name, &mut None, Arc::clone(addresses), &sender);
-            }
-            (name, told)
+            let ips = known(&config.clusters[usize::from(name.cluster.0)].name, &name.host);
+            let addresses = ips.map(|ips| -> Arc<[SocketAddr]> {
+                ips.iter().map(|ip| SocketAddr::new(*ip, name.port)).collect()
+            });
+            let Name { cluster, endpoint, .. } = name;
+            told.extend(addresses.clone().map(|addresses| Resolution {
+                cluster,
+                endpoint,
+                addresses,
+            }));
+            (name, addresses)
         })
         .collect();
     helper::start("resolver", "names cannot be resolved", move || {
@@ -98,19 +105,33 @@ pub fn start(config: &Config, known: &dyn Fn(&str) -> Option<Vec<IpAddr>>) -> Re
         let keep = |one| keep_resolving(one, resolver.clone(), sender.clone(), alive.clone());
         names.into_iter().map(keep).collect()
     });
-    Resolver { news: receiver, _life: life }
+    Resolver { news: receiver, told, _life: life }
 }
 
-/// Waits until every name was tried once, or the time is up.
-pub fn first(
-    resolutions: &Receiver<Resolution>,
-    config: &Config,
-    mut tell: impl FnMut(Resolution),
-) {
+/// Names that have no address yet.
+#[must_use]
+pub fn unknown(config: &Config, places: &[Places]) -> Vec<String> {
+    let is_unknown = |name: &Name| {
+        let at = usize::from(name.cluster.0);
+        let all = 0..config.clusters[at].endpoints.len();
+        let own = &config.clusters[at].endpoints[usize::from(name.endpoint.0)].address;
+        let mut own = all.filter(|one| config.clusters[at].endpoints[*one].address == *own);
+        own.all(|one| places[at].is_empty(one))
+    };
+    let mut found: Vec<String> =
+        names(config).into_iter().filter(is_unknown).map(|name| name.host).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// Waits until every name of which nothing was known was tried once, or the time is up.
+pub fn first(resolver: &Resolver, config: &Config, mut tell: impl FnMut(&Resolution)) {
+    resolver.told.iter().for_each(&mut tell);
     let end = crossbeam_channel::after(FIRST_NAMES);
-    for _ in 0..names(config).len() {
+    for _ in resolver.told.len()..names(config).len() {
         crossbeam_channel::select! {
-            recv(resolutions) -> found => if let Ok(found) = found { tell(found) },
+            recv(resolver.news) -> found => if let Ok(found) = found { tell(&found) },
             recv(end) -> _ => return,
         }
     }
@@ -146,6 +167,7 @@ async fn keep_resolving(
             Ok((mut addresses, ttl)) => {
                 addresses.sort_unstable();
                 addresses.dedup();
+                keep_reachable(&mut addresses);
                 addresses.truncate(ADDRESSES_MAX);
                 if is_failing {
                     notice::note(format_args!("name {} resolves again", name.host));
@@ -216,4 +238,20 @@ async fn lookup(
         return Err("it has no address".to_owned());
     }
     Ok((addresses, clock::until(found.valid_until())))
+}
+
+/// Leaves out addresses that this machine has no way to, those of IPv6 on most, as long as others are left: they
+/// would count as endpoints that are down.
+fn keep_reachable(addresses: &mut Vec<SocketAddr>) {
+    let has_way = |address: &SocketAddr| {
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        // Nothing is sent by this.
+        UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address)).is_ok()
+    };
+    if addresses.iter().any(has_way) {
+        addresses.retain(has_way);
+    }
 }

@@ -1,6 +1,5 @@
 //! Opens listeners and starts workers, and starts a worker again whose thread has died.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -21,7 +20,7 @@ use crate::base::limits::REPORTS;
 use crate::base::limits::{DISK_END, LOG_PATIENCE};
 use crate::base::random::Random;
 use crate::cache::purge::Purge;
-use crate::config::model::{Address, Config, Listener, Mode};
+use crate::config::model::{Address, Cluster, Config, Listener, Mode};
 use crate::net::log_file::{self, LogSender};
 use crate::net::mailbox;
 use crate::net::notice;
@@ -195,7 +194,9 @@ impl Workers {
             }
         }
         self.said.retain(|old| !command.replaces(old));
-        self.said.push(command.clone());
+        // A worker that is started again hears first which address stands where, then what is said of it.
+        let is_first = matches!(command, Command::Placed { .. });
+        self.said.insert(if is_first { 0 } else { self.said.len() }, command.clone());
     }
 
     /// Takes something out of the cache. Whoever waits for the reply learns of a worker that cannot do
@@ -279,32 +280,37 @@ impl Workers {
         };
         let moved: Vec<EndpointId> = ids.filter(has_moved).collect();
         for id in &moved {
-            common.health.of(usize::from(id.0)).forget();
+            common.health.forget(usize::from(id.0));
             common.balance.loads[usize::from(id.0)].forget();
         }
         common.health.set_count(new.count(model));
+        let is_of_another = |command: &Command| {
+            matches!(command, Command::Judged { cluster: of, endpoint, .. }
+                if of == cluster && moved.contains(endpoint))
+        };
+        self.said.retain(|command| !is_of_another(command));
         self.places[at] = new.clone();
         self.broadcast(&Command::Placed { cluster: *cluster, places: new });
         moved
     }
 
-    /// What names resolve to, as far as that is known.
+    /// What a name resolves to, as far as that is known: in this cluster, or else in another one.
     #[must_use]
-    pub fn names(&self) -> HashMap<String, Vec<IpAddr>> {
-        let mut found: HashMap<String, Vec<IpAddr>> = HashMap::new();
-        for (cluster, places) in self.plan.config.clusters.iter().zip(&self.places) {
-            for (at, one) in cluster.endpoints.iter().enumerate() {
-                if let (Address::Name { host, .. }, Some(address)) =
-                    (&one.address, places.address(at))
-                {
-                    let all = found.entry(host.clone()).or_default();
-                    if !all.contains(&address.ip()) {
-                        all.push(address.ip());
-                    }
-                }
-            }
-        }
-        found
+    pub fn addresses(&self, cluster: &str, host: &str) -> Option<Vec<IpAddr>> {
+        let all = || self.plan.config.clusters.iter().zip(&self.places);
+        let known = |(model, places): (&Cluster, &Places)| {
+            let at = |number: usize| match &model.endpoints[number].address {
+                Address::Name { host: name, .. } if name == host => places.address(number),
+                _ => None,
+            };
+            let mut found: Vec<IpAddr> =
+                (0..model.endpoints.len()).filter_map(at).map(|one| one.ip()).collect();
+            found.sort_unstable();
+            found.dedup();
+            Some(found).filter(|found| !found.is_empty())
+        };
+        let own = all().filter(|(model, _)| model.name == cluster).find_map(known);
+        own.or_else(|| all().find_map(known))
     }
 
     /// The plan's configuration.

@@ -1,5 +1,5 @@
-//! The page that a browser sees: which origin is up, which answered, what the cache did, and buttons that stop an origin and
-//! let it begin again. A server of its own, for the others may all be stopped.
+//! The page that a browser sees: which origin is up, which answered, what the cache did, and buttons that stop
+//! an origin and let it begin again. A server of its own, for the others may all be stopped.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::answer::{STOP_MAX, whole};
+use super::answer::{STOP_MAX, wait, whole};
 use super::origin::{Origin, Request, serve};
 
 const PAGE: &str = include_str!("page.html");
@@ -47,7 +47,15 @@ fn answer(origins: &[Arc<Origin>], request: &Request, stream: &TcpStream) -> io:
         let text = b"POST /demo/stop?origin=alpha or /demo/start?origin=alpha, with X-Demo: 1\n";
         return whole(stream, 400, NO_STORE, "text/plain", text);
     };
+    let is_wanted = request.path == "/demo/start";
     order(origin);
+    // A moment, and it is so: whoever gave the order is told how it is then.
+    for _ in 0..200 {
+        if origin.is_up() == is_wanted {
+            break;
+        }
+        wait(5);
+    }
     whole(stream, 200, NO_STORE, "application/json", &state(origins))
 }
 

@@ -140,10 +140,10 @@ impl Client<'_> {
             let timeouts = &route.timeouts;
             // Nobody else has spoken on it.
             let needs = shard.needs(timeouts, self.address, true);
-            match attempt::open(cluster, flight.id, needs).await {
+            match attempt::open(&mut flight, &ask, needs).await {
                 Ok(attempt) => {
-                    flight.moves_to(attempt.id);
                     record.endpoint = Some(flight.id);
+                    record.address = shard.noted_address(cluster, flight.id);
                     shard.count(|counters| counters.dials += 1);
                     let mut connection = attempt.connection;
                     self.greet(&mut connection, timeouts.body_idle).await?;

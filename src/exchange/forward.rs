@@ -82,7 +82,7 @@ pub async fn run(
         let mut flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
         record.try_at(flight.id);
         let needs = shard.needs(timeouts, down.address, fresh);
-        let attempt = match attempt::open(cluster, flight.id, needs).await {
+        let attempt = match attempt::open(&mut flight, &ask, needs).await {
             Ok(attempt) => attempt,
             Err(kind) => {
                 shard.count(|counters| counters.dial_failures += 1);
@@ -90,8 +90,9 @@ pub async fn run(
                 continue;
             }
         };
-        flight.moves_to(attempt.id);
         let id = flight.id;
+        record.endpoint = Some(id);
+        record.address = shard.noted_address(cluster, id);
         record.reused = attempt.was_pooled;
         count(shard, &attempt);
         let (client, is_secure) = (down.address, down.client.is_secure);
@@ -199,7 +200,7 @@ async fn once<'c>(
     // What another try was answered says nothing about this one.
     response.status = 0;
     down.answer.detail.set(None);
-    let Attempt { mut connection, was_pooled, .. } = attempt;
+    let Attempt { mut connection, was_pooled } = attempt;
     let route = to.route;
     let upgrade = Some(request.upgrade())
         .filter(|protocol| !protocol.is_empty() && upgrade::is_wanted(request, &route.upgrade));

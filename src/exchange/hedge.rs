@@ -74,8 +74,7 @@ async fn second<'c>(hop: &Hop<'_, 'c>, patience: Duration) -> Option<Won<'c>> {
     shard.count(|counters| counters.hedges += 1);
     let timeouts = hop.target.timeouts;
     let needs = shard.needs(timeouts, client, false);
-    let mut attempt = attempt::open(cluster, flight.id, needs).await.ok()?;
-    flight.moves_to(attempt.id);
+    let mut attempt = attempt::open(&mut flight, &other, needs).await.ok()?;
     let connection = &mut attempt.connection;
     let head =
         super::forward::head_bytes(shard, cluster, flight.id, hop.request, false, connection);

@@ -76,6 +76,12 @@ impl Table {
         (out + 1) * 100 <= self.count.load(Relaxed) * share as usize
     }
 
+    /// Another address stands there now, against which nothing is held.
+    pub fn forget(&self, at: usize) {
+        self.standing[at].forget();
+        let _ = self.windows[at].take();
+    }
+
     /// So many places are not empty now.
     pub fn set_count(&self, count: usize) {
         self.count.store(count, Relaxed);

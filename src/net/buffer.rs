@@ -48,6 +48,7 @@ impl Buffer {
 
     /// Counts until it is given back, or given up.
     pub fn count(&mut self, hold: Hold) {
+        self.let_go();
         self.hold = Some(hold.of_buffer(self.bytes.len()));
     }
 

@@ -13,7 +13,7 @@ use std::task::Waker;
 
 use crate::base::clock::{self, Moment};
 use crate::base::error::{Kind, Result};
-use crate::base::id::{ClusterId, ListenerId, RouteId, ShardId};
+use crate::base::id::{ClusterId, EndpointId, ListenerId, RouteId, ShardId};
 use crate::base::limits;
 use crate::base::random::Random;
 use crate::cache::ledger::Ledger;
@@ -116,8 +116,9 @@ impl Shard {
         let now = clock::monotonic();
         let mut random = Random::new(Random::seed_from_os() ^ seed ^ u64::from(id.0));
         let config = Arc::clone(&plan.config);
+        let idle = Rc::default();
         let clusters = config.clusters.iter().zip(&plan.common).map(|(cluster, common)| {
-            Cluster::new(cluster, common, id, random.bits(), clock::micros)
+            Cluster::new(cluster, common, id, random.bits(), clock::micros, &idle)
         });
         let clusters = clusters.collect();
         let bounds = config.limits;
@@ -393,6 +394,13 @@ impl Shard {
         self.log.is_some()
     }
 
+    /// Which address of a name an endpoint is, where there is a log for it.
+    #[must_use]
+    #[inline]
+    pub fn noted_address(&self, cluster: &Cluster, id: EndpointId) -> Option<SocketAddr> {
+        if self.is_logging() { cluster.address(id) } else { None }
+    }
+
     /// An exchange ended.
     pub fn observe(&self, record: &mut Record, head: &RequestHead) {
         self.count(|counters| {
@@ -400,8 +408,6 @@ impl Shard {
             counters.failures += u64::from(record.fault.is_some_and(|kind| !kind.is_clients()));
         });
         if self.log.is_some() {
-            let at = record.cluster.zip(record.endpoint);
-            record.address = at.and_then(|(cluster, id)| self.cluster(cluster).address(id));
             record.took = clock::precise().saturating_sub(record.started);
             record.wall = clock::wall();
             self.batch.borrow_mut().push(*record, head);

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::Cluster;
+use super::choose::Ask;
 use super::dial::dial;
+use super::flight::Flight;
 use super::http1::Connection;
 use super::http2::Found;
 use crate::base::clock::{Moment, millis, monotonic};
@@ -28,9 +30,6 @@ use crate::wire::proxy_protocol;
 /// A connection to send a request on.
 #[derive(Debug)]
 pub struct Attempt {
-    /// The endpoint that took the connection: another address of the same name, where the one that was
-    /// chosen did not.
-    pub id: EndpointId,
     pub connection: Box<Connection>,
     /// It served others before.
     pub was_pooled: bool,
@@ -52,32 +51,33 @@ pub struct Needs<'a> {
     pub fresh: bool,
 }
 
-/// Gets a connection.
+/// Gets a connection for a flight, which moves to another address of the same name where its own does not take
+/// it. What is wrong is the fault of the endpoint where the flight is then.
 ///
 /// # Errors
 /// Why none could be opened.
-pub async fn open(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Result<Attempt> {
-    let endpoint = cluster.endpoint(id);
+pub async fn open(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Result<Attempt> {
+    let cluster = flight.cluster();
     if cluster.model.protocol != Protocol::Http1 {
-        return Box::pin(open_shared(cluster, id, needs)).await;
+        return Box::pin(open_shared(flight, ask, needs)).await;
     }
+    let endpoint = cluster.endpoint(flight.id);
     let identity = cluster.model.proxy_protocol.map(|_| needs.client);
     if !needs.fresh
         && let Some(connection) = endpoint.pool.take(identity, needs.now, &cluster.model.pool)
     {
-        return Ok(Attempt { id, connection, was_pooled: true });
+        return Ok(Attempt { connection, was_pooled: true });
     }
-    let mut dialled = dial(cluster, id, needs).await?;
+    let mut dialled = dial(flight, ask, needs).await?;
     if cluster.is_secure() {
-        Box::pin(secure(cluster, &mut dialled, needs)).await?;
+        Box::pin(secure(cluster, flight.id, &mut dialled, needs)).await?;
     }
-    cluster.reached(dialled.id);
+    cluster.reached(flight.id);
     Ok(fresh(cluster, dialled, needs))
 }
 
 /// A new connection, of the endpoint as it was when it was dialled.
 pub struct Dialled {
-    pub id: EndpointId,
     pub stream: Stream,
     pub peer: Peer,
     pub generation: u32,
@@ -85,7 +85,7 @@ pub struct Dialled {
 
 /// A connection that nobody has used.
 fn fresh(cluster: &Cluster, dialled: Dialled, needs: Needs<'_>) -> Attempt {
-    let Dialled { id, stream, peer, generation } = dialled;
+    let Dialled { stream, peer, generation } = dialled;
     let identity = cluster.model.proxy_protocol.map(|_| needs.client);
     let preface = match cluster.model.proxy_protocol {
         // In front of TLS it has gone out already.
@@ -95,67 +95,74 @@ fn fresh(cluster: &Cluster, dialled: Dialled, needs: Needs<'_>) -> Attempt {
     let born = needs.now;
     let inbound = Inbound::default();
     let connection = Connection { stream, inbound, born, generation, identity, preface };
-    Attempt { id, connection: Box::new(connection), was_pooled: false }
+    Attempt { connection: Box::new(connection), was_pooled: false }
 }
 
 /// A stream of a connection that is shared, where the endpoint speaks HTTP/2; else a connection.
-async fn open_shared(cluster: &Cluster, id: EndpointId, needs: Needs<'_>) -> Result<Attempt> {
-    let (endpoint, model) = (cluster.endpoint(id), &cluster.model);
-    // Without TLS nobody can choose.
+async fn open_shared(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Result<Attempt> {
+    let cluster = flight.cluster();
+    let model = &cluster.model;
+    // Without TLS there is nothing to agree on.
     let is_http1 = model.protocol == Protocol::Auto && !cluster.is_secure();
-    let found =
-        if is_http1 { Found::Http1 } else { endpoint.lines.find(&needs, &model.pool).await? };
-    let (id, strand, was_pooled) = match found {
-        Found::Strand(strand) => (id, *strand, true),
-        Found::Http1 => {
-            let identity = model.proxy_protocol.map(|_| needs.client);
-            let pooled = if needs.fresh {
-                None
-            } else {
-                endpoint.pool.take(identity, needs.now, &model.pool)
-            };
-            if let Some(connection) = pooled {
-                return Ok(Attempt { id, connection, was_pooled: true });
+    let (strand, was_pooled) = loop {
+        let lines = &cluster.endpoint(flight.id).lines;
+        let found = if is_http1 { Found::Http1 } else { lines.find(&needs, &model.pool).await? };
+        match found {
+            Found::Strand(strand) => break (*strand, true),
+            // The address that was dialled did not answer: another one of the name has the connection.
+            Found::At(id) => match cluster.begin_at_sibling(id) {
+                Some(moved) => *flight = moved,
+                None => return Err(Kind::ConnectTimeout),
+            },
+            Found::Http1 => {
+                let identity = model.proxy_protocol.map(|_| needs.client);
+                let pool = &cluster.endpoint(flight.id).pool;
+                let pooled =
+                    if needs.fresh { None } else { pool.take(identity, needs.now, &model.pool) };
+                if let Some(connection) = pooled {
+                    return Ok(Attempt { connection, was_pooled: true });
+                }
+                let (dialled, agreed) = dial_agreed(flight, ask, needs).await?;
+                if !agreed {
+                    return Ok(fresh(cluster, dialled, needs));
+                }
+                // It has learnt HTTP/2 since.
+                cluster.endpoint(flight.id).lines.clear();
+                break (begin(cluster, flight.id, dialled, needs).await?, false);
             }
-            let (dialled, agreed) = dial_agreed(cluster, id, needs).await?;
-            let id = dialled.id;
-            cluster.reached(id);
-            if !agreed {
-                return Ok(fresh(cluster, dialled, needs));
+            Found::Dial(dialling) => {
+                let chosen = flight.id;
+                let dialled = dial_agreed(flight, ask, needs).await;
+                let failed = |kind: &Kind| dialling.failed(*kind);
+                let (dialled, agreed) = dialled.inspect_err(failed)?;
+                if !agreed {
+                    cluster.endpoint(flight.id).lines.speaks_http1();
+                    dialling.moved(chosen, flight.id);
+                    return Ok(fresh(cluster, dialled, needs));
+                }
+                let begun = begin(cluster, flight.id, dialled, needs).await.inspect_err(failed)?;
+                dialling.moved(chosen, flight.id);
+                break (begun, false);
             }
-            // It has learnt HTTP/2 since.
-            cluster.endpoint(id).lines.clear();
-            (id, begin(cluster, dialled, needs).await?, false)
-        }
-        Found::Dial(dialling) => {
-            let dialled = dial_agreed(cluster, id, needs).await;
-            let (dialled, agreed) = dialled.inspect_err(|kind| dialling.failed(*kind))?;
-            if dialled.id != id {
-                // It took another address: requests that wait for this one find another too.
-                dialling.failed(Kind::ConnectTimeout);
-            }
-            let id = dialled.id;
-            cluster.reached(id);
-            if !agreed {
-                cluster.endpoint(id).lines.speaks_http1();
-                return Ok(fresh(cluster, dialled, needs));
-            }
-            let begun = begin(cluster, dialled, needs).await;
-            (id, begun.inspect_err(|kind| dialling.failed(*kind))?, false)
         }
     };
+    let generation = cluster.endpoint(flight.id).generation();
     let stream = Stream::strand(strand, needs.sweep, Class::Upstream);
-    let peer = Peer::Unix(PathBuf::new());
-    let dialled = Dialled { id, stream, peer, generation: cluster.endpoint(id).generation() };
+    let dialled = Dialled { stream, peer: Peer::Unix(PathBuf::new()), generation };
     Ok(Attempt { was_pooled, ..fresh(cluster, dialled, needs) })
 }
 
 /// Begins HTTP/2 on a new connection, which others use too, unless the endpoint is another by now.
-async fn begin(cluster: &Cluster, dialled: Dialled, needs: Needs<'_>) -> Result<Strand> {
-    let endpoint = cluster.endpoint(dialled.id);
+async fn begin(
+    cluster: &Cluster,
+    id: EndpointId,
+    dialled: Dialled,
+    needs: Needs<'_>,
+) -> Result<Strand> {
+    let endpoint = cluster.endpoint(id);
     let begun = endpoint.lines.begin(dialled.stream, &needs, needs.http2).await;
     let strand = begun.inspect_err(|_| {
-        complain(cluster, dialled.id, &"it does not answer in HTTP/2: does it speak it?");
+        complain(cluster, id, &"it does not answer in HTTP/2: does it speak it?");
     })?;
     if endpoint.generation() != dialled.generation {
         endpoint.lines.clear();
@@ -165,33 +172,36 @@ async fn begin(cluster: &Cluster, dialled: Dialled, needs: Needs<'_>) -> Result<
 
 /// Dials; says whether HTTP/2 is to be spoken.
 async fn dial_agreed(
-    cluster: &Cluster,
-    id: EndpointId,
+    flight: &mut Flight<'_>,
+    ask: &Ask,
     needs: Needs<'_>,
 ) -> Result<(Dialled, bool)> {
-    let mut dialled = dial(cluster, id, needs).await?;
+    let mut dialled = dial(flight, ask, needs).await?;
+    let (cluster, id) = (flight.cluster(), flight.id);
     let must = cluster.model.protocol == Protocol::Http2;
-    if !cluster.is_secure() {
-        return Ok((dialled, must));
+    let mut is_http2 = must;
+    if cluster.is_secure() {
+        let agreed = Box::pin(secure(cluster, id, &mut dialled, needs)).await?;
+        is_http2 = agreed == Some(tls::Protocol::Http2);
     }
-    let agreed = Box::pin(secure(cluster, &mut dialled, needs)).await?;
-    let is_http2 = agreed == Some(tls::Protocol::Http2);
     if must && !is_http2 {
         let why = &"it does not agree on HTTP/2 (ALPN), which protocol asks for";
-        complain(cluster, dialled.id, why);
+        complain(cluster, id, why);
         return Err(Kind::UpstreamTls);
     }
+    cluster.reached(id);
     Ok((dialled, is_http2))
 }
 
 /// Encrypts a new connection: the endpoint must be who it should be before it is told anything.
 async fn secure(
     cluster: &Cluster,
+    id: EndpointId,
     dialled: &mut Dialled,
     needs: Needs<'_>,
 ) -> Result<Option<tls::Protocol>> {
-    let Dialled { id, stream, peer, .. } = dialled;
-    let (Some(tls), Some(name)) = (cluster.tls(), &cluster.endpoint(*id).name) else {
+    let Dialled { stream, peer, .. } = dialled;
+    let (Some(tls), Some(name)) = (cluster.tls(), &cluster.endpoint(id).name) else {
         return Err(Kind::UpstreamTls);
     };
     let now = monotonic();
@@ -206,7 +216,7 @@ async fn secure(
     stream.read_by(now.after(needs.timeouts.connect));
     let means = Means { now, period, ..needs.means };
     let tell_why = |why: &dyn std::fmt::Display| {
-        complain(cluster, *id, &format_args!("no secure connection: {why}"));
+        complain(cluster, id, &format_args!("no secure connection: {why}"));
     };
     let shaken = handshake::connect(stream, &tls, name.clone(), means, tell_why).await;
     stream.read_by(Moment::NEVER);

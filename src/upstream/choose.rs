@@ -3,6 +3,7 @@
 
 use super::Cluster;
 use super::endpoint::Endpoint;
+use super::flight::Flight;
 use super::retry::Tries;
 use super::sticky::Stuck;
 use crate::balance::View;
@@ -181,16 +182,18 @@ impl Cluster {
         self.balancer.borrow_mut().pick(&view, &mut self.random.borrow_mut())
     }
 
-    /// Up to so many endpoints at other addresses of the same name with which all is well: those behind this
-    /// one first, so that they take turns.
-    pub(super) fn siblings(&self, id: EndpointId, most: usize) -> Vec<EndpointId> {
+    /// Up to so many endpoints at other addresses of the same name with which all is well, and which this
+    /// request has not tried: those behind this one first, so that they take turns. None for a client that
+    /// sticks to this one: it is moved when that fails, not when it is slow.
+    pub(super) fn siblings(&self, id: EndpointId, ask: &Ask, most: usize) -> Vec<EndpointId> {
         let (own, used, now) = (usize::from(id.0), self.used.get(), self.now());
-        if self.address(id).is_none() || used <= 1 {
+        let name = &self.model.endpoints[own].address;
+        if used <= 1 || !name.is_name() || ask.stuck.to == Some(id) {
             return Vec::new();
         }
-        let name = &self.model.endpoints[own].address;
         let is_good = |at: &usize| {
             self.model.endpoints[*at].address == *name
+                && !ask.tries.contains(*at)
                 && self.endpoints[*at].is_ready()
                 && self.standing.of(*at).state(now) == State::In
                 && self.has_room(*at)
@@ -223,16 +226,9 @@ impl Cluster {
         Some(Begun { id, depth, at: now })
     }
 
-    /// A request goes on at another endpoint, even where that has as many as it may have. Returns how many
-    /// are under way there.
-    pub(super) fn moves(&self, from: EndpointId, to: EndpointId, began: Micros) -> u32 {
-        self.shared.loads[usize::from(from.0)].end();
-        self.endpoint(from).pool.request_ends();
-        if self.is_limited {
-            self.made_room();
-        }
-        self.endpoint(to).pool.request_begins();
-        self.shared.loads[usize::from(to.0)].begin(began)
+    /// Counts a request at another address of its name, if there is room.
+    pub(super) fn begin_at_sibling(&self, id: EndpointId) -> Option<Flight<'_>> {
+        self.enter(id, self.micros()).map(|begun| self.flight(begun))
     }
 
     /// A request is over.

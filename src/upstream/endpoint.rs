@@ -54,7 +54,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint; a name has no address yet. `idle` counts the idle connections of its cluster.
+    /// An endpoint; a name has no address yet. `idle` counts the idle connections of its shard.
     #[must_use]
     pub fn new(model: &model::Endpoint, tls: Option<&tls::Client>, idle: &Rc<Cell<usize>>) -> Self {
         let endpoint = Self {
@@ -127,6 +127,8 @@ impl Endpoint {
     pub fn placed(&self, address: Option<SocketAddr>) {
         self.peer.replace(address.map(Peer::Socket));
         self.verdict.set(Verdict::Unknown);
+        self.requests.set(0);
+        self.failures.set(0);
         self.trust(self.is_trusted.get());
         self.part();
     }

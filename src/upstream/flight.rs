@@ -69,14 +69,11 @@ impl Cluster {
     }
 }
 
-impl Flight<'_> {
-    /// Another address of its name has taken the connection: from now on it counts there.
-    #[inline]
-    pub fn moves_to(&mut self, id: EndpointId) {
-        if id != self.id {
-            self.depth = self.cluster.moves(self.id, id, self.began);
-            self.id = id;
-        }
+impl<'a> Flight<'a> {
+    /// Where it counts.
+    #[must_use]
+    pub const fn cluster(&self) -> &'a Cluster {
+        self.cluster
     }
 
     /// Puts it aside; whoever takes it up ends it.

@@ -8,6 +8,7 @@ use std::task::{Poll, Waker};
 
 use crate::base::clock::{Moment, millis, monotonic};
 use crate::base::error::{Kind, Result};
+use crate::base::id::EndpointId;
 use crate::base::limits::H2_CONNECTIONS_MAX;
 use crate::config::model;
 use crate::net::deadline::{Class, NO_SOCKET};
@@ -29,7 +30,17 @@ pub struct Lines {
     /// Counts how often its addresses have changed.
     generation: Cell<u32>,
     /// Counts dials, and tells how the last one ended.
-    dials: Cell<(u64, Option<Kind>)>,
+    dials: Cell<(u64, Ended)>,
+}
+
+/// How a dial ended.
+#[derive(Clone, Copy, Debug, Default)]
+enum Ended {
+    #[default]
+    Well,
+    Failed(Kind),
+    /// Another address of the name has taken the connection.
+    Moved(EndpointId),
 }
 
 #[derive(Clone, Debug)]
@@ -45,15 +56,22 @@ pub struct Dialling<'a>(&'a Lines);
 impl Dialling<'_> {
     /// It came to nothing: those who waited for it need not try the same.
     pub fn failed(&self, kind: Kind) {
-        self.0.dials.set((self.0.dials.get().0, Some(kind)));
+        self.0.dials.set((self.0.dials.get().0, Ended::Failed(kind)));
+    }
+
+    /// The connection is at this endpoint now, whichever was dialled: the others find it there.
+    pub fn moved(&self, from: EndpointId, to: EndpointId) {
+        if from != to {
+            self.0.dials.set((self.0.dials.get().0, Ended::Moved(to)));
+        }
     }
 }
 
 impl Drop for Dialling<'_> {
     fn drop(&mut self) {
         self.0.is_dialling.set(false);
-        let (count, kind) = self.0.dials.get();
-        self.0.dials.set((count + 1, kind));
+        let (count, ended) = self.0.dials.get();
+        self.0.dials.set((count + 1, ended));
         self.0.waiting.take().into_iter().for_each(Waker::wake);
     }
 }
@@ -66,6 +84,8 @@ pub enum Found<'a> {
     Dial(Dialling<'a>),
     /// The endpoint speaks HTTP/1.1.
     Http1,
+    /// A connection that was dialled meanwhile went to this endpoint, another address of the name.
+    At(EndpointId),
 }
 
 impl Lines {
@@ -96,15 +116,15 @@ impl Lines {
                     return open(&line, needs).await.map(|strand| Found::Strand(Box::new(strand)));
                 }
                 self.is_dialling.set(true);
-                self.dials.set((self.dials.get().0, None));
+                self.dials.set((self.dials.get().0, Ended::Well));
                 return Ok(Found::Dial(Dialling(self)));
             }
             let before = self.dials.get().0;
             self.dialled(needs).await?;
-            if let (count, Some(kind)) = self.dials.get()
-                && count == before + 1
-            {
-                return Err(kind);
+            match self.dials.get() {
+                (count, Ended::Failed(kind)) if count == before + 1 => return Err(kind),
+                (count, Ended::Moved(to)) if count == before + 1 => return Ok(Found::At(to)),
+                _ => {}
             }
             // What was dialled meanwhile is as fresh as can be.
             may_use_old = true;

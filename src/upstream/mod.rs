@@ -90,7 +90,8 @@ pub struct Cluster {
 
 impl Cluster {
     /// A cluster whose endpoints are all taken to work. Shards begin at different endpoints.
-    /// `clock` is read only for balancers that go by time: a request costs no clock otherwise.
+    /// `clock` is read only for balancers that go by time: a request costs no clock otherwise. `idle` counts the
+    /// idle connections of the whole shard.
     #[must_use]
     pub fn new(
         model: &model::Cluster,
@@ -98,19 +99,19 @@ impl Cluster {
         shard: ShardId,
         seed: u64,
         clock: fn() -> Micros,
+        idle: &Rc<Cell<usize>>,
     ) -> Self {
         let balancer = build(model, &common.places, seed.wrapping_add(u64::from(shard.0)));
         let adaptive = model.resilience.adaptive;
         let adaptive =
             adaptive.map(|policy| Cell::new(Gradient::new(policy, common.turns.shards())));
-        let idle = Rc::default();
         let cluster = Self {
             endpoints: model
                 .endpoints
                 .iter()
-                .map(|one| Endpoint::new(one, model.tls.as_ref(), &idle))
+                .map(|one| Endpoint::new(one, model.tls.as_ref(), idle))
                 .collect(),
-            places: RefCell::new(Places::new(model)),
+            places: RefCell::new(Places::unresolved(model)),
             used: Cell::new(0),
             count: Cell::new(0),
             weights: RefCell::new(weights(model)),
@@ -152,8 +153,14 @@ impl Cluster {
             }
         }
         self.used.set(places.used(&self.model));
+        self.weights.replace(weights(&self.model));
         self.count.set(places.count(&self.model));
-        self.balancer.borrow_mut().placed(places);
+        self.is_warming.set(false);
+        {
+            let mut balancer = self.balancer.borrow_mut();
+            balancer.placed(places);
+            balancer.rescaled();
+        }
         self.trust();
     }
 
@@ -258,7 +265,7 @@ impl Cluster {
         self.lobby.expire(now);
         // Whoever has come back in the meantime has room.
         self.grant();
-        for (at, one) in self.endpoints.iter().enumerate() {
+        for (at, one) in self.used().iter().enumerate() {
             if let Some(count) = one.take_count() {
                 self.standing.count(at, count);
             }
@@ -268,7 +275,7 @@ impl Cluster {
 
     /// Closes idle connections that are too old or were closed by their endpoint.
     pub fn prune(&self, now: Moment) {
-        for endpoint in &self.endpoints {
+        for endpoint in self.used() {
             endpoint.pool.prune(now, &self.model.pool);
             endpoint.lines.prune(now, &self.model.pool);
         }
@@ -292,13 +299,16 @@ impl Cluster {
             let back = self.standing.of(at).back();
             back.map_or(100, |back| slow_start::percent(now.since(back), whole))
         };
-        let all = 0..self.model.endpoints.len();
+        let all = 0..self.used.get();
         if all.clone().any(|at| percent(at) < 100) {
             let weigh = |at: usize| self.model.endpoints[at].weight * percent(at);
             self.weights.replace(all.map(weigh).collect());
-            self.is_warming.set(true);
+            if !self.is_warming.replace(true) {
+                self.balancer.borrow_mut().rescaled();
+            }
         } else if self.is_warming.replace(false) {
             self.weights.replace(weights(&self.model));
+            self.balancer.borrow_mut().rescaled();
         }
     }
 
@@ -326,7 +336,7 @@ impl Cluster {
     fn trust(&self) {
         let is_down = |one: &&Endpoint| one.is_reachable() && one.verdict.get() == Verdict::Down;
         let is_panic = is_panic(self.used().iter().filter(is_down).count(), self.count.get());
-        for one in &self.endpoints {
+        for one in self.used() {
             let is_up = is_panic || one.verdict.get() != Verdict::Down;
             one.trust(one.takes_new() && !self.is_held(one) && is_up);
         }

@@ -1,6 +1,6 @@
 //! Idle connections of one endpoint on one shard: last in, first out, so that the others can age
 //! and go. Only proof puts one in; a look into the socket decides whether it comes out. An endpoint keeps as
-//! many as were in use at once lately, and all endpoints of a cluster together no more than its bound.
+//! many as were in use at once lately, as long as the shard has fewer than the cluster's bound.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::wire::http1::reuse::Proof;
 #[derive(Debug, Default)]
 pub struct Pool {
     idle: RefCell<Vec<Idle>>,
-    /// How many there are in the whole cluster.
+    /// How many there are in the whole shard.
     all: Rc<Cell<usize>>,
     demand: Demand,
 }
@@ -37,7 +37,7 @@ struct Demand {
 }
 
 impl Pool {
-    /// One of a cluster's pools, which share the count of what they have.
+    /// One of a shard's pools, which share the count of what they have.
     #[must_use]
     pub fn new(all: &Rc<Cell<usize>>) -> Self {
         Self { all: Rc::clone(all), ..Self::default() }

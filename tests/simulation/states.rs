@@ -90,7 +90,10 @@ fn life(seed: u64) {
         places: Places::new(&model),
     };
     NOW.set(1);
-    let new = |at| Cluster::new(&model, &common, ShardId(at), seed + u64::from(at), micros);
+    let new = |at| {
+        let idle = std::rc::Rc::default();
+        Cluster::new(&model, &common, ShardId(at), seed + u64::from(at), micros, &idle)
+    };
     let clusters: Vec<Cluster> = (0..shards as u16).map(new).collect();
     Life::new(&model, &clusters, &common, &bells, random).run();
 }

@@ -1,7 +1,8 @@
 //! Rows R35 to R37: names with several addresses, some of them dead, and DNS that fails.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use super::sites::{Dns, Hole, Mood, Site, answer, h2_site, ip, port_of, two};
@@ -18,6 +19,10 @@ pub fn rows() -> Vec<Row> {
         ("r36_each_address_is_judged_by_itself", r36_judged_by_itself),
         ("r36_each_address_is_checked_by_itself", r36_checked_by_itself),
         ("r36_a_client_sticks_to_an_address", r36_sticky),
+        ("r36_a_client_stays_when_addresses_come", r36_sticky_grows),
+        ("r36_addresses_come_and_go", r36_come_and_go),
+        ("r36_a_request_whose_address_has_left_is_retried", r36_left_in_between),
+        ("r36_no_more_than_the_most_of_each_address", r36_most),
         ("r37_reload_while_dns_fails", r37_reload_while_dns_fails),
         ("r37_reload_while_dns_is_silent", r37_reload_while_dns_is_silent),
         ("r37_a_name_that_moves_in_the_file", r37_a_name_that_moves),
@@ -212,6 +217,114 @@ fn r36_sticky(driver: Driver) {
     }
     let firsts = (one.asked("/first"), two.asked("/first"));
     assert!(firsts.0 > 0 && firsts.1 > 0, "new clients go to both: {firsts:?}");
+}
+
+/// One that was there alone keeps its clients when the name gets a second address.
+fn r36_sticky_grows(driver: Driver) {
+    let (_one, two, dns, port) = pair();
+    dns.tells(&[ip("127.0.0.1")]);
+    let proxy = Proxy::run(driver, &named(&dns, port, "sticky = {}"), &[], None);
+    let reply = proxy.get("/first");
+    assert_eq!(reply.body, b"one");
+    let cookie = reply.header("set-cookie").expect("a cookie").split(';').next().unwrap();
+    let more = format!("Cookie: {cookie}\r\n");
+    dns.tells(&[ip("127.0.0.1"), ip("127.0.0.2")]);
+    until("the second address to be used", || {
+        assert_eq!(proxy.get("/new").status, 200);
+        two.asked("/new") > 0
+    });
+    for _ in 0..8 {
+        let (status, text) = ask(&mut proxy.connect(), "/again", &more);
+        assert!(status == 200 && text.ends_with("one"), "{text}");
+    }
+}
+
+/// What DNS tells anew is used, and what it does not tell any more is not, whatever the balancer.
+fn r36_come_and_go(driver: Driver) {
+    let hash = "balance = \"consistent_hash\"\nhash = { on = \"path\" }";
+    let maglev = "balance = \"maglev\"\nhash = { on = \"path\" }";
+    for more in ["", "balance = \"least_connections\"", hash, maglev] {
+        let (one, two, dns, port) = pair();
+        dns.tells(&[ip("127.0.0.1")]);
+        let proxy = Proxy::run(driver, &named(&dns, port, more), &[], None);
+        let mut number = 0;
+        let mut by = |round: &str, site: &Site| {
+            until(round, || {
+                number += 1;
+                let path = format!("/{number}");
+                assert_eq!(proxy.get(&path).status, 200, "{more} {round}");
+                site.asked(&path) == 1
+            });
+        };
+        by("one", &one);
+        dns.tells(&[ip("127.0.0.1"), ip("127.0.0.2")]);
+        by("two beside it", &two);
+        dns.tells(&[ip("127.0.0.2")]);
+        // Then none comes to the first any more.
+        until("the first to be left", || {
+            let before = one.count();
+            (0..20).for_each(|at| assert_eq!(proxy.get(&format!("/left/{at}")).status, 200));
+            one.count() == before
+        });
+        dns.tells(&[ip("127.0.0.1")]);
+        by("one again", &one);
+    }
+}
+
+/// A GET is under way on a kept connection to an address that DNS takes away and that then closes it.
+fn r36_left_in_between(driver: Driver) {
+    let [one, two] = two("127.0.0.1", "127.0.0.2");
+    let port = port_of(&one);
+    let (came, go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (has_come, may_go) = (Arc::clone(&came), Arc::clone(&go));
+    let leaving = Site::scripted(one, move |path| {
+        if path != "/slow" {
+            return Some(answer(200, "one"));
+        }
+        has_come.store(true, SeqCst);
+        until("the address to be taken away", || may_go.load(SeqCst));
+        None
+    });
+    let staying = Site::new(two, "two");
+    let dns = Dns::new(&[ip("127.0.0.1")], Mood::Good);
+    let proxy = Proxy::run(driver, &named(&dns, port, ""), &[], None);
+    let mut client = proxy.connect();
+    assert_eq!(ask(&mut client, "/a", "").0, 200);
+    client.send("GET /slow HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    until("the request", || came.load(SeqCst));
+    dns.tells(&[ip("127.0.0.2")]);
+    until("requests to go elsewhere", || proxy.get("/b").body == b"two");
+    go.store(true, SeqCst);
+    let reply = client.reply();
+    assert_eq!((reply.status, &*reply.body), (200, &b"two"[..]), "{}", reply.text());
+    assert_eq!(leaving.asked("/slow"), 1);
+    assert_eq!(staying.asked("/slow"), 1);
+}
+
+/// `max_connections` holds for each address also where others do not answer.
+fn r36_most(driver: Driver) {
+    let [hole, listener] = two("127.0.0.2", "127.0.0.1");
+    let port = port_of(&listener);
+    let (at_once, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (now, seen) = (Arc::clone(&at_once), Arc::clone(&most));
+    let _site = Site::scripted(listener, move |_| {
+        seen.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+        std::thread::park_timeout(Duration::from_millis(50));
+        now.fetch_sub(1, SeqCst);
+        Some(answer(200, "live"))
+    });
+    let _hole = Hole::new(hole);
+    let dns = Dns::new(&[ip("127.0.0.1"), ip("127.0.0.2")], Mood::Good);
+    let more = "max_connections = 3\nqueue = { max = 100, timeout = \"8s\" }\ntimeouts = { connect = \"3s\" }";
+    let proxy = Proxy::run(driver, &named(&dns, port, more), &[], None);
+    let clients: Vec<Client> = (0..20).map(|_| proxy.connect()).collect();
+    let threads: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| std::thread::spawn(move || ask(&mut client, "/a", "").0))
+        .collect();
+    let statuses: Vec<u16> = threads.into_iter().map(|one| one.join().unwrap()).collect();
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?} {}", proxy.log());
+    assert!(most.load(SeqCst) <= 3, "{} at once", most.load(SeqCst));
 }
 
 /// Requests go on while DNS is asked, and fails, so many times more.

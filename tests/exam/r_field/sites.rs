@@ -25,6 +25,7 @@ pub(super) struct Dns {
     pub(super) address: SocketAddr,
     mood: Arc<Mutex<Mood>>,
     asked: Arc<AtomicUsize>,
+    addresses: Arc<Mutex<Vec<IpAddr>>>,
 }
 
 impl Dns {
@@ -33,7 +34,8 @@ impl Dns {
         let address = socket.local_addr().unwrap();
         let (mood, asked) = (Arc::new(Mutex::new(mood)), Arc::new(AtomicUsize::new(0)));
         let (shared, counted) = (Arc::clone(&mood), Arc::clone(&asked));
-        let addresses = addresses.to_vec();
+        let addresses = Arc::new(Mutex::new(addresses.to_vec()));
+        let told = Arc::clone(&addresses);
         std::thread::spawn(move || {
             let mut block = [0; 1500];
             while let Ok((len, from)) = socket.recv_from(&mut block) {
@@ -41,7 +43,9 @@ impl Dns {
                 let reply = match mood {
                     Mood::Silent => None,
                     Mood::Code(code) => Some(records(&block[..len], code, &[])),
-                    Mood::Good | Mood::Slow(_) => Some(records(&block[..len], 0, &addresses)),
+                    Mood::Good | Mood::Slow(_) => {
+                        Some(records(&block[..len], 0, &told.lock().unwrap()))
+                    }
                 };
                 counted.fetch_add(1, SeqCst);
                 let Some(reply) = reply else { continue };
@@ -54,7 +58,12 @@ impl Dns {
                 });
             }
         });
-        Self { address, mood, asked }
+        Self { address, mood, asked, addresses }
+    }
+
+    /// From now on the name has these addresses.
+    pub(super) fn tells(&self, addresses: &[IpAddr]) {
+        *self.addresses.lock().unwrap() = addresses.to_vec();
     }
 
     pub(super) fn turns(&self, mood: Mood) {
@@ -152,6 +161,11 @@ impl Site {
             }
         });
         Self(paths)
+    }
+
+    /// All that it was asked.
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
     }
 
     pub(super) fn asked(&self, path: &str) -> usize {
