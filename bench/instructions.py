@@ -66,7 +66,7 @@ def slope(tool, pattern, few, many):
 
 
 def main():
-    few, many = 2000, 12000
+    few, many = 1000, 6000
     tool = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={OUT}/callgrind.out"]
     instructions = slope(tool, r"Collected : ([\d,]+)", few, many)
     allocations = slope(["valgrind", "--tool=memcheck"], r"total heap usage: ([\d,]+) allocs", few, many)

@@ -19,7 +19,11 @@ use millrace::net::signal::{self, Signal};
 const EXAMPLE: &str = include_str!("../config.example.toml");
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse_arguments(&error),
+    };
+    match cli.command {
         Command::Demo(arguments) => run_demo(&arguments),
         Command::Proxy(arguments) => run_proxy(&arguments),
         Command::Run(arguments) => match load::file(arguments.path()) {
@@ -35,6 +39,23 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
     }
+}
+
+/// Says what is wrong with the command line; a value that may have a password in it is not shown.
+fn refuse_arguments(error: &clap::Error) -> ExitCode {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let has_secret = text(ContextKind::InvalidValue).contains(['@', '?']);
+    if error.kind() == ErrorKind::ValueValidation && has_secret {
+        let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        return refuse(&format!("{}: {why}", text(ContextKind::InvalidArg)));
+    }
+    // Help and the version are no errors.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// The configuration as it is in its file now, with what the command line says.

@@ -34,6 +34,8 @@ struct Place {
     name: u64,
     /// What they would know it by if its name had one address.
     alone: u64,
+    /// And if it had several.
+    itself: u64,
     /// Whether its name has other addresses too.
     has_others: bool,
     /// The change that emptied it; zero if it never held an address.
@@ -63,12 +65,10 @@ impl Places {
         let place = |(one, (address, left)): (&Endpoint, &(Option<SocketAddr>, u32))| {
             let has_others = counts.get(&one.address).is_some_and(|count| *count > 1);
             let alone = stable(one.address.to_string().as_bytes());
-            let name = match address {
-                Some(address) if has_others => stable(address.to_string().as_bytes()),
-                _ => alone,
-            };
+            let itself = address.map_or(alone, |own| stable(own.to_string().as_bytes()));
+            let name = if has_others { itself } else { alone };
             let is_taken = address.is_some() || !one.address.is_name();
-            Place { address: *address, is_taken, name, alone, has_others, left: *left }
+            Place { address: *address, is_taken, name, alone, itself, has_others, left: *left }
         };
         let at = cluster.endpoints.iter().zip(at).map(place).collect();
         Self { at, table: None, changes }
@@ -153,10 +153,8 @@ impl Places {
     /// The endpoint that a sealed cookie names, whether its name had one address then or several.
     #[must_use]
     pub fn find(&self, name: u64) -> Option<EndpointId> {
-        let is_itself = |place: &Place| {
-            let own = place.address.map(|own| stable(own.to_string().as_bytes()));
-            place.is_taken && (place.name == name || own == Some(name))
-        };
+        let is_itself =
+            |place: &Place| place.is_taken && (place.name == name || place.itself == name);
         // One that was alone has kept its place when others came.
         let was_alone = |place: &Place| place.is_taken && place.alone == name;
         let found = self.at.iter().position(is_itself);

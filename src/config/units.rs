@@ -96,23 +96,30 @@ pub fn address(text: &str) -> Result<Address, String> {
 /// # Errors
 /// A sentence that says what is wrong.
 pub fn origin(text: &str) -> Result<(String, bool), String> {
-    let (rest, port, is_secure) = if let Some(rest) = text.strip_prefix("https://") {
+    // Schemes are written in either case (RFC 9110 section 4.2.3).
+    let behind = |scheme: &str| {
+        let begins = text.get(..scheme.len()).is_some_and(|own| own.eq_ignore_ascii_case(scheme));
+        begins.then(|| &text[scheme.len()..])
+    };
+    let (rest, port, is_secure) = if let Some(rest) = behind("https://") {
         (rest, 443, true)
-    } else if let Some(rest) = text.strip_prefix("http://") {
+    } else if let Some(rest) = behind("http://") {
         (rest, 80, false)
     } else {
         return address(text).map(|_| (text.to_owned(), false));
     };
     let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if host.contains('@') {
+        // It may have a password: that is not shown.
+        let host = host.rsplit('@').next().unwrap_or_default();
+        return Err(format!("there is a user before \"{host}\", which is not sent: leave it out"));
+    }
     if !matches!(path, "" | "/") {
         let path = path.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
         return Err(format!(
-            "\"{text}\" has a path behind its host, which only a route can add: write the host \
+            "\"{host}{path}\" has a path behind its host, which only a route can add: write the host \
              alone, and in a file the route with rewrite = {{ add_prefix = \"{path}\" }}"
         ));
-    }
-    if host.contains('@') {
-        return Err(format!("\"{text}\" has a user in it, which is not sent: leave it out"));
     }
     let is_bare = host
         .rsplit_once(':')

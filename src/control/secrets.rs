@@ -133,23 +133,15 @@ impl Reader {
         let stays = stays.and_then(|old| shown(listener, old));
         let stay = |at: usize| stays.as_ref()?.0.identities().get(at).cloned();
         let mut identities = Vec::new();
+        let also = if stays.is_some() { "; its certificates stay as they were too" } else { "" };
+        let lacking = model.client_auth.as_ref().map_or_else(Vec::new, |auth| {
+            let lacking = missing([Some(&auth.ca), auth.crl.as_ref()].into_iter().flatten());
+            lacking.into_iter().map(|why| fault(auth.line, format!("{why}{also}"))).collect()
+        });
+        let lacks_some = !lacking.is_empty();
+        self.faults.extend(lacking);
         for (at, pair) in model.certificates.iter().enumerate() {
-            match Identity::load(pair, &self.provider) {
-                Ok(mut identity) => {
-                    if let Some(ocsp) = &pair.ocsp
-                        && let Err(why) = identity.staple(ocsp, self.now)
-                    {
-                        self.warnings.push(fault(pair.line, why));
-                    }
-                    self.judge(name, pair, &identity);
-                    self.stapled = self.stapled.into_iter().chain(identity.stapled).min();
-                    identities.push(identity);
-                }
-                Err(message) => {
-                    self.faults.push(fault(pair.line, message));
-                    identities.extend(stay(at));
-                }
-            }
+            identities.extend(self.identity(name, pair).or_else(|| stay(at)));
         }
         self.judge_revocations(name, model);
         if !model.self_signed.is_empty() {
@@ -166,6 +158,9 @@ impl Reader {
         {
             return None;
         }
+        if lacks_some {
+            return stays;
+        }
         let tickets = kept(listener, digest, old).map_or_else(server::tickets, Ok);
         let built = tickets.and_then(|tickets| {
             let server = Server::new(model, identities, Arc::clone(&tickets), &self.provider)?;
@@ -174,13 +169,31 @@ impl Reader {
         match built {
             Ok(built) => Some(built),
             Err(message) => {
-                let also =
-                    if stays.is_some() { "; its certificates stay as they were too" } else { "" };
                 let line = model.client_auth.as_ref().map_or(model.line, |auth| auth.line);
                 self.faults.push(fault(line, format!("{message}{also}")));
                 stays
             }
         }
+    }
+
+    /// A certificate and its key; `None` if they are no good, which was told then.
+    fn identity(&mut self, listener: &str, pair: &Pair) -> Option<Identity> {
+        let say = |why: String| format!("{}: listener \"{listener}\": tls: {why}", pair.line);
+        let missing = missing([&pair.certificate, &pair.key]);
+        if !missing.is_empty() {
+            self.faults.extend(missing.into_iter().map(say));
+            return None;
+        }
+        let loaded = Identity::load(pair, &self.provider).map_err(say);
+        let mut identity = loaded.map_err(|fault| self.faults.push(fault)).ok()?;
+        if let Some(ocsp) = &pair.ocsp
+            && let Err(why) = identity.staple(ocsp, self.now)
+        {
+            self.warnings.push(say(why));
+        }
+        self.judge(listener, pair, &identity);
+        self.stapled = self.stapled.into_iter().chain(identity.stapled).min();
+        Some(identity)
     }
 
     /// Warns of a list of revoked certificates that is no longer the newest.
@@ -242,13 +255,33 @@ impl Reader {
     }
 
     fn client(&mut self, cluster: &Cluster, model: &tls::Client) -> Option<Client> {
+        let (name, line) = (&cluster.name, model.line);
+        let own = model.own.iter().flat_map(|own| [&own.certificate, &own.key]);
+        let missing = missing(model.ca.iter().chain(own));
+        if !missing.is_empty() {
+            let fault = |why| format!("{line}: cluster \"{name}\": tls: {why}");
+            self.faults.extend(missing.into_iter().map(fault));
+            return None;
+        }
         let built = Client::new(model, cluster.protocol.offers(), &self.provider);
-        let name = &cluster.name;
-        let line = model.line;
         let fault =
             |message| self.faults.push(format!("{line}: cluster \"{name}\": tls: {message}"));
         built.map_err(fault).ok()
     }
+}
+
+/// What cannot be opened of these files, so that all of it is said at once.
+fn missing<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Vec<String> {
+    let fault = |path: &PathBuf| {
+        let error = std::fs::File::open(path).err()?;
+        let shown = path.display();
+        Some(if path.as_os_str().is_empty() {
+            "the name of a file is empty".to_owned()
+        } else {
+            format!("{shown}: {error}")
+        })
+    };
+    files.into_iter().filter_map(fault).collect()
 }
 
 /// The tickets of the same listener before, if it believes the same clients as then: who resumes a

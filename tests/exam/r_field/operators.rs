@@ -276,7 +276,7 @@ fn r44_lines_of_certificates(_: Driver) {
     );
     let (passes, said) = check(config.as_bytes());
     assert!(!passes);
-    for (line, word) in [(5, "one.pem"), (6, "two.key"), (12, "/nowhere/ca.pem")] {
+    for (line, word) in [(5, "one.pem"), (5, "one.key"), (6, "two.key"), (12, "/nowhere/ca.pem")] {
         let is_told = |text: &str| text.contains(word) && text.contains(&format!("line {line}:"));
         assert!(said.lines().any(is_told), "{word} on line {line}: {said}");
     }

@@ -13,8 +13,20 @@ use millrace::message::fields::Fields;
 use millrace::message::head::ResponseHead;
 
 const NAMES: [&[u8]; 14] = [
-    b"cache-control", b"cdn-cache-control", b"millrace-cache-control", b"expires", b"date", b"age", b"vary",
-    b"etag", b"last-modified", b"if-none-match", b"if-modified-since", b"if-range", b"range", b"content-range",
+    b"cache-control",
+    b"cdn-cache-control",
+    b"millrace-cache-control",
+    b"expires",
+    b"date",
+    b"age",
+    b"vary",
+    b"etag",
+    b"last-modified",
+    b"if-none-match",
+    b"if-modified-since",
+    b"if-range",
+    b"range",
+    b"content-range",
 ];
 
 fuzz_target!(|bytes: &[u8]| {
@@ -35,9 +47,13 @@ fuzz_target!(|bytes: &[u8]| {
     let times = Times { now: Moment(1 << 40), wall: 1_700_000_000_000, asked: Moment(1 << 39) };
     if let Ok(storable) = policy::may_store(&asked, &response, &rule, times) {
         assert!(storable.freshness.lifetime <= millrace::base::limits::SECONDS_MAX);
-        assert!(vary::matches(&storable.selecting, &request), "it answers the request it was made for");
+        assert!(
+            vary::matches(&storable.selecting, &request),
+            "it answers the request it was made for"
+        );
         // One more max-age never makes it fresher.
-        let (before, targeted) = (storable.freshness.lifetime, directive::of_response(&response.fields).1);
+        let (before, targeted) =
+            (storable.freshness.lifetime, directive::of_response(&response.fields).1);
         response.fields.push(b"cache-control", b"max-age=0");
         if !targeted && let Ok(after) = policy::may_store(&asked, &response, &rule, times) {
             assert!(after.freshness.lifetime <= before);
@@ -46,7 +62,12 @@ fuzz_target!(|bytes: &[u8]| {
     let mut lines = Vec::new();
     response.fields.each_block(|block| lines.extend_from_slice(block));
     let draft = Draft {
-        key: b"", selecting: b"", fields: &lines, status: 200, freshness: Freshness::default(), modified: None,
+        key: b"",
+        selecting: b"",
+        fields: &lines,
+        status: 200,
+        freshness: Freshness::default(),
+        modified: None,
     };
     let entry = draft.small(b"0123456789");
     match validate::answer(&entry, &request, true, Some(10)) {

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use millrace::wire::http1::chunked::{Decoder, size_line, LAST};
+use millrace::wire::http1::chunked::{Decoder, LAST, size_line};
 
 type Seen = (Vec<u8>, usize, bool, bool);
 

@@ -13,6 +13,9 @@ fuzz_target!(|bytes: &[u8]| {
     }
     for len in 0..bytes.len().min(600) {
         let part = parse(&bytes[..len]);
-        assert!(part == Ok(None) || part == whole || whole == Ok(None), "{len}: {part:?}, {whole:?}");
+        assert!(
+            part == Ok(None) || part == whole || whole == Ok(None),
+            "{len}: {part:?}, {whole:?}"
+        );
     }
 });

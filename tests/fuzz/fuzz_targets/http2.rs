@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use millrace::wire::http2::{request, response};
 use millrace::wire::frames::PREFACE;
+use millrace::wire::http2::{request, response};
 use millrace::wire::meter::{Abuse, Meter};
 
 fn feed(meter: &mut Meter, mut octets: &[u8]) -> Result<(), Abuse> {

@@ -3,9 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use millrace::message::limits::HeadLimits;
 use millrace::message::framing::Framing;
 use millrace::message::head::RequestHead;
+use millrace::message::limits::HeadLimits;
 use millrace::wire::http1::parse;
 use millrace::wire::http1::scan::Scan;
 use millrace::wire::http1::write::{self, RequestConnection, Writer};
@@ -18,7 +18,9 @@ fuzz_target!(|bytes: &[u8]| {
     let limits = HeadLimits::default();
     let whole = Scan::default().request(bytes, &limits);
     let mut scan = Scan::default();
-    let bytewise = (1..=bytes.len()).map(|len| scan.request(&bytes[..len], &limits)).find(|step| !matches!(step, Ok(None)));
+    let bytewise = (1..=bytes.len())
+        .map(|len| scan.request(&bytes[..len], &limits))
+        .find(|step| !matches!(step, Ok(None)));
     assert_eq!(bytewise.unwrap_or(Ok(None)), whole);
 
     let mut at_once = RequestHead::default();
@@ -47,7 +49,8 @@ fuzz_target!(|bytes: &[u8]| {
     let mut again = RequestHead::default();
     parse::request(&out[..len], &wide, &mut again).expect("what we write, we read");
     // A method that has a body says that it has none (RFC 9110 section 8.6; RELIABILITY R24).
-    let says_none = matches!(head.method_text(), b"POST" | b"PUT" | b"PATCH") && head.framing == Framing::None;
+    let says_none =
+        matches!(head.method_text(), b"POST" | b"PUT" | b"PATCH") && head.framing == Framing::None;
     assert_eq!(again.framing, if says_none { Framing::Length(0) } else { head.framing });
     assert_eq!(again.path(), head.path());
     assert_eq!(again.query(), head.query());

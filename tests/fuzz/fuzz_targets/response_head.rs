@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use millrace::message::limits::HeadLimits;
 use millrace::message::framing::Framing;
 use millrace::message::head::{Method, ResponseHead};
+use millrace::message::limits::HeadLimits;
 use millrace::wire::http1::parse;
 use millrace::wire::http1::scan::Scan;
 use millrace::wire::http1::write::{self, ResponseConnection, Writer};
@@ -17,7 +17,9 @@ fuzz_target!(|bytes: &[u8]| {
     let limits = HeadLimits::RESPONSE;
     let whole = Scan::default().response(bytes, &limits);
     let mut scan = Scan::default();
-    let bytewise = (1..=bytes.len()).map(|len| scan.response(&bytes[..len], &limits)).find(|step| !matches!(step, Ok(None)));
+    let bytewise = (1..=bytes.len())
+        .map(|len| scan.response(&bytes[..len], &limits))
+        .find(|step| !matches!(step, Ok(None)));
     assert_eq!(bytewise.unwrap_or(Ok(None)), whole);
     for asked in [Method::Get, Method::Head] {
         let (mut head, mut at_once) = (ResponseHead::default(), ResponseHead::default());
