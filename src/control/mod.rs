@@ -10,6 +10,7 @@ pub mod prober;
 pub mod reload;
 pub mod resolve;
 pub mod secrets;
+mod stamps;
 pub mod start;
 mod verdicts;
 mod watch;

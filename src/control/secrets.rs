@@ -1,13 +1,14 @@
 //! Reads certificates and keys from their files: at the start, on command, and whenever they change.
 //! A pair that is no good is told of and refused; what there was stays (RELIABILITY L06).
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
 use super::prober::Prober;
+use super::stamps::{Stamp, Stamps, stamps};
 use super::start::Workers;
 use crate::base::clock::{self, Moment};
 use crate::base::limits::{CERTIFICATES_EVERY, CERTIFICATES_TOLD_EVERY};
@@ -314,36 +315,6 @@ fn digest(model: &tls::Server) -> u64 {
     pem::digest([Some(&auth.ca), auth.crl.as_ref()].into_iter().flatten().map(PathBuf::as_path))
 }
 
-/// Every file that a configuration's TLS depends on.
-fn files(config: &Config) -> Vec<&Path> {
-    let mut all: Vec<&Path> = Vec::new();
-    for tls in config.listeners.iter().filter_map(|one| one.tls.as_ref()) {
-        tls.certificates.iter().for_each(|one| all.extend(of_pair(one)));
-        if let Some(auth) = &tls.client_auth {
-            all.push(&auth.ca);
-            all.extend(auth.crl.as_deref());
-        }
-    }
-    for tls in config.clusters.iter().filter_map(|one| one.tls.as_ref()) {
-        all.extend(tls.ca.as_deref());
-        tls.own.iter().for_each(|one| all.extend(of_pair(one)));
-    }
-    all
-}
-
-fn of_pair(pair: &Pair) -> impl Iterator<Item = &Path> {
-    [Some(&pair.certificate), Some(&pair.key), pair.ocsp.as_ref()]
-        .into_iter()
-        .flatten()
-        .map(PathBuf::as_path)
-}
-
-/// What tells one version of a file from another; `None` if it is not there.
-pub(super) type Stamp = Option<(i64, i64, u64, u64)>;
-
-/// Of all files.
-pub(super) type Stamps = Vec<Stamp>;
-
 /// Looks at the files now and then.
 pub(super) struct Watcher {
     known: Known,
@@ -395,14 +366,6 @@ impl Watcher {
         }
         self.seen = found;
     }
-}
-
-fn stamps(config: &Config) -> Vec<Stamp> {
-    let stamp = |path: &Path| {
-        let meta = std::fs::metadata(path).ok()?;
-        Some((meta.mtime(), meta.mtime_nsec(), meta.len(), meta.ino()))
-    };
-    files(config).into_iter().map(stamp).collect()
 }
 
 /// Reads everything anew, for the configuration as it is.
