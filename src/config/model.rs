@@ -539,6 +539,15 @@ pub struct HeaderRules {
     pub remove: Vec<String>,
 }
 
+impl HeaderRules {
+    /// There are none.
+    #[must_use]
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+}
+
 /// `[access_log]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLog {

@@ -182,10 +182,17 @@ pub fn check_authority(authority: &[u8]) -> Result<usize> {
 
 /// Where a name ends. What else stops it than the colon before a port is for the caller to refuse.
 fn name_end(authority: &[u8]) -> Result<usize> {
-    let is_other = |byte: &u8| PARTS[usize::from(*byte)] & (NAME | DOT) == 0;
-    let end = authority.iter().position(is_other).unwrap_or(authority.len());
-    // A label is never empty: no dot at the beginning, none after another.
-    let has_empty = authority[0] == b'.' || authority[..end].windows(2).any(|pair| pair == b"..");
+    // A label is never empty: behind its beginning, and behind a dot, there is no dot.
+    let (mut may_be, mut end) = (NAME, 0);
+    for byte in authority {
+        let parts = PARTS[usize::from(*byte)];
+        if parts & may_be == 0 {
+            break;
+        }
+        may_be = NAME | ((parts & NAME) << 1);
+        end += 1;
+    }
+    let has_empty = authority.get(end) == Some(&b'.');
     // A dot at the end is the root of DNS: legal, and the same host. A label has at most 63 octets
     // (RFC 1035 section 2.3.4).
     let is_long = || authority[..end].split(|byte| *byte == b'.').any(|label| label.len() > 63);
@@ -216,6 +223,7 @@ const PATH: u8 = 1;
 const NAME: u8 = 2;
 const DOT: u8 = 4;
 const QUERY: u8 = 8;
+const _: () = assert!(NAME << 1 == DOT, "where there was a name there may be a dot");
 
 /// A port: one to five digits, 1 to 65535. Never `str::parse`, which takes `+80`.
 #[must_use]

@@ -26,7 +26,15 @@ pub fn path(head: &mut RequestHead, rewrite: &Rewrite) {
 }
 
 /// Removes, then sets, then adds.
+#[inline]
 pub fn fields(fields: &mut Fields, rules: &HeaderRules) {
+    // Most routes have none.
+    if !rules.is_empty() {
+        change(fields, rules);
+    }
+}
+
+fn change(fields: &mut Fields, rules: &HeaderRules) {
     rules.remove.iter().for_each(|name| fields.remove_named(name.as_bytes()));
     rules.set.iter().for_each(|(name, value)| fields.set(name.as_bytes(), value.as_bytes()));
     rules.add.iter().for_each(|(name, value)| fields.push(name.as_bytes(), value.as_bytes()));
