@@ -14,6 +14,7 @@ pub mod limit; // floor 3
 pub mod message; // floor 1
 pub mod net; // floor 4
 pub mod observe; // floor 3
+pub mod protocol; // floor 5
 pub mod route; // floor 3
 pub mod shard; // floor 6
 pub mod upstream; // floor 5

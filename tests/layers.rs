@@ -14,14 +14,15 @@ const FLOORS: &[(&str, u32)] = &[
     ("limit", 3),
     ("observe", 3),
     ("net", 4),
-    ("upstream", 5),
-    ("shard", 6),
-    ("exchange", 7),
-    ("downstream", 8),
-    ("worker", 9),
-    ("control", 10),
-    ("demo", 10),
-    ("cli", 11),
+    ("protocol", 5),
+    ("upstream", 6),
+    ("shard", 7),
+    ("exchange", 8),
+    ("downstream", 9),
+    ("worker", 10),
+    ("control", 11),
+    ("demo", 11),
+    ("cli", 12),
 ];
 
 /// Rooms that may hold sockets and `unsafe`. The demo's origins are no part of the proxy.

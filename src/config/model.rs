@@ -472,6 +472,17 @@ pub struct Route {
     pub cache: Option<Cached>,
 }
 
+impl Route {
+    /// Where it forwards to, if it does.
+    #[must_use]
+    pub const fn cluster(&self) -> Option<ClusterId> {
+        match &self.action {
+            Action::Forward(cluster) => Some(*cluster),
+            Action::Redirect(_) | Action::Respond(_) => None,
+        }
+    }
+}
+
 /// `host = "…"`
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostMatch {

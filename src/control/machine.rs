@@ -8,7 +8,7 @@ use core_affinity::CoreId;
 use super::{plan, secrets};
 use crate::config::model::{AccessLog, Config, Cores, Listener};
 use crate::net::log_file;
-use crate::net::{disk, listener, notice, socket};
+use crate::net::{disk, listener, notice, sys};
 
 /// What this machine has against a configuration that is good in itself: a core that is not there,
 /// an address that is taken, a log that cannot be opened, a certificate that is none; and what is no fault, but worth
@@ -55,7 +55,7 @@ pub(super) fn log_fault(log: &AccessLog, error: &std::io::Error) -> String {
 
 /// A proxied connection takes two descriptors; clients that take them all leave none for upstreams.
 pub(super) fn warn_of_few_files(config: &Config) {
-    let (files, connections) = (socket::raise_open_files(), config.limits.connections);
+    let (files, connections) = (sys::raise_open_files(), config.limits.connections);
     let is_set = config.limits != crate::config::model::Limits::default();
     if files < 1024 || (is_set && files < 2 * connections as u64) {
         notice::warn(format_args!(

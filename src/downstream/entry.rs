@@ -1,22 +1,25 @@
-//! From an accepted socket to somebody whose requests can be served: the PROXY header first, then
+//! From an accepted socket to a client whose requests can be served: the PROXY header first, then
 //! TLS, then what is spoken.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::preface;
-use crate::base::clock::{Moment, millis};
+use crate::base::clock::Moment;
 use crate::base::error::Kind;
 use crate::base::id::ListenerId;
 use crate::base::limits::{LINGER, LINGER_BYTES};
-use crate::exchange::secure::Secured;
+use crate::exchange::state::ClientFacts;
+use crate::exchange::tls_peer::TlsPeer;
 use crate::message::hop::{AddressText, Client};
-use crate::net::buffer::Size;
 use crate::net::inbound::Inbound;
-use crate::net::stream::Stream;
+use crate::net::size::Size;
 use crate::net::tls::handshake::{self, Means, Refused};
+use crate::net::transport::Transport;
 use crate::observe::record::Record;
+use crate::protocol::http1::write::period;
 use crate::shard::Shard;
 use crate::wire::proxy_protocol::Header;
 
@@ -27,63 +30,56 @@ const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; cha
     Content-Length: 80\r\n\r\n400 Bad Request\nThis port speaks HTTPS: write https:// in front of \
     the address.\n";
 
-/// A client that may speak now.
-pub struct Visitor {
-    pub stream: Stream,
+/// A client's connection.
+pub struct ClientConnection {
+    pub transport: Transport,
     pub inbound: Inbound,
-    /// Address and port, as far as we believe them.
-    pub address: SocketAddr,
-    pub client: Client,
-    pub listener: ListenerId,
+    pub facts: ClientFacts,
     /// When it was accepted.
     pub born: Moment,
-    /// What it said in its TLS handshake.
-    pub greeting: Option<Box<Secured>>,
 }
 
 /// Lets a client in. `None` if it is gone, or was told why not.
-pub async fn enter(shard: &Rc<Shard>, mut visitor: Box<Visitor>) -> Option<Box<Visitor>> {
-    let model = shard.listener(visitor.listener);
-    if model.proxy_protocol && !visitor.read_proxy_header(shard).await {
+pub async fn enter(
+    shard: &Rc<Shard>,
+    mut client: Box<ClientConnection>,
+) -> Option<Box<ClientConnection>> {
+    let model = shard.listener(client.facts.listener);
+    if model.proxy_protocol && !client.read_proxy_header(shard).await {
         return None;
     }
     if model.tls.is_some() {
-        return visitor.secure(shard).await;
+        return client.secure(shard).await;
     }
-    Some(visitor)
+    Some(client)
 }
 
-impl Visitor {
-    /// Somebody who was accepted, of whom nothing is known yet.
+impl ClientConnection {
+    /// A connection that was accepted, and nothing more.
     pub fn new(
         shard: &Shard,
-        stream: Stream,
+        transport: Transport,
         address: SocketAddr,
         listener: ListenerId,
     ) -> Box<Self> {
         let model = shard.listener(listener);
-        Box::new(Self {
-            stream,
-            inbound: Inbound::default(),
-            address,
-            client: Client {
-                peer: address.ip(),
-                text: AddressText::new(address.ip()),
-                is_trusted: model.trusts(address.ip()),
-                is_secure: model.tls.is_some(),
-            },
-            listener,
-            born: shard.now(),
-            greeting: None,
-        })
+        let client = Client {
+            peer: address.ip(),
+            text: AddressText::new(address.ip()),
+            is_trusted: model.trusts(address.ip()),
+            is_secure: model.tls.is_some(),
+        };
+        let facts = ClientFacts { listener, client, address, tls: None, kept: RefCell::default() };
+        Box::new(Self { transport, inbound: Inbound::default(), facts, born: shard.now() })
     }
 
     /// Learns who it really is from a proxy in front of us that may say so.
     async fn read_proxy_header(&mut self, shard: &Shard) -> bool {
-        let model = shard.listener(self.listener);
-        self.stream.read_by(self.born.after(model.head_timeout));
+        let model = shard.listener(self.facts.listener);
+        self.transport.read_by(self.born.after(model.head_timeout));
         let inbound = &mut self.inbound;
-        let header = preface::read(shard, &self.stream, inbound, self.address, self.listener).await;
+        let (address, listener) = (self.facts.address, self.facts.listener);
+        let header = preface::read(shard, &self.transport, inbound, address, listener).await;
         let Ok(header) = header else {
             // A check of a balancer connects and says nothing.
             if !self.inbound.is_empty() {
@@ -92,38 +88,39 @@ impl Visitor {
             }
             return false;
         };
-        self.stream.read_by(Moment::NEVER);
+        self.transport.read_by(Moment::NEVER);
         if let Some(Header { source: Some(source), is_secure, .. }) = header {
-            self.address = source;
+            self.facts.address = source;
             // The peer was trusted to say who connected; that one is a stranger again.
-            self.client.is_trusted = model.trusts(source.ip());
-            self.client.peer = source.ip();
-            self.client.is_secure = is_secure.unwrap_or(self.client.is_secure);
-            self.client.text = AddressText::new(source.ip());
+            self.facts.client.is_trusted = model.trusts(source.ip());
+            self.facts.client.peer = source.ip();
+            self.facts.client.is_secure = is_secure.unwrap_or(self.facts.client.is_secure);
+            self.facts.client.text = AddressText::new(source.ip());
         }
         true
     }
 
     /// Takes down what became of a connection that did not get as far as a request.
     fn note(&self, shard: &Shard, fault: Kind) {
-        shard.note(Record { fault: Some(fault), ..Record::open(self.client.peer, Duration::ZERO) });
+        shard.note(Record {
+            fault: Some(fault),
+            ..Record::open(self.facts.client.peer, Duration::ZERO)
+        });
     }
 
     async fn secure(mut self: Box<Self>, shard: &Rc<Shard>) -> Option<Box<Self>> {
-        let server = shard.server(self.listener)?;
-        let model = shard.listener(self.listener);
-        self.stream.read_by(self.born.after(model.tls_handshake));
-        let means = Means {
-            period: u32::try_from(millis(model.tls_handshake) / 2).unwrap_or(u32::MAX),
-            ..shard.means()
-        };
+        let server = shard.server(self.facts.listener)?;
+        let model = shard.listener(self.facts.listener);
+        self.transport.read_by(self.born.after(model.tls_handshake));
+        let means = Means { period: period(model.tls_handshake), ..shard.means() };
         let raw = self.inbound.take();
-        let accepted = handshake::accept(&mut self.stream, &server, raw, means).await;
-        self.stream.read_by(Moment::NEVER);
+        let accepted = handshake::accept(self.transport.socket(), &server, raw, means).await;
+        self.transport.read_by(Moment::NEVER);
         match accepted {
-            Ok(greeting) => {
+            Ok((greeting, channel)) => {
+                self.transport.secure(channel);
                 shard.count(|counters| counters.handshakes += 1);
-                self.greeting = Some(Box::new(Secured { greeting, server }));
+                self.facts.tls = Some(Box::new(TlsPeer { greeting, server }));
                 Some(self)
             }
             Err(Refused::Silent) => {
@@ -132,7 +129,7 @@ impl Visitor {
             }
             Err(refused) => {
                 shard.count(|counters| counters.handshake_failures += 1);
-                let mut record = Record::open(self.client.peer, Duration::ZERO);
+                let mut record = Record::open(self.facts.client.peer, Duration::ZERO);
                 let is_plain = matches!(refused, Refused::Plain);
                 record.fault = Some(if is_plain { Kind::PlainOnTls } else { Kind::Handshake });
                 record.detail = Some(refused.why());
@@ -140,7 +137,7 @@ impl Visitor {
                 shard.note(record);
                 match refused {
                     Refused::Plain => {
-                        self.stream.say(PLAIN);
+                        self.transport.say(PLAIN);
                         self.linger(shard).await;
                     }
                     Refused::Tls(_) => self.linger(shard).await,
@@ -153,12 +150,12 @@ impl Visitor {
 
     /// Says that we are through, and reads what the client still sends, within bounds.
     pub async fn linger(mut self: Box<Self>, shard: &Shard) {
-        self.stream.shutdown_write();
-        self.stream.read_by(shard.now().after(LINGER));
+        self.transport.shutdown_write();
+        self.transport.read_by(shard.now().after(LINGER));
         let mut read = 0;
         while read < LINGER_BYTES {
             self.inbound.release(&shard.buffers);
-            match self.inbound.fill(&self.stream, &shard.buffers, Size::Small).await {
+            match self.inbound.fill(&self.transport, &shard.buffers, Size::Small).await {
                 Ok(len @ 1..) => read += len as u64,
                 _ => break,
             }

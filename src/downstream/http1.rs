@@ -1,21 +1,23 @@
 //! A client's HTTP/1 connection: one request after the other, in order. Between requests it holds
 //! no buffer and no workspace.
 
-use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::entry::Visitor;
+use super::entry::ClientConnection;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::limits::FRESH_LASTS;
-use crate::exchange::side::{Answer, Downstream, Next};
+use crate::exchange::state::{Exchange, Home, Next, Traffic};
+use crate::exchange::upload::ClientBody;
 use crate::exchange::{abandon, open, serve as serve_exchange};
-use crate::message::hop::Kept;
-use crate::net::buffer::Size;
-use crate::net::stream::Stream;
+use crate::net::size::Size;
+use crate::net::transport::Transport;
+use crate::protocol::http1::reply::Reply as Http1Reply;
+use crate::protocol::reply::{Reply, To};
+use crate::protocol::request::RequestBody;
 use crate::shard::{Shard, Workspace};
 use crate::wire::frames::PREFACE;
 use crate::wire::http1::scan::{Found, Scan};
@@ -24,19 +26,19 @@ use crate::wire::http1::{glimpse, parse};
 /// Serves a connection until it ends; hands it back if it turns out to be HTTP/2, where that may be.
 pub async fn serve(
     shard: &Rc<Shard>,
-    visitor: Box<Visitor>,
+    client: Box<ClientConnection>,
     may_be_http2: bool,
-) -> Option<Box<Visitor>> {
-    let (kept, served, is_http2) = (RefCell::default(), 0, false);
-    let mut connection = Connection { shard, visitor, kept, served, may_be_http2, is_http2 };
+) -> Option<Box<ClientConnection>> {
+    let (served, is_http2) = (0, false);
+    let mut connection = Connection { shard, client, served, may_be_http2, is_http2 };
     loop {
         match connection.next_exchange().await {
             Some(Next::Keep) => connection.served += 1,
             Some(Next::Linger) => {
-                Box::pin(connection.visitor.linger(shard)).await;
+                Box::pin(connection.client.linger(shard)).await;
                 return None;
             }
-            Some(Next::Close) | None => return connection.is_http2.then_some(connection.visitor),
+            Some(Next::Close) | None => return connection.is_http2.then_some(connection.client),
         }
     }
 }
@@ -45,28 +47,28 @@ pub async fn serve(
 /// it (RELIABILITY R20).
 async fn until_left(
     mut exchange: Pin<&mut impl Future<Output = Next>>,
-    shard: &Shard,
-    stream: &Stream,
-    answer: &Answer,
+    transport: &Transport,
+    traffic: &Traffic,
 ) -> Option<Next> {
     let next = poll_fn(|context| {
         if let Poll::Ready(next) = exchange.as_mut().poll(context) {
             return Poll::Ready(Some(next));
         }
         // The two ends of a tunnel are its own matter.
-        let has_left = !answer.was_tunnel.get()
-            && stream.has_left(context, shard.now(), answer.has_come.get());
-        if has_left { Poll::Ready(None) } else { Poll::Pending }
+        if traffic.is_tunnel.get() {
+            return Poll::Pending;
+        }
+        transport.request_has_come(traffic.has_come.get());
+        if transport.has_left(context) { Poll::Ready(None) } else { Poll::Pending }
     })
     .await;
-    stream.looks_no_more();
+    transport.looks_no_more();
     next
 }
 
 struct Connection<'a> {
     shard: &'a Rc<Shard>,
-    visitor: Box<Visitor>,
-    kept: RefCell<Kept>,
+    client: Box<ClientConnection>,
     served: u64,
     /// Nothing has come that tells.
     may_be_http2: bool,
@@ -89,7 +91,7 @@ enum NoHead {
 impl Connection<'_> {
     /// Waits for a request and serves it. `None` if there is none any more.
     async fn next_exchange(&mut self) -> Option<Next> {
-        if self.visitor.inbound.is_empty() && !self.first_bytes().await {
+        if self.client.inbound.is_empty() && !self.first_bytes().await {
             return None;
         }
         if self.may_be_http2 {
@@ -103,7 +105,7 @@ impl Connection<'_> {
         let parsed = match self.read_head(&mut work).await {
             Ok(()) => Ok(()),
             Err(NoHead::Fault(kind)) => {
-                glimpse::take(self.visitor.inbound.data(), &mut work.request);
+                glimpse::take(self.client.inbound.data(), &mut work.request);
                 Err(kind)
             }
             Err(NoHead::Quiet) => {
@@ -111,37 +113,55 @@ impl Connection<'_> {
                 return None;
             }
         };
-        let limits = &self.shard.plan.config.limits;
-        let age = self.shard.now().since(self.visitor.born);
-        let may_keep =
-            self.served + 1 < limits.requests_per_connection && age < limits.connection_age;
-        let visitor = &mut self.visitor;
-        let (answer, stream) = (Answer::default(), &visitor.stream);
-        let mut down = Downstream {
-            stream,
-            inbound: &mut visitor.inbound,
-            listener: visitor.listener,
-            client: &visitor.client,
-            secured: visitor.greeting.as_deref(),
-            kept: &self.kept,
-            address: visitor.address,
+        let next = self.serve_one(&mut work, parsed).await;
+        self.shard.give(work);
+        Some(next)
+    }
+
+    /// Serves one request whose head has come.
+    async fn serve_one(&mut self, work: &mut Workspace, parsed: Result<()>) -> Next {
+        let (shard, may_keep) = (self.shard, self.may_keep());
+        let ClientConnection { transport, inbound, facts, .. } = &mut *self.client;
+        let (transport, version) = (&*transport, work.request.version);
+        let traffic = Traffic::default();
+        let has_come = parsed.is_ok() && work.request.framing.is_empty();
+        traffic.has_come.set(has_come);
+        traffic.is_written.set(has_come);
+        let stall = shard.listener(facts.listener).head_timeout;
+        let reply = Http1Reply::new(transport, &shard.buffers, version, stall);
+        let body = Home::new(ClientBody::new(RequestBody::http1(transport, inbound)));
+        let mut ex = Exchange {
+            shard,
+            client: facts,
+            work,
+            body: &body,
+            traffic: &traffic,
+            reply: Reply::new(To::Http1(reply), &shard.buffers),
+            record: open(shard, facts),
+            route: None,
+            own_timeouts: None,
+            cache: None,
             may_keep,
-            answer: &answer,
+            keeps: false,
+            is_prepared: false,
         };
-        let mut record = open(self.shard, &down);
-        let shard = self.shard;
         // Pinned here: handed over by value it would be in this task twice.
         let next = {
-            let exchange = serve_exchange(shard, &mut work, &mut down, &mut record, parsed);
-            let mut exchange = pin!(exchange);
-            until_left(exchange.as_mut(), shard, stream, &answer).await
+            let mut exchange = pin!(serve_exchange(&mut ex, parsed));
+            until_left(exchange.as_mut(), transport, &traffic).await
         };
         if next.is_none() {
             // Dropping the exchange has told the server; the client cannot be told anything.
-            abandon(shard, &work, &down, record);
+            abandon(&mut ex);
         }
-        self.shard.give(work);
-        Some(next.unwrap_or(Next::Close))
+        next.unwrap_or(Next::Close)
+    }
+
+    /// Whether the connection may carry another request after this one.
+    fn may_keep(&self) -> bool {
+        let limits = &self.shard.plan.config.limits;
+        let age = self.shard.now().since(self.client.born);
+        self.served + 1 < limits.requests_per_connection && age < limits.connection_age
     }
 
     /// Whether the connection begins with the preface of HTTP/2 (RFC 9113 section 3.4). Reads no more
@@ -149,7 +169,7 @@ impl Connection<'_> {
     async fn begins_http2(&mut self) -> bool {
         let preface = PREFACE;
         loop {
-            let data = self.visitor.inbound.data();
+            let data = self.client.inbound.data();
             let len = data.len().min(preface.len());
             if data[..len] != preface[..len] || data.is_empty() {
                 return false;
@@ -157,10 +177,10 @@ impl Connection<'_> {
             if len == preface.len() {
                 return true;
             }
-            let Visitor { stream, inbound, born, listener, .. } = &mut *self.visitor;
-            stream.read_by(born.after(self.shard.listener(*listener).head_timeout));
-            let read = inbound.fill(stream, &self.shard.buffers, Size::Small).await;
-            stream.read_by(Moment::NEVER);
+            let ClientConnection { transport, inbound, born, facts } = &mut *self.client;
+            transport.read_by(born.after(self.shard.listener(facts.listener).head_timeout));
+            let read = inbound.fill(transport, &self.shard.buffers, Size::Small).await;
+            transport.read_by(Moment::NEVER);
             if !matches!(read, Ok(1..)) {
                 return false;
             }
@@ -169,26 +189,28 @@ impl Connection<'_> {
 
     /// Waits for the first bytes of a request, holding nothing.
     async fn first_bytes(&mut self) -> bool {
-        let listener = self.shard.listener(self.visitor.listener);
+        let listener = self.shard.listener(self.client.facts.listener);
         let now = self.shard.now();
-        // Who connects and says nothing has as long as a head may take.
+        // A client that connects and says nothing has as long as a head may take.
         let wait = if self.served == 0 { listener.head_timeout } else { listener.keepalive };
-        // Who has just come in is not idle yet: it would be the first to go in a rush.
+        // A client that has just come in is not idle yet: it would be the first to go in a rush.
         let since = if self.served == 0 { now.after(FRESH_LASTS) } else { now };
-        self.visitor.stream.idles(now.after(wait), since);
-        let read =
-            self.visitor.inbound.fill(&self.visitor.stream, &self.shard.buffers, Size::Small).await;
-        self.visitor.stream.is_busy();
+        self.client.transport.idles(now.after(wait), since);
+        let read = self
+            .client
+            .inbound
+            .fill(&self.client.transport, &self.shard.buffers, Size::Small)
+            .await;
+        self.client.transport.is_busy();
         matches!(read, Ok(1..))
     }
 
     /// Reads a head and parses it. Nearly always it has come whole.
     async fn read_head(&mut self, work: &mut Workspace) -> std::result::Result<(), NoHead> {
-        let limits = &self.shard.listener(self.visitor.listener).head;
-        let at_once =
-            parse::request_at_once(self.visitor.inbound.data(), limits, &mut work.request);
+        let limits = &self.shard.listener(self.client.facts.listener).head;
+        let at_once = parse::request_at_once(self.client.inbound.data(), limits, &mut work.request);
         if let Some(len) = at_once {
-            self.visitor.inbound.consume(len, &self.shard.buffers);
+            self.client.inbound.consume(len, &self.shard.buffers);
             return Ok(());
         }
         let found = self.find_head().await?;
@@ -198,15 +220,15 @@ impl Connection<'_> {
     /// Reads up to the end of a head. The deadline is absolute: a byte now and then does not buy
     /// time (RELIABILITY F02).
     async fn find_head(&mut self) -> std::result::Result<Found, NoHead> {
-        let listener = self.shard.listener(self.visitor.listener);
-        let start = if self.served == 0 { self.visitor.born } else { self.shard.now() };
+        let listener = self.shard.listener(self.client.facts.listener);
+        let start = if self.served == 0 { self.client.born } else { self.shard.now() };
         let mut scan = Scan::default();
         let mut is_waiting = false;
         loop {
-            match scan.request(self.visitor.inbound.data(), &listener.head) {
+            match scan.request(self.client.inbound.data(), &listener.head) {
                 Ok(Some(found)) => {
                     if is_waiting {
-                        self.visitor.stream.read_by(Moment::NEVER);
+                        self.client.transport.read_by(Moment::NEVER);
                     }
                     return Ok(found);
                 }
@@ -214,18 +236,14 @@ impl Connection<'_> {
                 Err(kind) => return Err(NoHead::Fault(kind)),
             }
             if !is_waiting {
-                self.visitor.stream.read_by(start.after(listener.head_timeout));
+                self.client.transport.read_by(start.after(listener.head_timeout));
                 is_waiting = true;
             }
-            match self
-                .visitor
-                .inbound
-                .fill(&self.visitor.stream, &self.shard.buffers, Size::Small)
-                .await
-            {
+            let ClientConnection { transport, inbound, .. } = &mut *self.client;
+            match inbound.fill(transport, &self.shard.buffers, Size::Small).await {
                 Ok(0) | Err(_)
-                    if self.visitor.stream.expired().is_some()
-                        && !is_blank(self.visitor.inbound.data()) =>
+                    if self.client.transport.expired().is_some()
+                        && !is_blank(self.client.inbound.data()) =>
                 {
                     return Err(NoHead::Fault(Kind::HeadTimeout));
                 }
@@ -236,11 +254,11 @@ impl Connection<'_> {
     }
 
     fn parse(&mut self, found: Found, work: &mut Workspace) -> Result<()> {
-        let limits = &self.shard.listener(self.visitor.listener).head;
-        let bytes = &self.visitor.inbound.data()[found.start..found.end];
+        let limits = &self.shard.listener(self.client.facts.listener).head;
+        let bytes = &self.client.inbound.data()[found.start..found.end];
         // What cannot be parsed stays for a glimpse, and is not read on: the connection ends.
         parse::request(bytes, limits, &mut work.request)?;
-        self.visitor.inbound.consume(found.end, &self.shard.buffers);
+        self.client.inbound.consume(found.end, &self.shard.buffers);
         Ok(())
     }
 }

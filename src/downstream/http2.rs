@@ -1,7 +1,6 @@
 //! A client's HTTP/2 connection: many requests at once, each served by a task of its own, just as
 //! one of HTTP/1 is.
 
-use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -9,43 +8,37 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::entry::Visitor;
+use super::entry::ClientConnection;
 use super::hands::Hands;
-use crate::base::clock::{Moment, millis};
+use crate::base::clock::Moment;
 use crate::base::error::Kind;
 use crate::base::limits::{H2_LINGER, LINGER};
-use crate::exchange::side::{Answer, Downstream, Next};
+use crate::exchange::state::{ClientFacts, Exchange, Home, Next, Traffic};
+use crate::exchange::upload::ClientBody;
 use crate::exchange::{abandon, open, serve as serve_exchange};
-use crate::message::head::Version;
-use crate::message::hop::Kept;
-use crate::net::buffer::Size;
-use crate::net::deadline::Class;
+use crate::message::upgrade;
+use crate::net::deadline::{Class, NO_SOCKET};
 use crate::net::guard::Caught;
-use crate::net::http2::port::Watched;
-use crate::net::http2::server::{Asked, Server};
-use crate::net::inbound::Inbound;
-use crate::net::stream::Stream;
 use crate::net::sweep::Watch;
 use crate::observe::record::Record;
+use crate::protocol::http1::write::period;
+use crate::protocol::http2::port::Watched;
+use crate::protocol::http2::receive::Receiver;
+use crate::protocol::http2::reply::Reply as Http2Reply;
+use crate::protocol::http2::server::{Asked, Server};
+use crate::protocol::pace::{self, Pace};
+use crate::protocol::reply::{Reply, To};
+use crate::protocol::request::RequestBody;
 use crate::shard::{Nudge, Shard};
-use crate::wire::http1::{glimpse, parse, upgrade};
+use crate::wire::http2;
 
 /// What all requests of a connection have in common.
 struct Guest {
-    visitor: Visited,
+    facts: ClientFacts,
     watched: Rc<Watched>,
-    kept: RefCell<Kept>,
 }
 
-/// A visitor without its stream.
-struct Visited {
-    address: std::net::SocketAddr,
-    client: crate::message::hop::Client,
-    listener: crate::base::id::ListenerId,
-    greeting: Option<Box<crate::exchange::secure::Secured>>,
-}
-
-/// A request that somebody is to serve.
+/// A request that is to be served.
 pub struct Job {
     shard: Rc<Shard>,
     guest: Rc<Guest>,
@@ -60,29 +53,28 @@ async fn do_job(job: Job) {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(shard: &Rc<Shard>, hands: &Rc<Hands<Job>>, visitor: Box<Visitor>) {
-    let Visitor { stream, inbound, address, client, listener, born, greeting } = *visitor;
-    let model = shard.listener(listener);
-    stream.read_by(born.after(model.head_timeout));
-    let period = u32::try_from(millis(model.keepalive) / 2).unwrap_or(u32::MAX);
-    let watched = Rc::new(Watched::new(stream, shard.now(), period));
+pub async fn serve(shard: &Rc<Shard>, hands: &Rc<Hands<Job>>, client: Box<ClientConnection>) {
+    let ClientConnection { transport, inbound, facts, born } = *client;
+    let model = shard.listener(facts.listener);
+    transport.read_by(born.after(model.head_timeout));
+    let watched = Rc::new(Watched::new(transport, period(model.keepalive)));
     let limits = &shard.plan.config.http2;
     let has_said_something = !inbound.is_empty();
-    let started = Server::start(&watched, inbound, &shard.buffers, limits, model.head.head);
+    let (buffers, sweep) = (&shard.buffers, &shard.sweep);
+    let started = Server::start(&watched, inbound, buffers, limits, model.head.head, sweep);
     let Some(mut server) = started.await else {
         if has_said_something || watched.reads.get() > 0 {
-            note(shard, client.peer, Kind::Http2, 1);
+            note(shard, facts.client.peer, Kind::Http2, 1);
         }
         return;
     };
-    watched.stream.read_by(Moment::NEVER);
-    let visitor = Visited { address, client, listener, greeting };
-    let guest = Rc::new(Guest { visitor, watched: Rc::clone(&watched), kept: RefCell::default() });
+    watched.transport.read_by(Moment::NEVER);
+    let guest = Rc::new(Guest { facts, watched: Rc::clone(&watched) });
     let mut watch = Patience {
         shard: Rc::clone(shard),
         watched: Rc::clone(&watched),
         guest: Rc::clone(&guest),
-        idle: shard.sweep.watch(crate::net::deadline::NO_SOCKET, Class::Downstream),
+        idle: shard.sweep.watch(NO_SOCKET, Class::Downstream),
         nudge: shard.nudge(),
         phase: Phase::Fresh,
         born,
@@ -110,46 +102,56 @@ fn note(shard: &Shard, client: IpAddr, kind: Kind, times: u32) {
 
 /// One request.
 async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
-    let Visited { address, client, listener, greeting } = &guest.visitor;
-    let Asked { head, strand, hold } = asked;
-    let stream = Stream::strand(strand, &shard.sweep, Class::Downstream);
+    let facts = &guest.facts;
+    let Asked { request, body, reply, hold } = asked;
     let mut work = shard.workspace();
-    let limits = &shard.listener(*listener).head;
-    let parsed = head.and_then(|text| {
-        let parsed = parse::request(&text, limits, &mut work.request);
-        parsed.inspect_err(|_| glimpse::take(&text, &mut work.request))
-    });
-    work.request.version = Version::Http2;
+    let limits = &shard.listener(facts.listener).head;
+    let parsed = http2::take_request(&request, body.is_some(), limits, &mut work.request);
+    drop(request);
     upgrade::complete(&mut work.request, || shard.random.borrow_mut().ten_bytes());
-    let (mut inbound, answer) = (Inbound::default(), Answer::default());
-    let mut down = Downstream {
-        stream: &stream,
-        inbound: &mut inbound,
-        listener: *listener,
-        client,
-        secured: greeting.as_deref(),
-        kept: &guest.kept,
-        address: *address,
+    let traffic = Traffic::default();
+    let has_come = parsed.is_ok() && work.request.framing.is_empty();
+    traffic.has_come.set(has_come);
+    traffic.is_written.set(has_come);
+    let body = body.map_or(RequestBody::None, |stream| {
+        let watch = Rc::new(shard.sweep.watch(NO_SOCKET, Class::Downstream));
+        let framing = work.request.framing;
+        let body = Receiver::new(stream, watch, framing, &pace::REQUEST, Pace::NONE);
+        RequestBody::Http2(Box::new(body))
+    });
+    let body = Home::new(ClientBody::new(body));
+    let mut ex = Exchange {
+        shard,
+        client: facts,
+        work: &mut work,
+        body: &body,
+        traffic: &traffic,
+        reply: Reply::new(To::Http2(&reply), &shard.buffers),
+        record: open(shard, facts),
+        route: None,
+        own_timeouts: None,
+        cache: None,
         may_keep: true,
-        answer: &answer,
+        keeps: false,
+        is_prepared: false,
     };
-    let mut record = open(shard, &down);
     // Pinned here: handed over by value it would be in this task twice.
     let ended = {
         let mut exchange = pin!(async {
             // What is answered from memory does not wait for a server: it waits for the client to take what it is
             // owed (RELIABILITY R03).
             guest.watched.backlog.drained().await;
-            serve_exchange(shard, &mut work, &mut down, &mut record, parsed).await
+            serve_exchange(&mut ex, parsed).await
         });
-        until_gone(exchange.as_mut(), &stream).await
+        until_gone(exchange.as_mut(), &reply).await
     };
+    let was_forwarded = ex.record.endpoint.is_some() && ex.record.fault.is_none();
     if ended.is_none() {
-        // Nobody is there to hear the rest.
-        abandon(shard, &work, &down, record);
-    } else if !answer.body_done.get() {
-        Box::pin(take_rest(shard, &stream)).await;
-    } else if record.endpoint.is_some() && record.fault.is_none() {
+        // The client does not want to hear the rest.
+        abandon(&mut ex);
+    } else if !traffic.is_written.get() {
+        Box::pin(take_rest(shard, &body)).await;
+    } else if was_forwarded {
         guest.watched.answered.set(guest.watched.answered.get().saturating_add(1));
     }
     shard.give(work);
@@ -159,11 +161,9 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
 /// Reads and drops what still comes of a body that was answered early, for a while: some clients forget an
 /// answer whose stream is reset right behind it (RELIABILITY R21). Then the stream is reset without an error
 /// (RFC 9113 section 8.1), as it is when it is dropped.
-async fn take_rest(shard: &Shard, stream: &Stream) {
-    stream.read_by(shard.now().after(H2_LINGER));
-    let mut rest = Inbound::default();
-    while let Ok(1..) = rest.fill(stream, &shard.buffers, Size::Small).await {
-        rest.release(&shard.buffers);
+async fn take_rest(shard: &Shard, body: &Home<ClientBody<'_>>) {
+    if let Some(mut loan) = body.lend() {
+        loan.get().body.drop_rest(shard.now().after(H2_LINGER)).await;
     }
 }
 
@@ -171,15 +171,9 @@ async fn take_rest(shard: &Shard, stream: &Stream) {
 /// ends what is under way for it.
 async fn until_gone(
     mut exchange: Pin<&mut impl Future<Output = Next>>,
-    stream: &Stream,
+    reply: &Http2Reply,
 ) -> Option<Next> {
-    let gone = async {
-        match stream.as_strand() {
-            Some(strand) => strand.gone().await,
-            None => std::future::pending().await,
-        }
-    };
-    let mut gone = pin!(gone);
+    let mut gone = pin!(reply.sender().gone());
     poll_fn(|context| {
         if let Poll::Ready(next) = exchange.as_mut().poll(context) {
             return Poll::Ready(Some(next));
@@ -220,8 +214,7 @@ struct Patience {
 
 impl Patience {
     fn look(&mut self, server: &mut Server, context: &Context<'_>) {
-        let (now, stream) = (self.shard.now(), &self.watched.stream);
-        self.watched.now.set(now);
+        let (now, transport) = (self.shard.now(), &self.watched.transport);
         self.nudge.set(context.waker());
         self.take_note();
         if !self.is_draining && (self.idle.is_due(context) || self.is_enough(now)) {
@@ -246,8 +239,8 @@ impl Patience {
             Phase::Idle => (Moment::NEVER, now.after(self.keepalive)),
             Phase::Busy | Phase::Fresh => (Moment::NEVER, Moment::NEVER),
         };
-        stream.read_by(read_by);
-        stream.idle_since(if phase == Phase::Idle { now } else { Moment::NEVER });
+        transport.read_by(read_by);
+        transport.idle_since(if phase == Phase::Idle { now } else { Moment::NEVER });
         if !self.is_draining {
             self.idle.read_by(idle_by);
         }
@@ -255,7 +248,7 @@ impl Patience {
 
     /// What the client was told since last time, if that was its fault.
     fn take_note(&self) {
-        let client = self.guest.visitor.client.peer;
+        let client = self.guest.facts.client.peer;
         let faults = self.watched.told.take();
         if faults > 0 {
             note(&self.shard, client, Kind::Http2, faults);

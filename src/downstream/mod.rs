@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
-use entry::Visitor;
+use entry::ClientConnection;
 use hands::Hands;
 use http2::Job;
 
@@ -23,8 +23,8 @@ use crate::net::guard::Caught;
 use crate::net::listener::{Accepted, Acceptor};
 use crate::net::notice;
 use crate::net::runtime::{Ticker, spawn};
-use crate::net::socket::last_word;
-use crate::net::stream::Stream;
+use crate::net::sys::last_word;
+use crate::net::transport::Transport;
 use crate::shard::Shard;
 
 /// Idle connections that are ended to make room when descriptors run out.
@@ -87,14 +87,14 @@ pub fn admit(
         }
         return;
     };
-    let Ok(stream) = Stream::new(socket, &shard.sweep, Class::Downstream) else { return };
+    let Ok(transport) = Transport::new(socket, &shard.sweep, Class::Downstream) else { return };
     // In a box, and so is the way in: an idle connection is small.
-    let visitor = Visitor::new(shard, stream, address, listener);
+    let client = ClientConnection::new(shard, transport, address, listener);
     let (shard, hands) = (Rc::clone(shard), Rc::clone(hands));
     spawn(async move {
         let served = match mode {
-            Mode::Http => Caught(serve(&shard, &hands, visitor)).await,
-            Mode::Tcp => Caught(Box::pin(tcp::serve(&shard, visitor))).await,
+            Mode::Http => Caught(serve(&shard, &hands, client)).await,
+            Mode::Tcp => Caught(Box::pin(tcp::serve(&shard, client))).await,
         };
         if served.is_err() {
             shard.count(|counters| counters.panics += 1);
@@ -103,17 +103,17 @@ pub fn admit(
     });
 }
 
-/// Serves a client in the tongue that it speaks.
-async fn serve(shard: &Rc<Shard>, hands: &Rc<Hands<Job>>, visitor: Box<Visitor>) {
-    let Some(visitor) = Box::pin(entry::enter(shard, visitor)).await else { return };
-    let agreed = visitor.greeting.as_ref().and_then(|secured| secured.greeting.protocol);
+/// Serves a client in the version that it speaks.
+async fn serve(shard: &Rc<Shard>, hands: &Rc<Hands<Job>>, client: Box<ClientConnection>) {
+    let Some(client) = Box::pin(entry::enter(shard, client)).await else { return };
+    let agreed = client.facts.tls.as_ref().and_then(|peer| peer.greeting.protocol);
     if agreed == Some(Protocol::Http2) {
-        return Box::pin(http2::serve(shard, hands, visitor)).await;
+        return Box::pin(http2::serve(shard, hands, client)).await;
     }
     // Without a word on it in the handshake, or without a handshake, the first octets tell.
-    let may_be_http2 = agreed.is_none() && shard.listener(visitor.listener).http2;
-    if let Some(visitor) = http1::serve(shard, visitor, may_be_http2).await {
-        Box::pin(http2::serve(shard, hands, visitor)).await;
+    let may_be_http2 = agreed.is_none() && shard.listener(client.facts.listener).http2;
+    if let Some(client) = http1::serve(shard, client, may_be_http2).await {
+        Box::pin(http2::serve(shard, hands, client)).await;
     }
 }
 

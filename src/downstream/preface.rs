@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use crate::base::error::{Kind, Result};
 use crate::base::id::ListenerId;
-use crate::net::buffer::Size;
 use crate::net::inbound::Inbound;
-use crate::net::stream::Stream;
+use crate::net::size::Size;
+use crate::net::transport::Transport;
 use crate::shard::Shard;
 use crate::wire::proxy_protocol::{self, Header};
 
@@ -16,7 +16,7 @@ use crate::wire::proxy_protocol::{self, Header};
 /// It is missing, malformed, or did not come in time.
 pub async fn read(
     shard: &Shard,
-    stream: &Stream,
+    transport: &Transport,
     inbound: &mut Inbound,
     peer: SocketAddr,
     listener: ListenerId,
@@ -34,7 +34,7 @@ pub async fn read(
             Ok(None) => {}
             Err(_) => return Err(Kind::ProxyProtocol),
         }
-        match inbound.fill(stream, &shard.buffers, Size::Small).await {
+        match inbound.fill(transport, &shard.buffers, Size::Small).await {
             Ok(1..) => {}
             _ => return Err(Kind::ProxyProtocol),
         }

@@ -6,34 +6,35 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::entry::Visitor;
+use super::entry::ClientConnection;
 use super::preface;
 use crate::base::clock::{self, Moment};
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ListenerId, RouteId};
-use crate::config::model::{Action, Route};
-use crate::exchange::tunnel::{self, Ends, Moved};
+use crate::config::model::{Action, Route, Timeouts};
 use crate::message::framing::Framing;
 use crate::message::head::RequestHead;
-use crate::net::body::BodyWriter;
-use crate::net::buffer::Size;
 use crate::net::inbound::Inbound;
-use crate::net::stream::Stream;
+use crate::net::size::Size;
+use crate::net::transport::Transport;
 use crate::observe::record::Record;
+use crate::protocol::http1::line::Line as Http1Line;
+use crate::protocol::line::Line;
+use crate::protocol::tunnel::{End, Moved, Patience, Sink, Source, both_ways};
 use crate::shard::Shard;
 use crate::upstream::Cluster;
 use crate::upstream::attempt;
 use crate::upstream::flight::Flight;
-use crate::upstream::http1::Connection;
 use crate::wire::client_hello;
 
 /// Serves a connection until both sides have ended it.
-pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
-    let Visitor { stream, address, listener, .. } = *visitor;
+pub async fn serve(shard: &Rc<Shard>, client: Box<ClientConnection>) {
+    let ClientConnection { transport, facts, .. } = *client;
+    let (address, listener) = (facts.address, facts.listener);
     let started = if shard.is_logging() { clock::precise() } else { Duration::ZERO };
     let mut record = Record::open(address.ip(), started);
     let (received, sent) = (Cell::new(0), Cell::new(0));
-    let mut client = Client { shard, stream, inbound: Inbound::default(), address, listener };
+    let mut client = Client { shard, transport, inbound: Inbound::default(), address, listener };
     // What stands for a request in the log: the name that was asked for.
     let mut head = RequestHead::default();
     let moved = Moved { received: &received, sent: &sent };
@@ -43,14 +44,14 @@ pub async fn serve(shard: &Rc<Shard>, visitor: Box<Visitor>) {
     record.client = client.address.ip();
     if result.is_err() {
         // The peer must not take this for an orderly end.
-        client.stream.reset_on_close();
+        client.transport.reset_on_close();
     }
     shard.observe(&mut record, &head);
 }
 
 struct Client<'a> {
     shard: &'a Rc<Shard>,
-    stream: Stream,
+    transport: Transport,
     inbound: Inbound,
     address: SocketAddr,
     listener: ListenerId,
@@ -65,9 +66,9 @@ impl Client<'_> {
     ) -> Result<()> {
         let shard = Rc::clone(self.shard);
         let by = shard.now().after(shard.listener(self.listener).head_timeout);
-        self.stream.read_by(by);
+        self.transport.read_by(by);
         let source =
-            preface::read(&shard, &self.stream, &mut self.inbound, self.address, self.listener);
+            preface::read(&shard, &self.transport, &mut self.inbound, self.address, self.listener);
         let header = source.await.inspect_err(|_| {
             shard.count(|counters| counters.no_proxy_header += 1);
         })?;
@@ -75,19 +76,26 @@ impl Client<'_> {
             self.address = source;
         }
         let id = self.choose(head).await?;
-        self.stream.read_by(Moment::NEVER);
+        self.transport.read_by(Moment::NEVER);
         let route = &shard.plan.config.routes[usize::from(id.0)];
         record.route_line = Some(route.line);
         let Action::Forward(cluster) = &route.action else { return Err(Kind::NoRoute) };
         record.cluster = Some(*cluster);
         let cluster = shard.cluster(*cluster);
-        let (flight, mut connection) = self.connect(cluster, route, record).await?;
-        let down = Ends { stream: &self.stream, inbound: &mut self.inbound };
-        let result = tunnel::both_ways(&shard, &route.timeouts, down, &mut connection, moved).await;
+        let (flight, mut line) = self.connect(cluster, route, record).await?;
+        let client = Source::Transport(&self.transport, &mut self.inbound);
+        let client = End { source: client, sink: Sink::Transport(&self.transport) };
+        let (transport, inbound) = line.raw();
+        let source = Source::Transport(transport, inbound);
+        let endpoint = End { source, sink: Sink::Transport(transport) };
+        let Timeouts { tunnel_idle: silence, body_idle: stall, .. } = route.timeouts;
+        let (patience, now) = (Patience { silence, stall }, || shard.now());
+        let ends = (client, endpoint);
+        let result = both_ways(&shard.buffers, &now, ends, patience, moved).await;
         if result.is_err() {
-            connection.stream.reset_on_close();
+            line.connection().transport.reset_on_close();
         }
-        drop(connection);
+        drop(line);
         drop(flight);
         result
     }
@@ -106,9 +114,9 @@ impl Client<'_> {
                 Err(_) => break client_hello::Hello::default(),
                 Ok(None) => {}
             }
-            match self.inbound.fill(&self.stream, &shard.buffers, Size::Small).await {
+            match self.inbound.fill(&self.transport, &shard.buffers, Size::Small).await {
                 Ok(1..) => {}
-                _ if self.stream.expired().is_some() => return Err(Kind::HeadTimeout),
+                _ if self.transport.expired().is_some() => return Err(Kind::HeadTimeout),
                 _ => return Err(Kind::ClientGone),
             }
         };
@@ -124,7 +132,7 @@ impl Client<'_> {
         cluster: &'c Cluster,
         route: &Route,
         record: &mut Record,
-    ) -> Result<(Flight<'c>, Box<Connection>)> {
+    ) -> Result<(Flight<'c>, Http1Line)> {
         let shard = self.shard;
         cluster.pay_in();
         let mut ask = cluster.ask(&RequestHead::default(), self.address.ip(), shard.wall());
@@ -138,16 +146,18 @@ impl Client<'_> {
             let mut flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
             record.try_at(flight.id);
             let timeouts = &route.timeouts;
-            // Nobody else has spoken on it.
+            // No other client has spoken on it.
             let needs = shard.needs(timeouts, self.address, true);
             match attempt::open(&mut flight, &ask, needs).await {
                 Ok(attempt) => {
                     record.endpoint = Some(flight.id);
                     record.address = shard.noted_address(cluster, flight.id);
                     shard.count(|counters| counters.dials += 1);
-                    let mut connection = attempt.connection;
-                    self.greet(&mut connection, timeouts.body_idle).await?;
-                    return Ok((flight, connection));
+                    let Line::Http1(line) = attempt.line else { return Err(Kind::Internal) };
+                    // The endpoint may want to know who the client is.
+                    let writer = line.writer(Framing::UntilClose, timeouts.body_idle);
+                    writer.preface(&shard.buffers).await?;
+                    return Ok((flight, line));
                 }
                 Err(kind) => {
                     shard.count(|counters| counters.dial_failures += 1);
@@ -162,19 +172,5 @@ impl Client<'_> {
                 }
             }
         }
-    }
-
-    /// Says to the endpoint who the client is, if it wants to know.
-    async fn greet(&self, connection: &mut Connection, idle: Duration) -> Result<()> {
-        let preface = std::mem::take(&mut connection.preface);
-        if preface.is_empty() {
-            return Ok(());
-        }
-        let buffers = &self.shard.buffers;
-        let mut buffer = buffers.take(Size::fitting(preface.len()));
-        buffer.append(&preface);
-        let stream = &connection.stream;
-        let mut writer = BodyWriter::upstream(stream, buffers, Framing::UntilClose, idle);
-        writer.raw(buffer, self.shard.now()).await
     }
 }

@@ -1,16 +1,17 @@
 //! The fetcher's side of the cache: what becomes of the answer to a request that was asked for
-//! everybody, or that changes what is stored.
+//! all, or that changes what is stored.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::cached::Visit;
+use super::cursor::Cursor;
+use super::fetched::Fetched;
 use super::guard::Guard;
 use super::lines::{part_of, same_origin, sorted};
-use super::place::Place;
 use super::pump::{Coming, Pump};
-use super::relay::{Ended, Hop, silence_of};
+use super::relay::silence_of;
+use super::state::Exchange;
+use super::visit::Visit;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::ClusterId;
@@ -23,122 +24,180 @@ use crate::cache::purge::{Purge, What};
 use crate::cache::status::Status;
 use crate::cache::{directive, key, validate};
 use crate::config::cache::Rule;
+use crate::config::model::Route;
 use crate::message::fields::Fields;
 use crate::message::framing::Framing;
-use crate::message::head::{Method, ResponseHead};
+use crate::message::head::{Method, RequestHead, ResponseHead};
 use crate::message::name::Name;
-use crate::net::body::{self, BodyReader, Pace};
+use crate::message::reuse::peer_keeps;
+use crate::protocol::line::Line;
+use crate::protocol::pace::Pace;
 use crate::route::rewrite;
 use crate::shard::Shard;
-use crate::upstream::http1::Connection;
-use crate::wire::http1::reuse::peer_keeps;
 
 /// A fetch for the cache, while its answer is awaited.
 pub struct Fill<'a> {
     pub rule: &'a Rule,
-    pub question: &'a Question,
-    pub asked: &'a Asked,
+    pub route: &'a Route,
     pub cluster: ClusterId,
-    /// No client waits for the answer.
-    pub is_alone: bool,
+    pub question: Question,
+    pub asked: Asked,
     /// What is stored already, and whether the origin was asked about it.
     pub stale: Option<Arc<Entry>>,
     pub has_asked: bool,
+    /// The cache may answer it: its conditions are ours to judge.
+    pub is_open: bool,
     pub began: Moment,
-    pub ticket: RefCell<Option<Guard>>,
-    pub status: Cell<Status>,
-    pub taken: RefCell<Option<Taken>>,
-    /// Field lines for the client that asked, and for nobody else.
-    pub own: RefCell<Vec<u8>>,
-    pub pump: RefCell<Option<Box<Pump>>>,
+    pub ticket: Option<Guard>,
+    pub status: Status,
+    /// Field lines for the client that asked, and for no other.
+    pub own: Vec<u8>,
 }
 
-/// What the client is served from then.
-pub enum Taken {
+/// What the client is answered with.
+pub enum Judged<'a> {
+    /// What was fetched: it is this client's alone.
+    Relay(Box<Fetched<'a>>),
     /// An entry.
     Serve(Arc<Entry>),
     /// What is on its way into one.
-    Follow(Arc<Entry>, Place),
+    Follow(Arc<Entry>, Cursor),
     /// The origin spoke of something else: it must be asked without conditions.
     Again,
-}
-
-/// What becomes of an answer.
-pub enum Judged {
-    /// It goes to the client alone.
-    Stream,
-    /// It is (part of) what the client is served from; so its body ended.
-    Taken(Ended),
+    /// Nothing: there is no client, and the cache has no use for it.
+    Nothing,
 }
 
 impl<'a> Fill<'a> {
     /// For a request that may be answered by the cache, or change it.
     #[must_use]
-    pub fn new(visit: &Visit<'a>, question: &'a Question, asked: &'a Asked, began: Moment) -> Self {
+    pub const fn new(
+        visit: Visit<'a>,
+        question: Question,
+        asked: Asked,
+        status: Status,
+        began: Moment,
+    ) -> Self {
         Self {
             rule: &visit.cached.rule,
+            route: visit.route,
+            cluster: visit.cluster,
             question,
             asked,
-            cluster: visit.cluster,
-            is_alone: false,
             stale: None,
             has_asked: false,
+            is_open: false,
             began,
-            ticket: RefCell::default(),
-            status: Cell::default(),
-            taken: RefCell::default(),
-            own: RefCell::default(),
-            pump: RefCell::default(),
+            ticket: None,
+            status,
+            own: Vec::new(),
         }
     }
 }
 
 impl Fill<'_> {
+    /// What is fetched for all is fetched whole, and each client's conditions are ours to answer; the origin is asked
+    /// about what is stored.
+    pub fn ask_about_stale(&mut self, fields: &mut Fields) {
+        let wants_whole = self.question.wants_whole(self.stale.as_deref());
+        let may_share = self.question.may_share && wants_whole;
+        // Where it is known that nothing will be stored, the client's conditions are the origin's.
+        let is_for_all = |guard: &Guard| guard.ticket().is_some_and(|ticket| !ticket.is_solo);
+        let is_shared = may_share && self.ticket.as_ref().is_some_and(is_for_all);
+        let stale = self.stale.clone().filter(|one| validate::can_validate(one));
+        if is_shared || (stale.is_some() && wants_whole) {
+            validate::strip(fields);
+            if let Some(stale) = &stale {
+                validate::ask_about(stale, fields);
+                self.has_asked = true;
+            }
+        }
+    }
+
+    /// The origin has confirmed what we do not have: it is asked once more, without conditions.
+    pub fn ask_again(&mut self, fields: &mut Fields) {
+        self.has_asked = false;
+        validate::strip(fields);
+    }
+
     /// Decides what becomes of the answer whose head has come. What it changes of what is stored has
     /// changed on every core when this returns.
-    pub async fn judge(&self, hop: &Hop<'_, '_>, response: &mut ResponseHead) -> Judged {
-        let mut status = self.status.get();
-        let rules = &hop.route.response_headers;
-        let (method, text) = (hop.request.method, hop.request.method_text());
-        if !method.is_safe(text) {
-            self.invalidate(hop, response).await;
+    ///
+    /// # Errors
+    /// What is wrong with a body that came with its head.
+    pub async fn judge<'f>(
+        &mut self,
+        ex: &mut Exchange<'_>,
+        fetched: Fetched<'f>,
+    ) -> Result<Judged<'f>> {
+        let (method, status) = (ex.work.request.method, ex.work.response.status);
+        if status == 101 {
+            return Ok(Judged::Relay(Box::new(fetched)));
         }
-        if method == Method::Post && self.answers_get(hop, response) {
-            self.reserve(hop).await;
+        if !method.is_safe(ex.work.request.method_text()) {
+            self.invalidate(ex).await;
+        }
+        if method == Method::Post && self.answers_get(ex) {
+            self.reserve(ex.shard).await;
         } else if !matches!(method, Method::Get | Method::Head) {
-            return Judged::Stream;
+            return Ok(Judged::Relay(Box::new(fetched)));
         }
-        status.forward_status = Some(response.status);
-        self.status.set(status);
-        if response.status == 304 && self.has_asked {
-            rewrite::fields(&mut response.fields, rules);
-            return Judged::Taken(self.validated(hop, response));
+        self.status.forward_status = Some(status);
+        let rules = &self.route.response_headers;
+        if status == 304 && self.has_asked {
+            rewrite::fields(&mut ex.work.response.fields, rules);
+            fetched.land(ex);
+            return Ok(self.validated(ex.shard, &ex.work.response));
         }
-        if matches!(response.status, 500 | 502 | 503 | 504) && self.serves_stale(hop.shard.now()) {
-            self.take_stale(hop.shard.now(), "stale-if-error");
-            return Judged::Taken(Ended::Dropped);
+        if matches!(status, 500 | 502 | 503 | 504) && self.serves_stale(ex.now()) {
+            fetched.drop_body(status);
+            return Ok(self.take_stale(ex.now(), "stale-if-error"));
         }
-        status.forward_status = None;
-        if hop.request.method == Method::Head {
-            self.status.set(status);
-            self.head_came(hop, response);
-            return Judged::Stream;
+        self.status.forward_status = None;
+        if method == Method::Head {
+            self.head_came(ex.shard, &ex.work.response);
+            return Ok(Judged::Relay(Box::new(fetched)));
         }
-        match self.storable(hop, response) {
+        match self.storable(ex.shard, &ex.work.response) {
             Ok(storable) => {
-                rewrite::fields(&mut response.fields, rules);
-                self.begin(hop, response, storable);
-                Judged::Taken(Ended::Stored)
+                rewrite::fields(&mut ex.work.response.fields, rules);
+                let pump = self.begin(ex, &fetched, &storable);
+                self.absorb(ex, fetched, pump).await
             }
             Err(why) => {
-                self.status.set(status.refused(why));
-                self.supersede(hop.shard, response.status);
+                self.status = self.status.refused(why);
+                self.supersede(ex.shard, status);
                 // What the client's own conditions brought says nothing of what others get.
-                self.release(why, !matches!(response.status, 206 | 304 | 412 | 416));
-                // Nobody waits for it: the body is not even read.
-                if self.is_alone { Judged::Taken(Ended::Dropped) } else { Judged::Stream }
+                self.release(why, !matches!(status, 206 | 304 | 412 | 416));
+                if ex.reply.has_client() {
+                    return Ok(Judged::Relay(Box::new(fetched)));
+                }
+                // No client waits for it: the body is not even read.
+                fetched.drop_body(status);
+                Ok(Judged::Nothing)
             }
         }
+    }
+
+    /// There was no answer: what is stored may stand in for it (RFC 5861 section 4).
+    ///
+    /// # Errors
+    /// Nothing may.
+    pub fn failed<'f>(&mut self, ex: &Exchange<'_>, kind: Kind) -> Result<Judged<'f>> {
+        let is_begun = ex.reply.has_begun();
+        if !is_begun && !kind.is_clients() && self.serves_stale(ex.now()) {
+            return Ok(self.take_stale(ex.now(), "stale-if-error"));
+        }
+        if !is_begun && kind.is_cut_off() && self.serves_cut_off(ex.now()) {
+            return Ok(self.take_stale(ex.now(), "disconnected"));
+        }
+        // RFC 9111 section 5.2.2.2: what cannot be confirmed must not be served.
+        let is_unconfirmed = !is_begun && self.stale.is_some() && kind.is_endpoints();
+        let kind = if is_unconfirmed { Kind::NotValidated } else { kind };
+        if let Some(guard) = self.ticket.take() {
+            guard.fail(kind);
+        }
+        Err(kind)
     }
 
     /// Whether what is stored may be served instead of an error.
@@ -160,16 +219,15 @@ impl Fill<'_> {
     }
 
     /// Serves what is stored, for this reason.
-    pub fn take_stale(&self, now: Moment, why: &'static str) {
-        if let Some(stale) = &self.stale {
-            let ttl = Some(stale.freshness().ttl(now));
-            self.status.set(Status { ttl, detail: Some(why), ..self.status.get() });
-            self.taken.replace(Some(Taken::Serve(Arc::clone(stale))));
-            // Others get it too, without asking again.
-            if let Some(guard) = self.ticket.take() {
-                guard.stands(stale);
-            }
+    fn take_stale<'f>(&mut self, now: Moment, why: &'static str) -> Judged<'f> {
+        let Some(stale) = self.stale.clone() else { return Judged::Nothing };
+        let ttl = Some(stale.freshness().ttl(now));
+        self.status = Status { ttl, detail: Some(why), ..self.status };
+        // Others get it too, without asking again.
+        if let Some(guard) = self.ticket.take() {
+            guard.stands(&stale);
         }
+        Judged::Serve(stale)
     }
 
     fn times(&self, shard: &Shard) -> Times {
@@ -178,10 +236,10 @@ impl Fill<'_> {
 
     fn storable(
         &self,
-        hop: &Hop<'_, '_>,
+        shard: &Shard,
         response: &ResponseHead,
     ) -> std::result::Result<Storable, Refused> {
-        if self.ticket.borrow().is_none() {
+        if self.ticket.is_none() {
             return Err(Refused::Bypassed);
         }
         let is_asked_part = self.question.fields.has(Name::Range);
@@ -192,15 +250,15 @@ impl Fill<'_> {
             return Err(Refused::Status);
         }
         if let Framing::Length(len) = response.framing
-            && len > hop.shard.desk.ledger().object
+            && len > shard.desk.ledger().object
         {
             return Err(Refused::TooLarge);
         }
-        policy::may_store(self.asked, response, self.rule, self.times(hop.shard))
+        policy::may_store(&self.asked, response, self.rule, self.times(shard))
     }
 
     /// Tells those who wait to ask for themselves. What the response alone decides is remembered.
-    fn release(&self, why: Refused, may_mark: bool) {
+    fn release(&mut self, why: Refused, may_mark: bool) {
         if let Some(guard) = self.ticket.take() {
             let may_mark = may_mark && !self.question.is_partly && !self.is_askers(why);
             guard.release(why, may_mark);
@@ -228,8 +286,13 @@ impl Fill<'_> {
     }
 
     /// A response that will be stored: its head is known to all from here on.
-    fn begin(&self, hop: &Hop<'_, '_>, response: &ResponseHead, storable: Storable) {
-        let shard = hop.shard;
+    fn begin(
+        &mut self,
+        ex: &Exchange<'_>,
+        fetched: &Fetched<'_>,
+        storable: &Storable,
+    ) -> Box<Pump> {
+        let (shard, response) = (ex.shard, &ex.work.response);
         let len = match response.framing {
             Framing::Length(len) => Some(len),
             Framing::None => Some(0),
@@ -245,130 +308,107 @@ impl Fill<'_> {
             modified: storable.modified,
         };
         let head = Arc::new(draft.large(Large::Growing(len)));
-        self.own.replace(lines.own);
-        let mut status = self.status.get();
-        status.is_stored = true;
-        status.forward_status = None;
-        status.ttl = Some(head.freshness().ttl(shard.now()));
-        self.status.set(status);
+        self.own = lines.own;
+        self.status.is_stored = true;
+        self.status.forward_status = None;
+        self.status.ttl = Some(head.freshness().ttl(shard.now()));
         let part = part_of(response).filter(|_| response.status == 206);
-        let pump = Pump {
+        Box::new(Pump {
             shard: Rc::clone(shard),
             cluster: self.cluster,
-            id: hop.id(),
+            id: fetched.flight.id,
             head,
             part: part.map(|(first, _, total)| (first, total)),
             old_part: self.stale.clone().filter(|stale| stale.is_partial()),
             peer_keeps: peer_keeps(response.version, response.options) && !response.tainted,
-            idle: silence_of(response, hop.target.timeouts),
+            idle: silence_of(response, &self.route.timeouts),
             chunks: Vec::new(),
             small: Vec::new(),
             coming: None,
             is_stored: true,
             octets: 0,
-        };
-        self.pump.replace(Some(Box::new(pump)));
+        })
     }
 
-    /// The connection with the body of what `begin` began. What has come already is taken at once:
-    /// most bodies come with their head.
-    ///
-    /// # Errors
-    /// What is wrong with the body.
-    pub fn absorb(
-        &self,
-        hop: &Hop<'_, '_>,
-        connection: Box<Connection>,
-        framing: Framing,
-    ) -> Result<()> {
-        let (Some(mut pump), Some(guard)) = (self.pump.take(), self.ticket.take()) else {
-            return Err(Kind::Internal);
-        };
-        let shard = hop.shard;
-        let mut connection = connection;
-        let pace = Pace { idle: pump.idle, total_by: hop.target.total_by, rate: 0 };
-        let Connection { stream, inbound, .. } = &mut *connection;
-        inbound.read_for(None);
-        let mut reader = BodyReader::new(
-            stream,
-            inbound,
-            &shard.buffers,
-            framing,
-            body::RESPONSE,
-            pace,
-            shard.now(),
-        );
-        loop {
-            let ready = reader.ready();
-            hop.answer.detail.set(reader.detail);
-            let Some(data) = ready? else { break };
-            pump.chunks.push(Octets::counted(data.data(), &shard.desk.ledger().bodies));
-            shard.buffers.give(data);
+    /// Takes of the body what has come already: most bodies come with their head. The rest is read by a task of its
+    /// own.
+    async fn absorb<'f>(
+        &mut self,
+        ex: &Exchange<'_>,
+        fetched: Fetched<'f>,
+        mut pump: Box<Pump>,
+    ) -> Result<Judged<'f>> {
+        let (shard, status) = (ex.shard, ex.work.response.status);
+        let Some(guard) = self.ticket.take() else { return Err(Kind::Internal) };
+        let total_by = fetched.target.total_by;
+        let (cluster, id) = (fetched.target.cluster, fetched.flight.id);
+        let Fetched { mut line, flight, .. } = fetched;
+        line.read_for(None);
+        let pace = Pace { idle: pump.idle, total_by, rate: 0 };
+        line.begin_body(ex.work.response.framing, pace);
+        if let Err(kind) = take_ready(shard, &mut line, &mut pump).await {
+            ex.traffic.detail.set(line.detail());
+            if kind.is_endpoints() {
+                cluster.failed(id, kind);
+            }
+            self.ticket = Some(guard);
+            return Err(kind);
         }
-        let is_done = reader.is_done();
-        let progress = reader.pause();
-        if is_done {
+        cluster.answered(id, status);
+        if line.is_done() {
             let entry = pump.finished();
-            pump.keep(connection);
+            pump.keep(line);
             guard.commit(Arc::clone(&entry));
-            self.taken.replace(Some(Taken::Serve(entry)));
-            return Ok(());
+            flight.landed();
+            return Ok(Judged::Serve(entry));
         }
         let Some(ticket) = guard.ticket() else { return Err(Kind::Internal) };
         let (flow, front) = (Arc::clone(&ticket.flow), Arc::clone(&ticket.front));
         flow.begin(Start::Growing(Arc::clone(&pump.head)));
         shard.desk.tell(&flow);
-        // Its reader is known before its first piece: the writer waits for nobody else.
-        let place = Place::new(&shard.desk, Arc::clone(&flow), Arc::clone(&front));
-        let place = place.ok_or(Kind::Internal)?;
-        let follow = Taken::Follow(Arc::clone(&pump.head), place);
-        self.taken.replace(Some(follow));
-        pump.coming = Some(Coming { guard: Some(guard), flow, last: front, connection, progress });
-        self.pump.replace(Some(pump));
-        Ok(())
+        // Its reader is known before its first piece: the writer waits for no other.
+        let cursor = Cursor::new(&shard.desk, Arc::clone(&flow), Arc::clone(&front));
+        let cursor = cursor.ok_or(Kind::Internal)?;
+        let head = Arc::clone(&pump.head);
+        pump.coming = Some(Coming { guard: Some(guard), flow, last: front, line });
+        pump.start(flight.pause());
+        Ok(Judged::Follow(head, cursor))
     }
 
     /// What is stored is still good, with these fields (RFC 9111 section 4.3.4).
-    fn validated(&self, hop: &Hop<'_, '_>, response: &ResponseHead) -> Ended {
-        let Some(stale) =
-            self.stale.as_ref().filter(|one| validate::confirms(one, &response.fields))
-        else {
-            self.taken.replace(Some(Taken::Again));
-            return Ended::Answered;
+    fn validated<'f>(&mut self, shard: &Shard, response: &ResponseHead) -> Judged<'f> {
+        let stale = self.stale.clone();
+        let Some(stale) = stale.filter(|one| validate::confirms(one, &response.fields)) else {
+            return Judged::Again;
         };
-        let shard = hop.shard;
-        self.own.replace(self.own_lines(shard, &response.fields));
-        let fields = validate::updated(stale, &response.fields);
-        let refreshed = self.refreshed(shard, stale, &fields);
-        let mut status = self.status.get();
+        self.own = self.own_lines(shard, &response.fields);
+        let fields = validate::updated(&stale, &response.fields);
+        let refreshed = self.refreshed(shard, &stale, &fields);
         match (refreshed, self.ticket.take()) {
             (Ok(entry), Some(guard)) => {
                 let entry = Arc::new(entry);
-                status.is_stored = true;
-                status.ttl = Some(entry.freshness().ttl(shard.now()));
+                self.status.is_stored = true;
+                self.status.ttl = Some(entry.freshness().ttl(shard.now()));
                 guard.confirm(Arc::clone(&entry));
-                self.taken.replace(Some(Taken::Serve(entry)));
+                return Judged::Serve(entry);
             }
             (Err(why), guard) if self.is_askers(why) => {
                 // It is as good as before, but not by this request's word.
                 if let Some(guard) = guard {
                     guard.release(why, false);
                 }
-                status = status.refused(why);
-                self.taken.replace(Some(Taken::Serve(self.answered(shard, stale, &fields))));
+                self.status = self.status.refused(why);
             }
             (refreshed, guard) => {
                 // It may not be kept any more, and answers this request all the same.
-                shard.desk.replace(self.question.hash, stale, None);
+                shard.desk.replace(self.question.hash, &stale, None);
                 if let (Err(why), Some(guard)) = (refreshed, guard) {
-                    status = status.refused(why);
+                    self.status = self.status.refused(why);
                     guard.release(why, true);
                 }
-                self.taken.replace(Some(Taken::Serve(self.answered(shard, stale, &fields))));
             }
         }
-        self.status.set(status);
-        Ended::Answered
+        Judged::Serve(self.answered(shard, &stale, &fields))
     }
 
     /// The stored body under the fields of a 304, for the one client that asked.
@@ -409,29 +449,27 @@ impl Fill<'_> {
 
     /// Whether the response to a POST is what a GET would be answered with (RFC 9110 section 9.3.3):
     /// it says so by its Content-Location, and for how long.
-    fn answers_get(&self, hop: &Hop<'_, '_>, response: &ResponseHead) -> bool {
-        let own = &self.question.key;
+    fn answers_get(&self, ex: &Exchange<'_>) -> bool {
+        let (own, request, response) = (&self.question.key, &ex.work.request, &ex.work.response);
         let place = response.fields.only(Name::ContentLocation);
-        let place = place.and_then(|uri| same_origin(uri, own, hop.request));
+        let place = place.and_then(|uri| same_origin(uri, own, request));
         let is_here = place.is_some_and(|target| {
             key::url(&key::sibling(own, &target, self.rule)) == key::url(own)
         });
         let is_keyed =
-            !key::is_unkeyed(&self.asked.fields) && !key::has_any(hop.request, &self.rule.bypass);
+            !key::is_unkeyed(&self.asked.fields) && !key::has_any(request, &self.rule.bypass);
         // All of the request is sent: the connection is not needed for more of it.
         is_here
             && is_keyed
             && response.status == 200
-            && hop.answer.body_done.get()
+            && ex.traffic.is_written.get()
             && policy::is_explicit(&response.fields)
     }
 
-    /// The right to store what nobody has asked for yet.
-    async fn reserve(&self, hop: &Hop<'_, '_>) {
-        let (shard, question) = (hop.shard, self.question);
-        let ticket = shard.desk.reserve(question, shard.now()).await;
-        let guard = ticket.map(|ticket| Guard::new(Rc::clone(&shard.desk), ticket));
-        self.ticket.replace(guard);
+    /// The right to store what was not asked for yet.
+    async fn reserve(&mut self, shard: &Rc<Shard>) {
+        let ticket = shard.desk.reserve(&self.question, shard.now()).await;
+        self.ticket = ticket.map(|ticket| Guard::new(Rc::clone(&shard.desk), ticket));
     }
 
     /// The same body under fields that have come now.
@@ -444,7 +482,7 @@ impl Fill<'_> {
         let mut head = ResponseHead::default();
         head.status = stale.status();
         head.fields = fields.clone();
-        let mut storable = policy::may_store(self.asked, &head, self.rule, self.times(shard))?;
+        let mut storable = policy::may_store(&self.asked, &head, self.rule, self.times(shard))?;
         // What selected it does so still, unless Vary says something new.
         if !fields.has(Name::Vary) {
             storable.selecting = stale.selecting().to_vec();
@@ -466,38 +504,51 @@ impl Fill<'_> {
     }
 
     /// The answer to a HEAD says something of what is stored (RFC 9111 section 4.3.5).
-    fn head_came(&self, hop: &Hop<'_, '_>, response: &ResponseHead) {
+    fn head_came(&self, shard: &Shard, response: &ResponseHead) {
         let (Some(stale), true) = (&self.stale, response.status == 200) else {
-            return self.supersede(hop.shard, response.status);
+            return self.supersede(shard, response.status);
         };
         let has_len = response.length_told;
         let is_same = validate::confirms(stale, &response.fields)
             && has_len.is_none_or(|len| stale.body_len() == Some(len));
         let new = is_same.then(|| validate::updated(stale, &response.fields));
-        let new = match new.map(|fields| self.refreshed(hop.shard, stale, &fields)) {
+        let new = match new.map(|fields| self.refreshed(shard, stale, &fields)) {
             // It is this request that keeps it from being stored, and not what is stored.
             Some(Err(why)) if self.is_askers(why) => return,
             new => new.and_then(std::result::Result::ok),
         };
-        hop.shard.desk.replace(self.question.hash, stale, new.map(Arc::new));
+        shard.desk.replace(self.question.hash, stale, new.map(Arc::new));
     }
 
     /// A method that is not safe has changed something (RFC 9111 section 4.4).
-    async fn invalidate(&self, hop: &Hop<'_, '_>, response: &ResponseHead) {
-        if !(200..400).contains(&response.status) {
+    async fn invalidate(&self, ex: &Exchange<'_>) {
+        if !(200..400).contains(&ex.work.response.status) {
             return;
         }
+        for url in self.changed(&ex.work.request, &ex.work.response) {
+            let purge = Purge { what: What::Url(url), is_soft: false };
+            // A core that does not answer in time does what it was told all the same.
+            let _ = ex.shard.desk.invalidate(purge, None, ex.now()).await;
+        }
+    }
+
+    fn changed(&self, request: &RequestHead, response: &ResponseHead) -> Vec<Vec<u8>> {
         let own = &self.question.key;
         let mut urls = vec![own.clone()];
         for name in [Name::Location, Name::ContentLocation] {
-            let target =
-                response.fields.only(name).and_then(|uri| same_origin(uri, own, hop.request));
+            let uri = response.fields.only(name);
+            let target = uri.and_then(|uri| same_origin(uri, own, request));
             urls.extend(target.map(|target| key::sibling(own, &target, self.rule)));
         }
-        for url in urls {
-            let purge = Purge { what: What::Url(url), is_soft: false };
-            // A core that does not answer in time does what it was told all the same.
-            let _ = hop.shard.desk.invalidate(purge, None, hop.shard.now()).await;
-        }
+        urls
     }
+}
+
+/// Takes of a body what can be had without waiting.
+async fn take_ready(shard: &Rc<Shard>, line: &mut Line, pump: &mut Pump) -> Result<()> {
+    while let Some(data) = line.ready(&shard.buffers).await? {
+        pump.chunks.push(Octets::counted(data.data(), &shard.desk.ledger().bodies));
+        shard.buffers.give(data);
+    }
+    Ok(())
 }

@@ -7,43 +7,43 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::relay::{Hop, Target};
+use super::fetched::Fetched;
+use super::state::Exchange;
+use super::target::Target;
 use crate::base::clock::micros;
 use crate::message::head::Method;
-use crate::net::body::BodyWriter;
-use crate::net::stream::Stream;
+use crate::protocol::line::Line;
 use crate::upstream::attempt;
 use crate::upstream::choose::Ask;
 use crate::upstream::flight::Flight;
-use crate::upstream::http1::Connection;
 use crate::upstream::retry::Tries;
 
-/// The second endpoint has answered first.
-pub struct Won<'a> {
-    pub flight: Flight<'a>,
-    pub connection: Box<Connection>,
-}
+/// A second endpoint has answered first.
+type Won<'a> = (Line, Flight<'a>);
 
 /// Whether this request is one that may be hedged.
-pub fn is_wanted(hop: &Hop<'_, '_>) -> bool {
-    let Target { cluster, ask, .. } = hop.target;
+#[must_use]
+pub fn is_wanted(ex: &Exchange<'_>, fetched: &Fetched<'_>) -> bool {
+    let Target { cluster, ask, .. } = &fetched.target;
+    let request = &ex.work.request;
     cluster.pace.is_some()
         && ask.tries.is_empty()
-        && hop.upgrade.is_none()
-        && hop.request.framing.is_empty()
-        && matches!(hop.request.method, Method::Get | Method::Head | Method::Options)
+        && fetched.writer.is_none()
+        && request.framing.is_empty()
+        && matches!(request.method, Method::Get | Method::Head | Method::Options)
 }
 
-/// Waits for the first octet of an answer on `first`; when that takes longer than usual, asks a
-/// second endpoint. `None`: the first has something to say, or there is nobody else.
-pub async fn race<'c>(hop: &Hop<'_, 'c>, first: &Stream) -> Option<Won<'c>> {
-    let cluster = hop.target.cluster;
+/// Waits for the first octet of an answer; when that takes longer than usual, asks a second endpoint. `None`: the
+/// first has something to say, or there is no other.
+pub async fn race<'a>(ex: &Exchange<'a>, fetched: &mut Fetched<'a>) -> Option<Won<'a>> {
+    let target = fetched.target;
+    let cluster = target.cluster;
     let begun = micros();
     let patience = cluster.pace.as_ref().and_then(|pace| pace.get().get());
-    let mut answer = pin!(first.readable());
+    let mut answer = pin!(fetched.line.readable());
     let won = match patience {
         None => either(&mut answer, std::future::pending()).await,
-        Some(patience) => either(&mut answer, second(hop, patience)).await,
+        Some(patience) => either(&mut answer, second(ex, &target, patience)).await,
     };
     if let Some(pace) = &cluster.pace {
         // Of one that was overtaken it is known that it takes longer than this.
@@ -53,7 +53,7 @@ pub async fn race<'c>(hop: &Hop<'_, 'c>, first: &Stream) -> Option<Won<'c>> {
     }
     match won {
         Some(None) => {
-            // Nobody else: the first it is.
+            // There is no other: the first it is.
             answer.await;
             None
         }
@@ -63,29 +63,26 @@ pub async fn race<'c>(hop: &Hop<'_, 'c>, first: &Stream) -> Option<Won<'c>> {
 }
 
 /// After a while, the answer of another endpoint; `None` if none is to be had.
-async fn second<'c>(hop: &Hop<'_, 'c>, patience: Duration) -> Option<Won<'c>> {
-    let (shard, Target { cluster, id, ask, client, .. }) = (hop.shard, hop.target);
+async fn second<'a>(ex: &Exchange<'a>, first: &Target<'a>, patience: Duration) -> Option<Won<'a>> {
+    let (shard, Target { cluster, id, ask, .. }) = (ex.shard, *first);
     shard.alarms.after(patience).await;
-    let other = Ask { tries: Tries::besides(id), ..*ask };
+    let other = Ask { tries: Tries::besides(id), ..ask };
     if !cluster.has_other(&ask.tries, id) || !cluster.may_retry() {
         return None;
     }
     let mut flight = cluster.begin(&other).ok().flatten()?;
     shard.count(|counters| counters.hedges += 1);
-    let timeouts = hop.target.timeouts;
-    let needs = shard.needs(timeouts, client, false);
-    let mut attempt = attempt::open(&mut flight, &other, needs).await.ok()?;
-    let connection = &mut attempt.connection;
-    let head =
-        super::forward::head_bytes(shard, cluster, flight.id, hop.request, false, connection);
-    let stream = &connection.stream;
-    let framing = hop.request.framing;
-    let mut writer = BodyWriter::upstream(stream, &shard.buffers, framing, timeouts.body_idle);
-    writer.raw(head.ok()?, shard.now()).await.ok()?;
-    stream.read_by(hop.first_byte_by());
-    stream.readable().await;
+    let needs = shard.needs(ex.timeouts(first.route), ex.client.address, false);
+    let mut line = attempt::open(&mut flight, &other, needs).await.ok()?.line;
+    let target = Target { id: flight.id, ..*first };
+    line.read_for(ex.reply.backlog());
+    let terms = target.terms(ex);
+    let begun = line.begin(&shard.buffers, &ex.work.request, terms, None, true).await;
+    begun.ok()?.1.ok()?;
+    line.answer_by(first.answer_by(ex).from(ex.now()));
+    line.readable().await;
     // A pooled connection that was closed meanwhile has nothing to say.
-    (!stream.is_hung_up()).then_some(Won { flight, connection: attempt.connection })
+    (!line.is_dead()).then_some((line, flight))
 }
 
 /// `None` if the first is ready first.

@@ -1,136 +1,193 @@
-//! Floor 7: the life of one request. Read `serve`, then `run`.
+//! Floor 8: the life of one request. Read `serve`, then `run`; `state` has what they work on, and each step is a
+//! file.
 
-pub mod cached;
-pub mod deliver;
-mod failure;
+pub mod admit;
+pub mod answer;
+pub mod cursor;
+pub mod failure;
+pub mod fetch;
+pub mod fetched;
 pub mod fill;
-pub mod forward;
 pub mod grpc;
 pub mod guard;
 pub mod hedge;
 pub mod lines;
-pub mod place;
+pub mod lookup;
 pub mod pump;
 pub mod purge;
 pub mod refresh;
 pub mod relay;
 pub mod replay;
+pub mod reply;
 pub mod respond;
-pub mod secure;
-pub mod side;
+pub mod state;
+pub mod stored;
+pub mod target;
+pub mod tls_peer;
 pub mod tunnel;
+pub mod upload;
+pub mod visit;
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::clock;
 use crate::base::error::{Kind, Result};
+use crate::base::id::ClusterId;
 use crate::cache::key;
+use crate::cache::validate;
 use crate::config::model::{Action, Route};
-use crate::message::forwarded;
 use crate::message::framing::Framing;
-use crate::message::head::{RequestHead, Version};
+use crate::message::head::{Method, RequestHead, Version};
 use crate::message::hop;
 use crate::message::name::Name;
+use crate::message::upgrade;
 use crate::observe::record::Record;
 use crate::route::rewrite;
 use crate::shard::{Shard, Workspace};
-use crate::wire::http1::upgrade;
-use cached::Visit;
-use forward::To;
-use side::{Downstream, Next};
+use fill::{Fill, Judged};
+use lookup::Lookup;
+use state::{ClientFacts, Exchange, Next};
+use stored::How;
+use visit::Visit;
 
 /// Serves one request, whatever happens, and says what becomes of the client's connection. What could not be parsed
 /// is refused; `work` holds as much of it as was understood.
-pub async fn serve(
-    shard: &Rc<Shard>,
-    work: &mut Workspace,
-    down: &mut Downstream<'_>,
-    record: &mut Record,
-    parsed: Result<()>,
-) -> Next {
+pub async fn serve(ex: &mut Exchange<'_>, parsed: Result<()>) -> Next {
     let result = match parsed {
-        Ok(()) => {
-            down.answer.body_done.set(work.request.framing.is_empty());
-            down.answer.has_come.set(work.request.framing.is_empty());
-            run(shard, work, down, record).await
-        }
+        Ok(()) => run(ex).await,
         Err(kind) => Err(kind),
     };
-    close(shard, work, down, record, result).await
+    close(ex, result).await
 }
 
 /// Takes down what is known of an exchange whose client has gone in the middle of it.
-pub fn abandon(shard: &Shard, work: &Workspace, down: &Downstream<'_>, mut record: Record) {
-    record.fault = Some(Kind::ClientGone);
-    fill_in(&mut record, down);
-    shard.observe(&mut record, &work.request);
+pub fn abandon(ex: &mut Exchange<'_>) {
+    ex.note(Some(Kind::ClientGone));
 }
 
-async fn run(
-    shard: &Rc<Shard>,
-    work: &mut Workspace,
-    down: &mut Downstream<'_>,
-    record: &mut Record,
-) -> Result<()> {
+/// What is known of an exchange before it begins.
+#[must_use]
+pub fn open(shard: &Shard, client: &ClientFacts) -> Record {
+    let started = if shard.is_logging() { clock::precise() } else { Duration::ZERO };
+    Record::open(client.client.peer, started)
+}
+
+async fn run(ex: &mut Exchange<'_>) -> Result<()> {
+    let shard = ex.shard;
     if shard.plan.may_panic {
-        test_hook(work);
+        test_hook(ex.work);
     }
-    let listener = shard.listener(down.listener);
-    if down.client.is_trusted {
-        forwarded::unify(&mut work.request, down.client.is_secure);
-    } else {
-        hop::distrust(&mut work.request);
+    admit::check(ex)?;
+    let found = shard.find_route(ex.client.listener, &ex.work.request);
+    if shard.listener(ex.client.listener).redirect_https.is_some()
+        && admit::must_redirect(ex, found)
+    {
+        return admit::redirect(ex).await;
     }
-    record.client = hop::client_address(&work.request, down.client, |ip| listener.trusts(ip));
-    if down.secured.is_some() || !shard.plan.config.reserved.is_empty() {
-        secure::check(shard, &mut work.request, down)?;
-    }
-    let route = shard.find_route(down.listener, &work.request);
-    if listener.redirect_https.is_some() && secure::must_redirect(shard, route, down) {
-        return secure::redirect(shard, work, down).await;
-    }
-    let route = route?;
-    record.route_line = Some(route.line);
-    if matches!(work.request.framing, Framing::Length(length) if route.body.is_some_and(|most| length > most))
+    let route = found?;
+    ex.route = Some(route);
+    ex.record.route_line = Some(route.line);
+    if matches!(ex.work.request.framing, Framing::Length(length) if route.body.is_some_and(|most| length > most))
     {
         return Err(Kind::BodyTooLarge);
     }
-    if hop::ends_here(&mut work.request) {
-        return respond::options(shard, work, down).await;
+    if hop::ends_here(&mut ex.work.request) {
+        return respond::options(ex).await;
     }
     match &route.action {
-        Action::Forward(cluster) => {
-            record.cluster = Some(*cluster);
-            if work.request.version == Version::Http2 {
-                refuse_protocol(&work.request, route)?;
-            }
-            if route.path_as_received {
-                work.request.send_as_received();
-            }
-            rewrite::path(&mut work.request, &route.rewrite);
-            if purge::is_one(shard, &work.request) {
-                let (cached, client) = (route.cache.as_ref(), record.client);
-                return Box::pin(purge::run(shard, cached, client, work, down)).await;
-            }
-            if let Some(cached) = &route.cache {
-                key::take_unkeyed(&mut work.request.fields, &cached.rule);
-                if let Some(parcel) = cached::at_once(shard, cached, work, down) {
-                    return deliver::send(shard, parcel?, down).await;
-                }
-                shard.may_forward()?;
-                let visit = Visit { route, cached, cluster: *cluster };
-                return Box::pin(cached::run(shard, &visit, work, down, record)).await;
-            }
-            shard.may_forward()?;
-            let to = To { route, cluster: *cluster, fill: None, is_prepared: false };
-            forward::run(shard, to, work, down, record).await
-        }
-        Action::Redirect(redirect) => {
-            respond::redirect(shard, redirect, Some(route), work, down).await
-        }
-        Action::Respond(canned) => respond::canned(shard, canned, route, work, down).await,
+        Action::Forward(cluster) => forward(ex, route, *cluster).await,
+        Action::Redirect(redirect) => respond::redirect(ex, redirect, Some(route)).await,
+        Action::Respond(fixed) => respond::fixed(ex, fixed).await,
     }
+}
+
+/// A request that an upstream answers, or the cache in its place.
+async fn forward<'a>(ex: &mut Exchange<'a>, route: &'a Route, cluster: ClusterId) -> Result<()> {
+    ex.record.cluster = Some(cluster);
+    let request = &mut ex.work.request;
+    if request.version == Version::Http2 {
+        refuse_protocol(request, route)?;
+    }
+    if route.path_as_received {
+        request.send_as_received();
+    }
+    rewrite::path(request, &route.rewrite);
+    if purge::is_one(ex.shard, request) {
+        return Box::pin(purge::run(ex, route.cache.as_ref())).await;
+    }
+    if let Some(cached) = &route.cache {
+        key::take_unkeyed(&mut request.fields, &cached.rule);
+        if let Some((entry, how)) = lookup::at_once(ex, cached) {
+            return stored::serve(ex, &entry, &how).await;
+        }
+        ex.shard.may_forward()?;
+        return Box::pin(through_cache(ex, Visit { route, cached, cluster })).await;
+    }
+    ex.shard.may_forward()?;
+    let fetched = fetch::run(ex, route, cluster).await?;
+    relay::run(ex, fetched).await
+}
+
+/// A request on a route that caches, which could not be answered at once.
+async fn through_cache<'a>(ex: &mut Exchange<'a>, visit: Visit<'a>) -> Result<()> {
+    match lookup::find(ex, visit).await? {
+        Lookup::Serve(entry, how) => stored::serve(ex, &entry, &how).await,
+        Lookup::Follow(entry, cursor, how) => stored::follow(ex, &entry, cursor, &how).await,
+        Lookup::Fetch(mut fill) => {
+            let mut judged = fetch_for(ex, &mut fill).await?;
+            if matches!(judged, Judged::Again) {
+                fill.ask_again(&mut ex.work.request.fields);
+                judged = fetch_for(ex, &mut fill).await?;
+            }
+            ex.cache = Some(fill.status);
+            let own = std::mem::take(&mut fill.own);
+            match judged {
+                Judged::Relay(fetched) => relay::run(ex, *fetched).await,
+                Judged::Serve(entry) => {
+                    let how = how(ex, &fill, own, |fields, is_get| {
+                        validate::answer_of(&entry, fields, is_get)
+                    });
+                    stored::serve(ex, &entry, &how).await
+                }
+                Judged::Follow(entry, cursor) => {
+                    let how = how(ex, &fill, own, |fields, _| {
+                        validate::answer(&entry, fields, true, None)
+                    });
+                    stored::follow(ex, &entry, Some(cursor), &how).await
+                }
+                Judged::Again | Judged::Nothing => Err(Kind::Internal),
+            }
+        }
+    }
+}
+
+/// Asks the origin, and lets the cache judge.
+async fn fetch_for<'a>(ex: &mut Exchange<'a>, fill: &mut Fill<'a>) -> Result<Judged<'a>> {
+    let fetched = fetch::run(ex, fill.route, fill.cluster).await;
+    let judged = match fetched {
+        Ok(fetched) => fill.judge(ex, fetched).await,
+        Err(kind) => Err(kind),
+    };
+    match judged {
+        Ok(judged) => Ok(judged),
+        Err(kind) => fill.failed(ex, kind),
+    }
+}
+
+/// How what was fetched answers the request: the conditions of an unsafe one were the origin's to judge.
+fn how(
+    ex: &Exchange<'_>,
+    fill: &Fill<'_>,
+    own: Vec<u8>,
+    answer: impl FnOnce(&crate::message::fields::Fields, bool) -> validate::Answer,
+) -> How {
+    let method = ex.work.request.method;
+    let answer = if fill.is_open {
+        answer(&fill.question.fields, method == Method::Get)
+    } else {
+        validate::Answer::Whole
+    };
+    How { status: fill.status, answer, own }
 }
 
 /// RFC 8441 section 4: what cannot be spoken is refused. Passed on as a GET it would be another request.
@@ -139,43 +196,27 @@ fn refuse_protocol(request: &RequestHead, route: &Route) -> Result<()> {
     if is_refused { Err(Kind::ProtocolRefused) } else { Ok(()) }
 }
 
-/// What is known of an exchange before it begins.
-#[must_use]
-pub fn open(shard: &Shard, down: &Downstream<'_>) -> Record {
-    let started = if shard.is_logging() { clock::precise() } else { Duration::ZERO };
-    Record::open(down.client.peer, started)
-}
-
-/// The one place where a fault becomes an answer, or, too late for that, an end that nobody can
-/// take for a complete one.
-async fn close(
-    shard: &Rc<Shard>,
-    work: &mut Workspace,
-    down: &mut Downstream<'_>,
-    record: &mut Record,
-    mut result: Result<()>,
-) -> Next {
-    if let Err(kind) = result {
-        record.fault = Some(kind);
-        if !down.answer.begun.get() {
-            if kind.is_clients() {
-                down.may_keep = false;
-            }
-            result = respond::error(shard, kind, work, down).await;
+/// The one place where a fault becomes an answer, or, too late for that, an end that cannot be
+/// taken for a complete one.
+async fn close(ex: &mut Exchange<'_>, mut result: Result<()>) -> Next {
+    let fault = result.err();
+    if let Some(kind) = fault
+        && !ex.reply.has_begun()
+    {
+        if kind.is_clients() {
+            ex.may_keep = false;
         }
+        result = respond::error(ex, kind).await;
     }
-    fill_in(record, down);
-    shard.observe(record, &work.request);
-    down.next(result.is_ok())
-}
-
-fn fill_in(record: &mut Record, down: &Downstream<'_>) {
-    let answer = down.answer;
-    record.cache = answer.cache.get().map(|status| status.word());
-    record.status = answer.status.get();
-    record.detail = answer.detail.get().filter(|_| record.fault.is_some());
-    record.bytes_in = answer.received.get();
-    record.bytes_out = answer.sent.get();
+    ex.note(fault);
+    if result.is_err() {
+        ex.reply.cut_off();
+        return Next::Close;
+    }
+    if ex.traffic.is_tunnel.get() {
+        return Next::Close;
+    }
+    if ex.keeps && ex.traffic.is_written.get() { Next::Keep } else { Next::Linger }
 }
 
 /// A debug build under `MILLRACE_TEST=panic` panics on request (RELIABILITY P02).

@@ -17,13 +17,12 @@ use crate::cache::octets::{self, Chunk, Octets};
 use crate::cache::policy::Refused;
 use crate::cache::range;
 use crate::message::name::Name;
-use crate::net::body::{BodyReader, Progress};
+use crate::message::reuse::Proof;
 use crate::net::guard::Caught;
 use crate::net::runtime::spawn;
+use crate::protocol::line::Line;
 use crate::shard::Shard;
 use crate::upstream::flight::Layover;
-use crate::upstream::http1::Connection;
-use crate::wire::http1::reuse::Proof;
 
 /// Reads a body for all who follow it.
 pub struct Pump {
@@ -53,8 +52,7 @@ pub struct Coming {
     pub flow: Arc<Flow>,
     /// Its last piece so far.
     pub last: Arc<Node>,
-    pub connection: Box<Connection>,
-    pub progress: Progress,
+    pub line: Line,
 }
 
 impl Pump {
@@ -74,16 +72,16 @@ impl Pump {
         let cluster = shard.cluster(self.cluster);
         let flight = cluster.resume(layover);
         let Some(coming) = self.coming.take() else { return };
-        let Coming { mut guard, flow, last, mut connection, progress } = coming;
+        let Coming { mut guard, flow, last, mut line } = coming;
         let mut writer = Tail::new(Arc::clone(&flow), last);
         for data in std::mem::take(&mut self.chunks) {
             self.push(&mut writer, &mut guard, data);
         }
-        let result = self.read(&mut connection, progress, &mut writer, &mut guard).await;
+        let result = self.read(&mut line, &mut writer, &mut guard).await;
         writer.end(result.is_ok());
         match result {
             Ok(()) => {
-                self.keep(connection);
+                self.keep(line);
                 flight.landed();
                 if let Some(guard) = guard {
                     guard.commit(self.finished());
@@ -97,7 +95,7 @@ impl Pump {
                     guard.fail(kind);
                 }
                 // Who still reads what there is keeps nobody else from the endpoint.
-                drop((flight, connection));
+                drop((flight, line));
             }
         }
         shard.desk.tell(&flow);
@@ -120,15 +118,12 @@ impl Pump {
 
     async fn read(
         &mut self,
-        connection: &mut Connection,
-        progress: Progress,
+        line: &mut Line,
         tail: &mut Tail,
         guard: &mut Option<Guard>,
     ) -> Result<()> {
         let shard = Rc::clone(&self.shard);
-        let Connection { stream, inbound, .. } = connection;
-        let mut reader = BodyReader::resume(progress, stream, inbound, &shard.buffers);
-        while let Some(buffer) = reader.next(|| shard.now()).await? {
+        while let Some(buffer) = line.next(&shard.buffers).await? {
             let data = Octets::counted(buffer.data(), &shard.desk.ledger().bodies);
             shard.buffers.give(buffer);
             self.push(tail, guard, data);
@@ -269,18 +264,19 @@ impl Pump {
     }
 
     /// Puts the connection back, if it may be used again.
-    pub fn keep(&self, connection: Box<Connection>) {
+    pub fn keep(&self, line: Line) {
         let cluster = self.shard.cluster(self.cluster);
         let endpoint = cluster.endpoint(self.id);
+        let generation = endpoint.generation();
+        let is_current =
+            matches!(&line, Line::Http1(line) if line.connection().generation == generation);
         let proof = Proof {
             request_written: true,
             response_complete: true,
-            nothing_left: connection.inbound.is_empty(),
             peer_keeps: self.peer_keeps,
-            untainted: connection.generation == endpoint.generation()
-                && connection.stream.as_strand().is_none(),
+            untainted: is_current,
         };
-        endpoint.pool.keep(connection, proof, self.shard.now(), &cluster.model.pool);
+        endpoint.pool.keep(line, proof, self.shard.now(), &cluster.model.pool);
     }
 }
 

@@ -1,12 +1,9 @@
 //! `PURGE`: takes entries out of the cache, for those who may. What exactly, two fields say:
 //! `Millrace-Purge` (`soft`, `prefix`, `pattern`, `all`), and `Surrogate-Key` or `Cache-Tag`.
 
-use std::net::IpAddr;
-use std::rc::Rc;
-
-use super::cached;
 use super::respond;
-use super::side::Downstream;
+use super::state::Exchange;
+use super::visit::frame;
 use crate::base::error::{Kind, Result};
 use crate::cache::key;
 use crate::cache::purge::{Purge, What};
@@ -29,26 +26,22 @@ pub fn is_one(shard: &Shard, request: &RequestHead) -> bool {
 ///
 /// # Errors
 /// `PurgeRefused` for those who may not; `PurgeWord` for words that mean nothing; `PurgeUnsure`.
-pub async fn run(
-    shard: &Rc<Shard>,
-    cached: Option<&Cached>,
-    client: IpAddr,
-    work: &mut Workspace,
-    down: &mut Downstream<'_>,
-) -> Result<()> {
+pub async fn run(ex: &mut Exchange<'_>, cached: Option<&Cached>) -> Result<()> {
+    let (shard, client) = (ex.shard, ex.record.client);
     let allowed = &shard.plan.config.cache.purge;
     if !allowed.iter().any(|block| block.contains(&client.to_canonical())) {
         return Err(Kind::PurgeRefused);
     }
-    let Workspace { request, key, .. } = work;
+    let is_secure = ex.client.client.is_secure;
+    let Workspace { request, key, .. } = &mut *ex.work;
     // What a URL is called does not depend on whose rules stored it, but for its query.
     let plain = Rule::default();
     let (digest, rule) = cached.map_or((0, &plain), |cached| (cached.digest, &cached.rule));
-    key::write(request, cached::frame(shard, digest, down), rule, key);
+    key::write(request, frame(shard, digest, is_secure), rule, key);
     let purge = parse(request, key)?;
     let purged = shard.desk.purge(purge, shard.now()).await;
     let count = purged.map_err(|_| Kind::PurgeUnsure)?;
-    respond::json(shard, work, down, &format!("{{\"purged\":{count}}}\n")).await
+    respond::json(ex, &format!("{{\"purged\":{count}}}\n")).await
 }
 
 fn parse(request: &RequestHead, key: &[u8]) -> Result<Purge> {

@@ -1,15 +1,16 @@
-//! Fetches an entry anew while it is still served: nobody waits for this one.
+//! Fetches an entry anew while it is still served: a fetch without a client.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cached::Visit;
+use super::fetch;
 use super::fill::Fill;
-use super::forward::{self, To};
 use super::guard::Guard;
-use super::side::{Answer, Downstream};
+use super::state::{ClientFacts, Exchange, Home, Traffic};
+use super::upload::ClientBody;
+use super::visit::{Visit, names_client};
 use crate::base::error::Result;
 use crate::cache::directive::Directives;
 use crate::cache::entry::Entry;
@@ -17,14 +18,14 @@ use crate::cache::part::Question;
 use crate::cache::policy::Asked;
 use crate::cache::status::{Forward, Status};
 use crate::cache::validate;
-use crate::message::head::Method;
+use crate::message::head::{Method, RequestHead};
 use crate::net::guard::Caught;
-use crate::net::inbound::Inbound;
 use crate::net::runtime::spawn;
-use crate::net::stream::Stream;
 use crate::observe::record::Record;
+use crate::protocol::reply::{Reply, To};
+use crate::protocol::request::RequestBody;
+use crate::shard::Shard;
 use crate::shard::desk::Desk;
-use crate::shard::{Shard, Workspace};
 
 /// A fetch that counts until it is over.
 struct Running(Rc<Desk>);
@@ -35,78 +36,103 @@ impl Drop for Running {
     }
 }
 
+/// What a refresh takes along from the request that found the entry stale.
+struct Refresh {
+    shard: Rc<Shard>,
+    /// Where its route stands in the plan.
+    route: usize,
+    request: RequestHead,
+    facts: ClientFacts,
+    question: Question,
+    stale: Arc<Entry>,
+    guard: Guard,
+    _running: Running,
+}
+
 /// Begins, on a task of its own, with a copy of the request.
 ///
 /// # Errors
 /// The request cannot be forwarded.
 pub fn start(
-    shard: &Rc<Shard>,
+    ex: &Exchange<'_>,
     visit: &Visit<'_>,
     guard: Guard,
     entry: &Arc<Entry>,
     question: &Question,
-    work: &Workspace,
-    down: &mut Downstream<'_>,
 ) -> Result<()> {
+    let shard = ex.shard;
     if !shard.desk.may_refresh() {
         return Ok(());
     }
     let running = Running(Rc::clone(&shard.desk));
-    let mut request = work.request.clone();
+    let mut request = ex.work.request.clone();
     validate::strip(&mut request.fields);
     if validate::can_validate(entry) {
         validate::ask_about(entry, &mut request.fields);
     }
     request.set_method(b"GET");
-    request.method = Method::Get;
-    forward::prepare(shard, visit.route, &mut request, down)?;
-    let Some(at) = shard.route_index(visit.route) else { return Ok(()) };
-    let (shard, stale, question) = (Rc::clone(shard), Arc::clone(entry), question.clone());
-    let (cluster, listener, address, client) =
-        (visit.cluster, down.listener, down.address, *down.client);
+    let Some(route) = shard.route_index(visit.route) else { return Ok(()) };
+    let ClientFacts { listener, client, address, .. } = *ex.client;
+    let facts = ClientFacts { listener, client, address, tls: None, kept: RefCell::default() };
+    let refresh = Refresh {
+        shard: Rc::clone(shard),
+        route,
+        request,
+        facts,
+        question: question.clone(),
+        stale: Arc::clone(entry),
+        guard,
+        _running: running,
+    };
+    let shard = Rc::clone(shard);
     spawn(async move {
-        let _running = running;
-        let task = async {
-            let route = &shard.plan.config.routes[at];
-            let (Some(cached), Ok(nobody)) = (&route.cache, Stream::nobody(&shard.sweep)) else {
-                return;
-            };
-            let mut asked = Asked::of(&question.fields, &cached.rule);
-            asked.directives = Directives::default();
-            asked.has_authorization |= super::cached::names_client(&shard, &question.fields);
-            let visit = Visit { route, cached, cluster };
-            let mut fill = Fill::new(&visit, &question, &asked, shard.now());
-            fill.is_alone = true;
-            fill.has_asked = validate::can_validate(&stale);
-            fill.stale = Some(stale);
-            fill.ticket.replace(Some(guard));
-            fill.status.set(Status::forwarded(Forward::Stale));
-            let answer = Answer::default();
-            let mut down = Downstream {
-                stream: &nobody,
-                inbound: &mut Inbound::default(),
-                listener,
-                client: &client,
-                secured: None,
-                kept: &RefCell::default(),
-                address,
-                may_keep: false,
-                answer: &answer,
-            };
-            down.answer.body_done.set(true);
-            down.answer.has_come.set(true);
-            let mut work = shard.workspace();
-            work.request = request;
-            let to = visit.to(&fill);
-            let mut record = Record::open(address.ip(), Duration::ZERO);
-            // What comes of it is the cache's; there is nobody to tell.
-            let to = To { is_prepared: true, ..to };
-            let _ = forward::run(&shard, to, &mut work, &mut down, &mut record).await;
-            shard.give(work);
-        };
-        if Caught(task).await.is_err() {
+        if Caught(refresh.run()).await.is_err() {
             shard.count(|counters| counters.panics += 1);
         }
     });
     Ok(())
+}
+
+impl Refresh {
+    async fn run(self) {
+        let Self { shard, route, request, facts, question, stale, guard, _running } = self;
+        let route = &shard.plan.config.routes[route];
+        let (Some(cached), Some(cluster)) = (&route.cache, route.cluster()) else { return };
+        debug_assert!(request.method == Method::Get, "nothing else is refreshed");
+        let mut asked = Asked::of(&question.fields, &cached.rule);
+        asked.directives = Directives::default();
+        asked.has_authorization |= names_client(&shard, &question.fields);
+        let visit = Visit { route, cached, cluster };
+        let status = Status::forwarded(Forward::Stale);
+        let mut fill = Fill::new(visit, question, asked, status, shard.now());
+        fill.has_asked = validate::can_validate(&stale);
+        fill.stale = Some(stale);
+        fill.ticket = Some(guard);
+        let traffic = Traffic::default();
+        traffic.has_come.set(true);
+        let body = Home::new(ClientBody::new(RequestBody::None));
+        let mut work = shard.workspace();
+        work.request = request;
+        let mut ex = Exchange {
+            shard: &shard,
+            client: &facts,
+            work: &mut work,
+            body: &body,
+            traffic: &traffic,
+            reply: Reply::new(To::Discard, &shard.buffers),
+            record: Record::open(facts.address.ip(), Duration::ZERO),
+            route: Some(route),
+            own_timeouts: None,
+            cache: None,
+            may_keep: false,
+            keeps: false,
+            is_prepared: false,
+        };
+        // What comes of it is the cache's; there is no client to tell.
+        let _ = match fetch::run(&mut ex, route, cluster).await {
+            Ok(fetched) => fill.judge(&mut ex, fetched).await,
+            Err(kind) => fill.failed(&ex, kind),
+        };
+        shard.give(work);
+    }
 }

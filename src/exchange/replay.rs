@@ -3,8 +3,6 @@
 
 use crate::base::limits::REPLAY_MAX;
 use crate::limit::pressure::Stage;
-use crate::message::framing::Framing;
-use crate::net::body::{BodyReader, Progress};
 use crate::net::memory;
 
 /// One request's, over all its tries.
@@ -13,8 +11,6 @@ pub struct Replay {
     sent: Vec<u8>,
     /// More was sent than is kept.
     is_lost: bool,
-    /// How far the client's body was read when the last try failed.
-    progress: Option<Box<Progress>>,
 }
 
 impl Replay {
@@ -35,18 +31,6 @@ impl Replay {
         *self = Self { is_lost: true, ..Self::default() };
     }
 
-    /// A try has failed: where the reading of the body goes on.
-    pub fn pause(&mut self, body: BodyReader<'_>) {
-        if !self.is_lost {
-            self.progress = Some(Box::new(body.pause()));
-        }
-    }
-
-    /// Where the reading of the body goes on, if this is another try.
-    pub const fn resume(&mut self) -> Option<Box<Progress>> {
-        self.progress.take()
-    }
-
     /// What another try begins with.
     #[must_use]
     pub fn sent(&self) -> &[u8] {
@@ -55,7 +39,7 @@ impl Replay {
 
     /// The request can be made once more.
     #[must_use]
-    pub const fn is_whole(&self, framing: Framing) -> bool {
-        framing.is_empty() || self.progress.is_some()
+    pub const fn is_whole(&self) -> bool {
+        !self.is_lost
     }
 }

@@ -1,5 +1,7 @@
 //! Header fields: one block of bytes and an index into it. What a field *means* is not known here.
 
+use std::ops::Range;
+
 use super::name::Name;
 
 /// A piece of the block. Heads are bounded far below 4 GiB (`limits::HEAD_MAX`).
@@ -45,6 +47,13 @@ pub struct Field<'a> {
     pub value: &'a [u8],
     /// Which of the names we know.
     pub known: Name,
+}
+
+/// Where in the octets of a list one field is.
+#[derive(Clone, Debug)]
+pub struct FieldPlace {
+    pub name: Range<usize>,
+    pub value: Range<usize>,
 }
 
 impl Fields {
@@ -239,6 +248,17 @@ impl Fields {
 
     fn value_of(&self, line: &Line) -> &[u8] {
         &self.bytes[(line.at + line.name_len + 2) as usize..(line.end - 2) as usize]
+    }
+
+    /// The octets that fields lie in, and others, and where in them the name and the value of each field are: for
+    /// a copy of all at once.
+    pub fn places(&self) -> (&[u8], impl Iterator<Item = FieldPlace>) {
+        let place = |line: &Line| {
+            let (at, end) = (line.at as usize, line.end as usize);
+            let colon = at + line.name_len as usize;
+            FieldPlace { name: at..colon, value: colon + 2..end - 2 }
+        };
+        (&self.bytes, self.lines.iter().map(place))
     }
 
     /// Hands the fields out as lines that end in CRLF; neighbours in the block come together.

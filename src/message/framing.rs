@@ -1,4 +1,4 @@
-//! How a body ends. Deriving it from header fields is `wire::http1::framing`'s work.
+//! How a body ends. Deriving it from header fields is `wire::framing`'s work.
 
 /// How a message's body ends. Decided once, from all values (RELIABILITY section 4, rule 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub enum Framing {
     None,
     /// So many octets.
     Length(u64),
-    /// Chunks until the last one.
+    /// Until it ends by itself: by the last chunk, or with its stream.
     Chunked,
     /// Everything until the connection closes. Responses only.
     UntilClose,
@@ -19,5 +19,26 @@ impl Framing {
     #[must_use]
     pub const fn is_empty(self) -> bool {
         matches!(self, Self::None | Self::Length(0))
+    }
+}
+
+/// How much there is of a body, whatever the version: how its end is told is that of the version which writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodySize {
+    /// There is none, and cannot be.
+    Empty,
+    /// So many octets.
+    Known(u64),
+    /// Until it ends.
+    Unknown,
+}
+
+impl From<Framing> for BodySize {
+    fn from(framing: Framing) -> Self {
+        match framing {
+            Framing::None => Self::Empty,
+            Framing::Length(length) => Self::Known(length),
+            Framing::Chunked | Framing::UntilClose => Self::Unknown,
+        }
     }
 }

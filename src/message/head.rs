@@ -3,7 +3,7 @@
 
 use crate::base::limits;
 use crate::message::fields::{Fields, Span};
-use crate::message::framing::Framing;
+use crate::message::framing::{BodySize, Framing};
 
 /// A request method (RFC 9110 section 9). Case matters: `get` is not `GET`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,6 +173,12 @@ impl RequestHead {
         self.query.map(|span| self.fields.text(span))
     }
 
+    /// Whether a request of this method without a body says that it has none (RFC 9110 section 8.6).
+    #[must_use]
+    pub const fn says_empty(&self) -> bool {
+        matches!(self.method, Method::Post | Method::Put | Method::Patch)
+    }
+
     /// Host name and port, from the absolute form or from Host. Empty for HTTP/1.0 without Host.
     #[must_use]
     pub fn authority(&self) -> &[u8] {
@@ -297,9 +303,48 @@ impl ResponseHead {
         self.upgrade = self.fields.store(protocol);
     }
 
+    /// The same as its client gets it: the connection stays, and nothing is added.
+    #[must_use]
+    pub fn as_final(&self) -> FinalHead<'_> {
+        FinalHead {
+            status: self.status,
+            reason: self.reason(),
+            stored: b"",
+            fields: &self.fields,
+            date: b"",
+            size: BodySize::from(self.framing),
+            length_told: self.length_told,
+            keeps: true,
+            upgrade: if self.status == 101 { self.upgrade() } else { b"" },
+        }
+    }
+
     /// An interim response (RFC 9110 section 15.2).
     #[must_use]
     pub const fn is_interim(&self) -> bool {
         self.status < 200
     }
+}
+
+/// The final head of an answer as its client gets it, for the version that writes it. How the connection and the
+/// body end is said here, not in fields.
+#[derive(Clone, Copy, Debug)]
+pub struct FinalHead<'a> {
+    /// 101, or 200 to 999.
+    pub status: u16,
+    /// What the upstream calls a status that has no name.
+    pub reason: &'a [u8],
+    /// Field lines of a stored response, each with its CRLF.
+    pub stored: &'a [u8],
+    /// Fields of this answer alone.
+    pub fields: &'a Fields,
+    /// The Date of an answer that has none; empty if it has one.
+    pub date: &'a [u8],
+    pub size: BodySize,
+    /// Content-Length of an answer that has no body (to HEAD, or 304).
+    pub length_told: Option<u64>,
+    /// The connection may carry another request.
+    pub keeps: bool,
+    /// The protocol that a 101 switches to.
+    pub upgrade: &'a [u8],
 }

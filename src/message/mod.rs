@@ -9,4 +9,6 @@ pub mod head;
 pub mod hop;
 pub mod limits;
 pub mod name;
+pub mod reuse;
 pub mod target;
+pub mod upgrade;

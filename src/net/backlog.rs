@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
-use super::buffer::Size;
+use super::size::Size;
 use crate::base::limits::{
     BACKLOG_EASY, BACKLOG_FIRST, BACKLOG_MAX, BUFFER_SMALL, BUFFER_TINY, HEAD_COUNTED,
 };

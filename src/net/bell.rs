@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use monoio::net::TcpStream;
 
-use super::socket;
-use super::stream::into_monoio;
+use super::socket::into_monoio;
+use super::sys;
 
 /// A bell; its clones ring at the same ear.
 #[derive(Clone, Debug)]
@@ -30,13 +30,13 @@ impl Bell {
     /// # Errors
     /// What the system says.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { fd: Arc::new(socket::eventfd()?), is_rung: Arc::default() })
+        Ok(Self { fd: Arc::new(sys::eventfd()?), is_rung: Arc::default() })
     }
 
     /// Rings, unless it still does.
     pub fn ring(&self) {
         if !self.is_rung.swap(true, Ordering::AcqRel) {
-            socket::ring(self.fd.as_raw_fd());
+            sys::ring(self.fd.as_raw_fd());
         }
     }
 
@@ -60,7 +60,7 @@ impl Ear {
     /// Waits until it rings. What was done before the ring is seen after it.
     pub async fn wait(&self) {
         let _ = self.ready.readable(false).await;
-        socket::silence(self.ready.as_raw_fd());
+        sys::silence(self.ready.as_raw_fd());
         // Only now may it ring again; what was sent before is found by the next look.
         self.is_rung.store(false, Ordering::Release);
     }

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::deadline::Class;
-use super::socket;
-use super::stream::Stream;
 use super::sweep::Sweep;
+use super::sys;
+use super::transport::Transport;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::config::model::Address;
@@ -38,23 +38,23 @@ impl Peer {
 /// # Errors
 /// `ConnectRefused`, `ConnectTimeout`, `ConnectFailed`; `LocalPorts` or `OpenFiles` if it is we who
 /// cannot.
-pub async fn connect(peer: &Peer, sweep: &Rc<Sweep>, deadline: Moment) -> Result<Stream> {
+pub async fn connect(peer: &Peer, sweep: &Rc<Sweep>, deadline: Moment) -> Result<Transport> {
     let (socket, is_done) = match peer {
-        Peer::Socket(address) => socket::connect(*address),
-        Peer::Unix(path) => socket::connect_unix(path),
+        Peer::Socket(address) => sys::connect(*address),
+        Peer::Unix(path) => sys::connect_unix(path),
     }
     .map_err(|error| fault(&error))?;
-    let stream = Stream::new(socket, sweep, Class::Upstream).map_err(|_| Kind::LocalPorts)?;
+    let transport = Transport::new(socket, sweep, Class::Upstream).map_err(|_| Kind::LocalPorts)?;
     if !is_done {
-        stream.read_by(deadline);
-        stream.writable().await;
-        stream.read_by(Moment::NEVER);
-        if stream.expired().is_some() {
+        transport.read_by(deadline);
+        transport.writable().await;
+        transport.read_by(Moment::NEVER);
+        if transport.expired().is_some() {
             return Err(Kind::ConnectTimeout);
         }
-        stream.take_error().map_err(|error| fault(&error))?;
+        transport.take_error().map_err(|error| fault(&error))?;
     }
-    Ok(stream)
+    Ok(transport)
 }
 
 /// Whether it is this machine that has too few descriptors, ports or buffers: nothing that says something of

@@ -6,10 +6,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use super::backlog::Backlog;
-use super::buffer::{Buffer, Buffers, Size};
-use super::stream::Stream;
+use super::buffer::{Buffer, Buffers};
+use super::size::Size;
+use super::transport::Transport;
 
-/// The reading side of an HTTP/1 connection.
+/// What was read from a connection and not used.
 #[derive(Debug, Default)]
 pub struct Inbound {
     buffer: Option<Buffer>,
@@ -81,22 +82,22 @@ impl Inbound {
     /// What the system says; `OutOfMemory` if there is nothing to read into.
     pub async fn fill(
         &mut self,
-        stream: &Stream,
+        transport: &Transport,
         buffers: &Buffers,
         size: Size,
     ) -> io::Result<usize> {
         let buffer = match self.buffer.take() {
             Some(buffer) if buffer.space() > 0 => buffer,
             None if self.backlog.is_none() => {
-                stream.quiet().await;
+                transport.quiet().await;
                 let Some(buffer) = buffers.try_take(size) else {
                     return Err(io::ErrorKind::OutOfMemory.into());
                 };
                 buffer
             }
-            full => self.another(full, stream, buffers).await?,
+            full => self.another(full, transport, buffers).await?,
         };
-        let (result, buffer) = stream.recv(buffer).await;
+        let (result, buffer) = transport.recv(buffer).await;
         if buffer.is_empty() {
             buffers.give(buffer);
         } else {
@@ -112,19 +113,19 @@ impl Inbound {
     fn another<'a>(
         &'a mut self,
         full: Option<Buffer>,
-        stream: &'a Stream,
+        transport: &'a Transport,
         buffers: &'a Buffers,
     ) -> Pin<Box<dyn Future<Output = io::Result<Buffer>> + 'a>> {
         Box::pin(async move {
             match full {
                 Some(full) if self.backlog.is_some() => {
-                    Ok(self.larger_for_client(full, stream, buffers).await)
+                    Ok(self.larger_for_client(full, transport, buffers).await)
                 }
                 Some(full) => enlarge(full, buffers).map_err(|full| {
                     buffers.give(full);
                     io::ErrorKind::OutOfMemory.into()
                 }),
-                None => Ok(self.buffer_for_client(stream, buffers).await),
+                None => Ok(self.buffer_for_client(transport, buffers).await),
             }
         })
     }
@@ -132,11 +133,11 @@ impl Inbound {
     /// A buffer that counts where the client's are counted, once there is something to read into it. While
     /// the client has too much that it does not take, what its server has sent stays in the kernel, and the
     /// server is not to blame for the wait.
-    async fn buffer_for_client(&mut self, stream: &Stream, buffers: &Buffers) -> Buffer {
-        stream.readable().await;
+    async fn buffer_for_client(&mut self, transport: &Transport, buffers: &Buffers) -> Buffer {
+        transport.readable().await;
         let Some(backlog) = &self.backlog else { return buffers.take(Size::Small) };
         let (size, hold) = {
-            let _paused = stream.pause_reading();
+            let _paused = transport.pause_reading();
             if self.has_begun { backlog.piece().await } else { backlog.first().await }
         };
         self.has_begun = true;
@@ -149,10 +150,15 @@ impl Inbound {
     }
 
     /// The same for a head that did not fit.
-    async fn larger_for_client(&self, full: Buffer, stream: &Stream, buffers: &Buffers) -> Buffer {
+    async fn larger_for_client(
+        &self,
+        full: Buffer,
+        transport: &Transport,
+        buffers: &Buffers,
+    ) -> Buffer {
         let Some(backlog) = &self.backlog else { return full };
         let (_, hold) = {
-            let _paused = stream.pause_reading();
+            let _paused = transport.pause_reading();
             backlog.piece().await
         };
         let mut larger = buffers.take(larger_than(&full));

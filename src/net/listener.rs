@@ -8,8 +8,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use monoio::net::TcpStream;
 
-use super::socket::{self, How};
-use super::stream::into_monoio;
+use super::socket::into_monoio;
+use super::sys::{self, How};
 use crate::base::clock::monotonic;
 use crate::base::limits::{ACCEPT_BATCH, BACKLOG, LISTEN_EVERY, LISTEN_PATIENCE};
 
@@ -21,18 +21,18 @@ pub fn open(address: SocketAddr, workers: usize) -> io::Result<(Vec<OwnedFd>, So
     // A process that was killed gives its port back when its ring is taken down, which is some milliseconds
     // later (RELIABILITY R43).
     let begun = monotonic();
-    while let Err(error) = socket::claim(address) {
+    while let Err(error) = sys::claim(address) {
         let waited = monotonic().since(begun);
         if error.kind() != io::ErrorKind::AddrInUse || waited >= LISTEN_PATIENCE {
             return Err(error);
         }
         std::thread::park_timeout(LISTEN_EVERY);
     }
-    let first = socket::listen(address, BACKLOG)?;
-    let bound = socket::local_address(first.as_raw_fd())?;
+    let first = sys::listen(address, BACKLOG)?;
+    let bound = sys::local_address(first.as_raw_fd())?;
     let mut sockets = vec![first];
     while sockets.len() < workers {
-        sockets.push(socket::listen(bound, BACKLOG)?);
+        sockets.push(sys::listen(bound, BACKLOG)?);
     }
     Ok((sockets, bound))
 }
@@ -42,7 +42,7 @@ pub fn open(address: SocketAddr, workers: usize) -> io::Result<(Vec<OwnedFd>, So
 /// # Errors
 /// As `open`.
 pub fn probe(address: SocketAddr) -> io::Result<()> {
-    socket::bind(address).map(drop)
+    sys::bind(address).map(drop)
 }
 
 /// A worker's end of a listening socket.
@@ -89,7 +89,7 @@ impl Acceptor {
         let mut found = Vec::new();
         let mut faults = 0;
         while found.len() < ACCEPT_BATCH {
-            match socket::accept(self.ready.as_raw_fd()) {
+            match sys::accept(self.ready.as_raw_fd()) {
                 Ok(one) => found.push(one),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => break,
@@ -112,6 +112,6 @@ impl Acceptor {
 
     /// Stops: a waiting `accept` returns `Closed`.
     pub fn shutdown(&self) {
-        socket::shutdown(self.ready.as_raw_fd(), How::Both);
+        sys::shutdown(self.ready.as_raw_fd(), How::Both);
     }
 }

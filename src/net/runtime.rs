@@ -8,8 +8,8 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 
-use super::socket;
-use super::stream::into_monoio;
+use super::socket::into_monoio;
+use super::sys;
 
 use crate::base::limits::{RING_COMPLETIONS, RING_ENTRIES};
 use crate::config::model::{Driver, Ring};
@@ -106,7 +106,7 @@ impl Ticker {
     /// # Errors
     /// What the system says.
     pub fn new(period: Duration) -> io::Result<Self> {
-        socket::timer(period).and_then(into_monoio).map(|timer| Self { timer })
+        sys::timer(period).and_then(into_monoio).map(|timer| Self { timer })
     }
 
     /// A clock that stands still until it is started; made while there are descriptors for it.
@@ -121,13 +121,13 @@ impl Ticker {
     pub fn start(&self, period: Duration) {
         use std::os::fd::AsRawFd;
         // The descriptor is a timer of ours and the period a valid one: this cannot fail.
-        let _ = socket::arm(self.timer.as_raw_fd(), period);
+        let _ = sys::arm(self.timer.as_raw_fd(), period);
     }
 
     /// Waits for a tick that is still to come.
     pub async fn pause(&self) {
         use std::os::fd::AsRawFd;
-        socket::silence(self.timer.as_raw_fd());
+        sys::silence(self.timer.as_raw_fd());
         self.tick().await;
     }
 
@@ -135,6 +135,6 @@ impl Ticker {
     pub async fn tick(&self) {
         use std::os::fd::AsRawFd;
         let _ = self.timer.readable(false).await;
-        socket::silence(self.timer.as_raw_fd());
+        sys::silence(self.timer.as_raw_fd());
     }
 }

@@ -2,14 +2,14 @@
 //! down, so that the operation which waits on them returns. No operation is ever dropped for a
 //! timeout, and none has a timer of its own (RUNTIME section 10, rule 4).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::deadline::{Class, Due, Slot, SlotId, Wheel};
-use super::socket::{self, How, Peer};
+use super::sys::{self, How, Peer};
 use crate::base::clock::{Moment, monotonic};
 use crate::base::limits::{LEFT_EVERY, LOOKS_AT_ONCE};
 
@@ -17,6 +17,8 @@ use crate::base::limits::{LEFT_EVERY, LOOKS_AT_ONCE};
 #[derive(Debug)]
 pub struct Sweep {
     wheel: RefCell<Wheel>,
+    /// The time at the last tick.
+    now: Cell<Moment>,
     /// Those whose peers are looked at now.
     looks: RefCell<Vec<(SlotId, RawFd)>>,
     /// How long a client that has ended its side may be without an octet of its answer.
@@ -30,13 +32,25 @@ impl Sweep {
     #[must_use]
     pub fn new(now: Moment, rate: u64, half_closed: Duration) -> Rc<Self> {
         let (wheel, looks) = (RefCell::new(Wheel::new(now)), RefCell::default());
-        Rc::new(Self { wheel, looks, half_closed, rate })
+        Rc::new(Self { wheel, now: Cell::new(now), looks, half_closed, rate })
+    }
+
+    /// The monotonic clock as it was at the last tick.
+    #[must_use]
+    #[inline]
+    pub fn now(&self) -> Moment {
+        self.now.get()
+    }
+
+    /// It is so late now.
+    pub fn set_now(&self, now: Moment) {
+        self.now.set(now);
     }
 
     /// Ends every connection: their tasks are gone, and nobody else would.
     pub fn end_all(&self) {
         if let Ok(wheel) = self.wheel.try_borrow() {
-            wheel.all().for_each(|slot| socket::shutdown(slot.fd, How::Both));
+            wheel.all().for_each(|slot| sys::shutdown(slot.fd, How::Both));
         }
     }
 
@@ -59,7 +73,7 @@ impl Sweep {
             Due::Look => {}
         });
         for some in looks.chunks(LOOKS_AT_ONCE) {
-            let peers = socket::peers(some.iter().map(|(_, fd)| *fd));
+            let peers = sys::peers(some.iter().map(|(_, fd)| *fd));
             for ((id, _), peer) in some.iter().zip(peers) {
                 self.look_at_peer(&mut wheel, *id, peer, now);
             }
@@ -110,13 +124,13 @@ fn end_read(slot: &mut Slot) {
         return waker.wake();
     }
     let how = if slot.class == Class::Downstream { How::Read } else { How::Both };
-    socket::shutdown(slot.fd, how);
+    sys::shutdown(slot.fd, how);
 }
 
 /// A write waits for room in the send queue. If the peer takes enough of what was written it is
 /// slow but alive; the kernel knows, and is asked only when a write has waited a whole period.
 fn look_at_write(slot: &mut Slot, now: Moment, rate: u64) {
-    let queued = socket::send_queue(slot.fd).unwrap_or(0);
+    let queued = sys::send_queue(slot.fd).unwrap_or(0);
     let taken = slot.written.wrapping_sub(queued);
     let wanted = match slot.class {
         Class::Downstream => (rate.saturating_mul(u64::from(slot.write_period)) / 1000).max(1),
@@ -130,7 +144,7 @@ fn look_at_write(slot: &mut Slot, now: Moment, rate: u64) {
         slot.expired = Some(Due::Write);
         match slot.waker.take() {
             Some(waker) => waker.wake(),
-            None => socket::shutdown(slot.fd, How::Both),
+            None => sys::shutdown(slot.fd, How::Both),
         }
     }
 }
@@ -143,6 +157,13 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// The shard's clock.
+    #[must_use]
+    #[inline]
+    pub fn now(&self) -> Moment {
+        self.sweep.now()
+    }
+
     /// Nothing may arrive after this; `NEVER` for no deadline.
     #[inline]
     pub fn read_by(&self, deadline: Moment) {
@@ -183,8 +204,8 @@ impl Watch {
 
     /// A write begins: it must progress within about two periods (milliseconds).
     #[inline]
-    pub fn write_within(&self, now: Moment, period: u32) {
-        let by = Moment(now.0.saturating_add(u64::from(period)));
+    pub fn write_within(&self, period: u32) {
+        let by = Moment(self.now().0.saturating_add(u64::from(period)));
         self.sweep.wheel.borrow_mut().write_by(self.id, by, period);
     }
 
@@ -211,9 +232,17 @@ impl Watch {
         self.sweep.wheel.borrow_mut().slot(self.id).and_then(|slot| slot.expired)
     }
 
-    /// Whether the peer has left while its request is served. If not, `context` is woken when it has. While
-    /// `is_sending` only a reset counts.
-    pub fn has_left(&self, context: &Context<'_>, now: Moment, is_sending: bool) -> bool {
+    /// All of a request has come, or (`false`) it is still coming: then only a reset counts as leaving.
+    #[inline]
+    pub fn request_has_come(&self, has_come: bool) {
+        if let Some(slot) = self.sweep.wheel.borrow_mut().slot(self.id) {
+            slot.presence.is_sending = !has_come;
+        }
+    }
+
+    /// Whether the peer has left while its request is served. If not, `context` is woken when it has.
+    pub fn has_left(&self, context: &Context<'_>) -> bool {
+        let now = self.now();
         let mut wheel = self.sweep.wheel.borrow_mut();
         let Some(slot) = wheel.slot(self.id) else { return true };
         let presence = &mut slot.presence;
@@ -221,7 +250,7 @@ impl Watch {
             Some(waker) if waker.will_wake(context.waker()) => {}
             waker => *waker = Some(context.waker().clone()),
         }
-        (presence.is_served, presence.is_sending) = (true, is_sending);
+        presence.is_served = true;
         let has_left = presence.has_left;
         if presence.look_at == Moment::NEVER && !has_left {
             wheel.look_at(self.id, now.after(LEFT_EVERY));

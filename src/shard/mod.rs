@@ -86,7 +86,6 @@ pub struct Shard {
     gate: RefCell<Gate>,
     #[expect(clippy::vec_box, reason = "a workspace is lent out by pointer, not moved")]
     workspaces: RefCell<Vec<Box<Workspace>>>,
-    now: Cell<Moment>,
     wall: Cell<u64>,
     date: RefCell<String>,
     ticks: Cell<u32>,
@@ -143,7 +142,6 @@ impl Shard {
             counters: Cell::default(),
             gate: RefCell::new(gate),
             workspaces: RefCell::default(),
-            now: Cell::new(now),
             wall: Cell::new(0),
             date: RefCell::default(),
             ticks: Cell::new(0),
@@ -162,7 +160,7 @@ impl Shard {
     /// The monotonic clock as it was at the last tick: at most a tick old, and free.
     #[must_use]
     pub fn now(&self) -> Moment {
-        self.now.get()
+        self.sweep.now()
     }
 
     /// The wall clock as it was at the last tick, in milliseconds since 1970.
@@ -180,7 +178,7 @@ impl Shard {
     }
 
     fn read_clocks(&self) {
-        self.now.set(clock::monotonic());
+        self.sweep.set_now(clock::monotonic());
         let wall = clock::wall();
         if wall / 1000 != self.wall.replace(wall) / 1000 {
             self.date.replace(clock::http_date(wall));
@@ -332,7 +330,7 @@ impl Shard {
     /// What handshakes need.
     #[must_use]
     pub fn means(&self) -> Means<'_> {
-        Means { buffers: &self.buffers, turns: &self.turns, now: self.now(), period: 5000 }
+        Means { buffers: &self.buffers, turns: &self.turns, period: 5000 }
     }
 
     /// What a try at an endpoint needs. `fresh` for a connection that nobody has used.

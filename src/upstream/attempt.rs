@@ -1,14 +1,13 @@
 //! One try at an endpoint: a connection from the pool, or a new one.
 
+use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::Cluster;
 use super::choose::Ask;
 use super::dial::dial;
 use super::flight::Flight;
-use super::http1::Connection;
 use super::http2::Found;
 use crate::base::clock::{Moment, millis, monotonic};
 use crate::base::error::{Kind, Result};
@@ -16,22 +15,22 @@ use crate::base::id::EndpointId;
 use crate::config::model::{self, Protocol, ProxyHeader};
 use crate::config::tls;
 use crate::net::alarm::Alarms;
-use crate::net::buffer::Size;
 use crate::net::connect::Peer;
-use crate::net::deadline::Class;
-use crate::net::http2::strand::Strand;
-use crate::net::inbound::Inbound;
 use crate::net::notice;
-use crate::net::stream::Stream;
+use crate::net::size::Size;
 use crate::net::sweep::Sweep;
 use crate::net::tls::handshake::{self, Means};
+use crate::net::transport::Transport;
+use crate::protocol::http1::line::Connection;
+use crate::protocol::http2::line::Line as Http2Line;
+use crate::protocol::line::Line;
 use crate::wire::proxy_protocol;
 
 /// A connection to send a request on.
 #[derive(Debug)]
 pub struct Attempt {
-    pub connection: Box<Connection>,
-    /// It served others before.
+    pub line: Line,
+    /// Its connection served others before.
     pub was_pooled: bool,
 }
 
@@ -66,7 +65,7 @@ pub async fn open(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Resul
     if !needs.fresh
         && let Some(connection) = endpoint.pool.take(identity, needs.now, &cluster.model.pool)
     {
-        return Ok(Attempt { connection, was_pooled: true });
+        return Ok(Attempt { line: Line::http1(connection), was_pooled: true });
     }
     let mut dialled = dial(flight, ask, needs).await?;
     if cluster.is_secure() {
@@ -78,24 +77,23 @@ pub async fn open(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Resul
 
 /// A new connection, of the endpoint as it was when it was dialled.
 pub struct Dialled {
-    pub stream: Stream,
+    pub transport: Transport,
     pub peer: Peer,
     pub generation: u32,
 }
 
 /// A connection that nobody has used.
 fn fresh(cluster: &Cluster, dialled: Dialled, needs: Needs<'_>) -> Attempt {
-    let Dialled { stream, peer, generation } = dialled;
+    let Dialled { transport, peer, generation } = dialled;
     let identity = cluster.model.proxy_protocol.map(|_| needs.client);
     let preface = match cluster.model.proxy_protocol {
         // In front of TLS it has gone out already.
         Some(version) if !cluster.is_secure() => preface(version, needs.client, &peer),
         _ => Vec::new(),
     };
-    let born = needs.now;
-    let inbound = Inbound::default();
-    let connection = Connection { stream, inbound, born, generation, identity, preface };
-    Attempt { connection: Box::new(connection), was_pooled: false }
+    let (born, preface) = (needs.now, RefCell::new(preface));
+    let connection = Connection { transport, born, generation, identity, preface };
+    Attempt { line: Line::http1(Rc::new(connection)), was_pooled: false }
 }
 
 /// A stream of a connection that is shared, where the endpoint speaks HTTP/2; else a connection.
@@ -104,11 +102,11 @@ async fn open_shared(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Re
     let model = &cluster.model;
     // Without TLS there is nothing to agree on.
     let is_http1 = model.protocol == Protocol::Auto && !cluster.is_secure();
-    let (strand, was_pooled) = loop {
-        let lines = &cluster.endpoint(flight.id).lines;
-        let found = if is_http1 { Found::Http1 } else { lines.find(&needs, &model.pool).await? };
+    let (line, was_pooled) = loop {
+        let shared = &cluster.endpoint(flight.id).shared;
+        let found = if is_http1 { Found::Http1 } else { shared.find(&needs, &model.pool).await? };
         match found {
-            Found::Strand(strand) => break (*strand, true),
+            Found::Stream(line) => break (line, true),
             // The address that was dialled did not answer: another one of the name has the connection.
             Found::At(id) => match cluster.begin_at_sibling(id) {
                 Some(moved) => *flight = moved,
@@ -120,14 +118,14 @@ async fn open_shared(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Re
                 let pooled =
                     if needs.fresh { None } else { pool.take(identity, needs.now, &model.pool) };
                 if let Some(connection) = pooled {
-                    return Ok(Attempt { connection, was_pooled: true });
+                    return Ok(Attempt { line: Line::http1(connection), was_pooled: true });
                 }
                 let (dialled, agreed) = dial_agreed(flight, ask, needs).await?;
                 if !agreed {
                     return Ok(fresh(cluster, dialled, needs));
                 }
                 // It has learnt HTTP/2 since.
-                cluster.endpoint(flight.id).lines.clear();
+                cluster.endpoint(flight.id).shared.clear();
                 break (begin(cluster, flight.id, dialled, needs).await?, false);
             }
             Found::Dial(dialling) => {
@@ -136,7 +134,7 @@ async fn open_shared(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Re
                 let failed = |kind: &Kind| dialling.failed(*kind);
                 let (dialled, agreed) = dialled.inspect_err(failed)?;
                 if !agreed {
-                    cluster.endpoint(flight.id).lines.speaks_http1();
+                    cluster.endpoint(flight.id).shared.speaks_http1();
                     dialling.moved(chosen, flight.id);
                     return Ok(fresh(cluster, dialled, needs));
                 }
@@ -146,10 +144,7 @@ async fn open_shared(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Re
             }
         }
     };
-    let generation = cluster.endpoint(flight.id).generation();
-    let stream = Stream::strand(strand, needs.sweep, Class::Upstream);
-    let dialled = Dialled { stream, peer: Peer::Unix(PathBuf::new()), generation };
-    Ok(Attempt { was_pooled, ..fresh(cluster, dialled, needs) })
+    Ok(Attempt { line: Line::Http2(line), was_pooled })
 }
 
 /// Begins HTTP/2 on a new connection, which others use too, unless the endpoint is another by now.
@@ -158,16 +153,16 @@ async fn begin(
     id: EndpointId,
     dialled: Dialled,
     needs: Needs<'_>,
-) -> Result<Strand> {
+) -> Result<Box<Http2Line>> {
     let endpoint = cluster.endpoint(id);
-    let begun = endpoint.lines.begin(dialled.stream, &needs, needs.http2).await;
-    let strand = begun.inspect_err(|_| {
+    let begun = endpoint.shared.begin(dialled.transport, &needs, needs.http2).await;
+    let line = begun.inspect_err(|_| {
         complain(cluster, id, &"it does not answer in HTTP/2: does it speak it?");
     })?;
     if endpoint.generation() != dialled.generation {
-        endpoint.lines.clear();
+        endpoint.shared.clear();
     }
-    Ok(strand)
+    Ok(line)
 }
 
 /// Dials; says whether HTTP/2 is to be spoken.
@@ -200,7 +195,7 @@ async fn secure(
     dialled: &mut Dialled,
     needs: Needs<'_>,
 ) -> Result<Option<tls::Protocol>> {
-    let Dialled { stream, peer, .. } = dialled;
+    let Dialled { transport, peer, .. } = dialled;
     let (Some(tls), Some(name)) = (cluster.tls(), &cluster.endpoint(id).name) else {
         return Err(Kind::UpstreamTls);
     };
@@ -209,18 +204,21 @@ async fn secure(
     if let Some(version) = cluster.model.proxy_protocol {
         let mut buffer = needs.means.buffers.take(Size::Small);
         buffer.append(&preface(version, needs.client, peer));
-        let (sent, buffer) = stream.send_frames(buffer, now, period).await;
+        let (sent, buffer) = transport.send_frames(buffer, period).await;
         needs.means.buffers.give(buffer);
         sent.map_err(|_| Kind::UpstreamTls)?;
     }
-    stream.read_by(now.after(needs.timeouts.connect));
-    let means = Means { now, period, ..needs.means };
+    transport.read_by(now.after(needs.timeouts.connect));
+    let means = Means { period, ..needs.means };
     let tell_why = |why: &dyn std::fmt::Display| {
         complain(cluster, id, &format_args!("no secure connection: {why}"));
     };
-    let shaken = handshake::connect(stream, &tls, name.clone(), means, tell_why).await;
-    stream.read_by(Moment::NEVER);
-    shaken
+    let socket = transport.socket();
+    let shaken = handshake::connect(socket, &tls, name.clone(), means, tell_why).await;
+    transport.read_by(Moment::NEVER);
+    let (agreed, channel) = shaken?;
+    transport.secure(channel);
+    Ok(agreed)
 }
 
 /// Tells an operator what is wrong with an endpoint, now and then.

@@ -14,7 +14,7 @@ use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;
 use crate::base::limits::{ADDRESS_AFTER, ADDRESSES_TRIED};
 use crate::net::connect::{Peer, connect};
-use crate::net::stream::Stream;
+use crate::net::transport::Transport;
 
 /// Connects to the flight's endpoint, or to another address of its name, to which the flight moves then.
 ///
@@ -29,8 +29,8 @@ pub async fn dial<'c>(flight: &mut Flight<'c>, ask: &Ask, needs: Needs<'_>) -> R
         Some(peer) if siblings.is_empty() => {
             let deadline = monotonic().after(needs.timeouts.connect);
             let generation = endpoint.generation();
-            let stream = connect(&peer, needs.sweep, deadline).await?;
-            Ok(Dialled { stream, peer, generation })
+            let transport = connect(&peer, needs.sweep, deadline).await?;
+            Ok(Dialled { transport, peer, generation })
         }
         // DNS has just taken it away.
         None if siblings.is_empty() => Err(Kind::NoAddress),
@@ -64,7 +64,7 @@ async fn race<'c>(
     Ok(dialled)
 }
 
-type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Stream>> + 'a>>;
+type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Transport>> + 'a>>;
 type Alarm<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 /// A connection, and the flight at the endpoint that took it, if it is another one.
 type Won<'c> = (Dialled, Option<Flight<'c>>);
@@ -126,13 +126,13 @@ impl<'c> Race<'_, 'c> {
             };
             let Runner { id, flight, peer, generation, .. } = self.running.remove(at);
             match result {
-                Ok(stream) => {
+                Ok(transport) => {
                     // An address that began earlier has had its time, unless a refusal cut that short.
                     let now = monotonic();
                     let had = |one: &&Runner<'_, '_>| now.since(one.begun) >= ADDRESS_AFTER;
                     let late = self.running[..at].iter().filter(had);
                     self.faults.extend(late.map(|one| (one.id, Kind::ConnectTimeout)));
-                    return Poll::Ready(Ok((Dialled { stream, peer, generation }, flight)));
+                    return Poll::Ready(Ok((Dialled { transport, peer, generation }, flight)));
                 }
                 // Our own shortage will not get better at another address.
                 Err(kind @ (Kind::LocalPorts | Kind::OpenFiles)) => return Poll::Ready(Err(kind)),

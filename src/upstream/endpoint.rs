@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::http2::Lines;
+use super::http2::H2Pool;
 use super::pool::Pool;
 use crate::base::clock::Moment;
 use crate::base::limits::COMPLAINTS_EVERY;
@@ -35,7 +35,7 @@ pub struct Endpoint {
     pub name: Option<ServerName<'static>>,
     pub pool: Pool,
     /// Connections that several requests share.
-    pub lines: Lines,
+    pub shared: H2Pool,
     peer: RefCell<Option<Peer>>,
     /// What checks say.
     pub verdict: Cell<Verdict>,
@@ -61,7 +61,7 @@ impl Endpoint {
             authority: model.address.authority(tls.is_some()).into_boxed_str(),
             name: tls.and_then(|tls| trust::name_of(tls, &model.address)),
             pool: Pool::new(idle),
-            lines: Lines::default(),
+            shared: H2Pool::default(),
             peer: RefCell::new(Peer::of(&model.address)),
             verdict: Cell::default(),
             duty: Cell::default(),
@@ -137,7 +137,7 @@ impl Endpoint {
     pub fn part(&self) {
         self.generation.set(self.generation.get().wrapping_add(1));
         self.pool.clear();
-        self.lines.clear();
+        self.shared.clear();
     }
 
     /// Where to connect; `None` while its name has no address for this place.

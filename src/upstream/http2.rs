@@ -12,17 +12,17 @@ use crate::base::id::EndpointId;
 use crate::base::limits::H2_CONNECTIONS_MAX;
 use crate::config::model;
 use crate::net::deadline::{Class, NO_SOCKET};
-use crate::net::http2::client::Client;
-use crate::net::http2::port::Watched;
-use crate::net::http2::strand::Strand;
-use crate::net::stream::Stream;
+use crate::net::transport::Transport;
+use crate::protocol::http2::client::Client;
+use crate::protocol::http2::line::Line;
+use crate::protocol::http2::port::Watched;
 
 use super::attempt::Needs;
 
 /// An endpoint's connections on one shard.
 #[derive(Debug, Default)]
-pub struct Lines {
-    all: RefCell<Vec<Line>>,
+pub struct H2Pool {
+    all: RefCell<Vec<Shared>>,
     is_dialling: Cell<bool>,
     waiting: RefCell<Vec<Waker>>,
     /// The endpoint has chosen HTTP/1.1 where it could choose.
@@ -44,14 +44,14 @@ enum Ended {
 }
 
 #[derive(Clone, Debug)]
-struct Line {
+struct Shared {
     client: Client,
     born: Moment,
     used: Rc<Cell<Moment>>,
 }
 
 /// The right to dial, while others wait.
-pub struct Dialling<'a>(&'a Lines);
+pub struct Dialling<'a>(&'a H2Pool);
 
 impl Dialling<'_> {
     /// It came to nothing: those who waited for it need not try the same.
@@ -79,7 +79,7 @@ impl Drop for Dialling<'_> {
 /// What there is for a request.
 pub enum Found<'a> {
     /// A stream of a connection that was there.
-    Strand(Box<Strand>),
+    Stream(Box<Line>),
     /// Nothing: a connection is to be dialled.
     Dial(Dialling<'a>),
     /// The endpoint speaks HTTP/1.1.
@@ -88,7 +88,7 @@ pub enum Found<'a> {
     At(EndpointId),
 }
 
-impl Lines {
+impl H2Pool {
     /// A stream on one of the connections, or the right to dial another.
     ///
     /// # Errors
@@ -100,9 +100,9 @@ impl Lines {
                 return Ok(Found::Http1);
             }
             let free = if may_use_old { self.free(needs.now, bounds) } else { None };
-            if let Some(line) = free {
-                match open(&line, needs).await {
-                    Ok(strand) => return Ok(Found::Strand(Box::new(strand))),
+            if let Some(one) = free {
+                match open(&one, needs).await {
+                    Ok(line) => return Ok(Found::Stream(line)),
                     Err(Kind::ConnectTimeout) => return Err(Kind::ConnectTimeout),
                     // It takes no more requests, which it is known by now.
                     Err(_) => continue,
@@ -111,9 +111,9 @@ impl Lines {
             if !self.is_dialling.get() {
                 let count = self.all.borrow().len();
                 if count >= H2_CONNECTIONS_MAX
-                    && let Some(line) = self.least()
+                    && let Some(one) = self.least()
                 {
-                    return open(&line, needs).await.map(|strand| Found::Strand(Box::new(strand)));
+                    return open(&one, needs).await.map(Found::Stream);
                 }
                 self.is_dialling.set(true);
                 self.dials.set((self.dials.get().0, Ended::Well));
@@ -149,17 +149,17 @@ impl Lines {
     }
 
     /// The least busy connection with room.
-    fn free(&self, now: Moment, bounds: &model::Pool) -> Option<Line> {
+    fn free(&self, now: Moment, bounds: &model::Pool) -> Option<Shared> {
         let mut all = self.all.borrow_mut();
-        all.retain(|line| !line.client.is_over() && now.since(line.born) < bounds.age);
-        let has_room = |line: &&Line| line.client.load() < line.client.room();
-        all.iter().filter(has_room).min_by_key(|line| line.client.load()).cloned()
+        all.retain(|one| !one.client.is_over() && now.since(one.born) < bounds.age);
+        let has_room = |one: &&Shared| one.client.load() < one.client.room();
+        all.iter().filter(has_room).min_by_key(|one| one.client.load()).cloned()
     }
 
-    fn least(&self) -> Option<Line> {
+    fn least(&self) -> Option<Shared> {
         let all = self.all.borrow();
-        let lives = all.iter().filter(|line| !line.client.is_over());
-        lives.min_by_key(|line| line.client.load()).cloned()
+        let lives = all.iter().filter(|one| !one.client.is_over());
+        lives.min_by_key(|one| one.client.load()).cloned()
     }
 
     /// The endpoint has chosen HTTP/1.1.
@@ -173,13 +173,13 @@ impl Lines {
     /// `UpstreamGone` if it is no HTTP/2, or has ended at once.
     pub async fn begin(
         &self,
-        stream: Stream,
+        transport: Transport,
         needs: &Needs<'_>,
         limits: &model::Http2,
-    ) -> Result<Strand> {
-        let is_secure = stream.is_secure();
+    ) -> Result<Box<Line>> {
+        let is_secure = transport.is_secure();
         let period = u32::try_from(millis(needs.timeouts.body_idle) / 2).unwrap_or(u32::MAX);
-        let watched = Rc::new(Watched::new(stream, needs.now, period));
+        let watched = Rc::new(Watched::new(transport, period));
         let generation = self.generation.get();
         let settled = needs.sweep.watch(NO_SOCKET, Class::Upstream);
         settled.read_by(monotonic().after(needs.timeouts.connect));
@@ -187,20 +187,20 @@ impl Lines {
         let started =
             Client::start(watched, is_secure, (settled, ping), needs.means.buffers, limits).await;
         let client = started.ok_or(Kind::UpstreamGone)?;
-        let line = Line { client, born: needs.now, used: Rc::new(Cell::new(needs.now)) };
-        let strand = open(&line, needs).await?;
+        let one = Shared { client, born: needs.now, used: Rc::new(Cell::new(needs.now)) };
+        let line = open(&one, needs).await?;
         // Addresses that are not its own any more are not dialled again.
         if self.generation.get() == generation {
-            self.all.borrow_mut().push(line);
+            self.all.borrow_mut().push(one);
         }
-        Ok(strand)
+        Ok(line)
     }
 
     /// Lets go of connections that nobody uses.
     pub fn prune(&self, now: Moment, bounds: &model::Pool) {
-        self.all.borrow_mut().retain(|line| {
-            let is_used = line.client.load() > 0 || now.since(line.used.get()) < bounds.idle;
-            is_used && !line.client.is_over()
+        self.all.borrow_mut().retain(|one| {
+            let is_used = one.client.load() > 0 || now.since(one.used.get()) < bounds.idle;
+            is_used && !one.client.is_over()
         });
     }
 
@@ -213,12 +213,12 @@ impl Lines {
 }
 
 /// A stream on a connection, as soon as it takes one.
-async fn open(line: &Line, needs: &Needs<'_>) -> Result<Strand> {
-    line.used.set(needs.now);
-    line.client.watched().now.set(needs.now);
+async fn open(one: &Shared, needs: &Needs<'_>) -> Result<Box<Line>> {
+    one.used.set(needs.now);
     let watch = needs.sweep.watch(NO_SOCKET, Class::Upstream);
     watch.read_by(monotonic().after(needs.timeouts.connect));
-    let strand = line.client.open(&watch).await;
+    let line = one.client.open(&watch, needs.sweep).await;
     let is_late = || watch.expired().is_some();
-    strand.ok_or_else(|| if is_late() { Kind::ConnectTimeout } else { Kind::UpstreamGone })
+    let kind = || if is_late() { Kind::ConnectTimeout } else { Kind::UpstreamGone };
+    line.map(Box::new).ok_or_else(kind)
 }

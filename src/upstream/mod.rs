@@ -6,7 +6,6 @@ pub mod choose;
 pub mod dial;
 pub mod endpoint;
 pub mod flight;
-pub mod http1;
 pub mod http2;
 pub mod key;
 pub mod lobby;
@@ -277,7 +276,7 @@ impl Cluster {
     pub fn prune(&self, now: Moment) {
         for endpoint in self.used() {
             endpoint.pool.prune(now, &self.model.pool);
-            endpoint.lines.prune(now, &self.model.pool);
+            endpoint.shared.prune(now, &self.model.pool);
         }
     }
 
@@ -285,7 +284,7 @@ impl Cluster {
     pub fn close_idle(&self) {
         for endpoint in &self.endpoints {
             endpoint.pool.clear();
-            endpoint.lines.clear();
+            endpoint.shared.clear();
         }
     }
 

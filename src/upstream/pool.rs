@@ -6,11 +6,12 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::http1::Connection;
 use crate::base::clock::Moment;
 use crate::config::model;
-use crate::net::socket::Peek;
-use crate::wire::http1::reuse::Proof;
+use crate::message::reuse::Proof;
+use crate::net::sys::Peek;
+use crate::protocol::http1::line::Connection;
+use crate::protocol::line::Line;
 
 /// Idle connections.
 #[derive(Debug, Default)]
@@ -23,7 +24,7 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Box<Connection>,
+    connection: Rc<Connection>,
     since: Moment,
 }
 
@@ -67,7 +68,7 @@ impl Pool {
         identity: Option<SocketAddr>,
         now: Moment,
         bounds: &model::Pool,
-    ) -> Option<Box<Connection>> {
+    ) -> Option<Rc<Connection>> {
         let mut idle = self.idle.borrow_mut();
         loop {
             let at = idle.iter().rposition(|one| one.connection.identity == identity)?;
@@ -76,26 +77,20 @@ impl Pool {
             let is_young =
                 now.since(one.since) < bounds.idle && now.since(one.connection.born) < bounds.age;
             // A byte that nobody asked for, or an end: never to be used again (RELIABILITY D06).
-            if is_young && one.connection.stream.peek() == Peek::Quiet {
+            if is_young && one.connection.transport.peek() == Peek::Quiet {
                 return Some(one.connection);
             }
         }
     }
 
-    /// Keeps a connection, if the proof holds and there is room; closes it otherwise.
-    pub fn keep(
-        &self,
-        mut connection: Box<Connection>,
-        proof: Proof,
-        now: Moment,
-        bounds: &model::Pool,
-    ) {
+    /// Keeps the connection of a line, if the proof holds and there is room; closes it otherwise.
+    pub fn keep(&self, line: Line, proof: Proof, now: Moment, bounds: &model::Pool) {
+        let Line::Http1(line) = line else { return };
+        let Some(connection) = line.into_idle() else { return };
         let mut idle = self.idle.borrow_mut();
         let is_young = now.since(connection.born) < bounds.age;
         let is_wanted = idle.len() < self.demand.wanted() && self.all.get() < bounds.size;
         if proof.holds() && is_young && is_wanted {
-            debug_assert!(connection.inbound.is_empty(), "the proof says so");
-            connection.inbound.read_for(None);
             idle.push(Idle { connection, since: now });
             self.all.set(self.all.get() + 1);
         }
@@ -115,7 +110,7 @@ impl Pool {
         self.retain(|one| {
             now.since(one.since) < bounds.idle
                 && now.since(one.connection.born) < bounds.age
-                && one.connection.stream.peek() == Peek::Quiet
+                && one.connection.transport.peek() == Peek::Quiet
         });
         let mut spare = self.idle.borrow().len().saturating_sub(self.demand.wanted());
         self.retain(|_| {

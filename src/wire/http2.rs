@@ -1,14 +1,19 @@
 //! HTTP/2 heads to the one canonical head and back. Frames and HPACK are h2's; what it hands over has
-//! passed RFC 9113 section 8 once, and passes our own reading of a head after that: what HTTP/1.1 could
-//! not say is not passed on.
+//! passed RFC 9113 section 8 once, and is judged by what judges every version after that (`wire::head`).
 
 use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 
+use super::framing::Facts;
+use super::head::{finish_request, finish_response, take_request_line, takes_field};
 use crate::base::error::{Kind, Result};
 use crate::base::limits::{TRAILER_FIELDS_MAX, TRAILERS_MAX};
-use crate::message::fields::{Fields, is_token_byte};
-use crate::message::head::Method;
+use crate::message::fields::{FieldPlace, Fields, is_token_byte};
+use crate::message::framing::{BodySize, Framing};
+use crate::message::head::{FinalHead, Method, RequestHead, ResponseHead, Version};
+use crate::message::limits::HeadLimits;
+use crate::message::name::Name;
 
 /// Fields that belong to an HTTP/1 connection (RFC 9113 section 8.2.2).
 pub(super) const CONNECTION: &[&str] =
@@ -17,51 +22,128 @@ pub(super) const CONNECTION: &[&str] =
 /// Fields that most heads have room for at once.
 const FIELDS_EXPECTED: usize = 12;
 
-/// Writes a request as a head of HTTP/1.1. `has_body` says that its stream goes on.
+// === what comes ===
+
+/// Takes a client's request over. `has_body` says that its stream goes on. `head` must be clear.
 ///
 /// # Errors
-/// It has no authority, or two.
-pub fn request_head(request: &Request<()>, has_body: bool, out: &mut Vec<u8>) -> Result<()> {
-    let protocol = request.extensions().get::<h2::ext::Protocol>();
+/// The rule that was broken; `head` then has a glimpse of what was asked for.
+pub fn take_request(
+    request: &Request<()>,
+    has_body: bool,
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+) -> Result<()> {
+    let taken = try_take_request(request, has_body, limits, head);
+    if taken.is_err() {
+        head.clear();
+        let uri = request.uri();
+        let target = uri.path_and_query().map_or_else(|| uri.to_string(), ToString::to_string);
+        let host = authority(request).unwrap_or_default();
+        head.set_glimpse(request.method().as_str().as_bytes(), target.as_bytes(), host);
+    }
+    head.version = Version::Http2;
+    taken
+}
+
+fn try_take_request(
+    request: &Request<()>,
+    has_body: bool,
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+) -> Result<()> {
+    let protocol = request.extensions().get::<h2::ext::Protocol>().map(h2::ext::Protocol::as_str);
+    // RFC 8441 section 5: what HTTP/1.1 asks for by a GET with an upgrade.
     let method = if protocol.is_some() { "GET" } else { request.method().as_str() };
-    out.extend_from_slice(method.as_bytes());
-    out.push(b' ');
-    let uri = request.uri();
-    match uri.path_and_query() {
-        Some(target) => out.extend_from_slice(target.as_str().as_bytes()),
-        // CONNECT: refused by whoever reads this.
-        None => out.extend_from_slice(uri.to_string().as_bytes()),
-    }
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    line(out, b"Host", authority(request)?);
-    let fields = request.headers();
-    cookies(fields, out);
-    for (name, value) in fields {
-        let is_early = has_body && *name == http::header::CONTENT_LENGTH && value == "0";
-        if *name != http::header::HOST && *name != http::header::COOKIE && !is_early {
-            line(out, name.as_str().as_bytes(), value.as_bytes());
-        }
-    }
+    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    let host = authority(request)?;
+    let target =
+        take_request_line(head, Version::Http2, method.as_bytes(), target.as_bytes(), limits)?;
+    let mut facts = Facts::default();
+    facts.add_host(host);
+    take_cookies(request.headers(), &mut head.fields);
+    let is_taken = |name: &HeaderName| *name != HOST && *name != COOKIE;
+    // A length of 0 in front of a body that comes all the same says nothing.
+    let is_early = |value: &HeaderValue| has_body && value == "0";
+    take_fields(request.headers(), limits, (is_taken, is_early), &mut facts, &mut head.fields)?;
     if let Some(protocol) = protocol {
         // h2 looks at no octet of it.
-        let is_token = protocol.as_str().bytes().all(is_token_byte);
-        if !is_token || protocol.as_str().is_empty() {
+        if protocol.is_empty() || !protocol.bytes().all(is_token_byte) {
             return Err(Kind::Field);
         }
-        // RFC 8441 section 5: what HTTP/1.1 asks for with an upgrade.
-        line(out, b"Connection", b"upgrade");
-        line(out, b"Upgrade", protocol.as_str().as_bytes());
-    } else if has_body && fields.get(http::header::CONTENT_LENGTH).is_none_or(|len| len == "0") {
-        line(out, b"Transfer-Encoding", b"chunked");
+        head.options.upgrade = true;
+        head.set_upgrade(protocol.as_bytes());
+    } else if has_body && facts.lengths == 0 {
+        facts.add_coding(b"chunked");
     }
-    out.extend_from_slice(b"\r\n");
+    finish_request(head, &target, &facts)
+}
+
+/// Takes an endpoint's response over. `is_all` says that its stream has ended with it; `asked` what it answers.
+/// `head` must be clear.
+///
+/// # Errors
+/// `UpstreamHead`, `UpstreamHeadTooLarge`.
+pub fn take_response<T>(
+    response: &Response<T>,
+    is_all: bool,
+    asked: Method,
+    head: &mut ResponseHead,
+) -> Result<()> {
+    let status = response.status().as_u16();
+    head.version = Version::Http2;
+    let mut facts = Facts::default();
+    let is_early = |value: &HeaderValue| !is_all && asked != Method::Head && value == "0";
+    let limits = HeadLimits::RESPONSE;
+    let filters = (|_: &HeaderName| true, is_early);
+    take_fields(response.headers(), &limits, filters, &mut facts, &mut head.fields).map_err(
+        |kind| match kind {
+            Kind::HeadTooLarge => Kind::UpstreamHeadTooLarge,
+            _ => Kind::UpstreamHead,
+        },
+    )?;
+    let may_have = asked != Method::Head && !matches!(status, 100..=199 | 204 | 304);
+    if is_all && may_have && facts.lengths == 0 {
+        facts.add_length(b"0");
+    }
+    finish_response(head, status, asked, &facts)
+}
+
+/// Takes fields over, but for those that frame the body: those become facts and nothing else.
+fn take_fields<'a>(
+    map: &'a HeaderMap,
+    limits: &HeadLimits,
+    (is_taken, is_early): (impl Fn(&HeaderName) -> bool, impl Fn(&HeaderValue) -> bool),
+    facts: &mut Facts<'a>,
+    fields: &mut Fields,
+) -> Result<()> {
+    let octets: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if map.len() > limits.fields || octets > limits.head {
+        return Err(Kind::HeadTooLarge);
+    }
+    for (name, value) in map {
+        if !is_taken(name) {
+            continue;
+        }
+        let (name, octets) = (name.as_str().as_bytes(), value.as_bytes().trim_ascii());
+        if name.len() + octets.len() + 2 > limits.field {
+            return Err(Kind::HeadTooLarge);
+        }
+        match Name::of(name) {
+            Name::ContentLength if is_early(value) => {}
+            Name::ContentLength => facts.add_length(octets),
+            Name::TransferEncoding => facts.add_coding(octets),
+            known if takes_field(known, name, limits)? => fields.push_known(known, name, octets),
+            _ => {}
+        }
+    }
     Ok(())
 }
 
 /// RFC 9113 section 8.3.1: one authority, however it is said.
 fn authority(request: &Request<()>) -> Result<&[u8]> {
     let pseudo = request.uri().authority().map(|authority| authority.as_str().as_bytes());
-    let mut hosts = request.headers().get_all(http::header::HOST).iter();
+    let mut hosts = request.headers().get_all(HOST).iter();
     let (host, other) = (hosts.next().map(HeaderValue::as_bytes), hosts.next());
     match (pseudo, host) {
         _ if other.is_some() => Err(Kind::Host),
@@ -72,94 +154,79 @@ fn authority(request: &Request<()>) -> Result<&[u8]> {
 }
 
 /// RFC 9113 section 8.2.3: crumbs are put together.
-fn cookies(fields: &HeaderMap, out: &mut Vec<u8>) {
-    let mut crumbs = fields.get_all(http::header::COOKIE).iter();
+fn take_cookies(map: &HeaderMap, fields: &mut Fields) {
+    let mut crumbs = map.get_all(COOKIE).iter();
     let Some(first) = crumbs.next() else { return };
-    out.extend_from_slice(b"Cookie: ");
-    out.extend_from_slice(first.as_bytes());
-    for crumb in crumbs {
-        out.extend_from_slice(b"; ");
-        out.extend_from_slice(crumb.as_bytes());
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    for part in [name, b": ", value, b"\r\n"] {
-        out.extend_from_slice(part);
-    }
-}
-
-/// Writes a response as a head of HTTP/1.1. `is_all` says that its stream has ended with it;
-/// `asked` what it answers.
-pub fn response_head<T>(response: &Response<T>, is_all: bool, asked: Method, out: &mut Vec<u8>) {
-    let status = response.status();
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.extend_from_slice(b" \r\n");
-    for (name, value) in response.headers() {
-        let is_early = !is_all && *name == http::header::CONTENT_LENGTH && value == "0";
-        if !is_early || asked == Method::Head {
-            line(out, name.as_str().as_bytes(), value.as_bytes());
-        }
-    }
-    let has_length = response.headers().contains_key(http::header::CONTENT_LENGTH);
-    let may_have = asked != Method::Head && !matches!(status.as_u16(), 100..=199 | 204 | 304);
-    if is_all && may_have && !has_length {
-        line(out, b"content-length", b"0");
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-/// What a response's head of ours says.
-#[derive(Debug)]
-pub struct Said<T> {
-    pub head: T,
-    /// Octets of the head's text.
-    pub len: usize,
-    pub length: Option<u64>,
-}
-
-/// Reads a response's head that was written for HTTP/1.1 by us.
-#[must_use]
-pub fn response(text: &[u8]) -> Option<Said<Response<()>>> {
-    let (first, lines, len) = split(text)?;
-    let status = StatusCode::from_bytes(first.get(9..12)?).ok()?;
-    let mut head = Response::new(());
-    // RFC 8441 section 5: a tunnel begins with 200, not with a change of protocols.
-    let is_switched = status == StatusCode::SWITCHING_PROTOCOLS;
-    *head.status_mut() = if is_switched { StatusCode::OK } else { status };
-    let length =
-        fields(lines, head.headers_mut(), |name| is_switched && name == "sec-websocket-accept")?;
-    if length == Some(0) && head.headers().contains_key("grpc-status") {
-        // A head that is all of an answer of gRPC has no length.
-        head.headers_mut().remove(http::header::CONTENT_LENGTH);
-    }
-    Some(Said { head, len, length })
-}
-
-/// Reads a request's head that was written for HTTP/1.1 by us.
-#[must_use]
-pub fn request(text: &[u8], is_secure: bool) -> Option<Said<Request<()>>> {
-    let (first, lines, len) = split(text)?;
-    let mut parts = first.split(|byte| *byte == b' ');
-    let (method, target) = (parts.next()?, parts.next()?);
-    let mut head = Request::new(());
-    let length = fields(lines, head.headers_mut(), |_| false)?;
-    let host = head.headers_mut().remove(http::header::HOST)?;
-    *head.method_mut() = http::Method::from_bytes(method).ok()?;
-    let scheme = if is_secure { "https" } else { "http" };
-    let uri = Uri::builder().scheme(scheme).authority(host.as_bytes());
-    let uri = if target.iter().any(|byte| is_refused(*byte)) {
-        uri.path_and_query(escaped(target))
-    } else {
-        uri.path_and_query(target)
+    let Some(second) = crumbs.next() else {
+        return fields.push_known(Name::of(b"cookie"), b"cookie", first.as_bytes().trim_ascii());
     };
-    *head.uri_mut() = uri.build().ok()?;
+    let mut all = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        all.extend_from_slice(b"; ");
+        all.extend_from_slice(crumb.as_bytes());
+    }
+    fields.push(b"cookie", all.trim_ascii());
+}
+
+// === what goes ===
+
+/// An endpoint's request.
+#[derive(Debug)]
+pub struct Said {
+    pub head: Request<()>,
+    pub upgrade: Option<Upgrade>,
+}
+
+/// Says a request in HTTP/2. `None` if it cannot be said.
+#[must_use]
+pub fn request(
+    head: &RequestHead,
+    authority: &[u8],
+    is_secure: bool,
+    upgrades: bool,
+) -> Option<Said> {
+    let mut request = Request::new(());
+    *request.version_mut() = http::Version::HTTP_2;
+    let scheme = if is_secure { "https" } else { "http" };
+    let uri = Uri::builder().scheme(scheme).authority(authority);
+    let (path, query) = (head.path_to_send(), head.query());
+    let is_odd = path.iter().chain(query.unwrap_or_default()).any(|byte| is_refused(*byte));
+    let target = if is_odd {
+        escaped(path, query).into_bytes()
+    } else {
+        let mut target = Vec::with_capacity(path.len() + query.map_or(0, |query| query.len() + 1));
+        target.extend_from_slice(path);
+        if let Some(query) = query {
+            target.push(b'?');
+            target.extend_from_slice(query);
+        }
+        target
+    };
+    *request.uri_mut() = uri.path_and_query(target).build().ok()?;
+    *request.method_mut() = http::Method::from_bytes(head.method_text()).ok()?;
+    let mut map = HeaderMap::with_capacity(FIELDS_EXPECTED);
+    put_fields(&head.fields, &mut map, |name| upgrades && name == "sec-websocket-key")?;
+    if head.expects_continue {
+        map.insert(http::header::EXPECT, HeaderValue::from_static("100-continue"));
+    }
+    match head.framing {
+        Framing::Length(length) => put_length(&mut map, length),
+        // RFC 9110 section 8.6: of methods that have a body it is said that there is none.
+        Framing::None if head.says_empty() => put_length(&mut map, 0),
+        _ => {}
+    }
     // We pass trailers on, and gRPC servers want to be told.
-    head.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
-    *head.version_mut() = http::Version::HTTP_2;
-    Some(Said { head, len, length })
+    map.insert(TE, HeaderValue::from_static("trailers"));
+    *request.headers_mut() = map;
+    let mut upgrade = None;
+    if upgrades {
+        let protocol = std::str::from_utf8(head.upgrade()).ok()?;
+        let key = head.fields.values_named(b"sec-websocket-key").next().map(<[u8]>::to_vec);
+        upgrade = Some(Upgrade { protocol: protocol.to_owned(), key });
+        *request.method_mut() = http::Method::CONNECT;
+        request.extensions_mut().insert(h2::ext::Protocol::from(protocol));
+    }
+    Some(Said { head: request, upgrade })
 }
 
 /// Octets of a target that we pass on and the library does not take.
@@ -168,13 +235,14 @@ const fn is_refused(byte: u8) -> bool {
 }
 
 /// The same target without them.
-fn escaped(target: &[u8]) -> String {
-    let mut out = String::with_capacity(target.len() + 16);
-    for byte in target {
-        if is_refused(*byte) {
+fn escaped(path: &[u8], query: Option<&[u8]>) -> String {
+    let mut out = String::with_capacity(path.len() + 32);
+    let mark: &[u8] = if query.is_some() { b"?" } else { b"" };
+    for byte in [path, mark, query.unwrap_or_default()].concat() {
+        if is_refused(byte) {
             out.push_str(&format!("%{byte:02X}"));
         } else {
-            out.push(char::from(*byte));
+            out.push(char::from(byte));
         }
     }
     out
@@ -188,88 +256,112 @@ pub struct Upgrade {
     key: Option<Vec<u8>>,
 }
 
-/// Makes an extended CONNECT of a request that asks for an upgrade.
-#[must_use]
-pub fn upgrade(text: &[u8], head: &mut Request<()>) -> Option<Upgrade> {
-    let (_, lines, _) = split(text)?;
-    let value = |name: &[u8]| {
-        let mut all = lines.split(|byte| *byte == b'\n');
-        let line = all.find(|line| {
-            line.len() > name.len()
-                && line[..name.len()].eq_ignore_ascii_case(name)
-                && line[name.len()] == b':'
-        })?;
-        Some(line[name.len() + 1..].trim_ascii().to_vec())
-    };
-    let protocol = String::from_utf8(value(b"upgrade")?).ok()?;
-    let key = value(b"sec-websocket-key");
-    head.headers_mut().remove("sec-websocket-key");
-    *head.method_mut() = http::Method::CONNECT;
-    head.extensions_mut().insert(h2::ext::Protocol::from(protocol.as_str()));
-    Some(Upgrade { protocol, key })
-}
-
 impl Upgrade {
-    /// The text of the answer that grants it, as HTTP/1.1 has it.
-    pub fn granted<T>(&self, response: &Response<T>, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
-        line(out, b"Connection", b"upgrade");
-        line(out, b"Upgrade", self.protocol.as_bytes());
+    /// Takes the answer that grants it over, as HTTP/1.1 has it. `head` must be clear.
+    ///
+    /// # Errors
+    /// As `take_response`.
+    pub fn take_granted<T>(&self, response: &Response<T>, head: &mut ResponseHead) -> Result<()> {
         if let Some(key) = &self.key {
             let accept = tungstenite::handshake::derive_accept_key(key);
-            line(out, b"Sec-WebSocket-Accept", accept.as_bytes());
+            head.fields.push(b"Sec-WebSocket-Accept", accept.as_bytes());
         }
-        for (name, value) in response.headers() {
-            line(out, name.as_str().as_bytes(), value.as_bytes());
-        }
-        out.extend_from_slice(b"\r\n");
+        take_response(response, false, Method::Get, head)?;
+        head.status = 101;
+        head.framing = Framing::None;
+        head.set_upgrade(self.protocol.as_bytes());
+        Ok(())
     }
 }
 
-/// First line, field lines, length of both.
-fn split(text: &[u8]) -> Option<(&[u8], &[u8], usize)> {
-    let first = line_end(text)?;
-    let mut at = first + 2;
-    loop {
-        match line_end(&text[at..])? {
-            0 => return Some((&text[..first], &text[first + 2..at], at + 2)),
-            end => at += end + 2,
-        }
+/// Says an answer's final head in HTTP/2. `None` if it cannot be said.
+#[must_use]
+pub fn final_head(head: &FinalHead<'_>) -> Option<Response<()>> {
+    let mut response = Response::new(());
+    // RFC 8441 section 5: a tunnel begins with 200, not with a change of protocols.
+    let is_switched = head.status == 101;
+    let status = if is_switched { 200 } else { head.status };
+    *response.status_mut() = StatusCode::from_u16(status).ok()?;
+    let mut map = HeaderMap::with_capacity(FIELDS_EXPECTED);
+    put_lines(head.stored, &mut map)?;
+    put_fields(head.fields, &mut map, |name| is_switched && name == "sec-websocket-accept")?;
+    if !head.date.is_empty() {
+        map.insert(http::header::DATE, HeaderValue::from_bytes(head.date).ok()?);
     }
+    let length = match (head.size, head.length_told) {
+        (BodySize::Known(length), _) | (BodySize::Empty, Some(length)) => Some(length),
+        _ => None,
+    };
+    // A head that is all of an answer of gRPC has no length.
+    let is_call_end = length == Some(0) && map.contains_key("grpc-status");
+    if let Some(length) = length.filter(|_| !is_call_end) {
+        put_length(&mut map, length);
+    }
+    *response.headers_mut() = map;
+    Some(response)
 }
 
-/// Where a line's CRLF is. What we write has no CR but there.
-fn line_end(text: &[u8]) -> Option<usize> {
-    memchr::memchr(b'\r', text).filter(|at| text.get(at + 1) == Some(&b'\n'))
+/// Says an interim head in HTTP/2. `None` if it cannot be said.
+#[must_use]
+pub fn interim(head: &ResponseHead) -> Option<Response<()>> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(head.status).ok()?;
+    put_fields(&head.fields, response.headers_mut(), |_| false)?;
+    Some(response)
 }
 
-/// Adds field lines to a map; returns what Content-Length says.
-fn fields(
-    lines: &[u8],
+fn put_length(map: &mut HeaderMap, length: u64) {
+    map.insert(CONTENT_LENGTH, HeaderValue::from(length));
+}
+
+/// Adds fields to a map. All values lie in one piece.
+fn put_fields(
+    fields: &Fields,
     map: &mut HeaderMap,
     is_left_out: impl Fn(&str) -> bool,
-) -> Option<Option<u64>> {
-    *map = HeaderMap::with_capacity(FIELDS_EXPECTED);
-    // All values lie in one piece.
-    let shared = Bytes::copy_from_slice(lines);
-    let (mut length, mut rest) = (None, &shared[..]);
-    while let Some(end) = line_end(rest) {
-        let (one, more) = (&rest[..end], &rest[end + 2..]);
-        rest = more;
-        let colon = memchr::memchr(b':', one)?;
-        let name = HeaderName::from_bytes(&one[..colon]).ok()?;
-        if CONNECTION.contains(&name.as_str()) || is_left_out(name.as_str()) {
-            continue;
-        }
-        let value = shared.slice_ref(one[colon + 1..].trim_ascii());
-        let value = HeaderValue::from_maybe_shared(value).ok()?;
-        if name == http::header::CONTENT_LENGTH {
-            length = crate::message::target::parse_digits(value.as_bytes());
-        }
-        map.append(name, value);
+) -> Option<()> {
+    if fields.is_empty() {
+        return Some(());
     }
-    Some(length)
+    let (octets, places) = fields.places();
+    let shared = Bytes::copy_from_slice(octets);
+    for FieldPlace { name, value } in places {
+        put(map, &octets[name], shared.slice(value), &is_left_out)?;
+    }
+    Some(())
 }
+
+/// The same for the lines of a stored response.
+fn put_lines(lines: &[u8], map: &mut HeaderMap) -> Option<()> {
+    if lines.is_empty() {
+        return Some(());
+    }
+    let shared = Bytes::copy_from_slice(lines);
+    let mut at = 0;
+    while at < lines.len() {
+        let end = at + memchr::memchr(b'\r', &lines[at..])?;
+        let colon = at + memchr::memchr(b':', &lines[at..end])?;
+        let value = shared.slice((colon + 2).min(end)..end);
+        put(map, &lines[at..colon], value, &|_| false)?;
+        at = end + 2;
+    }
+    Some(())
+}
+
+fn put(
+    map: &mut HeaderMap,
+    name: &[u8],
+    value: Bytes,
+    is_left_out: &impl Fn(&str) -> bool,
+) -> Option<()> {
+    let name = HeaderName::from_bytes(name).ok()?;
+    if !CONNECTION.contains(&name.as_str()) && !is_left_out(name.as_str()) {
+        map.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+    }
+    Some(())
+}
+
+// === trailers ===
 
 /// Trailers as fields; what may not be one is left out. `None` if they are more than HTTP/1.1 may have.
 #[must_use]
@@ -305,10 +397,9 @@ pub fn trailer_map(fields: &Fields) -> HeaderMap {
 mod tests {
     use super::*;
 
-    fn rendered(request: &Request<()>, has_body: bool) -> Result<String> {
-        let mut out = Vec::new();
-        request_head(request, has_body, &mut out)?;
-        Ok(String::from_utf8(out).unwrap())
+    fn taken(request: &Request<()>, has_body: bool) -> Result<RequestHead> {
+        let mut head = RequestHead::default();
+        take_request(request, has_body, &HeadLimits::default(), &mut head).map(|()| head)
     }
 
     #[test]
@@ -319,17 +410,16 @@ mod tests {
             .header("x-one", "1")
             .body(())
             .unwrap();
-        let text = rendered(&request, true).unwrap();
-        assert_eq!(
-            text,
-            "POST /x?y=1 HTTP/1.1\r\nHost: a.example\r\nCookie: a=1; b=2\r\nx-one: 1\r\n\
-             Transfer-Encoding: chunked\r\n\r\n"
-        );
+        let head = taken(&request, true).unwrap();
+        assert_eq!((head.path(), head.query()), (&b"/x"[..], Some(&b"y=1"[..])));
+        assert_eq!((head.host(), head.framing), (&b"a.example"[..], Framing::Chunked));
+        let fields: Vec<_> = head.fields.iter().map(|field| (field.name, field.value)).collect();
+        assert_eq!(fields, [(&b"cookie"[..], &b"a=1; b=2"[..]), (b"x-one", b"1")]);
         let other =
             Request::get("https://a.example/").header("host", "b.example").body(()).unwrap();
-        assert_eq!(rendered(&other, false), Err(Kind::Host));
+        assert_eq!(taken(&other, false).err(), Some(Kind::Host));
         let none = Request::get("/").body(()).unwrap();
-        assert_eq!(rendered(&none, false), Err(Kind::Host));
+        assert_eq!(taken(&none, false).err(), Some(Kind::Host));
     }
 
     #[test]
@@ -340,24 +430,41 @@ mod tests {
             *request.method_mut() = http::Method::CONNECT;
             *request.uri_mut() = "https://a.example/x".parse().unwrap();
             request.extensions_mut().insert(h2::ext::Protocol::from(text));
-            assert_eq!(rendered(&request, true).is_ok(), is_good, "{}", text.escape_debug());
+            let head = taken(&request, true);
+            assert_eq!(head.is_ok(), is_good, "{}", text.escape_debug());
+            assert!(head.is_err() || head.unwrap().upgrade() == b"websocket");
         }
     }
 
     #[test]
-    fn what_we_write_is_read_back_without_the_connections_own() {
-        let text =
-            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\nX-A: b c\r\n\r\nhello";
-        let said = response(text).unwrap();
-        assert_eq!((said.head.status().as_u16(), said.length), (200, Some(5)));
-        assert_eq!(said.len, text.len() - 5);
-        assert_eq!(said.head.headers().len(), 2);
-        let text =
-            b"GET /a?b HTTP/1.1\r\nHost: a.example:8080\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let said = request(text, false).unwrap();
-        assert_eq!(said.head.uri().to_string(), "http://a.example:8080/a?b");
-        assert_eq!(said.head.headers().len(), 1);
-        assert!(response(b"HTTP/1.1 200 OK\r\n").is_none());
-        assert_eq!(response(b"HTTP/1.1 200 OK\r\n\r\n").unwrap().head.headers().len(), 0);
+    fn what_is_said_has_nothing_of_a_connection() {
+        let mut fields = Fields::default();
+        fields.push(b"X-A", b"b c");
+        fields.push(b"Connection", b"close");
+        let head = FinalHead {
+            status: 200,
+            reason: b"",
+            stored: b"ETag: \"x\"\r\nEmpty: \r\n",
+            fields: &fields,
+            date: b"",
+            size: BodySize::Known(5),
+            length_told: None,
+            keeps: false,
+            upgrade: b"",
+        };
+        let said = final_head(&head).unwrap();
+        let text = |name: &str| said.headers().get(name).map(|value| value.to_str().unwrap());
+        assert_eq!(
+            (text("etag"), text("empty"), text("x-a")),
+            (Some("\"x\""), Some(""), Some("b c"))
+        );
+        assert_eq!((text("content-length"), text("connection")), (Some("5"), None));
+        let mut head = RequestHead::default();
+        head.set_method(b"GET");
+        head.set_target(b"/a`", Some(b"b"));
+        head.fields.push(b"Upgrade", b"h2c");
+        let said = request(&head, b"a.example:8080", false, false).unwrap().head;
+        assert_eq!(said.uri().to_string(), "http://a.example:8080/a%60?b");
+        assert_eq!(said.headers().len(), 1);
     }
 }

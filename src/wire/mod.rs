@@ -2,6 +2,8 @@
 
 pub mod client_hello;
 pub mod frames;
+pub mod framing;
+pub mod head;
 pub mod header_block;
 pub mod herald;
 pub mod http1;

@@ -11,11 +11,12 @@ use super::session::{EARLY_RECORD, Fault, OVERHEAD, RECORD, Session, State};
 use crate::base::clock::Moment;
 use crate::base::limits::{EARLY_DATA_MAX, TLS_PAUSE};
 use crate::base::limits::{TLS_BATCH, TLS_BATCH_SLOW};
-use crate::net::buffer::{Buffer, Buffers, Size};
-use crate::net::socket;
-use crate::net::stream::Stream;
+use crate::net::buffer::{Buffer, Buffers, Sealed};
+use crate::net::size::Size;
+use crate::net::socket::Socket;
+use crate::net::sys;
 
-/// The TLS half of a stream.
+/// TLS on a socket.
 pub struct Channel {
     /// For words that are said without waiting.
     fd: RawFd,
@@ -48,7 +49,7 @@ impl Channel {
     /// What has come cannot be opened; the peer is to be told what is due.
     pub(super) fn new(
         mut session: Session,
-        stream: &Stream,
+        socket: &Socket,
         buffers: &Rc<Buffers>,
     ) -> Result<Self, Fault> {
         let mut ahead = None;
@@ -67,7 +68,7 @@ impl Channel {
             buffers.give(spare);
         }
         Ok(Self {
-            fd: stream.fd(),
+            fd: socket.fd(),
             session: RefCell::new(session),
             buffers: Rc::clone(buffers),
             is_ahead: Cell::new(ahead.is_some()),
@@ -95,7 +96,7 @@ impl Channel {
     /// end that the peer has announced (RFC 8446 section 6.1); without that it is an error.
     pub(in crate::net) async fn recv(
         &self,
-        stream: &Stream,
+        socket: &Socket,
         mut plain: Buffer,
     ) -> (io::Result<usize>, Buffer) {
         if let Some(ahead) = self.ahead.take() {
@@ -113,7 +114,7 @@ impl Channel {
             }
             self.flush();
             let most = if plain.is_empty() { Size::Large } else { Size::Medium };
-            if let Err(error) = self.fill(stream, most).await {
+            if let Err(error) = self.fill(socket, most).await {
                 self.is_mute.set(true);
                 return (Err(error), plain);
             }
@@ -130,7 +131,7 @@ impl Channel {
                 // Something else than data: it may be long until more comes.
                 Ok(_) => {
                     self.flush();
-                    stream.wait_readable().await;
+                    socket.readable().await;
                 }
                 Err(_) => {
                     self.flush();
@@ -143,13 +144,13 @@ impl Channel {
 
     /// Reads more ciphertext, into another buffer than the one that the session looks at. Reads grow
     /// with the flow.
-    async fn fill(&self, stream: &Stream, most: Size) -> io::Result<()> {
+    async fn fill(&self, socket: &Socket, most: Size) -> io::Result<()> {
         let left = self.session.borrow().leftover().len();
         let size =
             if left == 0 { self.size.get() } else { self.size.get().max(Size::fitting(2 * left)) };
         let mut raw = self.buffers.take(size.min(most).max(Size::fitting(left + 1)));
         raw.append(self.session.borrow().leftover());
-        let (read, raw) = stream.recv_raw(raw).await;
+        let (read, Sealed(raw)) = socket.recv(Sealed(raw)).await;
         if raw.space() == 0 {
             self.size.set(self.size.get().larger());
         } else if raw.len() < EARLY_RECORD {
@@ -181,24 +182,22 @@ impl Channel {
     /// Sends data, in as few calls as it goes in.
     pub(in crate::net) async fn send_one(
         &self,
-        stream: &Stream,
+        socket: &Socket,
         data: &[u8],
-        now: Moment,
         period: u32,
     ) -> io::Result<()> {
-        self.send(stream, &[data], now, period).await
+        self.send(socket, &[data], period).await
     }
 
     /// Sends pieces of data that lie apart.
     pub(in crate::net) async fn send(
         &self,
-        stream: &Stream,
+        socket: &Socket,
         pieces: &[&[u8]],
-        now: Moment,
         period: u32,
     ) -> io::Result<()> {
         self.is_writing.set(true);
-        let result = self.send_all(stream, pieces, now, period).await;
+        let result = self.send_all(socket, pieces, period).await;
         self.is_writing.set(false);
         if result.is_err() {
             self.is_mute.set(true);
@@ -206,13 +205,8 @@ impl Channel {
         result
     }
 
-    async fn send_all(
-        &self,
-        stream: &Stream,
-        pieces: &[&[u8]],
-        now: Moment,
-        period: u32,
-    ) -> io::Result<()> {
+    async fn send_all(&self, socket: &Socket, pieces: &[&[u8]], period: u32) -> io::Result<()> {
+        let now = socket.watch().now();
         let mut left: usize = pieces.iter().map(|piece| piece.len()).sum();
         let mut rest = pieces.iter().copied().filter(|piece| !piece.is_empty());
         let mut piece: &[u8] = &[];
@@ -220,8 +214,7 @@ impl Channel {
             let record = self.record(now);
             let due = self.session.borrow().due().len();
             // A batch that the kernel does not take at once waits in our memory for a slow reader.
-            let is_small =
-                left <= TLS_BATCH_SLOW || !socket::has_room(self.fd, left.min(TLS_BATCH));
+            let is_small = left <= TLS_BATCH_SLOW || !sys::has_room(self.fd, left.min(TLS_BATCH));
             let data = left.min(if is_small { TLS_BATCH_SLOW } else { TLS_BATCH });
             // Pieces are sealed one by one: each may end with a short record.
             let records = data / record + pieces.len().min(data) + 2;
@@ -244,7 +237,7 @@ impl Channel {
                 batch += part.len();
             }
             left -= batch;
-            let (sent, out) = stream.send_raw(out, now, period).await;
+            let (sent, Sealed(out)) = socket.send(Sealed(out), period).await;
             self.buffers.give(out);
             sent?;
             if batch == 0 {
@@ -276,7 +269,7 @@ impl Channel {
         if session.due().is_empty() {
             return;
         }
-        match socket::send_pieces(self.fd, &[io::IoSlice::new(session.due())]) {
+        match sys::send_pieces(self.fd, &[io::IoSlice::new(session.due())]) {
             Ok(len) => session.sent_due(len),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.is_mute.set(true),

@@ -13,12 +13,12 @@ use super::session::{Fault, Session, State};
 use super::subject;
 use super::trust::Client;
 use super::turns::{Turn, Turns};
-use crate::base::clock::Moment;
 use crate::base::error::{Detail, Kind, Result};
 use crate::config::tls::Protocol;
-use crate::net::buffer::{Buffer, Buffers, Size};
-use crate::net::socket;
-use crate::net::stream::Stream;
+use crate::net::buffer::{Buffer, Buffers, Sealed};
+use crate::net::size::Size;
+use crate::net::socket::Socket;
+use crate::net::sys;
 use crate::wire::client_hello;
 
 /// What a shard gives to handshakes.
@@ -26,7 +26,6 @@ use crate::wire::client_hello;
 pub struct Means<'a> {
     pub buffers: &'a Rc<Buffers>,
     pub turns: &'a Rc<Turns>,
-    pub now: Moment,
     /// Milliseconds in which the peer must take some of what is written.
     pub period: u32,
 }
@@ -62,17 +61,17 @@ pub enum Refused {
 /// # Errors
 /// Why there is no secure connection.
 pub async fn accept(
-    stream: &mut Stream,
+    socket: &Socket,
     server: &Server,
     raw: Option<Buffer>,
     means: Means<'_>,
-) -> std::result::Result<Greeting, Refused> {
+) -> std::result::Result<(Greeting, Channel), Refused> {
     let mut session = Session::server(&server.config).map_err(Refused::Tls)?;
     let is_there = match raw {
         Some(raw) => session.feed(raw).is_none(),
         None => {
-            stream.readable().await;
-            more(stream, &mut session, means.buffers).await
+            socket.readable().await;
+            more(socket, &mut session, means.buffers).await
         }
     };
     if !is_there {
@@ -96,13 +95,13 @@ pub async fn accept(
             Ok(State::PeerClosed) => Some(Refused::Gone),
             Err(fault) => Some(Refused::Tls(fault)),
         };
-        give_back(turn, stream, &mut session).await;
-        let is_told = flush(stream, &mut session, means).await;
+        give_back(turn, socket, &mut session).await;
+        let is_told = flush(socket, &mut session, means).await;
         if let Some(refused) = refused {
             return Err(refused);
         }
         // What is left is a part of a message: only more makes a difference.
-        if !is_told || !more(stream, &mut session, means.buffers).await {
+        if !is_told || !more(socket, &mut session, means.buffers).await {
             return Err(Refused::Gone);
         }
     }
@@ -113,9 +112,8 @@ pub async fn accept(
         protocol: facts.alpn_protocol().and_then(Protocol::of),
         told: peer.and_then(subject::told).map(Box::new),
     };
-    let channel = Channel::new(session, stream, means.buffers).map_err(Refused::Tls)?;
-    stream.secure(channel);
-    Ok(greeting)
+    let channel = Channel::new(session, socket, means.buffers).map_err(Refused::Tls)?;
+    Ok((greeting, channel))
 }
 
 /// Secures a connection to an endpoint. The caller sets the deadline.
@@ -123,12 +121,12 @@ pub async fn accept(
 /// # Errors
 /// `UpstreamCertificate` if it is not who it should be; `UpstreamTls` for everything else.
 pub async fn connect(
-    stream: &mut Stream,
+    socket: &Socket,
     client: &Client,
     name: ServerName<'static>,
     means: Means<'_>,
     tell: impl Fn(&dyn std::fmt::Display),
-) -> Result<Option<Protocol>> {
+) -> Result<(Option<Protocol>, Channel)> {
     let mut session = Session::client(&client.config, name).map_err(|_| Kind::UpstreamTls)?;
     loop {
         match session.shake() {
@@ -136,22 +134,21 @@ pub async fn connect(
             Ok(State::Handshaking) => {}
             Ok(State::PeerClosed) => return Err(Kind::UpstreamTls),
             Err(fault) => {
-                flush(stream, &mut session, means).await;
+                flush(socket, &mut session, means).await;
                 if let Fault::Tls(error) = &fault {
                     tell(error);
                 }
                 return Err(kind(&fault));
             }
         }
-        let is_told = flush(stream, &mut session, means).await;
-        if !is_told || !more(stream, &mut session, means.buffers).await {
+        let is_told = flush(socket, &mut session, means).await;
+        if !is_told || !more(socket, &mut session, means.buffers).await {
             return Err(Kind::UpstreamTls);
         }
     }
     let protocol = session.facts().alpn_protocol().and_then(Protocol::of);
-    let channel = Channel::new(session, stream, means.buffers).map_err(|fault| kind(&fault))?;
-    stream.secure(channel);
-    Ok(protocol)
+    let channel = Channel::new(session, socket, means.buffers).map_err(|fault| kind(&fault))?;
+    Ok((protocol, channel))
 }
 
 fn kind(fault: &Fault) -> Kind {
@@ -177,10 +174,10 @@ impl Refused {
 }
 
 /// Reads more behind what there is. False at the end.
-async fn more(stream: &Stream, session: &mut Session, buffers: &Buffers) -> bool {
+async fn more(socket: &Socket, session: &mut Session, buffers: &Buffers) -> bool {
     let mut raw = buffers.take(Size::fitting(2 * session.leftover().len()));
     raw.append(session.leftover());
-    let (read, raw) = stream.recv_raw(raw).await;
+    let (read, Sealed(raw)) = socket.recv(Sealed(raw)).await;
     let old = match read {
         Ok(1..) => session.feed(raw),
         _ => Some(raw),
@@ -191,24 +188,24 @@ async fn more(stream: &Stream, session: &mut Session, buffers: &Buffers) -> bool
 
 /// Sends what the socket takes at once, and ends the turn: after the loop has gone round, so that other
 /// tasks run between two handshakes, but without waiting for the peer, which may never read.
-async fn give_back(turn: Turn, stream: &Stream, session: &mut Session) {
+async fn give_back(turn: Turn, socket: &Socket, session: &mut Session) {
     if !session.due().is_empty()
-        && let Ok(len) = socket::send_pieces(stream.fd(), &[io::IoSlice::new(session.due())])
+        && let Ok(len) = sys::send_pieces(socket.fd(), &[io::IoSlice::new(session.due())])
     {
         session.sent_due(len);
     }
-    if socket::is_writable(stream.fd()) {
-        stream.writable().await;
+    if sys::is_writable(socket.fd()) {
+        socket.writable().await;
     }
     drop(turn);
 }
 
 /// Sends a flight.
-async fn flush(stream: &Stream, session: &mut Session, means: Means<'_>) -> bool {
+async fn flush(socket: &Socket, session: &mut Session, means: Means<'_>) -> bool {
     while !session.due().is_empty() {
         let mut out = means.buffers.take(Size::fitting(session.due().len()));
         session.put_due(&mut out);
-        let (sent, out) = stream.send_raw(out, means.now, means.period).await;
+        let (sent, Sealed(out)) = socket.send(Sealed(out), means.period).await;
         means.buffers.give(out);
         if sent.is_err() {
             return false;

@@ -2,12 +2,9 @@
 
 pub mod chunked;
 pub mod diagnose;
-pub mod framing;
 pub mod glimpse;
 pub mod lanes;
 pub mod parse;
 pub mod quick;
-pub mod reuse;
 pub mod scan;
-pub mod upgrade;
 pub mod write;

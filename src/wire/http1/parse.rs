@@ -5,16 +5,16 @@ use std::mem::MaybeUninit;
 
 use httparse::{Header, Status};
 
-use super::framing::{self, Facts};
 use super::quick;
 use crate::base::error::{Kind, Result};
-use crate::base::limits::{FIELDS_MAX, METHOD_MAX, RESPONSE_FIELDS_MAX};
+use crate::base::limits::{FIELDS_MAX, RESPONSE_FIELDS_MAX};
 use crate::message::fields::Fields;
 use crate::message::head::{Method, RequestHead, ResponseHead, Version};
 use crate::message::hop;
-use crate::message::limits::{HeadLimits, Underscores};
+use crate::message::limits::HeadLimits;
 use crate::message::name::Name;
-use crate::message::target::{self, Target};
+use crate::wire::framing::Facts;
+use crate::wire::head::{finish_request, finish_response, take_request_line, takes_field};
 
 /// The way of nearly every request: a whole head is there at once, and nothing is odd about it.
 /// Returns its length. Anything else is `None`, and the scan and `request` say what it is; so that
@@ -104,38 +104,6 @@ fn request_prefix(
     Ok(Some(len))
 }
 
-fn take_request_line<'a>(
-    head: &mut RequestHead,
-    version: Version,
-    method: &[u8],
-    target: &'a [u8],
-    limits: &HeadLimits,
-) -> Result<Target<'a>> {
-    head.version = version;
-    if method.len() > METHOD_MAX {
-        return Err(Kind::Method);
-    }
-    head.set_method(method);
-    // CONNECT would be a tunnel, TRACE an echo (RFC 9110 sections 9.3.6 and 9.3.8); TRACK is
-    // TRACE under another name.
-    if matches!(head.method, Method::Connect | Method::Trace) || method == b"TRACK" {
-        return Err(Kind::MethodRefused);
-    }
-    if target.len() > limits.target {
-        return Err(Kind::TargetTooLong);
-    }
-    target::parse(target, head.method == Method::Options)
-}
-
-/// What the fields mean for the message as a whole.
-fn finish_request(head: &mut RequestHead, target: &Target<'_>, facts: &Facts<'_>) -> Result<()> {
-    head.framing = framing::request(head.version, facts)?;
-    take_authority(head, target, facts)?;
-    take_target(head, target)?;
-    take_expectation(head)?;
-    hop::strip_request(head)
-}
-
 /// The way of nearly every response, as `request_at_once`.
 pub fn response_at_once(bytes: &[u8], asked: Method, head: &mut ResponseHead) -> Option<usize> {
     let found = quick_response(bytes, asked, head);
@@ -185,24 +153,6 @@ fn response_prefix(bytes: &[u8], asked: Method, head: &mut ResponseHead) -> Resu
             .map_err(|_| Kind::UpstreamHead)?;
     finish_response(head, parsed.code.unwrap_or_default(), asked, &facts)?;
     Ok(Some(len))
-}
-
-fn finish_response(
-    head: &mut ResponseHead,
-    status: u16,
-    asked: Method,
-    facts: &Facts<'_>,
-) -> Result<()> {
-    if status < 100 {
-        return Err(Kind::UpstreamHead);
-    }
-    head.status = status;
-    let derived = framing::response(asked, head.version, status, facts)?;
-    head.framing = derived.framing;
-    head.tainted = derived.tainted;
-    head.length_told = derived.length_told;
-    hop::strip_response(head);
-    Ok(())
 }
 
 fn version(minor: Option<u8>) -> Version {
@@ -261,12 +211,7 @@ fn take_fields<'a>(
             Name::TransferEncoding => facts.add_coding(header.value),
             Name::Host if side == Side::Request => facts.add_host(header.value),
             known => {
-                // No name that we know has an underscore.
-                let is_odd = known == Name::Other && name.contains(&b'_');
-                if is_odd && limits.underscores != Underscores::Allow {
-                    if limits.underscores == Underscores::Reject {
-                        return Err(Kind::Field);
-                    }
+                if !takes_field(known, name, limits)? {
                     continue;
                 }
                 fields.push_section(&section, known, name, header.value);
@@ -282,54 +227,6 @@ fn check_line_end(bytes: &[u8], line: usize) -> Result<()> {
         Some([.., b'\r', b'\n']) => Ok(()),
         _ => Err(Kind::BareLineFeed),
     }
-}
-
-/// RFC 9112 sections 3.2 and 3.2.2: exactly one Host in 1.1; an absolute target overrides it. From
-/// here on there is one authority.
-fn take_authority(head: &mut RequestHead, target: &Target<'_>, facts: &Facts<'_>) -> Result<()> {
-    if facts.hosts > 1 || (facts.hosts == 0 && head.version == Version::Http11) {
-        return Err(Kind::Host);
-    }
-    if let Some(host) = facts.host {
-        let name_len = target::check_authority(host)?;
-        if target.authority.is_none() {
-            head.set_authority(host, name_len);
-        }
-    }
-    if let Some(authority) = target.authority {
-        let name_len = target::check_authority(authority)?;
-        head.set_authority(authority, name_len);
-    }
-    Ok(())
-}
-
-fn take_target(head: &mut RequestHead, target: &Target<'_>) -> Result<()> {
-    if target.path == b"*" || target::is_normal(target.path) {
-        head.set_target(target.path, target.query);
-        return Ok(());
-    }
-    let mut normal = Vec::with_capacity(target.path.len());
-    target::normalise(target.path, &mut normal)?;
-    head.set_target(&normal, target.query);
-    head.set_received(target.path);
-    Ok(())
-}
-
-/// RFC 9110 section 10.1.1. From HTTP/1.0 the field is ignored.
-fn take_expectation(head: &mut RequestHead) -> Result<()> {
-    if !head.fields.has(Name::Expect) {
-        return Ok(());
-    }
-    let is_continue = head
-        .fields
-        .only(Name::Expect)
-        .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
-    if !is_continue {
-        return Err(Kind::Expectation);
-    }
-    head.expects_continue = head.version == Version::Http11 && !head.framing.is_empty();
-    head.fields.remove(Name::Expect);
-    Ok(())
 }
 
 /// Parses a trailer section, its empty line included.

@@ -4,7 +4,7 @@
 use crate::message::canned;
 use crate::message::fields::Fields;
 use crate::message::framing::Framing;
-use crate::message::head::{Method, RequestHead, ResponseHead};
+use crate::message::head::{FinalHead, RequestHead, ResponseHead};
 
 /// Writes into a buffer that was chosen large enough; more than fits is cut off and reported.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ pub fn request(
         out.put(b"Expect: 100-continue\r\n");
     }
     // RFC 9110 section 8.6: of methods that have a body it is said that there is none.
-    let is_bodiless = head.framing == Framing::None && has_body(head);
+    let is_bodiless = head.framing == Framing::None && head.says_empty();
     out.framing(if is_bodiless { Framing::Length(0) } else { head.framing });
     match connection {
         RequestConnection::Keep => {}
@@ -124,10 +124,6 @@ pub fn request(
         }
     }
     out.put(b"\r\n");
-}
-
-fn has_body(head: &RequestHead) -> bool {
-    matches!(head.method, Method::Post | Method::Put) || head.method_text() == b"PATCH"
 }
 
 /// What the Connection field of a response says.
@@ -143,20 +139,19 @@ pub enum ResponseConnection {
     Upgrade,
 }
 
-/// Writes a response head with the framing that this client gets, which need not be the
-/// upstream's.
-pub fn response(
-    head: &ResponseHead,
+/// Writes the final head of an answer with the framing that this client gets.
+pub fn final_head(
+    head: &FinalHead<'_>,
     framing: Framing,
-    date: &[u8],
     connection: ResponseConnection,
     out: &mut Writer<'_>,
 ) {
-    status_line(head.status, head.reason(), out);
-    out.fields(&head.fields);
+    status_line(head.status, head.reason, out);
+    out.put(head.stored);
+    out.fields(head.fields);
     // RFC 9110 section 6.6.1: a recipient with a clock supplies what is missing.
-    if !date.is_empty() && !head.fields.has(crate::message::name::Name::Date) {
-        out.field(b"Date", date);
+    if !head.date.is_empty() {
+        out.field(b"Date", head.date);
     }
     match head.length_told {
         Some(length) if framing == Framing::None => out.framing(Framing::Length(length)),
@@ -168,30 +163,8 @@ pub fn response(
         ResponseConnection::Close => out.put(b"Connection: close\r\n"),
         ResponseConnection::Upgrade => {
             out.put(b"Connection: upgrade\r\n");
-            out.field(b"Upgrade", head.upgrade());
+            out.field(b"Upgrade", head.upgrade);
         }
-    }
-    out.put(b"\r\n");
-}
-
-/// Writes the head of a stored response: `lines` are field lines with CRLF, a Date among them;
-/// `more` adds the fields that are this answer's own.
-pub fn stored(
-    status: u16,
-    lines: &[u8],
-    more: impl FnOnce(&mut Writer<'_>),
-    framing: Framing,
-    connection: ResponseConnection,
-    out: &mut Writer<'_>,
-) {
-    status_line(status, b"", out);
-    out.put(lines);
-    more(out);
-    out.framing(framing);
-    match connection {
-        ResponseConnection::Keep | ResponseConnection::Upgrade => {}
-        ResponseConnection::KeepAlive => out.put(b"Connection: keep-alive\r\n"),
-        ResponseConnection::Close => out.put(b"Connection: close\r\n"),
     }
     out.put(b"\r\n");
 }
@@ -230,6 +203,7 @@ fn status_line(status: u16, told: &[u8], out: &mut Writer<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::framing::BodySize;
 
     fn text(write: impl FnOnce(&mut Writer<'_>)) -> String {
         let mut bytes = [0; 512];
@@ -256,12 +230,25 @@ mod tests {
 
     #[test]
     fn a_response_to_head_tells_the_length_it_does_not_have() {
-        let mut head = ResponseHead::default();
-        head.status = 200;
-        head.length_told = Some(7);
+        let mut fields = Fields::default();
+        fields.push(b"B", b"2");
+        let head = FinalHead {
+            status: 200,
+            reason: b"",
+            stored: b"A: 1\r\n",
+            fields: &fields,
+            date: b"now",
+            size: BodySize::Empty,
+            length_told: Some(7),
+            keeps: true,
+            upgrade: b"",
+        };
         let keep = ResponseConnection::Keep;
-        let written = text(|out| response(&head, Framing::None, b"", keep, out));
-        assert_eq!(written, "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n");
+        let written = text(|out| final_head(&head, Framing::None, keep, out));
+        assert_eq!(
+            written,
+            "HTTP/1.1 200 OK\r\nA: 1\r\nB: 2\r\nDate: now\r\nContent-Length: 7\r\n\r\n"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use millrace::net::socket::is_hung_up;
+use millrace::net::sys::is_hung_up;
 
 use super::{CALM, COMPRESSION_ERROR, PROTOCOL_ERROR, STREAM_CLOSED, flood, lives, odd};
 use crate::Row;

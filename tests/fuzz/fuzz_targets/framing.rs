@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use millrace::message::framing::Framing;
 use millrace::message::head::{Method, Version};
-use millrace::wire::http1::framing::{self, Facts};
+use millrace::wire::framing::{self, Facts};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut facts = Facts::default();

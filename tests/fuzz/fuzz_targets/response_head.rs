@@ -39,7 +39,8 @@ fuzz_target!(|bytes: &[u8]| {
         }
         let mut out = vec![0; 128 * 1024];
         let mut writer = Writer::new(&mut out);
-        write::response(&head, head.framing, b"", ResponseConnection::Keep, &mut writer);
+        let keep = ResponseConnection::Keep;
+        write::final_head(&head.as_final(), head.framing, keep, &mut writer);
         let len = writer.finish().expect("it fits");
         let mut again = ResponseHead::default();
         if parse::response(&out[..len], asked, &mut again).is_ok() {

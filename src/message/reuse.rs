@@ -13,8 +13,9 @@ pub const fn peer_keeps(version: Version, options: Options) -> bool {
     }
 }
 
-/// Everything that must be true of an upstream connection after an exchange. Made where the facts
-/// are known; only a proof puts a connection into the pool.
+/// Everything that must be true of an upstream connection after an exchange, beside what the connection itself
+/// knows: no octet was read beyond the response. Made where the facts are known; only a proof puts a connection into
+/// the pool.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "a list of conditions, all of which must hold")]
 pub struct Proof {
@@ -22,8 +23,6 @@ pub struct Proof {
     pub request_written: bool,
     /// The response ended by its framing, not by the connection's end.
     pub response_complete: bool,
-    /// No octet was read beyond the response.
-    pub nothing_left: bool,
     /// The upstream keeps the connection.
     pub peer_keeps: bool,
     /// Nothing about the head made us distrust the connection.
@@ -34,11 +33,7 @@ impl Proof {
     /// All of it holds.
     #[must_use]
     pub const fn holds(self) -> bool {
-        self.request_written
-            && self.response_complete
-            && self.nothing_left
-            && self.peer_keeps
-            && self.untainted
+        self.request_written && self.response_complete && self.peer_keeps && self.untainted
     }
 }
 

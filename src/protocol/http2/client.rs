@@ -9,9 +9,9 @@ use std::task::Poll;
 use h2::Ping;
 use h2::client::{Builder, Connection, SendRequest};
 
+use super::line::Line;
 use super::payload::Payload;
 use super::port::{Port, Watched};
-use super::strand::Strand;
 use crate::base::clock::monotonic;
 use crate::base::limits::{
     H2_PING_EVERY, H2_SEND_BUFFER, H2_UPSTREAM_FRAMES, H2_UPSTREAM_RESETS, RESPONSE_HEAD_MAX,
@@ -21,7 +21,7 @@ use crate::net::buffer::Buffers;
 use crate::net::guard::Caught;
 use crate::net::inbound::Inbound;
 use crate::net::runtime::spawn;
-use crate::net::sweep::Watch;
+use crate::net::sweep::{Sweep, Watch};
 
 /// A connection that takes requests.
 #[derive(Clone)]
@@ -128,7 +128,7 @@ impl Client {
     }
 
     /// A stream for one more request, when there is room for it; `None` if there is none by then.
-    pub async fn open(&self, watch: &Watch) -> Option<Strand> {
+    pub async fn open(&self, watch: &Watch, sweep: &Rc<Sweep>) -> Option<Line> {
         let mut send = self.send.clone();
         let ready = poll_fn(|context| {
             if watch.is_due(context) || self.is_over() {
@@ -148,7 +148,7 @@ impl Client {
             })
         });
         ready.await?;
-        Some(Strand::to_endpoint(send, self.lease(), self.state.is_secure, &self.buffers))
+        Some(Line::new(send, self.lease(), self.state.is_secure, &self.buffers, sweep))
     }
 
     fn lease(&self) -> Lease {
@@ -202,7 +202,7 @@ async fn drive(mut connection: Connection<Port, Payload>, state: &State, ping: &
         if ping.is_due(context) {
             let is_silent = state.watched.reads.get() == reads && state.streams.get() > 0;
             if is_silent && is_asked {
-                state.watched.stream.shutdown();
+                state.watched.transport.shutdown();
                 return Poll::Ready(());
             }
             reads = state.watched.reads.get();

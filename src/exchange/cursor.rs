@@ -1,4 +1,4 @@
-//! Where somebody reads a body that is still coming.
+//! Where one reader of a body that is still coming stands.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::cache::flow::{Flow, Node, Position};
 use crate::shard::desk::Desk;
 
-/// A reader's place in a flow. Who leaves it tells the writer, who may be waiting for that.
-pub struct Place {
+/// A reader's place in a flow. The writer is told when it moves and when it goes: it may be waiting for that.
+pub struct Cursor {
     desk: Rc<Desk>,
     pub flow: Arc<Flow>,
     pub node: Arc<Node>,
@@ -15,14 +15,14 @@ pub struct Place {
     position: Position,
 }
 
-impl Place {
+impl Cursor {
     /// At its beginning. `None` if there are as many readers as there may be.
     #[must_use]
     pub fn new(desk: &Rc<Desk>, flow: Arc<Flow>, node: Arc<Node>) -> Option<Self> {
         let position = flow.joined()?;
-        let place = Self { desk: Rc::clone(desk), flow, node, position };
-        place.moved();
-        Some(place)
+        let cursor = Self { desk: Rc::clone(desk), flow, node, position };
+        cursor.moved();
+        Some(cursor)
     }
 
     /// Moves on.
@@ -43,7 +43,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Cursor {
     fn drop(&mut self) {
         self.position.leave();
         self.moved();

@@ -6,7 +6,8 @@ use bytes::{Buf, Bytes};
 
 use crate::base::limits::H2_FRAME_COST;
 use crate::net::backlog::{Backlog, Hold};
-use crate::net::buffer::{Buffer, Buffers, Size};
+use crate::net::buffer::{Buffer, Buffers};
+use crate::net::size::Size;
 
 /// Octets of a DATA frame.
 #[derive(Debug)]

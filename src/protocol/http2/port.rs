@@ -12,12 +12,12 @@ use std::task::{Context, Poll, Waker, ready};
 use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::base::clock::Moment;
 use crate::base::limits::{H2_FLUSH, LINGER_BYTES};
 use crate::net::backlog::Backlog;
-use crate::net::buffer::{Buffer, Buffers, Size};
+use crate::net::buffer::{Buffer, Buffers};
 use crate::net::inbound::Inbound;
-use crate::net::stream::Stream;
+use crate::net::size::Size;
+use crate::net::transport::Transport;
 use crate::wire::frames::RST_STREAM;
 use crate::wire::herald::{Herald, Told};
 use crate::wire::meter::{Abuse, Meter};
@@ -28,9 +28,7 @@ type Write = Pin<Box<dyn Future<Output = (io::Result<()>, Buffer)>>>;
 
 /// What a connection's owner and its port both look at.
 pub struct Watched {
-    pub stream: Stream,
-    /// The time as the owner knows it.
-    pub now: Cell<Moment>,
+    pub transport: Transport,
     /// Milliseconds in which the peer must take some of what is written.
     pub period: u32,
     /// What is wrong with how the peer behaves.
@@ -59,10 +57,9 @@ pub struct Watched {
 impl Watched {
     /// A connection that has not begun.
     #[must_use]
-    pub fn new(stream: Stream, now: Moment, period: u32) -> Self {
+    pub fn new(transport: Transport, period: u32) -> Self {
         Self {
-            stream,
-            now: Cell::new(now),
+            transport,
             period,
             abuse: Cell::default(),
             in_block: Cell::default(),
@@ -96,7 +93,7 @@ impl Watched {
 
 impl std::fmt::Debug for Watched {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watched").field("stream", &self.stream).finish_non_exhaustive()
+        f.debug_struct("Watched").field("transport", &self.transport).finish_non_exhaustive()
     }
 }
 
@@ -132,7 +129,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// Over a stream of which `inbound` has come already. A client's is guarded.
+    /// Over a transport of which `inbound` has come already. A client's is guarded.
     pub fn new(
         watched: Rc<Watched>,
         inbound: Inbound,
@@ -155,7 +152,7 @@ impl Port {
         let (watched, buffers) = (Rc::clone(&self.watched), Rc::clone(&self.buffers));
         Box::pin(async move {
             let mut inbound = Inbound::default();
-            let read = inbound.fill(&watched.stream, &buffers, Size::Small).await;
+            let read = inbound.fill(&watched.transport, &buffers, Size::Small).await;
             (read, inbound)
         })
     }
@@ -181,7 +178,7 @@ impl Port {
         // An odd one waits for the next: two pay for one.
         self.watched.answered.set(answered % 2);
         meter.earned(answered - answered % 2);
-        let admitted = meter.admit(data, self.watched.now.get().0 / 1000);
+        let admitted = meter.admit(data, self.watched.transport.now().0 / 1000);
         self.watched.in_block.set(meter.rules().is_in_block());
         if meter.frame().kind == RST_STREAM {
             self.watched.backlog.drop_head(meter.frame().stream);
@@ -272,10 +269,10 @@ impl Port {
                 guard.meter.sent(out.len());
             }
             let watched = Rc::clone(&self.watched);
-            self.write = Some(Box::pin(async move {
-                let (now, period) = (watched.now.get(), watched.period);
-                watched.stream.send_frames(out, now, period).await
-            }));
+            self.write =
+                Some(Box::pin(
+                    async move { watched.transport.send_frames(out, watched.period).await },
+                ));
         }
     }
 }
@@ -375,13 +372,13 @@ impl AsyncWrite for Port {
         let port = self.get_mut();
         if port.guard.is_none() {
             ready!(port.poll_sent(context))?;
-            port.watched.stream.shutdown_write();
+            port.watched.transport.shutdown_write();
             return Poll::Ready(Ok(()));
         }
         let is_over = port.poll_drop(context).is_ready();
         ready!(port.poll_sent(context))?;
         if !port.watched.is_lingering.replace(true) {
-            port.watched.stream.shutdown_write();
+            port.watched.transport.shutdown_write();
         }
         if is_over { Poll::Ready(Ok(())) } else { Poll::Pending }
     }

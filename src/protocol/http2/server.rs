@@ -5,26 +5,29 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use h2::RecvStream;
 use h2::server::{Builder, Connection, Handshake};
 
 use super::payload::Payload;
 use super::port::{Guard, Port, Watched};
-use super::strand::Strand;
-use crate::base::error::Kind;
+use super::reply::Reply;
+use super::send::Sender;
 use crate::base::limits::{
     H2_DOWNSTREAM_FRAMES, H2_HEADS_MAX, H2_LOCAL_RESETS_MAX, H2_RESETS_BURST, H2_SEND_BUFFER,
 };
 use crate::config::model::Http2;
 use crate::message::head::Method;
 use crate::net::buffer::Buffers;
+use crate::net::deadline::{Class, NO_SOCKET};
 use crate::net::inbound::Inbound;
-use crate::wire::http2;
+use crate::net::sweep::Sweep;
 
 /// A connection after its preface.
 pub struct Server {
     connection: Connection<Port, Payload>,
     watched: Rc<Watched>,
     buffers: Rc<Buffers>,
+    sweep: Rc<Sweep>,
 }
 
 /// The head of a request counts until its exchange is over.
@@ -39,10 +42,12 @@ impl Drop for HeadHold {
     }
 }
 
-/// A request: the text of its head, or what is wrong with it, and its stream.
+/// A request, and the stream to answer it on.
 pub struct Asked {
-    pub head: Result<Vec<u8>, Kind>,
-    pub strand: Strand,
+    pub request: http::Request<()>,
+    /// What comes behind its head, if something does.
+    pub body: Option<RecvStream>,
+    pub reply: Reply,
     pub hold: HeadHold,
 }
 
@@ -54,6 +59,7 @@ impl Server {
         buffers: &Rc<Buffers>,
         limits: &Http2,
         head: usize,
+        sweep: &Rc<Sweep>,
     ) -> Option<Self> {
         let guard = Some(Guard::new(limits.streams));
         let port = Port::new(Rc::clone(watched), inbound, buffers, guard);
@@ -71,7 +77,7 @@ impl Server {
             .handshake(port);
         let connection = handshake.await.ok()?;
         let (watched, buffers) = (Rc::clone(watched), Rc::clone(buffers));
-        Some(Self { connection, watched, buffers })
+        Some(Self { connection, watched, buffers, sweep: Rc::clone(sweep) })
     }
 
     /// The next request; `None` when the connection has ended, whatever the reason. `look` is called
@@ -95,7 +101,9 @@ impl Server {
             // A head that would be too much for what the connection holds is not kept: nothing was done of
             // what it asks for, and the client may ask again (RFC 9113 section 8.7).
             match asked {
-                Some(asked) if self.watched.heads.get() > H2_HEADS_MAX => asked.strand.refuse(),
+                Some(asked) if self.watched.heads.get() > H2_HEADS_MAX => {
+                    asked.reply.sender().refuse()
+                }
                 asked => return Poll::Ready(asked),
             }
         }
@@ -110,17 +118,16 @@ impl Server {
         }
         let Some(Ok((request, send))) = ready!(polled) else { return Poll::Ready(None) };
         let (parts, body) = request.into_parts();
-        let has_body = !body.is_end_stream();
+        let body = (!body.is_end_stream()).then_some(body);
         let request = http::Request::from_parts(parts, ());
         let asked = Method::of(request.method().as_str().as_bytes());
-        let mut text = Vec::with_capacity(1024);
-        let head = http2::request_head(&request, has_body, &mut text).map(|()| text);
-        let backlog = &self.watched.backlog;
-        let strand = Strand::of_client(body, send, asked, &self.buffers, backlog);
-        let len = head.as_ref().map_or(0, Vec::len);
+        let watch = self.sweep.watch(NO_SOCKET, Class::Downstream);
+        let sender = Sender::answer(send, &self.watched.backlog, &self.buffers, watch);
+        let reply = Reply::new(sender, asked);
+        let len = head_len(&request);
         self.watched.heads.set(self.watched.heads.get() + len);
         let hold = HeadHold { watched: Rc::clone(&self.watched), len };
-        Poll::Ready(Some(Asked { head, strand, hold }))
+        Poll::Ready(Some(Asked { request, body, reply, hold }))
     }
 
     /// Streams are under way.
@@ -133,4 +140,11 @@ impl Server {
     pub fn drain(&mut self) {
         self.connection.graceful_shutdown();
     }
+}
+
+/// What a head holds of our memory, about.
+fn head_len(request: &http::Request<()>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let fields = request.headers().iter();
+    target + fields.map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>()
 }

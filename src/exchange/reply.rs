@@ -1,0 +1,103 @@
+//! The one door through which every answer begins: relayed, cached, in part, a redirect, an error. Here it is
+//! decided whether the connection stays, and what every answer gets: the route's header rules, Date, Cache-Status, a
+//! cookie that keeps the client at its endpoint, and how long the client may take nothing.
+
+use super::state::Exchange;
+use crate::base::error::Result;
+use crate::cache::status::Status;
+use crate::message::fields::Fields;
+use crate::message::framing::BodySize;
+use crate::message::head::FinalHead;
+use crate::message::name::Name;
+use crate::message::reuse::peer_keeps;
+use crate::net::buffer::Buffer;
+use crate::route::rewrite;
+use crate::shard::Shard;
+
+/// What an answer is made of beside `work.response`, which has its status and its fields.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// Field lines of a stored response: they had the route's rules when they were stored, and have a Date.
+    pub stored: &'a [u8],
+    pub size: BodySize,
+    /// The cache key, for clients that may see it.
+    pub key: Option<(&'a [u8], &'a [u8])>,
+    /// The value of a Set-Cookie that keeps the client at its endpoint.
+    pub cookie: Option<String>,
+}
+
+impl Opening<'_> {
+    /// An answer with a body of this size, and nothing else about it.
+    #[must_use]
+    pub const fn new(size: BodySize) -> Self {
+        Self { stored: b"", size, key: None, cookie: None }
+    }
+}
+
+/// What goes out with the head.
+pub enum With<'a> {
+    /// The first data of the body, and whether it is the last.
+    First(Option<Buffer>, bool),
+    /// The whole body, in pieces.
+    Whole(&'a [&'a [u8]]),
+}
+
+/// Begins an answer. From here on no other can be given.
+///
+/// # Errors
+/// The client is gone or does not read; the head has outgrown every bound.
+pub async fn begin(ex: &mut Exchange<'_>, opening: Opening<'_>, with: With<'_>) -> Result<()> {
+    let shard = ex.shard;
+    ex.keeps = keeps(ex, opening.size);
+    ex.reply.set_stall(ex.stall());
+    let response = &mut ex.work.response;
+    if let Some(status) = ex.cache {
+        add_status(shard, status, opening.key, &mut response.fields);
+    }
+    if let Some(route) = ex.route.filter(|_| opening.stored.is_empty()) {
+        rewrite::fields(&mut response.fields, &route.response_headers);
+    }
+    if let Some(cookie) = &opening.cookie {
+        response.fields.push(b"Set-Cookie", cookie.as_bytes());
+    }
+    let mut date = [0; 29];
+    let has_date = !opening.stored.is_empty() || response.fields.has(Name::Date);
+    let date_len = if has_date { 0 } else { shard.date(&mut date) };
+    let head = FinalHead {
+        stored: opening.stored,
+        date: &date[..date_len],
+        size: opening.size,
+        keeps: ex.keeps,
+        ..response.as_final()
+    };
+    match with {
+        With::First(first, is_last) => ex.reply.begin(&head, first, is_last).await,
+        With::Whole(pieces) => ex.reply.whole(&head, pieces).await,
+    }
+}
+
+/// Whether the client's connection may carry another request after this answer.
+fn keeps(ex: &Exchange<'_>, size: BodySize) -> bool {
+    let request = &ex.work.request;
+    ex.may_keep
+        // The rest of the request would stand between this answer and the next request.
+        && ex.traffic.is_written.get()
+        && peer_keeps(request.version, request.options)
+        && ex.shard.may_keep()
+        && !ex.reply.must_end(size)
+}
+
+/// What a key is cut off at, where it is shown.
+const KEY_SHOWN: usize = 512;
+
+/// Adds the Cache-Status field (RFC 9211). A client that may see it gets the key.
+fn add_status(shard: &Shard, status: Status, key: Option<(&[u8], &[u8])>, fields: &mut Fields) {
+    let key = key.map(|(authority, target)| {
+        let mut all = [authority, target].concat();
+        all.truncate(KEY_SHOWN);
+        all
+    });
+    let mut text = Vec::with_capacity(64);
+    status.write(&shard.plan.name, key.as_deref(), |part| text.extend_from_slice(part));
+    fields.push_known(Name::CacheStatus, b"Cache-Status", &text);
+}

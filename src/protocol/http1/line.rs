@@ -1,0 +1,334 @@
+//! A request to an endpoint of HTTP/1, and its answer.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::read::{Reading, Source};
+use super::write::{Writing, join};
+use crate::base::clock::Moment;
+use crate::base::error::{Detail, Kind, Result};
+use crate::message::framing::Framing;
+use crate::message::head::{Method, RequestHead, ResponseHead};
+use crate::message::limits::HeadLimits;
+use crate::net::backlog::Backlog;
+use crate::net::buffer::{Buffer, Buffers};
+use crate::net::deadline::Due;
+use crate::net::inbound::Inbound;
+use crate::net::size::Size;
+use crate::net::transport::Transport;
+use crate::protocol::pace::{self, Pace};
+use crate::wire::http1::scan::Scan;
+use crate::wire::http1::write::{self, RequestConnection, Writer};
+use crate::wire::http1::{diagnose, parse};
+
+/// A connection to an endpoint, which may idle in its pool.
+#[derive(Debug)]
+pub struct Connection {
+    pub transport: Transport,
+    /// When it was opened.
+    pub born: Moment,
+    /// Which of its endpoint's addresses it belongs to: those that DNS no longer tells are not
+    /// used again.
+    pub generation: u32,
+    /// The client that a PROXY header named on it: it must serve no other (RELIABILITY D09).
+    pub identity: Option<SocketAddr>,
+    /// Goes out before the first request.
+    pub preface: RefCell<Vec<u8>>,
+}
+
+impl Drop for Connection {
+    /// The endpoint is told at once, before its place is another request's: on a ring the descriptor itself
+    /// is closed when what still waits on it has been cancelled, which is later (RELIABILITY M02).
+    fn drop(&mut self) {
+        self.transport.end();
+    }
+}
+
+/// One exchange on a connection.
+#[derive(Debug)]
+pub struct Line {
+    connection: Rc<Connection>,
+    inbound: Inbound,
+    /// The body of the answer; none before the final head has come.
+    reading: Option<Reading>,
+    detail: Option<Detail>,
+}
+
+/// The half of a line that a request goes out on.
+#[derive(Debug)]
+pub struct RequestWriter {
+    connection: Rc<Connection>,
+    writing: Writing,
+}
+
+impl Line {
+    /// On a connection that carries nothing else.
+    #[must_use]
+    pub fn new(connection: Rc<Connection>) -> Self {
+        Self { connection, inbound: Inbound::default(), reading: None, detail: None }
+    }
+
+    /// The connection.
+    #[must_use]
+    pub const fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+
+    /// The connection and what was read from it, for a tunnel.
+    pub fn raw(&mut self) -> (&Transport, &mut Inbound) {
+        (&self.connection.transport, &mut self.inbound)
+    }
+
+    /// The connection, if nothing was read from it that belongs to no answer, and nothing is written on it.
+    #[must_use]
+    pub fn into_idle(self) -> Option<Rc<Connection>> {
+        let is_idle = self.inbound.is_empty() && Rc::strong_count(&self.connection) == 1;
+        is_idle.then_some(self.connection)
+    }
+
+    /// What is read is for a client that may hold only so much.
+    pub fn read_for(&mut self, backlog: Option<Rc<Backlog>>) {
+        self.inbound.read_for(backlog);
+    }
+
+    /// The half that a request goes out on.
+    #[must_use]
+    pub fn writer(&self, framing: Framing, stall: Duration) -> RequestWriter {
+        let writing = Writing::upstream(stall, framing == Framing::Chunked);
+        RequestWriter { connection: Rc::clone(&self.connection), writing }
+    }
+
+    /// The head of an answer must have come by then.
+    pub fn answer_by(&self, deadline: Moment) {
+        self.connection.transport.read_by(deadline);
+    }
+
+    /// Waits until there is something of an answer, or the connection has ended.
+    pub async fn readable(&self) {
+        self.connection.transport.readable().await;
+    }
+
+    /// The endpoint has ended the connection.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.connection.transport.is_hung_up()
+    }
+
+    /// Octets have come that were not used.
+    #[must_use]
+    pub fn has_octets(&self) -> bool {
+        !self.inbound.is_empty()
+    }
+
+    /// What exactly was wrong with the answer.
+    #[must_use]
+    pub fn detail(&self) -> Option<Detail> {
+        self.detail.or_else(|| self.reading.as_ref().and_then(Reading::detail))
+    }
+
+    /// Reads one head, interim or final.
+    ///
+    /// # Errors
+    /// `UpstreamGone` if the connection ended first, `FirstByteTimeout`, or what is wrong with the
+    /// head.
+    pub async fn head(
+        &mut self,
+        buffers: &Buffers,
+        asked: Method,
+        head: &mut ResponseHead,
+    ) -> Result<()> {
+        // Nearly always it comes whole.
+        if self.inbound.is_empty() && !self.more(buffers).await? {
+            return Err(Kind::UpstreamGone);
+        }
+        head.clear();
+        if let Some(len) = parse::response_at_once(self.inbound.data(), asked, head) {
+            self.inbound.consume(len, buffers);
+            return Ok(());
+        }
+        self.head_bit_by_bit(buffers, asked, head).await.inspect_err(|kind| {
+            if *kind == Kind::UpstreamHead {
+                self.detail = Some(diagnose::answer(self.inbound.data()));
+            }
+        })
+    }
+
+    async fn head_bit_by_bit(
+        &mut self,
+        buffers: &Buffers,
+        asked: Method,
+        head: &mut ResponseHead,
+    ) -> Result<()> {
+        let mut scan = Scan::default();
+        loop {
+            match scan.response(self.inbound.data(), &HeadLimits::RESPONSE) {
+                Ok(Some(found)) => {
+                    head.clear();
+                    parse::response(&self.inbound.data()[..found.end], asked, head)?;
+                    self.inbound.consume(found.end, buffers);
+                    return Ok(());
+                }
+                Ok(None) => {}
+                Err(Kind::HeadTooLarge | Kind::TargetTooLong) => {
+                    return Err(Kind::UpstreamHeadTooLarge);
+                }
+                Err(_) => return Err(Kind::UpstreamHead),
+            }
+            if !self.more(buffers).await? {
+                return Err(Kind::UpstreamGone);
+            }
+        }
+    }
+
+    /// Reads more; `false` at the end.
+    async fn more(&mut self, buffers: &Buffers) -> Result<bool> {
+        let transport = &self.connection.transport;
+        match self.inbound.fill(transport, buffers, Size::Small).await {
+            Ok(1..) => Ok(true),
+            // Our own shortage, for which the endpoint is not to blame.
+            Err(error) if error.kind() == std::io::ErrorKind::OutOfMemory => Err(Kind::Overloaded),
+            Ok(0) | Err(_) => match transport.expired() {
+                None | Some(Due::Look) => Ok(false),
+                Some(Due::Read) => Err(Kind::FirstByteTimeout),
+                Some(Due::Write) => Err(Kind::UpstreamWriteTimeout),
+            },
+        }
+    }
+
+    /// The final head has come: what follows is a body of this framing.
+    pub fn begin_body(&mut self, framing: Framing, pace: Pace) {
+        let now = self.connection.transport.now();
+        self.reading = Some(Reading::new(framing, &pace::RESPONSE, pace, now));
+    }
+
+    /// How the body is read.
+    pub const fn reading(&mut self) -> Option<&mut Reading> {
+        self.reading.as_mut()
+    }
+
+    /// The data of the body that can be had without waiting.
+    ///
+    /// # Errors
+    /// As `next`.
+    pub fn ready(&mut self, buffers: &Buffers) -> Result<Option<Buffer>> {
+        let Some(reading) = &mut self.reading else { return Ok(None) };
+        reading.ready(&mut self.inbound, buffers)
+    }
+
+    /// The next data of the body; `None` when it is done.
+    ///
+    /// # Errors
+    /// A body that is broken, cut short or too slow.
+    pub async fn next(&mut self, buffers: &Buffers) -> Result<Option<Buffer>> {
+        let Some(reading) = &mut self.reading else { return Ok(None) };
+        let (transport, inbound) = (&self.connection.transport, &mut self.inbound);
+        reading.next(Source { transport, inbound, buffers }).await
+    }
+
+    /// The next read takes no more than this.
+    pub const fn limit(&mut self, most: usize) {
+        self.inbound.limit(most);
+    }
+}
+
+impl RequestWriter {
+    /// Writes the head, and the first of the body behind it.
+    ///
+    /// # Errors
+    /// `Internal` if the head has outgrown every bound; the endpoint is gone or does not read.
+    pub async fn begin(
+        &self,
+        buffers: &Buffers,
+        head: &RequestHead,
+        authority: &[u8],
+        connection: RequestConnection,
+        first: Option<Buffer>,
+        is_last: bool,
+    ) -> Result<()> {
+        let mut out = self.head(buffers, head, authority, connection)?;
+        let mut rest = None;
+        if let Some(mut data) = first {
+            self.writing.frame(&mut data, is_last);
+            rest = join(&mut out, data, buffers);
+        }
+        let transport = &self.connection.transport;
+        self.writing.buffer(transport, buffers, out).await?;
+        match rest {
+            Some(rest) => self.writing.buffer(transport, buffers, rest).await,
+            None => Ok(()),
+        }
+    }
+
+    fn head(
+        &self,
+        buffers: &Buffers,
+        head: &RequestHead,
+        authority: &[u8],
+        connection: RequestConnection,
+    ) -> Result<Buffer> {
+        let preface = self.connection.preface.take();
+        // Start line, Host, framing and Connection come on top of the fields.
+        let bound = head.fields.wire_len() + authority.len() + preface.len() + 256;
+        let mut buffer = buffers.take(Size::fitting(bound));
+        let mut out = Writer::new(buffer.spare());
+        out.put(&preface);
+        write::request(head, authority, connection, &mut out);
+        let Some(len) = out.finish() else {
+            buffers.give(buffer);
+            return Err(Kind::Internal);
+        };
+        buffer.filled(len);
+        Ok(buffer)
+    }
+
+    /// Writes octets of no message: what goes out before the first.
+    ///
+    /// # Errors
+    /// The endpoint is gone or does not read.
+    pub async fn preface(&self, buffers: &Buffers) -> Result<()> {
+        let preface = self.connection.preface.take();
+        if preface.is_empty() {
+            return Ok(());
+        }
+        let mut buffer = buffers.take(Size::fitting(preface.len()));
+        buffer.append(&preface);
+        self.writing.buffer(&self.connection.transport, buffers, buffer).await
+    }
+
+    /// Writes data; `is_last` ends the body with it.
+    ///
+    /// # Errors
+    /// The endpoint is gone or does not read.
+    pub async fn data(&self, buffers: &Buffers, mut data: Buffer, is_last: bool) -> Result<()> {
+        self.writing.frame(&mut data, is_last);
+        self.writing.buffer(&self.connection.transport, buffers, data).await
+    }
+
+    /// Ends a body that is complete.
+    ///
+    /// # Errors
+    /// The endpoint is gone or does not read.
+    pub async fn end(
+        &self,
+        buffers: &Buffers,
+        trailers: Option<&crate::message::fields::Fields>,
+    ) -> Result<()> {
+        match self.writing.end(buffers, trailers) {
+            Some(last) => self.writing.buffer(&self.connection.transport, buffers, last).await,
+            None => Ok(()),
+        }
+    }
+
+    /// All of the request is written: its answer must have come by then.
+    pub fn answer_by(&self, deadline: Moment) {
+        self.connection.transport.read_by(deadline);
+    }
+
+    /// Whether the endpoint takes so many octets at once.
+    #[must_use]
+    pub fn has_room(&self, len: usize) -> bool {
+        self.connection.transport.has_room(len)
+    }
+}

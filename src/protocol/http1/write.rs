@@ -1,0 +1,128 @@
+//! A body of HTTP/1 on its way out: chunk framing is put around the data in its own buffer.
+
+use std::time::Duration;
+
+use crate::base::clock::millis;
+use crate::base::error::{Kind, Result};
+use crate::message::fields::Fields;
+use crate::net::buffer::{Buffer, Buffers, Outgoing};
+use crate::net::deadline::Due;
+use crate::net::size::Size;
+use crate::net::transport::Transport;
+use crate::wire::http1::chunked;
+use crate::wire::http1::write::{self, Writer};
+
+/// How one message is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Writing {
+    /// Its body has no length.
+    pub is_chunked: bool,
+    /// The peer is gone.
+    gone: Kind,
+    /// The peer takes nothing.
+    slow: Kind,
+    /// Milliseconds in which the peer must take some of what is written.
+    period: u32,
+}
+
+/// The period, in milliseconds, for a peer that may take nothing for so long: the sweep gives a write two periods
+/// at the least.
+#[must_use]
+pub fn period(idle: Duration) -> u32 {
+    u32::try_from(millis(idle) / 2).unwrap_or(u32::MAX)
+}
+
+impl Writing {
+    /// To a client that may take nothing for so long.
+    #[must_use]
+    pub fn downstream(idle: Duration) -> Self {
+        let (gone, slow) = (Kind::ClientGone, Kind::ClientTooSlow);
+        Self { is_chunked: false, gone, slow, period: period(idle) }
+    }
+
+    /// To an endpoint that may take nothing for so long.
+    #[must_use]
+    pub fn upstream(idle: Duration, is_chunked: bool) -> Self {
+        let (gone, slow) = (Kind::UpstreamGone, Kind::UpstreamWriteTimeout);
+        Self { is_chunked, gone, slow, period: period(idle) }
+    }
+
+    /// The peer may take nothing for so long.
+    pub fn set_stall(&mut self, idle: Duration) {
+        self.period = period(idle);
+    }
+
+    /// Writes octets as they are.
+    ///
+    /// # Errors
+    /// The peer is gone or does not read.
+    pub async fn raw<B: Outgoing>(&self, to: &Transport, octets: B) -> (Result<()>, B) {
+        let (result, octets) = to.send(octets, self.period).await;
+        (self.sent(to, result), octets)
+    }
+
+    /// Writes a buffer as it is, and gives it back to its pool.
+    ///
+    /// # Errors
+    /// The peer is gone or does not read.
+    pub async fn buffer(&self, to: &Transport, buffers: &Buffers, buffer: Buffer) -> Result<()> {
+        let (result, buffer) = self.raw(to, buffer).await;
+        buffers.give(buffer);
+        result
+    }
+
+    /// Writes pieces that lie apart.
+    ///
+    /// # Errors
+    /// The peer is gone or does not read.
+    pub async fn pieces(&self, to: &Transport, pieces: &[&[u8]]) -> Result<()> {
+        let result = to.send_pieces(pieces, self.period).await;
+        self.sent(to, result)
+    }
+
+    fn sent(&self, to: &Transport, result: std::io::Result<()>) -> Result<()> {
+        result.map_err(|_| if to.expired() == Some(Due::Write) { self.slow } else { self.gone })
+    }
+
+    /// Puts a chunk's frame around the data, and the last chunk behind it.
+    pub fn frame(&self, buffer: &mut Buffer, is_last: bool) {
+        if !self.is_chunked {
+            return;
+        }
+        let mut line = [0; 18];
+        let at = chunked::size_line(buffer.len(), &mut line);
+        buffer.prepend(&line[at..]);
+        buffer.append(b"\r\n");
+        if is_last {
+            buffer.append(chunked::LAST);
+        }
+    }
+
+    /// What ends a body: nothing, where its length or the connection does. Only a complete body may come here
+    /// (RELIABILITY section 4, rule 5).
+    #[must_use]
+    pub fn end(&self, buffers: &Buffers, trailers: Option<&Fields>) -> Option<Buffer> {
+        if !self.is_chunked {
+            return None;
+        }
+        let mut buffer = buffers.take(Size::Small);
+        let none = Fields::default();
+        let mut out = Writer::new(buffer.spare());
+        write::last_chunk(trailers.unwrap_or(&none), &mut out);
+        // A trailer section that does not fit is left out; its bound is below a small buffer.
+        let len = out.finish().unwrap_or(0);
+        debug_assert!(len > 0, "limits::TRAILERS_MAX fits in a small buffer");
+        buffer.filled(len);
+        Some(buffer)
+    }
+}
+
+/// Puts data behind a head if there is room, so that both go out at once; hands it back if not.
+pub fn join(head: &mut Buffer, data: Buffer, buffers: &Buffers) -> Option<Buffer> {
+    if data.len() > head.space() {
+        return Some(data);
+    }
+    head.append(data.data());
+    buffers.give(data);
+    None
+}

@@ -1,0 +1,152 @@
+//! The body of a client's request, as it comes.
+
+use std::time::Duration;
+
+use super::http1::read::{Reading, Source};
+use super::http2::receive::Receiver;
+use super::pace::{self, Pace};
+use crate::base::clock::Moment;
+use crate::base::error::{Detail, Result};
+use crate::message::fields::Fields;
+use crate::message::framing::Framing;
+use crate::net::buffer::{Buffer, Buffers};
+use crate::net::inbound::Inbound;
+use crate::net::transport::Transport;
+
+/// A request's body, whatever the version.
+pub enum RequestBody<'a> {
+    Http1(Http1<'a>),
+    Http2(Box<Receiver>),
+    /// There is none, and no client either.
+    None,
+}
+
+/// A body on a connection of HTTP/1.
+pub struct Http1<'a> {
+    pub transport: &'a Transport,
+    pub inbound: &'a mut Inbound,
+    pub reading: Option<Reading>,
+}
+
+impl<'a> RequestBody<'a> {
+    /// On a connection of HTTP/1, whose head has been taken.
+    pub const fn http1(transport: &'a Transport, inbound: &'a mut Inbound) -> Self {
+        Self::Http1(Http1 { transport, inbound, reading: None })
+    }
+
+    /// Its framing and its bounds are known. A body that has begun goes on.
+    pub fn begin(&mut self, framing: Framing, pace: Pace, most: u64) {
+        match self {
+            Self::Http1(body) if body.reading.is_none() && !framing.is_empty() => {
+                let now = body.transport.now();
+                let mut reading = Reading::new(framing, &pace::REQUEST, pace, now);
+                reading.bound(most);
+                body.reading = Some(reading);
+            }
+            Self::Http2(body) => {
+                body.set_pace(pace);
+                body.bound(most);
+            }
+            Self::Http1(_) | Self::None => {}
+        }
+    }
+
+    /// The whole body was handed over.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.reading.as_ref().is_none_or(Reading::is_done),
+            Self::Http2(body) => body.is_done(),
+            Self::None => true,
+        }
+    }
+
+    /// The body came with trailers.
+    #[must_use]
+    pub fn has_trailers(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.reading.as_ref().is_some_and(Reading::has_trailers),
+            Self::Http2(body) => body.has_trailers(),
+            Self::None => false,
+        }
+    }
+
+    /// The body's trailers, once it is done.
+    pub fn take_trailers(&mut self) -> Option<Fields> {
+        match self {
+            Self::Http1(body) => body.reading.as_mut().and_then(Reading::take_trailers),
+            Self::Http2(body) => body.take_trailers(),
+            Self::None => None,
+        }
+    }
+
+    /// Octets of data so far.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        match self {
+            Self::Http1(body) => body.reading.as_ref().map_or(0, Reading::received),
+            Self::Http2(body) => body.received(),
+            Self::None => 0,
+        }
+    }
+
+    /// What exactly was wrong with it.
+    #[must_use]
+    pub fn detail(&self) -> Option<Detail> {
+        match self {
+            Self::Http1(body) => body.reading.as_ref().and_then(Reading::detail),
+            Self::Http2(_) | Self::None => None,
+        }
+    }
+
+    /// Reads no more at once than the endpoint takes.
+    pub fn pace_for(&mut self, has_room: impl FnOnce(usize) -> bool) {
+        if let Self::Http1(Http1 { reading: Some(reading), .. }) = self {
+            reading.pace_for(has_room);
+        }
+    }
+
+    /// It may be without an octet for so long.
+    pub fn may_be_silent(&mut self, idle: Duration) {
+        match self {
+            Self::Http1(Http1 { reading: Some(reading), .. }) => reading.may_be_silent(idle),
+            Self::Http2(body) => body.may_be_silent(idle),
+            Self::Http1(_) | Self::None => {}
+        }
+    }
+
+    /// The data that can be had without waiting.
+    ///
+    /// # Errors
+    /// As `next`.
+    pub async fn ready(&mut self, buffers: &Buffers) -> Result<Option<Buffer>> {
+        match self {
+            Self::Http1(Http1 { inbound, reading: Some(reading), .. }) => {
+                reading.ready(inbound, buffers)
+            }
+            Self::Http2(body) => body.ready(buffers).await,
+            Self::Http1(_) | Self::None => Ok(None),
+        }
+    }
+
+    /// The next data; `None` when the body is done.
+    ///
+    /// # Errors
+    /// A body that is broken, cut short, too large or too slow.
+    pub async fn next(&mut self, buffers: &Buffers) -> Result<Option<Buffer>> {
+        match self {
+            Self::Http1(Http1 { transport, inbound, reading: Some(reading) }) => {
+                reading.next(Source { transport, inbound, buffers }).await
+            }
+            Self::Http2(body) => body.next(buffers).await,
+            Self::Http1(_) | Self::None => Ok(None),
+        }
+    }
+
+    /// Reads and drops what still comes on a stream of HTTP/2 until that moment.
+    pub async fn drop_rest(&mut self, by: Moment) {
+        if let Self::Http2(body) = self {
+            body.drop_rest(by).await;
+        }
+    }
+}

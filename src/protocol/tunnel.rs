@@ -1,0 +1,209 @@
+//! Octets in both directions until both have ended: after a 101 that was asked for, and on listeners that speak no
+//! HTTP. What was read before stays in order in front of them.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::http1::write::{Writing, period};
+use super::http2::receive::Receiver;
+use super::http2::send::Sender;
+use crate::base::clock::Moment;
+use crate::base::error::{Kind, Result};
+use crate::net::buffer::{Buffer, Buffers};
+use crate::net::inbound::Inbound;
+use crate::net::size::Size;
+use crate::net::transport::Transport;
+
+/// Where octets come from.
+pub enum Source<'a> {
+    Transport(&'a Transport, &'a mut Inbound),
+    Stream(&'a mut Receiver),
+    /// Nothing comes.
+    None,
+}
+
+/// Where they go.
+pub enum Sink<'a> {
+    Transport(&'a Transport),
+    Stream(&'a Sender),
+    /// Nothing goes.
+    None,
+}
+
+/// One end of a tunnel.
+pub struct End<'a> {
+    pub source: Source<'a>,
+    pub sink: Sink<'a>,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Silence in both directions for longer ends the tunnel.
+    pub silence: Duration,
+    /// An end that takes nothing for longer is gone.
+    pub stall: Duration,
+}
+
+/// Where octets are counted.
+#[derive(Clone, Copy)]
+pub struct Moved<'a> {
+    pub received: &'a Cell<u64>,
+    pub sent: &'a Cell<u64>,
+}
+
+/// Moves octets in both directions until both have ended. The first fault ends both; an orderly end leaves the
+/// other way open.
+///
+/// # Errors
+/// An end that was not orderly: `ClientGone`, `UpstreamGone`, or an end that took nothing for too long.
+pub async fn both_ways(
+    buffers: &Buffers,
+    now: &dyn Fn() -> Moment,
+    (client, endpoint): (End<'_>, End<'_>),
+    patience: Patience,
+    moved: Moved<'_>,
+) -> Result<()> {
+    // Octets in either direction keep both alive.
+    let active = Cell::new(now());
+    let way = Way { buffers, now, silence: patience.silence, active: &active };
+    let (down, up) =
+        (Writing::downstream(patience.stall), Writing::upstream(patience.stall, false));
+    let stall = period(patience.stall);
+    let upward = Pump {
+        source: client.source,
+        sink: endpoint.sink,
+        writing: up,
+        stall,
+        faults: (Kind::ClientGone, Kind::UpstreamGone, Kind::UpstreamWriteTimeout),
+    };
+    let downward = Pump {
+        source: endpoint.source,
+        sink: client.sink,
+        writing: down,
+        stall,
+        faults: (Kind::UpstreamGone, Kind::ClientGone, Kind::ClientTooSlow),
+    };
+    both(way.run(upward, moved.received), way.run(downward, moved.sent)).await
+}
+
+/// What both ways have in common.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    buffers: &'a Buffers,
+    now: &'a dyn Fn() -> Moment,
+    silence: Duration,
+    /// When octets were moved last.
+    active: &'a Cell<Moment>,
+}
+
+/// One way.
+struct Pump<'a> {
+    source: Source<'a>,
+    sink: Sink<'a>,
+    writing: Writing,
+    /// For streams, in milliseconds.
+    stall: u32,
+    /// The source is gone; the sink is gone; the sink takes nothing.
+    faults: (Kind, Kind, Kind),
+}
+
+impl Way<'_> {
+    /// Moves octets one way until that way ends, and passes the end on.
+    async fn run(&self, mut pump: Pump<'_>, moved: &Cell<u64>) -> Result<()> {
+        loop {
+            self.active.set((self.now)());
+            let by = self.active.get().after(self.silence);
+            if let Sink::Transport(to) = &pump.sink {
+                to.read_by(by);
+            }
+            let Some(data) = self.read(&mut pump, by).await? else {
+                pump.end();
+                return Ok(());
+            };
+            moved.set(moved.get() + data.len() as u64);
+            pump.write(self.buffers, data).await?;
+        }
+    }
+
+    async fn read(&self, pump: &mut Pump<'_>, by: Moment) -> Result<Option<Buffer>> {
+        let gone = pump.faults.0;
+        match &mut pump.source {
+            Source::Transport(from, inbound) => {
+                from.read_by(by);
+                if inbound.is_empty() {
+                    let read = inbound.fill(from, self.buffers, Size::Small).await;
+                    if from.expired().is_some() || read.map_err(|_| gone)? == 0 {
+                        return if from.expired().is_some() { Err(gone) } else { Ok(None) };
+                    }
+                }
+                Ok(inbound.take())
+            }
+            Source::None => Ok(None),
+            Source::Stream(from) => {
+                let mut by = by;
+                loop {
+                    from.read_by(by);
+                    let octets = from.octets(self.buffers).await;
+                    by = self.active.get().after(self.silence);
+                    match octets {
+                        Ok(data) => return Ok(data),
+                        // The other way has moved something meanwhile.
+                        Err(_) if from.is_late() && by > (self.now)() => {}
+                        Err(_) => return Err(gone),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Pump<'_> {
+    async fn write(&self, buffers: &Buffers, data: Buffer) -> Result<()> {
+        match &self.sink {
+            Sink::Transport(to) => self.writing.buffer(to, buffers, data).await,
+            Sink::Stream(to) => {
+                let sent = to.data(data.data(), false, false, self.stall).await;
+                buffers.give(data);
+                let (_, gone, slow) = self.faults;
+                sent.map_err(|_| if to.is_late() { slow } else { gone })
+            }
+            Sink::None => Err(self.faults.1),
+        }
+    }
+
+    /// Says that nothing more comes. Where it cannot be said any more, nothing is there to hear it.
+    fn end(&self) {
+        match &self.sink {
+            Sink::Transport(to) => to.shutdown_write(),
+            Sink::Stream(to) => {
+                let _ = to.end(None);
+            }
+            Sink::None => {}
+        }
+    }
+}
+
+/// Both ways at once.
+async fn both(
+    one: impl Future<Output = Result<()>>,
+    other: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    let (mut first, mut second) = (false, false);
+    poll_fn(|context| {
+        if !first && let Poll::Ready(result) = one.as_mut().poll(context) {
+            result?;
+            first = true;
+        }
+        if !second && let Poll::Ready(result) = other.as_mut().poll(context) {
+            result?;
+            second = true;
+        }
+        if first && second { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
+}
