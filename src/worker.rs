@@ -28,7 +28,7 @@ use crate::observe::counters::Counters;
 use crate::shard::command::{Command, Report};
 use crate::shard::desk::{Desk, Message};
 use crate::shard::{Plan, Shard};
-use crate::upstream::Cluster;
+use crate::upstream::cluster::Cluster;
 
 /// Everything a worker begins with.
 pub struct Setup {

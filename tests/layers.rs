@@ -1,5 +1,7 @@
-//! The wall: a room imports only rooms on lower floors (DESIGN section 1).
+//! The wall: a room imports only rooms on lower floors, files make no circles, sockets live in one room. All of it
+//! is read from paths, as the compiler reads them: not from words.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const FLOORS: &[(&str, u32)] = &[
@@ -28,6 +30,37 @@ const FLOORS: &[(&str, u32)] = &[
 /// Rooms that may hold sockets and `unsafe`. The demo's origins are no part of the proxy.
 const SOCKETS: &[&str] = &["net", "demo"];
 
+/// What opens sockets or files of the network, itself or by a crate. A path that begins like this belongs into a room
+/// of `SOCKETS`.
+const OPENERS: &[&str] = &[
+    "hickory_resolver",
+    "io_uring",
+    "libc",
+    "monoio",
+    "std::net::TcpListener",
+    "std::net::TcpStream",
+    "std::net::ToSocketAddrs",
+    "std::net::UdpSocket",
+    "std::os::unix::net",
+    "tokio::net",
+    "tokio_rustls",
+];
+
+/// What reads a clock or a file: floors below 4 decide and do nothing.
+const DOERS: &[&str] = &[
+    "crate::base::clock::micros",
+    "crate::base::clock::monotonic",
+    "crate::base::clock::precise",
+    "crate::base::clock::wall",
+    "std::fs",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "tokio",
+];
+
+/// Queues without an end.
+const ENDLESS: &[&str] = &["std::sync::mpsc::channel", "crossbeam_channel::unbounded"];
+
 fn floor(room: &str) -> u32 {
     let found = FLOORS.iter().find(|(name, _)| *name == room);
     found.unwrap_or_else(|| panic!("room \"{room}\" has no floor in tests/layers.rs")).1
@@ -44,81 +77,258 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// What a line does that may grow without end, or where only the page of bounds may say how far. The demo's
-/// origins are no part of the proxy.
-fn unbounded(room: &str, line: &str) -> Option<&'static str> {
-    if ENDLESS.iter().any(|word| line.contains(word)) {
-        return Some("a queue has an end, and it stands in base/limits.rs");
-    }
-    let (name, rest) = line.split_once("const ")?.1.split_once(": ")?;
-    let is_word =
-        name.bytes().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'_' | b'0'..=b'9'));
-
-    let is_bound = name.ends_with("_MAX") || name.ends_with("_MIN") || rest.starts_with("Duration");
-    (!matches!(room, "base" | "demo") && is_word && is_bound)
-        .then_some("a bound stands in base/limits.rs")
+/// One source file.
+struct File {
+    path: PathBuf,
+    /// `["exchange", "reply"]`.
+    module: Vec<String>,
+    text: String,
+    /// Every path that its code names, from its beginning on, and in which line.
+    paths: Vec<(usize, Vec<String>)>,
 }
 
-/// Queues without an end.
-const ENDLESS: [&str; 3] = ["unbounded(", "unbounded_channel(", "mpsc::channel("];
+impl File {
+    fn read(path: PathBuf) -> Self {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let inside = path.strip_prefix("src").unwrap().with_extension("");
+        let mut module: Vec<String> =
+            inside.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+        module.pop_if(|last| last == "mod");
+        let mut file = Self { path, module, text, paths: Vec::new() };
+        file.paths = file.find_paths();
+        file
+    }
 
-pub fn check() {
-    let mut all = Vec::new();
-    files(Path::new("src"), &mut all);
-    assert!(all.len() > 40, "run from the repository's root");
-    let mut faults = Vec::new();
-    for path in &all {
-        let inside = path.strip_prefix("src").unwrap();
-        let room = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
-        if matches!(room, "lib" | "main") {
-            continue;
+    fn room(&self) -> &str {
+        &self.module[0]
+    }
+
+    /// The code without comments, strings and tests, which may look further.
+    fn code(&self) -> String {
+        let code = self.text.split("#[cfg(test)]").next().unwrap_or_default();
+        let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
+        let mut out = lines.collect::<Vec<_>>().join("\n");
+        // A string holds no paths. Those that run over several lines are taken out too.
+        let mut at = 0;
+        while let Some(from) = out[at..].find('"').map(|found| at + found) {
+            let end = out[from + 1..].find('"').map_or(out.len(), |found| from + 1 + found + 1);
+            let feeds = out[from..end].matches('\n').count();
+            out.replace_range(from..end, &"\n".repeat(feeds));
+            at = from;
         }
-        let text = std::fs::read_to_string(path).unwrap();
-        if !text.starts_with("//!") {
-            faults.push(format!("{}: does not begin with its one sentence (//!)", path.display()));
-        }
-        // Code only: what stands under cfg(test) may look further.
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for (number, line) in code.lines().enumerate() {
-            let place = format!("{}:{}", path.display(), number + 1);
-            if line.trim_start().starts_with("//") {
-                continue;
+        out
+    }
+
+    fn find_paths(&self) -> Vec<(usize, Vec<String>)> {
+        let code = self.code();
+        let mut uses = BTreeMap::new();
+        let mut found = Vec::new();
+        let mut rest = code.as_str();
+        let mut line = 1;
+        // Imports first: what they bring in is what shorter paths begin with.
+        while let Some(at) = rest.find("use ") {
+            let is_word = rest[..at].chars().next_back().is_none_or(char::is_whitespace);
+            line += rest[..at].matches('\n').count();
+            rest = &rest[at + 4..];
+            let Some(end) = rest.find(';').filter(|_| is_word) else { continue };
+            for path in spread(&[], &rest[..end]) {
+                let name = path.last().cloned().unwrap_or_default();
+                uses.insert(name, self.absolute(&path));
+                found.push((line, self.absolute(&path)));
             }
-            for used in line.split("crate::").skip(1) {
-                let used: String =
-                    used.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-                if used != room && floor(&used) >= floor(room) {
-                    faults.push(format!(
-                        "{place}: {room} (floor {}) uses {used} (floor {})",
-                        floor(room),
-                        floor(&used)
-                    ));
+        }
+        for (number, text) in code.lines().enumerate() {
+            for word in text.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
+                let path: Vec<String> = word.split("::").map(str::to_owned).collect();
+                if path.len() < 2 || path[0].is_empty() {
+                    continue;
                 }
+                let path = match uses.get(&path[0]) {
+                    Some(whole) => whole.iter().chain(&path[1..]).cloned().collect(),
+                    None => self.absolute(&path),
+                };
+                found.push((number + 1, path));
             }
-            faults.extend(
-                unbounded(room, line).map(|what| format!("{place}: {what}: {}", line.trim())),
-            );
-            let is_shell = SOCKETS.contains(&room);
-            if !is_shell
-                && ["unsafe ", "libc::", "TcpStream", "TcpListener"]
-                    .iter()
-                    .any(|word| line.contains(word))
-            {
-                faults.push(format!("{place}: sockets and unsafe live in net: {}", line.trim()));
+        }
+        found
+    }
+
+    /// With `super` and `self` resolved.
+    fn absolute(&self, path: &[String]) -> Vec<String> {
+        let ups = path.iter().take_while(|part| *part == "super").count();
+        let is_own = path.first().is_some_and(|first| first == "self");
+        if ups == 0 && !is_own {
+            return path.to_vec();
+        }
+        let base = &self.module[..self.module.len() - ups];
+        let rest = &path[ups.max(usize::from(is_own))..];
+        std::iter::once("crate".to_owned()).chain(base.iter().chain(rest).cloned()).collect()
+    }
+
+    fn place(&self, line: usize) -> String {
+        format!("{}:{line}", self.path.display())
+    }
+}
+
+/// The paths of a tree of imports.
+fn spread(prefix: &[String], tree: &str) -> Vec<Vec<String>> {
+    let tree = tree.trim();
+    let Some(open) = tree.find('{') else {
+        let own = tree.split(" as ").next().unwrap_or_default();
+        let parts =
+            own.split("::").map(str::trim).filter(|part| !part.is_empty() && *part != "self");
+        return vec![prefix.iter().cloned().chain(parts.map(str::to_owned)).collect()];
+    };
+    let own = tree[..open].split("::").map(str::trim).filter(|part| !part.is_empty());
+    let prefix: Vec<String> = prefix.iter().cloned().chain(own.map(str::to_owned)).collect();
+    let inner = &tree[open + 1..tree.rfind('}').unwrap_or(tree.len())];
+    let (mut depth, mut from, mut out) = (0, 0, Vec::new());
+    for (at, letter) in inner.char_indices().chain(std::iter::once((inner.len(), ','))) {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                if !inner[from..at].trim().is_empty() {
+                    out.extend(spread(&prefix, &inner[from..at]));
+                }
+                from = at + 1;
             }
-            let is_pure = floor(room) <= 3;
-            if is_pure
-                && room != "base"
-                && ["async ", "Instant::now", "clock::monotonic", "clock::wall", "std::fs"]
-                    .iter()
-                    .any(|word| line.contains(word))
-            {
-                faults.push(format!(
-                    "{place}: floors below 4 decide and do nothing: {}",
-                    line.trim()
-                ));
-            }
+            _ => {}
         }
     }
+    out
+}
+
+fn begins(path: &[String], with: &str) -> bool {
+    let with: Vec<&str> = with.split("::").collect();
+    path.len() >= with.len() && path.iter().zip(&with).all(|(one, other)| one == other)
+}
+
+/// Files that use each other, whichever way round.
+fn circles(all: &[File]) -> Vec<String> {
+    let index: BTreeMap<&[String], usize> =
+        all.iter().enumerate().map(|(at, file)| (&file.module[..], at)).collect();
+    let target = |path: &[String]| {
+        let inside = path.strip_prefix(&["crate".to_owned()][..])?;
+        (1..=inside.len()).rev().find_map(|len| index.get(&inside[..len]).copied())
+    };
+    let edges: Vec<BTreeSet<usize>> = all
+        .iter()
+        .enumerate()
+        .map(|(at, file)| {
+            let used = file.paths.iter().filter_map(|(_, path)| target(path));
+            used.filter(|to| *to != at).collect()
+        })
+        .collect();
+    let reach = |from: usize| {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
+        while let Some(one) = next.pop() {
+            next.extend(edges[one].iter().filter(|to| seen.insert(**to)));
+        }
+        seen
+    };
+    let reached: Vec<BTreeSet<usize>> = (0..all.len()).map(reach).collect();
+    let (mut told, mut out) = (BTreeSet::<usize>::new(), Vec::new());
+    for from in 0..all.len() {
+        if !reached[from].contains(&from) || told.contains(&from) {
+            continue;
+        }
+        let circle: Vec<usize> = (0..all.len())
+            .filter(|to| reached[from].contains(to) && reached[*to].contains(&from))
+            .collect();
+        told.extend(circle.iter().copied());
+        let mut text = "a circle of files:".to_owned();
+        for one in &circle {
+            let used = edges[*one].iter().filter(|to| circle.contains(to));
+            let used: Vec<String> = used.map(|to| all[*to].path.display().to_string()).collect();
+            text.push_str(&format!("\n    {} uses {}", all[*one].path.display(), used.join(", ")));
+        }
+        out.push(text);
+    }
+    out
+}
+
+/// A bound that stands elsewhere than on the page of bounds.
+fn bound_outside(file: &File) -> Vec<String> {
+    let mut out = Vec::new();
+    if matches!(file.room(), "base" | "demo") {
+        return out;
+    }
+    for (number, line) in file.code().lines().enumerate() {
+        let Some((_, rest)) = line.split_once("const ") else { continue };
+        let Some((name, rest)) = rest.split_once(": ") else { continue };
+        let is_word = name
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'_' | b'0'..=b'9'));
+        let is_bound =
+            name.ends_with("_MAX") || name.ends_with("_MIN") || rest.starts_with("Duration");
+        if is_word && is_bound {
+            let place = file.place(number + 1);
+            out.push(format!("{place}: a bound stands in base/limits.rs: {}", line.trim()));
+        }
+    }
+    out
+}
+
+/// What one file does that its room may not.
+fn faults_of(file: &File) -> Vec<String> {
+    let (room, mut faults) = (file.room(), bound_outside(file));
+    if !file.text.starts_with("//!") {
+        faults.push(format!("{}: does not begin with its one sentence (//!)", file.path.display()));
+    }
+    let is_shell = SOCKETS.contains(&room);
+    let is_pure = floor(room) <= 3 && room != "base";
+    for (line, path) in &file.paths {
+        let (place, text) = (file.place(*line), path.join("::"));
+        if path[0] == "crate" && path.len() > 1 && path[1] != room && floor(&path[1]) >= floor(room)
+        {
+            let (own, other) = (floor(room), floor(&path[1]));
+            faults.push(format!("{place}: {room} (floor {own}) uses {} (floor {other})", path[1]));
+        }
+        if !is_shell && OPENERS.iter().any(|opener| begins(path, opener)) {
+            faults.push(format!("{place}: sockets live in net: {text}"));
+        }
+        if is_pure && DOERS.iter().any(|doer| begins(path, doer)) {
+            faults.push(format!("{place}: floors below 4 decide and do nothing: {text}"));
+        }
+        if ENDLESS.iter().any(|endless| begins(path, endless)) {
+            faults.push(format!("{place}: a queue has an end, and it stands in base/limits.rs"));
+        }
+    }
+    for (number, line) in file.code().lines().enumerate() {
+        let has = |word: &str| line.split(|c: char| !c.is_alphanumeric()).any(|one| one == word);
+        if !is_shell && has("unsafe") && !line.contains("unsafe_code") {
+            faults.push(format!("{}: unsafe lives in net", file.place(number + 1)));
+        }
+        if is_pure && has("async") {
+            faults.push(format!("{}: nothing waits below floor 4", file.place(number + 1)));
+        }
+    }
+    faults
+}
+
+pub fn check() {
+    let mut found = Vec::new();
+    files(Path::new("src"), &mut found);
+    assert!(found.len() > 40, "run from the repository's root");
+    let all: Vec<File> = found.into_iter().map(File::read).collect();
+    let inner: Vec<File> =
+        all.into_iter().filter(|file| !matches!(file.room(), "lib" | "main")).collect();
+    // The exchange knows no version of HTTP by name: they meet in `message` and `protocol`.
+    let knows = |file: &&File| {
+        let texts = ["crate::wire::http1", "crate::wire::http2"];
+        file.room() == "exchange"
+            && file.paths.iter().any(|(_, path)| texts.iter().any(|text| begins(path, text)))
+    };
+    let mut faults: Vec<String> = inner.iter().flat_map(faults_of).collect();
+    faults.extend(
+        inner
+            .iter()
+            .filter(knows)
+            .map(|file| format!("{}: the exchange knows no version's text", file.path.display())),
+    );
+    faults.extend(circles(&inner));
+    faults.sort();
+    faults.dedup();
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }

@@ -1,7 +1,7 @@
 //! The endpoint with the fewest requests under way for its weight.
 
 use super::random_two;
-use super::{Balancer, View, id, least};
+use super::{Balancer, View, least};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 
@@ -16,9 +16,9 @@ pub struct LeastConnections;
 impl Balancer for LeastConnections {
     fn pick(&mut self, view: &View<'_>, random: &mut Random) -> Option<EndpointId> {
         if view.weights.len() > SCANNED {
-            return random_two::pick(view, random, |at| view.busyness(at)).and_then(id);
+            return random_two::pick(view, random, |at| view.busyness(at)).and_then(EndpointId::at);
         }
-        least(view, random, |at| view.busyness(at)).and_then(id)
+        least(view, random, |at| view.busyness(at)).and_then(EndpointId::at)
     }
 }
 

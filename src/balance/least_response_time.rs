@@ -4,7 +4,7 @@
 
 use super::least_connections::SCANNED;
 use super::random::choose;
-use super::{Balancer, View, id};
+use super::{Balancer, View};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 
@@ -23,11 +23,11 @@ pub struct LeastResponseTime;
 impl Balancer for LeastResponseTime {
     fn pick(&mut self, view: &View<'_>, random: &mut Random) -> Option<EndpointId> {
         if view.weights.len() <= SCANNED {
-            return fastest(view, view.candidates(), random).and_then(id);
+            return fastest(view, view.candidates(), random).and_then(EndpointId::at);
         }
         let mut some = [None; SAMPLED];
         some.fill_with(|| choose(view, random, usize::MAX));
-        fastest(view, some.into_iter().flatten(), random).and_then(id)
+        fastest(view, some.into_iter().flatten(), random).and_then(EndpointId::at)
     }
 
     fn reads_clock(&self) -> bool {

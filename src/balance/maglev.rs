@@ -6,74 +6,10 @@
 use std::sync::Arc;
 
 use super::places::Places;
-use super::{Balancer, View, id};
+use super::slots::Table;
+use super::{Balancer, View};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
-
-/// Primes for the number of slots; a hundred for each endpoint keep the shares within 1 %.
-const SIZES: [usize; 3] = [65_537, 655_373, 6_553_621];
-
-/// The slots.
-#[derive(Debug)]
-pub struct Table {
-    slots: Box<[u16]>,
-}
-
-impl Table {
-    /// Fills the table for endpoints: the index of each, the hash of its name, and its weight.
-    #[must_use]
-    pub fn new(endpoints: &[(usize, u64, u32)]) -> Self {
-        let size = SIZES.into_iter().find(|size| *size >= 100 * endpoints.len());
-        let size = size.unwrap_or(SIZES[SIZES.len() - 1]);
-        let heaviest = endpoints.iter().map(|(_, _, weight)| *weight).max().unwrap_or(1);
-        let mut walks: Vec<Walk> =
-            endpoints.iter().map(|(_, name, weight)| Walk::new(*name, *weight, size)).collect();
-        let mut slots = vec![u16::MAX; size].into_boxed_slice();
-        let mut left = if endpoints.is_empty() { 0 } else { size };
-        while left > 0 {
-            for (at, walk) in walks.iter_mut().enumerate() {
-                walk.credit += walk.weight;
-                if walk.credit < heaviest || left == 0 {
-                    continue;
-                }
-                walk.credit -= heaviest;
-                let free = walk.next_free(&slots);
-                slots[free] = u16::try_from(endpoints[at].0).unwrap_or(0);
-                left -= 1;
-            }
-        }
-        Self { slots }
-    }
-}
-
-/// The order in which one endpoint would like to have the slots.
-struct Walk {
-    next: usize,
-    step: usize,
-    weight: u32,
-    credit: u32,
-}
-
-impl Walk {
-    fn new(hash: u64, weight: u32, size: usize) -> Self {
-        let wide = size as u64;
-        let place = |number: u64| usize::try_from(number).unwrap_or(0);
-        let next = place((hash >> 32) % wide);
-        let step = place((hash & 0xffff_ffff) % (wide - 1)) + 1;
-        Self { next, step, weight, credit: 0 }
-    }
-
-    /// The number of slots is prime, so the walk comes to every one of them.
-    fn next_free(&mut self, slots: &[u16]) -> usize {
-        loop {
-            let at = self.next;
-            self.next = (self.next + self.step) % slots.len();
-            if slots[at] == u16::MAX {
-                return at;
-            }
-        }
-    }
-}
 
 /// Looks keys up in the cluster's table, which all shards share.
 #[derive(Debug)]
@@ -98,13 +34,13 @@ impl Balancer for Maglev {
         for _ in 0..64 {
             let endpoint = usize::from(slots[at]);
             if (view.eligible)(endpoint) {
-                return id(endpoint);
+                return EndpointId::at(endpoint);
             }
             at = (at + 1) % slots.len();
         }
         let count = view.candidates().count() as u64;
         let nth = usize::try_from(view.key % count.max(1)).unwrap_or(0);
-        view.candidates().nth(nth).and_then(id)
+        view.candidates().nth(nth).and_then(EndpointId::at)
     }
 
     fn placed(&mut self, places: &Places) {
@@ -115,6 +51,7 @@ impl Balancer for Maglev {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balance::slots::SIZES;
     use crate::base::hash::stable;
 
     fn name(at: usize) -> u64 {

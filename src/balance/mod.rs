@@ -9,6 +9,7 @@ pub mod random;
 pub mod random_two;
 pub mod rendezvous;
 pub mod round_robin;
+pub mod slots;
 pub mod slow_start;
 
 use std::sync::Arc;
@@ -107,8 +108,4 @@ pub fn build(cluster: &Cluster, places: &Places, seed: u64) -> Box<dyn Balancer>
 /// The endpoint that costs least; of equal ones each with the same chance.
 fn least<C: Ord>(view: &View<'_>, random: &mut Random, cost: impl Fn(usize) -> C) -> Option<usize> {
     view.candidates().min_by_key(|at| (cost(*at), random.bits()))
-}
-
-fn id(at: usize) -> Option<EndpointId> {
-    u16::try_from(at).ok().map(EndpointId)
 }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::maglev;
+use super::slots;
 use crate::base::hash::stable;
 use crate::base::id::EndpointId;
 use crate::config::model::{Address, Balance, Cluster, Endpoint};
@@ -18,7 +18,7 @@ use crate::config::model::{Address, Balance, Cluster, Endpoint};
 pub struct Places {
     at: Arc<[Place]>,
     /// For those algorithms that have one.
-    pub(super) table: Option<Arc<maglev::Table>>,
+    pub(super) table: Option<Arc<slots::Table>>,
     /// Counts changes.
     changes: u32,
 }
@@ -83,7 +83,7 @@ impl Places {
                 counts.then_some((number, one.name, weight))
             };
             let owners = self.at.iter().enumerate().filter_map(owner).collect::<Vec<_>>();
-            Arc::new(maglev::Table::new(&owners))
+            Arc::new(slots::Table::new(&owners))
         });
         self
     }
@@ -158,7 +158,7 @@ impl Places {
         // One that was alone has kept its place when others came.
         let was_alone = |place: &Place| place.is_taken && place.alone == name;
         let found = self.at.iter().position(is_itself);
-        found.or_else(|| self.at.iter().position(was_alone)).and_then(super::id)
+        found.or_else(|| self.at.iter().position(was_alone)).and_then(EndpointId::at)
     }
 
     /// Endpoints with a higher index are empty places.

@@ -1,6 +1,6 @@
 //! Random choice by weight.
 
-use super::{Balancer, View, id};
+use super::{Balancer, View};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 
@@ -10,7 +10,7 @@ pub struct WeightedRandom;
 
 impl Balancer for WeightedRandom {
     fn pick(&mut self, view: &View<'_>, random: &mut Random) -> Option<EndpointId> {
-        choose(view, random, usize::MAX).and_then(id)
+        choose(view, random, usize::MAX).and_then(EndpointId::at)
     }
 }
 

@@ -2,7 +2,7 @@
 //! (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
 
 use super::random::choose;
-use super::{Balancer, View, id};
+use super::{Balancer, View};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 
@@ -12,7 +12,7 @@ pub struct RandomTwo;
 
 impl Balancer for RandomTwo {
     fn pick(&mut self, view: &View<'_>, random: &mut Random) -> Option<EndpointId> {
-        pick(view, random, |at| view.busyness(at)).and_then(id)
+        pick(view, random, |at| view.busyness(at)).and_then(EndpointId::at)
     }
 }
 
@@ -49,10 +49,13 @@ mod tests {
         let view = View { weights: &[1; 4], loads: &loads, eligible: &all, now: 0, key: 0 };
         let mut random = Random::new(5);
         for _ in 0..1000 {
-            assert_ne!(RandomTwo.pick(&view, &mut random), id(2));
+            assert_ne!(RandomTwo.pick(&view, &mut random), EndpointId::at(2));
         }
         let only = |at| at == 2;
-        assert_eq!(RandomTwo.pick(&View { eligible: &only, ..view }, &mut random), id(2));
+        assert_eq!(
+            RandomTwo.pick(&View { eligible: &only, ..view }, &mut random),
+            EndpointId::at(2)
+        );
         let none = |_| false;
         assert_eq!(RandomTwo.pick(&View { eligible: &none, ..view }, &mut random), None);
     }

@@ -5,7 +5,7 @@
 //! 2017) a key that everybody wants goes on to its next endpoint.
 
 use super::places::Places;
-use super::{Balancer, View, id};
+use super::{Balancer, View};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 
@@ -48,10 +48,10 @@ impl Rendezvous {
 impl Balancer for Rendezvous {
     fn pick(&mut self, view: &View<'_>, _random: &mut Random) -> Option<EndpointId> {
         let best = self.best(view, |_| true)?;
-        let Some(bound) = self.bound else { return id(best) };
+        let Some(bound) = self.bound else { return EndpointId::at(best) };
         // Most of the time nobody is near the bound, and nothing else has to be looked at.
         if u64::from(view.loads[best].in_flight()) < ALWAYS {
-            return id(best);
+            return EndpointId::at(best);
         }
         let (mut under_way, mut weights) = (1, 0);
         for at in view.candidates() {
@@ -63,9 +63,9 @@ impl Balancer for Rendezvous {
             u64::from(view.loads[at].in_flight()) < fair.div_ceil(100 * weights).max(ALWAYS)
         };
         if has_room(best) {
-            id(best)
+            EndpointId::at(best)
         } else {
-            self.best(view, has_room).or(Some(best)).and_then(id)
+            self.best(view, has_room).or(Some(best)).and_then(EndpointId::at)
         }
     }
 

@@ -19,3 +19,11 @@ pub struct ClusterId(pub u16);
 /// Index of an endpoint in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointId(pub u16);
+
+impl EndpointId {
+    /// The endpoint at this index; `None` if no cluster has so many.
+    #[must_use]
+    pub fn at(index: usize) -> Option<Self> {
+        u16::try_from(index).ok().map(Self)
+    }
+}

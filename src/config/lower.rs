@@ -2,18 +2,20 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use toml::de::DeTable;
 
+use super::lower_common::{
+    body_limit, count, duration, read_blocks, read_exchange_timeouts, size, size_or_none,
+};
 use super::model::{
-    AccessLog, Action, Address, Config, Driver, Http2, Limits, Listener, LogFormat, Mode, Protocol,
-    Ring, Route, Server, Timeouts,
+    AccessLog, Action, Config, Driver, Http2, Limits, Listener, LogFormat, Mode, Protocol, Ring,
+    Route, Server, Timeouts,
 };
 use super::problem::{self, Problems, Shows};
-use super::raw::{Located, Table};
+use super::raw::Table;
 use super::{advice, lower_cache, lower_cluster, lower_route, lower_tls, units};
 use crate::base::id::ListenerId;
 use crate::base::limits::{FIELDS_MAX, HALF_CLOSED, HEAD_MAX};
@@ -195,55 +197,6 @@ fn body_rate(text: &str) -> Result<u64, String> {
     if rate <= 1 << 30 { Ok(rate) } else { Err("a minimum rate is at most 1GiB".to_owned()) }
 }
 
-/// `body = "10MiB"` or `"none"`.
-pub(super) fn body_limit(table: &mut Table<'_>) -> Option<Option<u64>> {
-    size_or_none(table, "body")
-}
-
-fn size_or_none(table: &mut Table<'_>, key: &'static str) -> Option<Option<u64>> {
-    table.parsed(key, |text| match text {
-        "none" => Ok(None),
-        _ => units::size(text).map(Some),
-    })
-}
-
-fn size(
-    table: &mut Table<'_>,
-    key: &'static str,
-    range: std::ops::RangeInclusive<u64>,
-) -> Option<usize> {
-    table.parsed(key, |text| {
-        let bytes = units::size(text)?;
-        if range.contains(&bytes) {
-            usize::try_from(bytes).map_err(|_| "too large".to_owned())
-        } else {
-            Err(format!("must be from {}B to {}B", range.start(), range.end()))
-        }
-    })
-}
-
-fn count(table: &mut Table<'_>, key: &'static str, most: usize) -> Option<usize> {
-    table.number(key, 1..most as u64 + 1).and_then(|number| usize::try_from(number).ok())
-}
-
-/// A duration; zero makes no sense for most.
-pub(super) fn duration(
-    table: &mut Table<'_>,
-    key: &'static str,
-    zero_is_fine: bool,
-) -> Option<Duration> {
-    if !table.must_be_like(key, &["10s", "250ms"]) {
-        return None;
-    }
-    table.parsed(key, |text| match units::duration(text)? {
-        Duration::ZERO if !zero_is_fine => {
-            Err("zero would end everything before it began; leave the key out for the default"
-                .into())
-        }
-        duration => Ok(duration),
-    })
-}
-
 /// What `[timeouts]` sets: some for connections of clients, the rest for exchanges.
 struct AllTimeouts {
     connection: OfConnection,
@@ -281,36 +234,6 @@ fn read_listener_timeouts(table: &mut Table<'_>, defaults: OfConnection) -> OfCo
         head: read("head", defaults.head),
         keepalive: read("keepalive", defaults.keepalive),
         tls_handshake: read("tls_handshake", defaults.tls_handshake),
-    }
-}
-
-/// The timeouts of an exchange, as a cluster or a route sets them.
-pub(super) fn read_timeouts(table: &mut Table<'_>, defaults: &Timeouts) -> Timeouts {
-    for key in ["head", "keepalive", "tls_handshake"] {
-        if table.has(key) {
-            let message = format!("\"{key}\" is a listener's: nothing is routed yet; ignored here");
-            table.warning(table.place_of(key), message);
-        }
-    }
-    read_exchange_timeouts(table, defaults)
-}
-
-/// The timeouts of an exchange, which clusters and routes may set too.
-fn read_exchange_timeouts(table: &mut Table<'_>, defaults: &Timeouts) -> Timeouts {
-    let total = table.parsed("total", |text| match text {
-        "none" => Ok(Duration::MAX),
-        _ => match units::duration(text)? {
-            Duration::ZERO => Err("zero would end everything; write \"none\" for no limit".into()),
-            total => Ok(total),
-        },
-    });
-    Timeouts {
-        connect: duration(table, "connect", false).unwrap_or(defaults.connect),
-        first_byte: duration(table, "first_byte", false).unwrap_or(defaults.first_byte),
-        body_idle: duration(table, "body_idle", false).unwrap_or(defaults.body_idle),
-        total: total.unwrap_or(defaults.total),
-        tunnel_idle: duration(table, "tunnel_idle", false).unwrap_or(defaults.tunnel_idle),
-        stream_idle: duration(table, "stream_idle", false).unwrap_or(defaults.stream_idle),
     }
 }
 
@@ -376,23 +299,6 @@ fn read_redirect(table: &mut Table<'_>) -> Option<u16> {
         Some(false) => None,
         None => table.number("redirect_https", 1..65_536).and_then(|port| port.try_into().ok()),
     }
-}
-
-/// A block in CIDR notation, or one address.
-/// A list of blocks of addresses.
-pub(super) fn read_blocks(table: &mut Table<'_>, key: &'static str) -> Vec<IpNet> {
-    let blocks = table.strings(key);
-    blocks.iter().filter_map(|block| read_block(table, block)).collect()
-}
-
-fn read_block(table: &Table<'_>, text: &Located<String>) -> Option<IpNet> {
-    let block = text.value.parse::<IpNet>().ok();
-    let block = block.or_else(|| text.value.parse::<IpAddr>().ok().map(IpNet::from));
-    if block.is_none() {
-        let message = format!("\"{}\" is no block of addresses; write \"10.0.0.0/8\"", text.value);
-        table.error(text.span.clone(), message);
-    }
-    block.map(|block| block.trunc())
 }
 
 /// A listener that passes octets on must know where to.
@@ -512,15 +418,6 @@ fn warn_of_unused(
             root.warning(place.clone(), message);
         }
     }
-}
-
-/// Whether connecting to `address` reaches one of our own listeners: a request would go round for
-/// ever (RELIABILITY O04).
-pub(super) fn reaches(listener: SocketAddr, address: &Address) -> bool {
-    let Address::Socket(address) = address else { return false };
-    let is_here = listener.ip() == address.ip()
-        || (listener.ip().is_unspecified() && address.ip().is_loopback());
-    listener.port() == address.port() && is_here
 }
 
 fn read_access_log(mut table: Table<'_>) -> Option<AccessLog> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cache::{Cache, Cached, Part, Rule};
-use super::lower::{duration, read_blocks};
+use super::lower_common::{duration, read_blocks};
 use super::model::Action;
 use super::raw::Table;
 use super::units;

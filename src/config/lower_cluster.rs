@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::lower::{duration, reaches, read_timeouts};
+use super::lower_common::{duration, reaches, read_timeouts};
 use super::model::{
     Address, Balance, Cluster, Endpoint, HashOn, HostPolicy, Listener, Mode, Pool, Protocol,
     ProxyHeader, Timeouts,

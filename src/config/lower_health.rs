@@ -1,9 +1,6 @@
 //! `[cluster.health]` to plan.
 
-use std::ops::RangeInclusive;
-
-use super::lower::duration;
-use super::lower_route::{read_fields, regex};
+use super::lower_common::{duration, read_fields, regex, statuses};
 use super::model::{Health, HttpProbe, Probe};
 use super::raw::Table;
 use crate::message::target;
@@ -103,23 +100,6 @@ fn path(text: &str) -> Result<String, String> {
     } else {
         Err("write a path as \"/health\", with anything unusual percent-encoded".to_owned())
     }
-}
-
-/// `"2xx"`, `"204"` or `"200-399"`.
-pub(super) fn statuses(text: &str) -> Result<RangeInclusive<u16>, String> {
-    let number = |text: &str| text.parse::<u16>().ok().filter(|n| (200..600).contains(n));
-    let range = match text.strip_suffix("xx") {
-        Some(class) => {
-            class.parse::<u16>().ok().filter(|n| (2..6).contains(n)).map(|n| n * 100..=n * 100 + 99)
-        }
-        None => match text.split_once('-') {
-            Some((from, to)) => number(from).zip(number(to)).map(|(from, to)| from..=to),
-            None => number(text).map(|one| one..=one),
-        },
-    };
-    range
-        .filter(|range| !range.is_empty())
-        .ok_or_else(|| format!("\"{text}\" is not as \"2xx\", \"204\" or \"200-399\""))
 }
 
 #[cfg(test)]

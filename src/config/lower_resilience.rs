@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use super::lower::duration;
-use super::lower_health::statuses;
+use super::lower_common::{duration, statuses};
 use super::raw::Table;
 use super::resilience::{Adaptive, Passive, Queue, Resilience, Retry, RetryOn, Statuses, Sticky};
 use super::units;

@@ -3,20 +3,20 @@
 use std::collections::HashMap;
 
 use super::advice;
-use super::lower::{body_limit, read_timeouts};
 use super::lower_cache;
 use super::lower_cluster::Lowered;
+use super::lower_common::{
+    body_limit, check_field, is_field_name, read_fields, read_timeouts, regex,
+};
 use super::model::{
     Action, HeaderRules, HostMatch, Mode, PathMatch, Redirect, Respond, Rewrite, Route, Timeouts,
     ValueMatch,
 };
 use super::problem;
-use super::raw::{Located, Table};
+use super::raw::Table;
 use super::resilience::Priority;
 use crate::base::id::{ClusterId, ListenerId};
-use crate::base::limits::{REGEX_COMPILED_MAX, REGEX_MAX};
 use crate::message::fields::is_token_byte;
-use crate::message::name::Name;
 use crate::message::target;
 
 /// Keys that need a request.
@@ -207,14 +207,6 @@ fn check_normal(path: &str) -> Result<(), String> {
     }
 }
 
-pub(super) fn regex(pattern: &str) -> Result<(), String> {
-    if pattern.len() > REGEX_MAX {
-        return Err(format!("a regular expression has at most {REGEX_MAX} octets"));
-    }
-    let built = regex::bytes::RegexBuilder::new(pattern).size_limit(REGEX_COMPILED_MAX).build();
-    built.map(|_| ()).map_err(|fault| format!("no regular expression: {fault}"))
-}
-
 fn read_methods(table: &mut Table<'_>) -> Vec<String> {
     let mut methods = Vec::new();
     for method in table.strings("methods") {
@@ -370,42 +362,4 @@ fn read_rules(mut table: Table<'_>) -> HeaderRules {
     }
     table.finish();
     HeaderRules { set, add, remove }
-}
-
-/// Names and values of header fields that are the configuration's to say.
-pub(super) fn read_fields(table: &mut Table<'_>, key: &'static str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for (name, value) in table.pairs(key) {
-        if value.value.bytes().any(|byte| byte != b'\t' && !(b' '..=b'~').contains(&byte)) {
-            table.error_secret(value.span, "a field's value is one line of printable ASCII");
-        } else if check_field(table, &name) {
-            found.push((name.value, value.value));
-        }
-    }
-    found
-}
-
-/// Framing, Host and Connection are the proxy's own business.
-fn check_field(table: &Table<'_>, name: &Located<String>) -> bool {
-    let fault = if !is_field_name(&name.value) {
-        Some(format!("\"{}\" is no field name", name.value))
-    } else {
-        let own = match Name::of(name.value.as_bytes()) {
-            Name::ContentLength | Name::TransferEncoding => Some("it frames the message"),
-            Name::Host => Some("set \"host\" on the cluster instead"),
-            Name::Connection | Name::KeepAlive | Name::Te | Name::Upgrade | Name::Trailer => {
-                Some("it belongs to one connection")
-            }
-            _ => None,
-        };
-        own.map(|why| format!("\"{}\" cannot be changed: {why}", name.value))
-    };
-    if let Some(message) = &fault {
-        table.error(name.span.clone(), message.clone());
-    }
-    fault.is_none()
-}
-
-fn is_field_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 256 && name.bytes().all(is_token_byte)
 }

@@ -12,6 +12,7 @@ pub mod units;
 
 mod lower_cache;
 mod lower_cluster;
+mod lower_common;
 mod lower_health;
 mod lower_resilience;
 mod lower_route;

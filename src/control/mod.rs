@@ -8,6 +8,7 @@ pub mod orders;
 mod plan;
 pub mod prober;
 pub mod reload;
+mod renewal;
 pub mod resolve;
 pub mod secrets;
 mod stamps;

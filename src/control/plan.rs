@@ -23,7 +23,7 @@ use crate::shard::Plan;
 use crate::shard::command::Command;
 use crate::shard::desk::{Message, Posts};
 use crate::shard::secrets::Secrets;
-use crate::upstream::Common;
+use crate::upstream::cluster::Common;
 use crate::upstream::lobby::Turns;
 use crate::upstream::sticky::Seal;
 

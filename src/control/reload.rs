@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::plan;
 use super::prober::{self, Prober};
+use super::renewal::Watcher;
 use super::resolve::{self, Resolver};
-use super::secrets::{self, Known, Watcher};
+use super::secrets::{self, Known};
 use super::start::Workers;
 use super::verdicts::Verdicts;
 use super::watch::Watch;

@@ -2,22 +2,19 @@
 //! Workers only ever see addresses. A name that stops resolving keeps its last addresses; one that
 //! never did leaves its endpoint down, and nothing else.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{NameServerConfig, ResolverConfig};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 
 use super::helper;
 use crate::balance::places::Places;
-use crate::base::clock;
 use crate::base::id::{ClusterId, EndpointId};
 use crate::base::limits::{ADDRESSES_MAX, NEWS};
-use crate::base::limits::{FIRST_NAMES, TTL_LEAST, TTL_MOST, TTL_UNKNOWN};
+use crate::base::limits::{FIRST_NAMES, TTL_LEAST, TTL_MOST};
 use crate::config::model::{Address, Config};
+use crate::net::dns::Dns;
 use crate::net::notice;
 
 /// Wait after a failure, doubled each time up to the second.
@@ -101,8 +98,8 @@ pub fn start(config: &Config, known: &dyn Fn(&str, &str) -> Option<Vec<IpAddr>>)
         })
         .collect();
     helper::start("resolver", "names cannot be resolved", move || {
-        let resolver = resolver(&servers).map(Arc::new);
-        let keep = |one| keep_resolving(one, resolver.clone(), sender.clone(), alive.clone());
+        let dns = Arc::new(Dns::new(&servers));
+        let keep = |one| keep_resolving(one, Arc::clone(&dns), sender.clone(), alive.clone());
         names.into_iter().map(keep).collect()
     });
     Resolver { news: receiver, told, _life: life }
@@ -137,37 +134,20 @@ pub fn first(resolver: &Resolver, config: &Config, mut tell: impl FnMut(&Resolut
     }
 }
 
-/// `None` if there is no DNS to be had: then the system's own resolver is asked.
-fn resolver(servers: &[SocketAddr]) -> Option<TokioResolver> {
-    let built = if servers.is_empty() {
-        TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build)
-    } else {
-        let servers = servers.iter().map(|server| {
-            let mut one = NameServerConfig::udp_and_tcp(server.ip());
-            one.connections.iter_mut().for_each(|connection| connection.port = server.port());
-            one
-        });
-        let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
-        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build()
-    };
-    built.ok()
-}
-
 async fn keep_resolving(
     (name, mut told): (Name, Option<Arc<[SocketAddr]>>),
-    resolver: Option<Arc<TokioResolver>>,
+    dns: Arc<Dns>,
     sender: Sender<Resolution>,
     alive: Weak<()>,
 ) {
     let mut retry = RETRY.0;
     let mut is_failing = false;
     while alive.strong_count() > 0 {
-        let found = lookup(&name, resolver.as_deref()).await;
+        let found = dns.lookup(&name.host, name.port).await;
         let wait = match found {
             Ok((mut addresses, ttl)) => {
                 addresses.sort_unstable();
                 addresses.dedup();
-                keep_reachable(&mut addresses);
                 addresses.truncate(ADDRESSES_MAX);
                 if is_failing {
                     notice::note(format_args!("name {} resolves again", name.host));
@@ -212,46 +192,4 @@ fn tell(
     let Name { cluster, endpoint, .. } = *name;
     // The coordinator ends with the process.
     let _ = sender.send(Resolution { cluster, endpoint, addresses });
-}
-
-async fn lookup(
-    name: &Name,
-    resolver: Option<&TokioResolver>,
-) -> Result<(Vec<SocketAddr>, Duration), String> {
-    let Some(resolver) = resolver else {
-        // This thread serves nobody: blocking is fine here.
-        let found = (name.host.as_str(), name.port).to_socket_addrs();
-        return found
-            .map(|found| (found.collect(), TTL_UNKNOWN))
-            .map_err(|error| error.to_string());
-    };
-    let found = resolver.lookup_ip(name.host.as_str()).await.map_err(|error| {
-        if error.is_no_records_found() {
-            "no such name, or it has no address".to_owned()
-        } else {
-            format!("its DNS server gave no answer ({error})")
-        }
-    })?;
-    let addresses: Vec<SocketAddr> =
-        found.iter().map(|ip: IpAddr| SocketAddr::new(ip, name.port)).collect();
-    if addresses.is_empty() {
-        return Err("it has no address".to_owned());
-    }
-    Ok((addresses, clock::until(found.valid_until())))
-}
-
-/// Leaves out addresses that this machine has no way to, those of IPv6 on most, as long as others are left: they
-/// would count as endpoints that are down.
-fn keep_reachable(addresses: &mut Vec<SocketAddr>) {
-    let has_way = |address: &SocketAddr| {
-        let any: IpAddr = match address {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        // Nothing is sent by this.
-        UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address)).is_ok()
-    };
-    if addresses.iter().any(has_way) {
-        addresses.retain(has_way);
-    }
 }

@@ -7,14 +7,10 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-use super::prober::Prober;
-use super::stamps::{Stamp, Stamps, stamps};
-use super::start::Workers;
-use crate::base::clock::{self, Moment};
-use crate::base::limits::{CERTIFICATES_EVERY, CERTIFICATES_TOLD_EVERY};
+use super::stamps::{Stamps, stamps};
+use crate::base::clock;
 use crate::config::model::{Cluster, Config, Listener};
 use crate::config::tls::{self, Line, Pair};
-use crate::net::notice;
 use crate::net::tls::identity::Identity;
 use crate::net::tls::local::{self, Authority};
 use crate::net::tls::pem;
@@ -38,11 +34,11 @@ pub struct Loaded {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// As they were before they were read.
-    stamps: Stamps,
+    pub(super) stamps: Stamps,
     /// When the first staple ends, in seconds since 1970.
-    stapled: Option<i64>,
+    pub(super) stapled: Option<i64>,
     /// What was said of them.
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// Reads everything that a configuration names.
@@ -65,7 +61,7 @@ pub fn inspect(config: &Config) -> Result<Loaded, Vec<String>> {
 
 /// What files are read for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Errand {
+pub(super) enum Errand {
     /// All must be well.
     Start,
     /// As above, and nothing is written.
@@ -74,7 +70,7 @@ enum Errand {
     Renew,
 }
 
-fn read(
+pub(super) fn read(
     config: &Config,
     old: Option<(&Config, &Secrets)>,
     errand: Errand,
@@ -115,9 +111,9 @@ struct Reader {
     authority: Option<Arc<Authority>>,
     errand: Errand,
     faults: Vec<String>,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
     /// When the first staple ends, in seconds since 1970.
-    stapled: Option<i64>,
+    pub(super) stapled: Option<i64>,
 }
 
 impl Reader {
@@ -313,80 +309,4 @@ fn shown(
 fn digest(model: &tls::Server) -> u64 {
     let Some(auth) = &model.client_auth else { return 0 };
     pem::digest([Some(&auth.ca), auth.crl.as_ref()].into_iter().flatten().map(PathBuf::as_path))
-}
-
-/// Looks at the files now and then.
-pub(super) struct Watcher {
-    known: Known,
-    /// As they were at the last look: what is being written is left alone until it stays.
-    seen: Vec<Stamp>,
-    next: Moment,
-    /// When certificates of the local authority were made.
-    made: Moment,
-    /// When everything was looked at last for its own sake.
-    daily: Moment,
-}
-
-/// Certificates of the local authority are made anew after this.
-const REMAKE: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
-
-impl Watcher {
-    /// `known`: what was read before.
-    pub(super) fn new(known: Known) -> Self {
-        let now = clock::monotonic();
-        Self { seen: known.stamps.clone(), known, next: now, made: now, daily: now }
-    }
-
-    /// Called a few times a second. Reads everything anew if a file has changed.
-    pub(super) fn look(&mut self, workers: &mut Workers, prober: &Prober) {
-        let now = clock::monotonic();
-        if now < self.next {
-            return;
-        }
-        self.next = now.after(CERTIFICATES_EVERY);
-        let config = workers.config();
-        let found = stamps(&config);
-        let is_settled = found == self.seen;
-        let signs = config.listeners.iter().filter_map(|one| one.tls.as_ref());
-        let is_old = now.since(self.made) > REMAKE;
-        let is_old = is_old && signs.into_iter().any(|tls| !tls.self_signed.is_empty());
-        let is_changed = found != self.known.stamps && is_settled;
-        let wall = i64::try_from(clock::wall() / 1000).unwrap_or(i64::MAX);
-        let is_stale = self.known.stapled.is_some_and(|until| until <= wall);
-        // What ends soon, or has ended, is said once a day.
-        let is_due = now.since(self.daily) >= CERTIFICATES_TOLD_EVERY;
-        if is_due {
-            self.daily = now;
-            self.known.warnings.clear();
-        }
-        if is_old || is_changed || is_stale || is_due {
-            self.made = now;
-            let before = std::mem::take(&mut self.known.warnings);
-            self.known = renew(workers, prober, &before, is_changed);
-        }
-        self.seen = found;
-    }
-}
-
-/// Reads everything anew, for the configuration as it is.
-fn renew(workers: &mut Workers, prober: &Prober, before: &[String], is_changed: bool) -> Known {
-    let config = workers.config();
-    let old = Some((&*config, &**workers.secrets()));
-    let (loaded, faults) = read(&config, old, Errand::Renew);
-    let news = loaded.warnings.iter().filter(|warning| !before.contains(warning));
-    news.chain(&faults).for_each(notice::warn);
-    let secrets = Arc::new(loaded.secrets);
-    prober.secure(&secrets);
-    workers.secure(secrets);
-    if !is_changed {
-        return loaded.known;
-    }
-    if faults.is_empty() {
-        notice::note("certificates were read anew: new connections get them");
-    } else {
-        notice::warn(
-            "what is wrong with them is refused, and the old ones stay; all others were read anew",
-        );
-    }
-    loaded.known
 }

@@ -23,7 +23,8 @@ pub struct Servers {
 /// # Errors
 /// A port or a thread could not be had.
 pub fn start() -> std::io::Result<Servers> {
-    let origins: std::io::Result<Vec<_>> = NAMES.iter().map(|name| origin::start(name)).collect();
+    let origins: std::io::Result<Vec<_>> =
+        NAMES.iter().map(|name| origin::start(name, answer::answer)).collect();
     let origins = origins?;
     let page = desk::start(&origins)?;
     Ok(Servers { origins: origins.iter().map(|origin| origin.address).collect(), page })

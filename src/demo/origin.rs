@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
-use super::answer;
 use crate::base::clock;
 
 /// A request as far as the demo cares.
@@ -69,7 +68,10 @@ impl Origin {
     }
 }
 
-pub(super) fn start(name: &'static str) -> io::Result<Arc<Origin>> {
+/// What an origin answers: `false` ends the connection.
+pub(super) type Answer = fn(&Origin, &Request, &TcpStream) -> io::Result<bool>;
+
+pub(super) fn start(name: &'static str, answer: Answer) -> io::Result<Arc<Origin>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let (stop, is_up, thread) = (AtomicU64::new(0), AtomicBool::new(true), OnceLock::new());
@@ -79,7 +81,7 @@ pub(super) fn start(name: &'static str) -> io::Result<Arc<Origin>> {
         let mut listener = Some(listener);
         while let Some(open) = listener.take() {
             own.is_up.store(true, Relaxed);
-            run(&own, open);
+            run(&own, open, answer);
             own.is_up.store(false, Relaxed);
             own.rest();
             listener = TcpListener::bind(address).ok();
@@ -90,7 +92,7 @@ pub(super) fn start(name: &'static str) -> io::Result<Arc<Origin>> {
 }
 
 /// Serves until it is to stop.
-fn run(origin: &Arc<Origin>, listener: TcpListener) {
+fn run(origin: &Arc<Origin>, listener: TcpListener, answer: Answer) {
     let mut open: Vec<TcpStream> = Vec::new();
     for stream in listener.incoming().flatten() {
         if origin.stop.load(Relaxed) > 0 {
@@ -101,7 +103,7 @@ fn run(origin: &Arc<Origin>, listener: TcpListener) {
         let origin = Arc::clone(origin);
         // A connection that gets no thread is closed.
         let _ = std::thread::Builder::new().spawn(move || {
-            serve(&stream, |request| answer::answer(&origin, request, &stream));
+            serve(&stream, |request| answer(&origin, request, &stream));
         });
     }
     drop(listener);

@@ -22,8 +22,8 @@ use crate::protocol::http1::line::Line as Http1Line;
 use crate::protocol::line::Line;
 use crate::protocol::tunnel::{End, Moved, Patience, Sink, Source, both_ways};
 use crate::shard::Shard;
-use crate::upstream::Cluster;
 use crate::upstream::attempt;
+use crate::upstream::cluster::Cluster;
 use crate::upstream::flight::Flight;
 use crate::wire::client_hello;
 
@@ -132,7 +132,7 @@ impl Client<'_> {
         cluster: &'c Cluster,
         route: &Route,
         record: &mut Record,
-    ) -> Result<(Flight<'c>, Http1Line)> {
+    ) -> Result<(Flight<'c>, Box<Http1Line>)> {
         let shard = self.shard;
         cluster.pay_in();
         let mut ask = cluster.ask(&RequestHead::default(), self.address.ip(), shard.wall());

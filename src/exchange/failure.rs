@@ -5,7 +5,7 @@ use super::state::Exchange;
 use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;
 use crate::message::head::Method;
-use crate::upstream::Cluster;
+use crate::upstream::cluster::Cluster;
 use crate::upstream::flight::Flight;
 use crate::upstream::retry::{self, Cause, Tries};
 

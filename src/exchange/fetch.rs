@@ -20,9 +20,9 @@ use crate::net::size::Size;
 use crate::protocol::line::{Line, RequestWriter};
 use crate::protocol::pace::Pace;
 use crate::shard::Shard;
-use crate::upstream::Cluster;
+use crate::upstream::ask::Ask;
 use crate::upstream::attempt::{self, Attempt};
-use crate::upstream::choose::Ask;
+use crate::upstream::cluster::Cluster;
 use crate::upstream::flight::Flight;
 use std::rc::Rc;
 
@@ -208,7 +208,7 @@ async fn send<'a>(ex: &Exchange<'a>, fetched: &mut Fetched<'a>) -> Result<Result
         let (writer, written) = begin_line(ex, &target, &mut fetched.line, None, true).await?;
         ex.traffic.is_written.set(written.is_ok());
         if target.upgrades(ex) {
-            fetched.writer = Some(writer);
+            fetched.writer = Some(Box::new(writer));
         }
         return Ok(written);
     }

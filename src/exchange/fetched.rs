@@ -20,7 +20,7 @@ pub struct Fetched<'a> {
     /// The request's body, if that is still going up.
     pub upload: Option<Upload<'a>>,
     /// What a tunnel writes to.
-    pub writer: Option<RequestWriter>,
+    pub writer: Option<Box<RequestWriter>>,
 }
 
 impl Fetched<'_> {

@@ -13,8 +13,8 @@ use super::target::Target;
 use crate::base::clock::micros;
 use crate::message::head::Method;
 use crate::protocol::line::Line;
+use crate::upstream::ask::Ask;
 use crate::upstream::attempt;
-use crate::upstream::choose::Ask;
 use crate::upstream::flight::Flight;
 use crate::upstream::retry::Tries;
 

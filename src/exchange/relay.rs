@@ -39,14 +39,13 @@ async fn relay<'a>(ex: &mut Exchange<'a>, fetched: &mut Fetched<'a>) -> Result<(
     let Fetched { target, line, upload, .. } = fetched;
     let timeouts = ex.timeouts(target.route);
     let pace = Pace { idle: timeouts.body_idle, total_by: target.total_by, rate: 0 };
-    let silence = silence_of(&ex.work.response, timeouts);
     line.begin_body(ex.work.response.framing, pace);
     // What came with the head goes out with the head. A fault in it is found before anything has
     // been said, so that the client gets a proper error.
     let first = line.ready(&ex.shard.buffers).await;
     let first = first.inspect_err(|_| ex.traffic.detail.set(line.detail()))?;
     if !line.is_done() {
-        line.may_be_silent(silence);
+        line.may_be_silent(silence_of(&ex.work.response, ex.timeouts(target.route)));
     }
     let is_last = line.is_done() && !line.has_trailers();
     let size = BodySize::from(ex.work.response.framing);

@@ -7,8 +7,8 @@ use crate::base::id::EndpointId;
 use crate::config::model::{HostPolicy, Route};
 use crate::message::upgrade;
 use crate::protocol::line::Terms;
-use crate::upstream::Cluster;
-use crate::upstream::choose::Ask;
+use crate::upstream::ask::Ask;
+use crate::upstream::cluster::Cluster;
 
 /// One try at an endpoint.
 #[derive(Clone, Copy)]

@@ -34,7 +34,7 @@ pub async fn run(ex: &mut Exchange<'_>, fetched: &mut Fetched<'_>) -> Result<()>
             let pace = Pace { idle, total_by: crate::base::clock::Moment::NEVER, rate: 0 };
             line.begin_body(Framing::UntilClose, pace);
             let source = line.body().map_or(Source::None, Source::Stream);
-            End { source, sink: sender.as_ref().map_or(Sink::None, Sink::Stream) }
+            End { source, sink: sender.as_deref().map_or(Sink::None, Sink::Stream) }
         }
     };
     let sent = std::cell::Cell::new(0);

@@ -8,6 +8,7 @@ pub mod buffer;
 pub mod connect;
 pub mod deadline;
 pub mod disk;
+pub mod dns;
 pub mod guard;
 pub mod inbound;
 pub mod listener;

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::http1::line::{Connection, Line as Http1, RequestWriter as Http1Writer};
+use super::http1::line::{Line as Http1, RequestWriter as Http1Writer};
 use super::http1::write::period;
 use super::http2::line::{Line as Http2, RequestWriter as Http2Writer};
+use super::http2::send::Sender;
 use super::pace::Pace;
 use crate::base::clock::Moment;
 use crate::base::error::{Detail, Result};
@@ -17,10 +18,10 @@ use crate::net::buffer::{Buffer, Buffers};
 use crate::wire::http1::write::RequestConnection;
 
 /// An exchange with an endpoint, whatever the version.
+/// Two words, for it is moved a lot.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are of HTTP/1, and moved twice")]
 pub enum Line {
-    Http1(Http1),
+    Http1(Box<Http1>),
     Http2(Box<Http2>),
 }
 
@@ -51,12 +52,6 @@ pub struct Terms<'a> {
 }
 
 impl Line {
-    /// A connection of HTTP/1 that carries nothing else.
-    #[must_use]
-    pub fn http1(connection: Rc<Connection>) -> Self {
-        Self::Http1(Http1::new(connection))
-    }
-
     /// Writes the head, and the first of the body behind it; `is_last` ends the body with that. What the rest of
     /// the body goes out on, and whether all went well.
     ///
@@ -307,7 +302,7 @@ impl RequestWriter {
 
     /// The stream, for a tunnel; `None` if it is a connection of HTTP/1.
     #[must_use]
-    pub fn into_sender(self) -> Option<super::http2::send::Sender> {
+    pub fn into_sender(self) -> Option<Box<Sender>> {
         match self.to {
             To::Http1(_) => None,
             To::Http2(writer) => writer.into_sender(),

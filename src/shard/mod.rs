@@ -34,8 +34,8 @@ use crate::net::tls::turns::Turns;
 use crate::observe::counters::Counters;
 use crate::observe::record::{Batch, Record};
 use crate::route::Router;
-use crate::upstream::attempt::Needs;
-use crate::upstream::{Cluster, Common};
+use crate::upstream::cluster::{Cluster, Common};
+use crate::upstream::needs::Needs;
 use desk::{Desk, Posts};
 use secrets::Secrets;
 

@@ -4,24 +4,22 @@ use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
-use super::Cluster;
-use super::choose::Ask;
+use super::ask::Ask;
+use super::cluster::Cluster;
 use super::dial::dial;
 use super::flight::Flight;
 use super::http2::Found;
+use super::needs::{Dialled, Needs};
 use crate::base::clock::{Moment, millis, monotonic};
 use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;
-use crate::config::model::{self, Protocol, ProxyHeader};
+use crate::config::model::{Protocol, ProxyHeader};
 use crate::config::tls;
-use crate::net::alarm::Alarms;
 use crate::net::connect::Peer;
 use crate::net::notice;
 use crate::net::size::Size;
-use crate::net::sweep::Sweep;
 use crate::net::tls::handshake::{self, Means};
-use crate::net::transport::Transport;
-use crate::protocol::http1::line::Connection;
+use crate::protocol::http1::line::{Connection, Line as Http1Line};
 use crate::protocol::http2::line::Line as Http2Line;
 use crate::protocol::line::Line;
 use crate::wire::proxy_protocol;
@@ -32,22 +30,6 @@ pub struct Attempt {
     pub line: Line,
     /// Its connection served others before.
     pub was_pooled: bool,
-}
-
-/// What a try needs to know.
-#[derive(Clone, Copy)]
-pub struct Needs<'a> {
-    pub sweep: &'a Rc<Sweep>,
-    pub alarms: &'a Rc<Alarms>,
-    /// For a TLS handshake.
-    pub means: Means<'a>,
-    pub http2: &'a model::Http2,
-    pub now: Moment,
-    pub timeouts: &'a model::Timeouts,
-    /// Who asks: told to the endpoint if the cluster says so.
-    pub client: SocketAddr,
-    /// A pooled connection has just failed; only a new one will do.
-    pub fresh: bool,
 }
 
 /// Gets a connection for a flight, which moves to another address of the same name where its own does not take
@@ -63,9 +45,9 @@ pub async fn open(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Resul
     let endpoint = cluster.endpoint(flight.id);
     let identity = cluster.model.proxy_protocol.map(|_| needs.client);
     if !needs.fresh
-        && let Some(connection) = endpoint.pool.take(identity, needs.now, &cluster.model.pool)
+        && let Some(line) = endpoint.pool.take(identity, needs.now, &cluster.model.pool)
     {
-        return Ok(Attempt { line: Line::http1(connection), was_pooled: true });
+        return Ok(Attempt { line: Line::Http1(line), was_pooled: true });
     }
     let mut dialled = dial(flight, ask, needs).await?;
     if cluster.is_secure() {
@@ -73,13 +55,6 @@ pub async fn open(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Resul
     }
     cluster.reached(flight.id);
     Ok(fresh(cluster, dialled, needs))
-}
-
-/// A new connection, of the endpoint as it was when it was dialled.
-pub struct Dialled {
-    pub transport: Transport,
-    pub peer: Peer,
-    pub generation: u32,
 }
 
 /// A connection that nobody has used.
@@ -93,7 +68,8 @@ fn fresh(cluster: &Cluster, dialled: Dialled, needs: Needs<'_>) -> Attempt {
     };
     let (born, preface) = (needs.now, RefCell::new(preface));
     let connection = Connection { transport, born, generation, identity, preface };
-    Attempt { line: Line::http1(Rc::new(connection)), was_pooled: false }
+    let line = Box::new(Http1Line::new(Rc::new(connection)));
+    Attempt { line: Line::Http1(line), was_pooled: false }
 }
 
 /// A stream of a connection that is shared, where the endpoint speaks HTTP/2; else a connection.
@@ -117,8 +93,8 @@ async fn open_shared(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Re
                 let pool = &cluster.endpoint(flight.id).pool;
                 let pooled =
                     if needs.fresh { None } else { pool.take(identity, needs.now, &model.pool) };
-                if let Some(connection) = pooled {
-                    return Ok(Attempt { line: Line::http1(connection), was_pooled: true });
+                if let Some(line) = pooled {
+                    return Ok(Attempt { line: Line::Http1(line), was_pooled: true });
                 }
                 let (dialled, agreed) = dial_agreed(flight, ask, needs).await?;
                 if !agreed {

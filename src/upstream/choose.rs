@@ -1,11 +1,10 @@
 //! Which endpoint gets a request. Whom the balancer may choose from is said here, in steps: first
 //! those with which all is well, in the end whoever has an address.
 
-use super::Cluster;
+use super::ask::{Ask, Begun};
+use super::cluster::Cluster;
 use super::endpoint::Endpoint;
 use super::flight::Flight;
-use super::retry::Tries;
-use super::sticky::Stuck;
 use crate::balance::View;
 use crate::balance::load::Micros;
 use crate::base::clock::Moment;
@@ -13,26 +12,6 @@ use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;
 use crate::health::Verdict;
 use crate::health::passive::{State, Why};
-
-/// What is known of a request when an endpoint is chosen for it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Ask {
-    /// What the balancer hashes.
-    pub key: u64,
-    /// What a sealed cookie says.
-    pub stuck: Stuck,
-    pub tries: Tries,
-}
-
-/// A request that counts at an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Begun {
-    pub id: EndpointId,
-    /// How many are under way there, this one included.
-    pub depth: u32,
-    /// Zero where nobody reads the clock.
-    pub at: Micros,
-}
 
 /// How good an endpoint must be.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::Cluster;
-use super::attempt::{Dialled, Needs};
-use super::choose::Ask;
+use super::ask::Ask;
+use super::cluster::Cluster;
 use super::flight::Flight;
+use super::needs::{Dialled, Needs};
 use crate::base::clock::{Moment, monotonic};
 use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;

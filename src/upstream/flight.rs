@@ -1,7 +1,7 @@
 //! One request at one endpoint, counted for as long as it lasts.
 
-use super::Cluster;
-use super::choose::{Ask, Begun};
+use super::ask::{Ask, Begun};
+use super::cluster::Cluster;
 use crate::balance::load::Micros;
 use crate::base::clock::Moment;
 use crate::base::error::Result;

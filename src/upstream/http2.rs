@@ -17,7 +17,7 @@ use crate::protocol::http2::client::Client;
 use crate::protocol::http2::line::Line;
 use crate::protocol::http2::port::Watched;
 
-use super::attempt::Needs;
+use super::needs::Needs;
 
 /// An endpoint's connections on one shard.
 #[derive(Debug, Default)]

@@ -2,14 +2,12 @@
 //! next room is agreed on in a line that all shards share, and the other shard is woken by a bell.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::task::{Poll, Waker};
+use std::task::Waker;
 
-use super::Cluster;
-use super::choose::{Ask, Begun};
+use super::ask::{Ask, Begun};
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::ShardId;
@@ -23,7 +21,7 @@ pub struct Turns {
     /// How many wait, by shard.
     waiting: Box<[AtomicU32]>,
     turn: AtomicU32,
-    bells: Arc<[Bell]>,
+    pub(super) bells: Arc<[Bell]>,
 }
 
 impl Turns {
@@ -46,7 +44,7 @@ impl Turns {
     }
 
     /// The shard whose turn it is; they take turns, as long as somebody waits there.
-    fn next(&self) -> Option<usize> {
+    pub(super) fn next(&self) -> Option<usize> {
         if self.all() == 0 {
             return None;
         }
@@ -60,22 +58,22 @@ impl Turns {
 /// One shard's queue of a cluster.
 #[derive(Debug)]
 pub struct Lobby {
-    shard: ShardId,
-    turns: Arc<Turns>,
+    pub(super) shard: ShardId,
+    pub(super) turns: Arc<Turns>,
     max: usize,
-    queue: RefCell<Queue<Rc<Waiter>>>,
+    pub(super) queue: RefCell<Queue<Rc<Waiter>>>,
 }
 
 /// Somebody who waits.
 #[derive(Debug)]
-struct Waiter {
-    ask: Ask,
-    state: Cell<State>,
-    waker: RefCell<Option<Waker>>,
+pub(super) struct Waiter {
+    pub(super) ask: Ask,
+    pub(super) state: Cell<State>,
+    pub(super) waker: RefCell<Option<Waker>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+pub(super) enum State {
     Waiting,
     /// There is room, which is counted as taken already.
     Granted(Begun),
@@ -83,7 +81,7 @@ enum State {
 }
 
 impl Waiter {
-    fn tell(&self, state: State) {
+    pub(super) fn tell(&self, state: State) {
         self.state.set(state);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -104,12 +102,12 @@ impl Lobby {
         !self.queue.borrow().is_empty()
     }
 
-    fn count(&self) {
+    pub(super) fn count(&self) {
         let len = u32::try_from(self.queue.borrow().len()).unwrap_or(u32::MAX);
         self.turns.waiting[usize::from(self.shard.0)].store(len, Relaxed);
     }
 
-    fn enter(&self, ask: Ask, priority: Priority, now: Moment) -> Result<Rc<Waiter>> {
+    pub(super) fn enter(&self, ask: Ask, priority: Priority, now: Moment) -> Result<Rc<Waiter>> {
         if self.turns.all() as usize >= self.max {
             let evicted = self.queue.borrow_mut().evict(priority).ok_or(Kind::QueueFull)?;
             evicted.tell(State::Refused(Kind::QueueFull));
@@ -127,83 +125,6 @@ impl Lobby {
             let late = self.queue.borrow_mut().expire(now);
             self.count();
             late.iter().for_each(|waiter| waiter.tell(State::Refused(Kind::QueueTimeout)));
-        }
-    }
-}
-
-/// A place in the queue; leaving it is dropping it.
-struct Place<'a> {
-    cluster: &'a Cluster,
-    waiter: Rc<Waiter>,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        match self.waiter.state.replace(State::Refused(Kind::ClientGone)) {
-            State::Waiting => {
-                let lobby = &self.cluster.lobby;
-                lobby.queue.borrow_mut().leave(|one| Rc::ptr_eq(one, &self.waiter));
-                lobby.count();
-            }
-            // It was given room and is gone: the room is somebody else's.
-            State::Granted(begun) => self.cluster.leave(begun.id),
-            State::Refused(_) => {}
-        }
-    }
-}
-
-impl Cluster {
-    /// Waits for room at an endpoint.
-    ///
-    /// # Errors
-    /// `QueueFull`, `QueueTimeout`, or whatever makes waiting useless.
-    pub(super) async fn wait(&self, ask: Ask, priority: Priority, now: Moment) -> Result<Begun> {
-        let place = Place { cluster: self, waiter: self.lobby.enter(ask, priority, now)? };
-        // Room may have come free on another core between the look and the entry.
-        self.grant();
-        poll_fn(|context| {
-            let state = &place.waiter.state;
-            match state.get() {
-                State::Waiting => {
-                    place.waiter.waker.replace(Some(context.waker().clone()));
-                    Poll::Pending
-                }
-                State::Granted(begun) => {
-                    state.set(State::Refused(Kind::ClientGone));
-                    Poll::Ready(Ok(begun))
-                }
-                State::Refused(kind) => Poll::Ready(Err(kind)),
-            }
-        })
-        .await
-    }
-
-    /// Lets those in for whom there is room, on this shard.
-    pub fn grant(&self) {
-        while self.lobby.is_busy() {
-            let next = self.lobby.queue.borrow_mut().next(self.now(), |waiter| {
-                match self.try_begin(&waiter.ask) {
-                    Ok(Some(begun)) => Some(State::Granted(begun)),
-                    Ok(None) => None,
-                    Err(kind) => Some(State::Refused(kind)),
-                }
-            });
-            let Some((waiter, state)) = next else { return };
-            self.lobby.count();
-            waiter.tell(state);
-        }
-    }
-
-    /// There is room now: whose turn is it?
-    pub(super) fn made_room(&self) {
-        if self.adaptive.is_some() {
-            // That limit is this shard's own.
-            self.grant();
-        }
-        match self.lobby.turns.next() {
-            Some(shard) if shard == usize::from(self.lobby.shard.0) => self.grant(),
-            Some(shard) => self.lobby.turns.bells[shard].ring(),
-            None => {}
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::base::clock::Moment;
 use crate::config::model;
 use crate::message::reuse::Proof;
 use crate::net::sys::Peek;
-use crate::protocol::http1::line::Connection;
+use crate::protocol::http1::line::Line as Http1Line;
 use crate::protocol::line::Line;
 
 /// Idle connections.
@@ -24,7 +24,7 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Rc<Connection>,
+    line: Box<Http1Line>,
     since: Moment,
 }
 
@@ -68,30 +68,32 @@ impl Pool {
         identity: Option<SocketAddr>,
         now: Moment,
         bounds: &model::Pool,
-    ) -> Option<Rc<Connection>> {
+    ) -> Option<Box<Http1Line>> {
         let mut idle = self.idle.borrow_mut();
         loop {
-            let at = idle.iter().rposition(|one| one.connection.identity == identity)?;
+            let at = idle.iter().rposition(|one| one.line.connection().identity == identity)?;
             let one = idle.remove(at);
             self.all.set(self.all.get() - 1);
-            let is_young =
-                now.since(one.since) < bounds.idle && now.since(one.connection.born) < bounds.age;
+            let is_young = now.since(one.since) < bounds.idle
+                && now.since(one.line.connection().born) < bounds.age;
             // A byte that nobody asked for, or an end: never to be used again (RELIABILITY D06).
-            if is_young && one.connection.transport.peek() == Peek::Quiet {
-                return Some(one.connection);
+            if is_young && one.line.connection().transport.peek() == Peek::Quiet {
+                return Some(one.line);
             }
         }
     }
 
     /// Keeps the connection of a line, if the proof holds and there is room; closes it otherwise.
     pub fn keep(&self, line: Line, proof: Proof, now: Moment, bounds: &model::Pool) {
-        let Line::Http1(line) = line else { return };
-        let Some(connection) = line.into_idle() else { return };
+        let Line::Http1(mut line) = line else { return };
+        if !line.is_idle() {
+            return;
+        }
         let mut idle = self.idle.borrow_mut();
-        let is_young = now.since(connection.born) < bounds.age;
+        let is_young = now.since(line.connection().born) < bounds.age;
         let is_wanted = idle.len() < self.demand.wanted() && self.all.get() < bounds.size;
         if proof.holds() && is_young && is_wanted {
-            idle.push(Idle { connection, since: now });
+            idle.push(Idle { line, since: now });
             self.all.set(self.all.get() + 1);
         }
     }
@@ -109,8 +111,8 @@ impl Pool {
         }
         self.retain(|one| {
             now.since(one.since) < bounds.idle
-                && now.since(one.connection.born) < bounds.age
-                && one.connection.transport.peek() == Peek::Quiet
+                && now.since(one.line.connection().born) < bounds.age
+                && one.line.connection().transport.peek() == Peek::Quiet
         });
         let mut spare = self.idle.borrow().len().saturating_sub(self.demand.wanted());
         self.retain(|_| {

@@ -27,11 +27,11 @@ use millrace::health::{Table, Verdict, is_panic};
 use millrace::limit::budget::Budget;
 use millrace::message::head::Method;
 use millrace::net::bell::Bell;
-use millrace::upstream::choose::Ask;
+use millrace::upstream::ask::Ask;
+use millrace::upstream::cluster::{Cluster, Common};
 use millrace::upstream::flight::Flight;
 use millrace::upstream::lobby::Turns;
 use millrace::upstream::retry::{Cause, Lost};
-use millrace::upstream::{Cluster, Common};
 
 /// Faults are injected for so long; then everything works, and must be as new after a while.
 const FAULTS: u64 = 20_000;

@@ -3,6 +3,7 @@
 
 mod faults;
 mod folder;
+mod job;
 mod state;
 mod sweeper;
 
@@ -25,11 +26,9 @@ use crate::cache::ledger::Ledger;
 use crate::cache::purge::Purge;
 use crate::cache::shelf::{Books, Load, Loaded, News, Order};
 use folder::Folder;
+use job::{Common, Job, Tell};
 use state::State;
 use sweeper::Sweeper;
-
-/// Tells a shard; hands the news back if there is no room for it.
-pub type Tell = dyn Fn(usize, News) -> Result<(), News> + Send + Sync;
 
 /// A folder that was taken over.
 pub struct Opened {
@@ -131,16 +130,6 @@ enum Change {
     End,
 }
 
-/// What the sweeper is told.
-#[derive(Debug)]
-enum Job {
-    List { shard: usize },
-    Note { shard: usize, answer: u64, number: u64, purge: Purge },
-    Sweep { number: u64 },
-    Distrust,
-    End,
-}
-
 impl Door {
     /// Hands an order over.
     ///
@@ -215,17 +204,6 @@ impl Door {
             notice::warn("cache: the disk is slow; not all that was stored is written");
         }
     }
-}
-
-/// What all threads have.
-struct Common {
-    folder: Folder,
-    ledger: Arc<Ledger>,
-    queued: Arc<AtomicU64>,
-    jobs: Sender<Job>,
-    tell: Box<Tell>,
-    /// The folder is another process's now, or will be.
-    is_ended: AtomicBool,
 }
 
 /// Starts the threads. `ledger` counts the memory of what is read.

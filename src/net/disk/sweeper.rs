@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crossbeam_channel::Receiver;
 
 use super::folder::{BUCKETS, Listed, Name};
+use super::job::{Common, Job};
 use super::state::State;
-use super::{Common, Job};
 use crate::base::limits::SWEEP_GATHER;
 use crate::cache::key;
 use crate::cache::purge::Purge;

@@ -46,7 +46,7 @@ impl Drop for Connection {
     }
 }
 
-/// One exchange on a connection.
+/// One exchange after the other on a connection, which idles in its pool between them.
 #[derive(Debug)]
 pub struct Line {
     connection: Rc<Connection>,
@@ -81,11 +81,13 @@ impl Line {
         (&self.connection.transport, &mut self.inbound)
     }
 
-    /// The connection, if nothing was read from it that belongs to no answer, and nothing is written on it.
-    #[must_use]
-    pub fn into_idle(self) -> Option<Rc<Connection>> {
-        let is_idle = self.inbound.is_empty() && Rc::strong_count(&self.connection) == 1;
-        is_idle.then_some(self.connection)
+    /// Nothing was read that belongs to no answer, and nothing is written: another exchange may follow. What was of
+    /// the last one is forgotten.
+    pub fn is_idle(&mut self) -> bool {
+        self.reading = None;
+        self.detail = None;
+        self.inbound.read_for(None);
+        self.inbound.is_empty() && Rc::strong_count(&self.connection) == 1
     }
 
     /// What is read is for a client that may hold only so much.

@@ -9,6 +9,7 @@ use std::task::Poll;
 use h2::Ping;
 use h2::client::{Builder, Connection, SendRequest};
 
+use super::lease::{Lease, State};
 use super::line::Line;
 use super::payload::Payload;
 use super::port::{Port, Watched};
@@ -29,15 +30,6 @@ pub struct Client {
     send: SendRequest<Payload>,
     state: Rc<State>,
     buffers: Rc<Buffers>,
-}
-
-/// What is known of it.
-struct State {
-    is_over: Cell<bool>,
-    streams: Cell<usize>,
-    most: usize,
-    is_secure: bool,
-    watched: Rc<Watched>,
 }
 
 impl std::fmt::Debug for Client {
@@ -154,29 +146,6 @@ impl Client {
     fn lease(&self) -> Lease {
         self.state.streams.set(self.state.streams.get() + 1);
         Lease { state: Rc::clone(&self.state), reads: self.state.watched.reads.get() }
-    }
-}
-
-/// A request that a connection carries, until it is dropped.
-pub struct Lease {
-    state: Rc<State>,
-    /// What had been read when it began.
-    reads: u64,
-}
-
-impl Lease {
-    /// Nothing came for it. If nothing came for anybody else either, the connection is dead.
-    pub(super) fn distrust(&self) {
-        if self.state.watched.reads.get() == self.reads {
-            self.state.is_over.set(true);
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.state.streams.set(self.state.streams.get() - 1);
-        self.state.watched.wake();
     }
 }
 

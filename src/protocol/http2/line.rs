@@ -9,7 +9,7 @@ use h2::RecvStream;
 use h2::client::{ResponseFuture, SendRequest};
 use http::Response;
 
-use super::client::Lease;
+use super::lease::Lease;
 use super::payload::Payload;
 use super::receive::{Receiver, is_refusal};
 use super::send::Sender;
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Line {
 /// The half of a line that a request goes out on. Nothing, if the head has ended it.
 #[derive(Debug)]
 pub struct RequestWriter {
-    sender: Option<Sender>,
+    sender: Option<Box<Sender>>,
     watch: Rc<Watch>,
 }
 
@@ -115,9 +115,8 @@ impl Line {
         })?;
         self.answer = Answer::Awaited(answer);
         self.upgrade = said.upgrade;
-        let sender = has_body.then(|| {
-            Sender::body(body, &self.buffers, self.sweep.watch(NO_SOCKET, Class::Upstream))
-        });
+        let watch = || self.sweep.watch(NO_SOCKET, Class::Upstream);
+        let sender = has_body.then(|| Box::new(Sender::body(body, &self.buffers, watch())));
         Ok(RequestWriter { sender, watch: Rc::clone(&self.watch) })
     }
 
@@ -299,7 +298,7 @@ impl RequestWriter {
 
     /// The sending half, for a tunnel.
     #[must_use]
-    pub fn into_sender(self) -> Option<Sender> {
+    pub fn into_sender(self) -> Option<Box<Sender>> {
         self.sender
     }
 }

@@ -1,6 +1,7 @@
 //! HTTP/2 on a transport: `h2` does frames, HPACK and flow control.
 
 pub mod client;
+pub mod lease;
 pub mod line;
 pub mod payload;
 pub mod port;

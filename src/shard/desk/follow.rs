@@ -2,20 +2,13 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use super::Desk;
+use super::follower::Follower;
 use crate::base::clock::Moment;
 use crate::cache::flow::{Flow, Link, Node, Start};
-
-/// A flow that a task waits on.
-pub(super) struct Follower {
-    pub(super) flow: Arc<Flow>,
-    pub(super) seen: u32,
-    pub(super) by: Moment,
-    waker: Waker,
-}
 
 impl Desk {
     /// Waits until it is known what became of a fetch; `None` after `by`.

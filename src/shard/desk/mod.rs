@@ -2,6 +2,7 @@
 //! another core. Lives as long as the worker, whatever plan it serves.
 
 mod follow;
+mod follower;
 mod purge;
 
 use std::cell::{Cell, RefCell};
@@ -32,7 +33,7 @@ use crate::cache::status::Forward;
 use crate::message::fields::Fields;
 use crate::net::disk::Door;
 use crate::net::mailbox::Sender;
-use follow::Follower;
+use follower::Follower;
 
 /// What one core tells another about the cache.
 #[derive(Debug)]

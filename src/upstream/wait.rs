@@ -1,0 +1,89 @@
+//! Waiting for an endpoint to have room.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::ask::{Ask, Begun};
+use super::cluster::Cluster;
+use super::lobby::{State, Waiter};
+use crate::base::clock::Moment;
+use crate::base::error::{Kind, Result};
+use crate::config::resilience::Priority;
+
+/// A place in the queue; leaving it is dropping it.
+struct Place<'a> {
+    cluster: &'a Cluster,
+    waiter: Rc<Waiter>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        match self.waiter.state.replace(State::Refused(Kind::ClientGone)) {
+            State::Waiting => {
+                let lobby = &self.cluster.lobby;
+                lobby.queue.borrow_mut().leave(|one| Rc::ptr_eq(one, &self.waiter));
+                lobby.count();
+            }
+            // It was given room and is gone: the room is somebody else's.
+            State::Granted(begun) => self.cluster.leave(begun.id),
+            State::Refused(_) => {}
+        }
+    }
+}
+
+impl Cluster {
+    /// Waits for room at an endpoint.
+    ///
+    /// # Errors
+    /// `QueueFull`, `QueueTimeout`, or whatever makes waiting useless.
+    pub(super) async fn wait(&self, ask: Ask, priority: Priority, now: Moment) -> Result<Begun> {
+        let place = Place { cluster: self, waiter: self.lobby.enter(ask, priority, now)? };
+        // Room may have come free on another core between the look and the entry.
+        self.grant();
+        poll_fn(|context| {
+            let state = &place.waiter.state;
+            match state.get() {
+                State::Waiting => {
+                    place.waiter.waker.replace(Some(context.waker().clone()));
+                    Poll::Pending
+                }
+                State::Granted(begun) => {
+                    state.set(State::Refused(Kind::ClientGone));
+                    Poll::Ready(Ok(begun))
+                }
+                State::Refused(kind) => Poll::Ready(Err(kind)),
+            }
+        })
+        .await
+    }
+
+    /// Lets those in for whom there is room, on this shard.
+    pub fn grant(&self) {
+        while self.lobby.is_busy() {
+            let next = self.lobby.queue.borrow_mut().next(self.now(), |waiter| {
+                match self.try_begin(&waiter.ask) {
+                    Ok(Some(begun)) => Some(State::Granted(begun)),
+                    Ok(None) => None,
+                    Err(kind) => Some(State::Refused(kind)),
+                }
+            });
+            let Some((waiter, state)) = next else { return };
+            self.lobby.count();
+            waiter.tell(state);
+        }
+    }
+
+    /// There is room now: whose turn is it?
+    pub(super) fn made_room(&self) {
+        if self.adaptive.is_some() {
+            // That limit is this shard's own.
+            self.grant();
+        }
+        match self.lobby.turns.next() {
+            Some(shard) if shard == usize::from(self.lobby.shard.0) => self.grant(),
+            Some(shard) => self.lobby.turns.bells[shard].ring(),
+            None => {}
+        }
+    }
+}
