@@ -9,6 +9,7 @@ pub mod control; // floor 10
 pub mod demo; // floor 10
 pub mod downstream; // floor 8
 pub mod exchange; // floor 7
+pub mod filter; // floor 3
 pub mod health; // floor 3
 pub mod limit; // floor 3
 pub mod message; // floor 1

@@ -13,6 +13,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("balance", 3),
     ("health", 3),
     ("cache", 3),
+    ("filter", 3),
     ("limit", 3),
     ("observe", 3),
     ("net", 4),

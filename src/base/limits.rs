@@ -169,6 +169,10 @@ pub const LOG_BATCHES: usize = 256;
 pub const LOG_BATCH_BYTES: usize = 64 * 1024;
 /// Bytes of one text (target, referrer, user agent) kept for the access log.
 pub const LOG_TEXT_MAX: usize = 2 * 1024;
+/// Octets of the memory that one exchange runs in.
+pub const FUTURE_BYTES: usize = 2560;
+/// Pieces of that memory that a shard keeps for reuse.
+pub const FUTURES_KEPT: usize = 1024;
 /// Workspaces (parsed heads) a shard keeps for reuse.
 pub const WORKSPACES_KEPT: usize = 1024;
 

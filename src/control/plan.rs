@@ -14,6 +14,7 @@ use crate::base::random::Random;
 use crate::cache::ledger::Ledger;
 use crate::config::cache::Cache;
 use crate::config::model::{Address, Cluster, Config};
+use crate::filter::Chain;
 use crate::health::Table;
 use crate::net::bell::Bell;
 use crate::net::disk::{self, Door};
@@ -82,7 +83,10 @@ impl Frame {
                 old.map(|((model, common), places)| (model, common, places)),
             )
         });
+        let listeners = config.listeners.iter();
         Plan {
+            listener_filters: listeners.map(|one| Chain::of_listener(&config, one)).collect(),
+            route_filters: config.routes.iter().map(Chain::of_route).collect(),
             routers: ids.map(|id| Router::new(&config, ListenerId(id))).collect(),
             common: common.collect(),
             bells: Arc::clone(&self.bells),

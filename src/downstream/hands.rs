@@ -1,5 +1,5 @@
-//! The tasks that serve requests of HTTP/2. A task has all the memory of an exchange, which is 9 KiB to set
-//! up: whoever is through waits for the next request, of whatever connection of this core.
+//! The tasks that serve requests of HTTP/2. One that is through waits for the next request, of whatever connection of
+//! this core.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};

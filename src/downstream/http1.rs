@@ -91,8 +91,35 @@ enum NoHead {
 impl Connection<'_> {
     /// Waits for a request and serves it. `None` if there is none any more.
     async fn next_exchange(&mut self) -> Option<Next> {
-        if self.client.inbound.is_empty() && !self.first_bytes().await {
-            return None;
+        if self.client.inbound.is_empty() {
+            self.idle().await;
+        }
+        // Only from here on there is anything that takes room.
+        let futures = &self.shard.futures;
+        futures.put(|| self.exchange()).await
+    }
+
+    /// Waits until there is something to read, or the time for it is over.
+    async fn idle(&mut self) {
+        let listener = self.shard.listener(self.client.facts.listener);
+        let now = self.shard.now();
+        // A client that connects and says nothing has as long as a head may take.
+        let wait = if self.served == 0 { listener.head_timeout } else { listener.keepalive };
+        // A client that has just come in is not idle yet: it would be the first to go in a rush.
+        let since = if self.served == 0 { now.after(FRESH_LASTS) } else { now };
+        self.client.transport.idles(now.after(wait), since);
+        self.client.transport.readable().await;
+    }
+
+    /// Reads a request and serves it.
+    async fn exchange(&mut self) -> Option<Next> {
+        if self.client.inbound.is_empty() {
+            let ClientConnection { transport, inbound, .. } = &mut *self.client;
+            let read = inbound.read(transport, &self.shard.buffers, Size::Small).await;
+            transport.is_busy();
+            if !matches!(read, Ok(1..)) {
+                return None;
+            }
         }
         if self.may_be_http2 {
             self.may_be_http2 = false;
@@ -105,7 +132,7 @@ impl Connection<'_> {
         let parsed = match self.read_head(&mut work).await {
             Ok(()) => Ok(()),
             Err(NoHead::Fault(kind)) => {
-                glimpse::take(self.client.inbound.data(), &mut work.request);
+                glimpse::take(self.client.inbound.data(), &mut work.heads.request);
                 Err(kind)
             }
             Err(NoHead::Quiet) => {
@@ -122,23 +149,25 @@ impl Connection<'_> {
     async fn serve_one(&mut self, work: &mut Workspace, parsed: Result<()>) -> Next {
         let (shard, may_keep) = (self.shard, self.may_keep());
         let ClientConnection { transport, inbound, facts, .. } = &mut *self.client;
-        let (transport, version) = (&*transport, work.request.version);
+        let (transport, version) = (&*transport, work.heads.request.version);
         let traffic = Traffic::default();
-        let has_come = parsed.is_ok() && work.request.framing.is_empty();
+        let has_come = parsed.is_ok() && work.heads.request.framing.is_empty();
         traffic.has_come.set(has_come);
         traffic.is_written.set(has_come);
         let stall = shard.listener(facts.listener).head_timeout;
         let reply = Http1Reply::new(transport, &shard.buffers, version, stall);
-        let body = Home::new(ClientBody::new(RequestBody::http1(transport, inbound)));
+        let Workspace { heads, reading } = work;
+        let body = Home::new(ClientBody::new(RequestBody::http1(transport, inbound, reading)));
         let mut ex = Exchange {
             shard,
             client: facts,
-            work,
+            work: heads,
             body: &body,
             traffic: &traffic,
             reply: Reply::new(To::Http1(reply), &shard.buffers),
             record: open(shard, facts),
             route: None,
+            filters: None,
             own_timeouts: None,
             cache: None,
             may_keep,
@@ -187,28 +216,11 @@ impl Connection<'_> {
         }
     }
 
-    /// Waits for the first bytes of a request, holding nothing.
-    async fn first_bytes(&mut self) -> bool {
-        let listener = self.shard.listener(self.client.facts.listener);
-        let now = self.shard.now();
-        // A client that connects and says nothing has as long as a head may take.
-        let wait = if self.served == 0 { listener.head_timeout } else { listener.keepalive };
-        // A client that has just come in is not idle yet: it would be the first to go in a rush.
-        let since = if self.served == 0 { now.after(FRESH_LASTS) } else { now };
-        self.client.transport.idles(now.after(wait), since);
-        let read = self
-            .client
-            .inbound
-            .fill(&self.client.transport, &self.shard.buffers, Size::Small)
-            .await;
-        self.client.transport.is_busy();
-        matches!(read, Ok(1..))
-    }
-
     /// Reads a head and parses it. Nearly always it has come whole.
     async fn read_head(&mut self, work: &mut Workspace) -> std::result::Result<(), NoHead> {
         let limits = &self.shard.listener(self.client.facts.listener).head;
-        let at_once = parse::request_at_once(self.client.inbound.data(), limits, &mut work.request);
+        let at_once =
+            parse::request_at_once(self.client.inbound.data(), limits, &mut work.heads.request);
         if let Some(len) = at_once {
             self.client.inbound.consume(len, &self.shard.buffers);
             return Ok(());
@@ -257,7 +269,7 @@ impl Connection<'_> {
         let limits = &self.shard.listener(self.client.facts.listener).head;
         let bytes = &self.client.inbound.data()[found.start..found.end];
         // What cannot be parsed stays for a glimpse, and is not read on: the connection ends.
-        parse::request(bytes, limits, &mut work.request)?;
+        parse::request(bytes, limits, &mut work.heads.request)?;
         self.client.inbound.consume(found.end, &self.shard.buffers);
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::entry::ClientConnection;
 use super::hands::Hands;
 use crate::base::clock::Moment;
-use crate::base::error::Kind;
+use crate::base::error::{Kind, Result};
 use crate::base::limits::{H2_LINGER, LINGER};
 use crate::exchange::state::{ClientFacts, Exchange, Home, Next, Traffic};
 use crate::exchange::upload::ClientBody;
@@ -25,11 +25,11 @@ use crate::protocol::http1::write::period;
 use crate::protocol::http2::port::Watched;
 use crate::protocol::http2::receive::Receiver;
 use crate::protocol::http2::reply::Reply as Http2Reply;
-use crate::protocol::http2::server::{Asked, Server};
+use crate::protocol::http2::server::{Asked, HeadHold, Server};
 use crate::protocol::pace::{self, Pace};
 use crate::protocol::reply::{Reply, To};
 use crate::protocol::request::RequestBody;
-use crate::shard::{Nudge, Shard};
+use crate::shard::{Nudge, Shard, Workspace};
 use crate::wire::http2;
 
 /// What all requests of a connection have in common.
@@ -47,9 +47,36 @@ pub struct Job {
 
 async fn do_job(job: Job) {
     let Job { shard, guest, asked } = job;
-    if Caught(serve_one(&shard, &guest, asked)).await.is_err() {
+    let mut request = taken(&shard, &guest, asked);
+    let served = shard.futures.put(|| Caught(serve_one(&shard, &guest, &mut request)));
+    if served.await.is_err() {
         shard.count(|counters| counters.panics += 1);
     }
+    shard.give(request.work);
+}
+
+/// A request whose head was taken, or is refused.
+struct Taken {
+    work: Box<Workspace>,
+    parsed: Result<()>,
+    body: Option<Box<Receiver>>,
+    reply: Http2Reply,
+    /// Its head counts until it is answered.
+    _hold: HeadHold,
+}
+
+fn taken(shard: &Rc<Shard>, guest: &Guest, asked: Asked) -> Taken {
+    let Asked { request, body, reply, hold } = asked;
+    let mut work = shard.workspace();
+    let limits = &shard.listener(guest.facts.listener).head;
+    let parsed = http2::take_request(&request, body.is_some(), limits, &mut work.heads.request);
+    upgrade::complete(&mut work.heads.request, || shard.random.borrow_mut().ten_bytes());
+    let body = body.map(|stream| {
+        let watch = Rc::new(shard.sweep.watch(NO_SOCKET, Class::Downstream));
+        let framing = work.heads.request.framing;
+        Box::new(Receiver::new(stream, watch, framing, &pace::REQUEST, Pace::NONE))
+    });
+    Taken { work, parsed, body, reply, _hold: hold }
 }
 
 /// Serves a connection until it ends.
@@ -101,34 +128,26 @@ fn note(shard: &Shard, client: IpAddr, kind: Kind, times: u32) {
 }
 
 /// One request.
-async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
+async fn serve_one(shard: &Rc<Shard>, guest: &Guest, request: &mut Taken) {
     let facts = &guest.facts;
-    let Asked { request, body, reply, hold } = asked;
-    let mut work = shard.workspace();
-    let limits = &shard.listener(facts.listener).head;
-    let parsed = http2::take_request(&request, body.is_some(), limits, &mut work.request);
-    drop(request);
-    upgrade::complete(&mut work.request, || shard.random.borrow_mut().ten_bytes());
+    let Taken { work, parsed, body, reply, .. } = request;
+    let parsed = *parsed;
     let traffic = Traffic::default();
-    let has_come = parsed.is_ok() && work.request.framing.is_empty();
+    let has_come = parsed.is_ok() && work.heads.request.framing.is_empty();
     traffic.has_come.set(has_come);
     traffic.is_written.set(has_come);
-    let body = body.map_or(RequestBody::None, |stream| {
-        let watch = Rc::new(shard.sweep.watch(NO_SOCKET, Class::Downstream));
-        let framing = work.request.framing;
-        let body = Receiver::new(stream, watch, framing, &pace::REQUEST, Pace::NONE);
-        RequestBody::Http2(Box::new(body))
-    });
+    let body = body.take().map_or(RequestBody::None, RequestBody::Http2);
     let body = Home::new(ClientBody::new(body));
     let mut ex = Exchange {
         shard,
         client: facts,
-        work: &mut work,
+        work: &mut work.heads,
         body: &body,
         traffic: &traffic,
-        reply: Reply::new(To::Http2(&reply), &shard.buffers),
+        reply: Reply::new(To::Http2(reply), &shard.buffers),
         record: open(shard, facts),
         route: None,
+        filters: None,
         own_timeouts: None,
         cache: None,
         may_keep: true,
@@ -143,7 +162,7 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
             guest.watched.backlog.drained().await;
             serve_exchange(&mut ex, parsed).await
         });
-        until_gone(exchange.as_mut(), &reply).await
+        until_gone(exchange.as_mut(), reply).await
     };
     let was_forwarded = ex.record.endpoint.is_some() && ex.record.fault.is_none();
     if ended.is_none() {
@@ -154,8 +173,6 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Guest, asked: Asked) {
     } else if was_forwarded {
         guest.watched.answered.set(guest.watched.answered.get().saturating_add(1));
     }
-    shard.give(work);
-    drop(hold);
 }
 
 /// Reads and drops what still comes of a body that was answered early, for a while: some clients forget an

@@ -1,58 +1,47 @@
 //! What a request may say of its client and may ask for on its connection, before it is routed.
 
 use super::respond;
-use super::state::Exchange;
+use super::state::{ClientFacts, Exchange};
 use crate::base::error::{Kind, Result};
 use crate::config::model::{Redirect, Route};
-use crate::message::{forwarded, hop};
+use crate::filter::identity::Certificate;
+use crate::filter::{Facts, Verdict};
+use crate::message::hop;
 
 /// Takes out what the client may not say of itself, and finds out who it is.
 ///
 /// # Errors
 /// `Misdirected`: its connection is for another host.
 pub fn check(ex: &mut Exchange<'_>) -> Result<()> {
-    let (shard, facts) = (ex.shard, ex.client);
-    let listener = shard.listener(facts.listener);
-    let request = &mut ex.work.request;
-    if facts.client.is_trusted {
-        forwarded::unify(request, facts.client.is_secure);
-    } else {
-        hop::distrust(request);
+    let (shard, client) = (ex.shard, ex.client);
+    let facts = facts(ex);
+    let chain = shard.listener_filters(client.listener);
+    let verdict = chain.on_request(&mut ex.work.request, &facts);
+    let listener = shard.listener(client.listener);
+    let trusts = |ip| listener.trusts(ip);
+    ex.record.client = hop::client_address(&ex.work.request, &client.client, trusts);
+    match verdict {
+        Verdict::Refuse(kind) => Err(kind),
+        Verdict::Go | Verdict::Options => Ok(()),
     }
-    ex.record.client = hop::client_address(request, &facts.client, |ip| listener.trusts(ip));
-    if facts.tls.is_some() || !shard.plan.config.reserved.is_empty() {
-        name_client(ex)?;
-    }
-    Ok(())
 }
 
-/// Judges a request by its connection, and adds to it who the client is by its certificate. What
-/// clients say of that themselves is taken out, on every listener.
-fn name_client(ex: &mut Exchange<'_>) -> Result<()> {
-    let (shard, facts, request) = (ex.shard, ex.client, &mut ex.work.request);
-    if !facts.client.is_trusted {
-        for name in &shard.plan.config.reserved {
-            request.fields.remove_named(name.as_bytes());
-        }
+/// What filters may know beside the request's head.
+#[must_use]
+pub fn facts<'a>(ex: &Exchange<'a>) -> Facts<'a> {
+    let ClientFacts { client, tls, .. } = ex.client;
+    let told = tls.as_ref().and_then(|peer| peer.greeting.told.as_ref());
+    Facts {
+        is_trusted: client.is_trusted,
+        is_secure: client.is_secure,
+        is_led_here: tls.as_ref().is_none_or(|peer| peer.leads_to(ex.work.request.host())),
+        certificate: told.map(|told| Certificate {
+            subject: told.subject.as_deref(),
+            alternatives: told.alternatives.as_deref(),
+            fingerprint: &told.fingerprint,
+            whole: &told.certificate,
+        }),
     }
-    let Some(peer) = &facts.tls else { return Ok(()) };
-    if !peer.leads_to(request.host()) {
-        return Err(Kind::Misdirected);
-    }
-    let auth = shard.listener(facts.listener).tls.as_ref().and_then(|tls| tls.client_auth.as_ref());
-    let (Some(auth), Some(told)) = (auth, &peer.greeting.told) else { return Ok(()) };
-    let names = &auth.headers;
-    for (name, value) in [
-        (&names.subject, told.subject.as_deref()),
-        (&names.san, told.alternatives.as_deref()),
-        (&names.fingerprint, Some(&*told.fingerprint)),
-        (&names.certificate, Some(&*told.certificate)),
-    ] {
-        if let (Some(name), Some(value)) = (name, value) {
-            request.fields.set(name.as_bytes(), value);
-        }
-    }
-    Ok(())
 }
 
 /// Whether a request must come again by HTTPS: all but those for a route of this very listener.
@@ -79,5 +68,5 @@ pub async fn redirect(ex: &mut Exchange<'_>) -> Result<()> {
     }
     let scheme = Some("https".to_owned());
     let redirect = Redirect { status: 308, scheme, host: Some(host), path: None };
-    respond::redirect(ex, &redirect, None).await
+    respond::redirect(ex, &redirect).await
 }

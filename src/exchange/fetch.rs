@@ -24,6 +24,7 @@ use crate::upstream::ask::Ask;
 use crate::upstream::attempt::{self, Attempt};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::flight::Flight;
+use std::pin::pin;
 use std::rc::Rc;
 
 /// Fetches the answer to `work.request` from a cluster; its head is in `work.response` then.
@@ -35,7 +36,7 @@ pub async fn run<'a>(
     route: &'a Route,
     cluster: ClusterId,
 ) -> Result<Fetched<'a>> {
-    ex.prepare(route)?;
+    ex.prepare()?;
     let shard = ex.shard;
     let cluster = shard.cluster(cluster);
     let total_by = patience(ex, route);
@@ -54,14 +55,17 @@ pub async fn run<'a>(
         };
         let mut flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
         ex.record.try_at(flight.id);
-        let needs = shard.needs(ex.timeouts(route), ex.client.address, is_fresh);
-        let attempt = match attempt::open(&mut flight, &ask, needs).await {
-            Ok(attempt) => attempt,
-            Err(kind) => {
-                shard.count(|counters| counters.dial_failures += 1);
-                last_fault = Some(not_connected(cluster, flight.id, kind, &mut ask.tries)?);
-                continue;
-            }
+        let pooled = || attempt::pooled(&flight, ex.client.address, shard.now());
+        let attempt = match if is_fresh { None } else { pooled() } {
+            Some(attempt) => attempt,
+            None => match Box::pin(connect(ex, &mut flight, &ask, route, is_fresh)).await {
+                Ok(attempt) => attempt,
+                Err(kind) => {
+                    let told = not_connected(cluster, flight.id, kind, &mut ask.tries)?;
+                    last_fault = Some(told);
+                    continue;
+                }
+            },
         };
         note(ex, &flight, attempt.was_pooled);
         let target = Target { cluster, id: flight.id, ask, total_by, route };
@@ -90,6 +94,19 @@ async fn begin<'a>(
         Some(flight) => Ok(flight),
         None => Box::pin(wait(ex, cluster, ask, route)).await,
     }
+}
+
+/// A connection to the endpoint, or to another address of its name. In a box: nearly always one idles.
+async fn connect(
+    ex: &Exchange<'_>,
+    flight: &mut Flight<'_>,
+    ask: &Ask,
+    route: &Route,
+    is_fresh: bool,
+) -> Result<Attempt> {
+    let needs = ex.shard.needs(ex.timeouts(route), ex.client.address, is_fresh);
+    let attempt = attempt::open(flight, ask, needs).await;
+    attempt.inspect_err(|_| ex.shard.count(|counters| counters.dial_failures += 1))
 }
 
 /// A client that is gone by then does not reach the endpoint (RELIABILITY H05): one that ended its side while it
@@ -166,9 +183,9 @@ async fn once<'a>(
 /// Sends the request and waits for its final head, both at once if the body is not here yet: a server
 /// may answer before it has read everything.
 async fn ask_and_hear<'a>(ex: &mut Exchange<'a>, fetched: &mut Fetched<'a>) -> Result<()> {
-    let target = fetched.target;
     let written = send(ex, fetched).await?;
     let is_sent = written.is_ok() && fetched.upload.is_none();
+    let target = &fetched.target;
     let by = if is_sent { target.answer_by(ex).from(ex.now()) } else { target.total_by };
     fetched.line.answer_by(by);
     if is_sent
@@ -179,8 +196,8 @@ async fn ask_and_hear<'a>(ex: &mut Exchange<'a>, fetched: &mut Fetched<'a>) -> R
         fetched.target.id = fetched.flight.id;
         note_winner(ex, &fetched.flight);
     }
-    let Fetched { line, upload, .. } = fetched;
-    let heard = beside(upload, answer::final_head(ex, line, &target)).await;
+    let Fetched { line, upload, target, .. } = fetched;
+    let heard = beside(upload, pin!(answer::final_head(ex, line, target))).await;
     match (heard, written) {
         // The head could not be written either: that says more than "no answer".
         (Err(Kind::UpstreamGone), Err(kind)) => return Err(kind),
@@ -202,12 +219,12 @@ fn note_winner(ex: &mut Exchange<'_>, flight: &Flight<'_>) {
 /// Writes the request's head with as much of its body as has come already, in one go if it fits; the rest is an
 /// upload. Whether what was written went out: an endpoint that did not take it may have answered all the same.
 async fn send<'a>(ex: &Exchange<'a>, fetched: &mut Fetched<'a>) -> Result<Result<()>> {
-    let target = fetched.target;
     fetched.line.read_for(ex.reply.backlog());
     if ex.work.request.framing.is_empty() {
-        let (writer, written) = begin_line(ex, &target, &mut fetched.line, None, true).await?;
+        let Fetched { target, line, .. } = fetched;
+        let (writer, written) = begin_line(ex, target, line, None, true).await?;
         ex.traffic.is_written.set(written.is_ok());
-        if target.upgrades(ex) {
+        if fetched.target.upgrades(ex) {
             fetched.writer = Some(Box::new(writer));
         }
         return Ok(written);

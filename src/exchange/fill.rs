@@ -25,6 +25,7 @@ use crate::cache::status::Status;
 use crate::cache::{directive, key, validate};
 use crate::config::cache::Rule;
 use crate::config::model::Route;
+use crate::filter::Answering;
 use crate::message::fields::Fields;
 use crate::message::framing::Framing;
 use crate::message::head::{Method, RequestHead, ResponseHead};
@@ -32,7 +33,6 @@ use crate::message::name::Name;
 use crate::message::reuse::peer_keeps;
 use crate::protocol::line::Line;
 use crate::protocol::pace::Pace;
-use crate::route::rewrite;
 use crate::shard::Shard;
 
 /// A fetch for the cache, while its answer is awaited.
@@ -143,9 +143,8 @@ impl Fill<'_> {
             return Ok(Judged::Relay(Box::new(fetched)));
         }
         self.status.forward_status = Some(status);
-        let rules = &self.route.response_headers;
         if status == 304 && self.has_asked {
-            rewrite::fields(&mut ex.work.response.fields, rules);
+            rule(ex);
             fetched.land(ex);
             return Ok(self.validated(ex.shard, &ex.work.response));
         }
@@ -160,7 +159,7 @@ impl Fill<'_> {
         }
         match self.storable(ex.shard, &ex.work.response) {
             Ok(storable) => {
-                rewrite::fields(&mut ex.work.response.fields, rules);
+                rule(ex);
                 let pump = self.begin(ex, &fetched, &storable);
                 self.absorb(ex, fetched, pump).await
             }
@@ -551,4 +550,12 @@ async fn take_ready(shard: &Rc<Shard>, line: &mut Line, pump: &mut Pump) -> Resu
         shard.buffers.give(data);
     }
     Ok(())
+}
+
+/// What is stored has the route's rules.
+fn rule(ex: &mut Exchange<'_>) {
+    if let Some(filters) = ex.filters {
+        let facts = Answering { cache_status: None, is_ruled: false };
+        filters.on_response(&mut ex.work.response.fields, &facts);
+    }
 }

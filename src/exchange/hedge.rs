@@ -72,8 +72,13 @@ async fn second<'a>(ex: &Exchange<'a>, first: &Target<'a>, patience: Duration) -
     }
     let mut flight = cluster.begin(&other).ok().flatten()?;
     shard.count(|counters| counters.hedges += 1);
-    let needs = shard.needs(ex.timeouts(first.route), ex.client.address, false);
-    let mut line = attempt::open(&mut flight, &other, needs).await.ok()?.line;
+    let mut line = match attempt::pooled(&flight, ex.client.address, shard.now()) {
+        Some(attempt) => attempt.line,
+        None => {
+            let needs = shard.needs(ex.timeouts(first.route), ex.client.address, false);
+            attempt::open(&mut flight, &other, needs).await.ok()?.line
+        }
+    };
     let target = Target { id: flight.id, ..*first };
     line.read_for(ex.reply.backlog());
     let terms = target.terms(ex);

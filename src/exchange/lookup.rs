@@ -27,7 +27,7 @@ use crate::message::fields::Fields;
 use crate::message::framing::Framing;
 use crate::message::head::{Method, RequestHead};
 use crate::message::name::Name;
-use crate::shard::Workspace;
+use crate::shard::Heads;
 
 /// What the cache says.
 pub enum Lookup<'a> {
@@ -70,7 +70,7 @@ fn way(request: &RequestHead, rule: &Rule) -> Way {
 pub fn at_once(ex: &mut Exchange<'_>, cached: &Cached) -> Option<(Arc<Entry>, How)> {
     let shard = ex.shard;
     let is_secure = ex.client.client.is_secure;
-    let Workspace { request, key, .. } = &mut *ex.work;
+    let Heads { request, key, .. } = &mut *ex.work;
     if way(request, &cached.rule) != Way::Open {
         return None;
     }
@@ -122,7 +122,7 @@ pub async fn find<'a>(ex: &mut Exchange<'_>, visit: Visit<'a>) -> Result<Lookup<
 
 fn question(ex: &mut Exchange<'_>, cached: &Cached, asked: &Asked) -> Question {
     let (shard, is_secure) = (ex.shard, ex.client.client.is_secure);
-    let Workspace { request, key, .. } = &mut *ex.work;
+    let Heads { request, key, .. } = &mut *ex.work;
     let rule = &cached.rule;
     key::write(request, frame(shard, cached.digest, is_secure), rule, key);
     let is_own = asked.has_authorization || (asked.has_cookie && !rule.cookies);

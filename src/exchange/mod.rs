@@ -36,14 +36,11 @@ use crate::base::id::ClusterId;
 use crate::cache::key;
 use crate::cache::validate;
 use crate::config::model::{Action, Route};
-use crate::message::framing::Framing;
-use crate::message::head::{Method, RequestHead, Version};
-use crate::message::hop;
+use crate::filter::Verdict;
+use crate::message::head::Method;
 use crate::message::name::Name;
-use crate::message::upgrade;
 use crate::observe::record::Record;
-use crate::route::rewrite;
-use crate::shard::{Shard, Workspace};
+use crate::shard::{Heads, Shard};
 use fill::{Fill, Judged};
 use lookup::Lookup;
 use state::{ClientFacts, Exchange, Next};
@@ -80,23 +77,22 @@ async fn run(ex: &mut Exchange<'_>) -> Result<()> {
     admit::check(ex)?;
     let found = shard.find_route(ex.client.listener, &ex.work.request);
     if shard.listener(ex.client.listener).redirect_https.is_some()
-        && admit::must_redirect(ex, found)
+        && admit::must_redirect(ex, found.map(|(route, _)| route))
     {
         return admit::redirect(ex).await;
     }
-    let route = found?;
-    ex.route = Some(route);
+    let (route, filters) = found?;
+    (ex.route, ex.filters) = (Some(route), Some(filters));
     ex.record.route_line = Some(route.line);
-    if matches!(ex.work.request.framing, Framing::Length(length) if route.body.is_some_and(|most| length > most))
-    {
-        return Err(Kind::BodyTooLarge);
-    }
-    if hop::ends_here(&mut ex.work.request) {
-        return respond::options(ex).await;
+    let facts = admit::facts(ex);
+    match filters.on_request(&mut ex.work.request, &facts) {
+        Verdict::Go => {}
+        Verdict::Refuse(kind) => return Err(kind),
+        Verdict::Options => return respond::options(ex).await,
     }
     match &route.action {
         Action::Forward(cluster) => forward(ex, route, *cluster).await,
-        Action::Redirect(redirect) => respond::redirect(ex, redirect, Some(route)).await,
+        Action::Redirect(redirect) => respond::redirect(ex, redirect).await,
         Action::Respond(fixed) => respond::fixed(ex, fixed).await,
     }
 }
@@ -105,13 +101,6 @@ async fn run(ex: &mut Exchange<'_>) -> Result<()> {
 async fn forward<'a>(ex: &mut Exchange<'a>, route: &'a Route, cluster: ClusterId) -> Result<()> {
     ex.record.cluster = Some(cluster);
     let request = &mut ex.work.request;
-    if request.version == Version::Http2 {
-        refuse_protocol(request, route)?;
-    }
-    if route.path_as_received {
-        request.send_as_received();
-    }
-    rewrite::path(request, &route.rewrite);
     if purge::is_one(ex.shard, request) {
         return Box::pin(purge::run(ex, route.cache.as_ref())).await;
     }
@@ -124,8 +113,10 @@ async fn forward<'a>(ex: &mut Exchange<'a>, route: &'a Route, cluster: ClusterId
         return Box::pin(through_cache(ex, Visit { route, cached, cluster })).await;
     }
     ex.shard.may_forward()?;
-    let fetched = fetch::run(ex, route, cluster).await?;
-    relay::run(ex, fetched).await
+    let mut fetched = fetch::run(ex, route, cluster).await?;
+    relay::run(ex, &mut fetched).await?;
+    fetched.land(ex);
+    Ok(())
 }
 
 /// A request on a route that caches, which could not be answered at once.
@@ -142,7 +133,11 @@ async fn through_cache<'a>(ex: &mut Exchange<'a>, visit: Visit<'a>) -> Result<()
             ex.cache = Some(fill.status);
             let own = std::mem::take(&mut fill.own);
             match judged {
-                Judged::Relay(fetched) => relay::run(ex, *fetched).await,
+                Judged::Relay(mut fetched) => {
+                    relay::run(ex, &mut fetched).await?;
+                    fetched.land(ex);
+                    Ok(())
+                }
                 Judged::Serve(entry) => {
                     let how = how(ex, &fill, own, |fields, is_get| {
                         validate::answer_of(&entry, fields, is_get)
@@ -190,12 +185,6 @@ fn how(
     How { status: fill.status, answer, own }
 }
 
-/// RFC 8441 section 4: what cannot be spoken is refused. Passed on as a GET it would be another request.
-fn refuse_protocol(request: &RequestHead, route: &Route) -> Result<()> {
-    let is_refused = !request.upgrade().is_empty() && !upgrade::is_wanted(request, &route.upgrade);
-    if is_refused { Err(Kind::ProtocolRefused) } else { Ok(()) }
-}
-
 /// The one place where a fault becomes an answer, or, too late for that, an end that cannot be
 /// taken for a complete one.
 async fn close(ex: &mut Exchange<'_>, mut result: Result<()>) -> Next {
@@ -220,7 +209,7 @@ async fn close(ex: &mut Exchange<'_>, mut result: Result<()>) -> Next {
 }
 
 /// A debug build under `MILLRACE_TEST=panic` panics on request (RELIABILITY P02).
-fn test_hook(work: &Workspace) {
+fn test_hook(work: &Heads) {
     let asks = |field: &crate::message::fields::Field<'_>| {
         field.known == Name::Other && field.name.eq_ignore_ascii_case(b"x-millrace-panic")
     };

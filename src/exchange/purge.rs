@@ -11,7 +11,7 @@ use crate::config::cache::{Cached, Rule};
 use crate::message::fields::list;
 use crate::message::head::RequestHead;
 use crate::message::name::Name;
-use crate::shard::{Shard, Workspace};
+use crate::shard::{Heads, Shard};
 
 /// The field that says how.
 const FIELD: &[u8] = b"millrace-purge";
@@ -33,7 +33,7 @@ pub async fn run(ex: &mut Exchange<'_>, cached: Option<&Cached>) -> Result<()> {
         return Err(Kind::PurgeRefused);
     }
     let is_secure = ex.client.client.is_secure;
-    let Workspace { request, key, .. } = &mut *ex.work;
+    let Heads { request, key, .. } = &mut *ex.work;
     // What a URL is called does not depend on whose rules stored it, but for its query.
     let plain = Rule::default();
     let (digest, rule) = cached.map_or((0, &plain), |cached| (cached.digest, &cached.rule));

@@ -95,8 +95,8 @@ pub fn start(
 
 impl Refresh {
     async fn run(self) {
-        let Self { shard, route, request, facts, question, stale, guard, _running } = self;
-        let route = &shard.plan.config.routes[route];
+        let Self { shard, route: at, request, facts, question, stale, guard, _running } = self;
+        let route = &shard.plan.config.routes[at];
         let (Some(cached), Some(cluster)) = (&route.cache, route.cluster()) else { return };
         debug_assert!(request.method == Method::Get, "nothing else is refreshed");
         let mut asked = Asked::of(&question.fields, &cached.rule);
@@ -112,16 +112,17 @@ impl Refresh {
         traffic.has_come.set(true);
         let body = Home::new(ClientBody::new(RequestBody::None));
         let mut work = shard.workspace();
-        work.request = request;
+        work.heads.request = request;
         let mut ex = Exchange {
             shard: &shard,
             client: &facts,
-            work: &mut work,
+            work: &mut work.heads,
             body: &body,
             traffic: &traffic,
             reply: Reply::new(To::Discard, &shard.buffers),
             record: Record::open(facts.address.ip(), Duration::ZERO),
             route: Some(route),
+            filters: Some(&shard.plan.route_filters[at]),
             own_timeouts: None,
             cache: None,
             may_keep: false,

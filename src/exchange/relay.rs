@@ -1,5 +1,6 @@
 //! Passes what was fetched on to the client. Data stays in the buffer that the kernel filled.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use super::fetched::Fetched;
@@ -16,21 +17,20 @@ use crate::protocol::line::Line;
 use crate::protocol::pace::Pace;
 use crate::protocol::reply::Reply;
 
-/// Answers with what was fetched.
+/// Answers with what was fetched. What fails is held against the endpoint; what does not is for the caller to land.
 ///
 /// # Errors
 /// There was no whole answer, or the client is gone.
-pub async fn run<'a>(ex: &mut Exchange<'a>, mut fetched: Fetched<'a>) -> Result<()> {
+pub async fn run<'a>(ex: &mut Exchange<'a>, fetched: &mut Fetched<'a>) -> Result<()> {
     // A client that asked for an upgrade may speak the other protocol already.
     ex.may_keep &= fetched.writer.is_none();
     let relayed = if ex.work.response.status == 101 {
-        Box::pin(tunnel::run(ex, &mut fetched)).await
+        Box::pin(tunnel::run(ex, fetched)).await
     } else {
-        relay(ex, &mut fetched).await
+        relay(ex, fetched).await
     };
-    match relayed {
-        Ok(()) => fetched.land(ex),
-        Err(kind) => fetched.fail(ex, kind),
+    if let Err(kind) = relayed {
+        fetched.fail(ex, kind);
     }
     relayed
 }
@@ -51,7 +51,7 @@ async fn relay<'a>(ex: &mut Exchange<'a>, fetched: &mut Fetched<'a>) -> Result<(
     let size = BodySize::from(ex.work.response.framing);
     let cookie = cookie(ex, target);
     let opening = Opening { cookie, ..Opening::new(size) };
-    beside(upload, reply::begin(ex, opening, With::First(first, is_last))).await?;
+    beside(upload, pin!(reply::begin(ex, opening, With::First(first, is_last)))).await?;
     if is_last {
         return if size == BodySize::Unknown && ex.reply.sent() == 0 {
             ex.reply.end(None).await
@@ -60,7 +60,7 @@ async fn relay<'a>(ex: &mut Exchange<'a>, fetched: &mut Fetched<'a>) -> Result<(
         };
     }
     let (reply, buffers) = (&mut ex.reply, &ex.shard.buffers);
-    let moved = beside(upload, rest(line, reply, buffers)).await;
+    let moved = beside(upload, pin!(rest(line, reply, buffers))).await;
     moved.inspect_err(|_| ex.traffic.detail.set(line.detail()))
 }
 

@@ -5,14 +5,13 @@
 use super::state::Exchange;
 use crate::base::error::Result;
 use crate::cache::status::Status;
-use crate::message::fields::Fields;
+use crate::filter::Answering;
 use crate::message::framing::BodySize;
 use crate::message::head::FinalHead;
 use crate::message::name::Name;
 use crate::message::reuse::peer_keeps;
 use crate::net::buffer::Buffer;
-use crate::route::rewrite;
-use crate::shard::Shard;
+use crate::shard::{Heads, Shard};
 
 /// What an answer is made of beside `work.response`, which has its status and its fields.
 #[derive(Debug)]
@@ -50,12 +49,11 @@ pub async fn begin(ex: &mut Exchange<'_>, opening: Opening<'_>, with: With<'_>) 
     let shard = ex.shard;
     ex.keeps = keeps(ex, opening.size);
     ex.reply.set_stall(ex.stall());
-    let response = &mut ex.work.response;
-    if let Some(status) = ex.cache {
-        add_status(shard, status, opening.key, &mut response.fields);
-    }
-    if let Some(route) = ex.route.filter(|_| opening.stored.is_empty()) {
-        rewrite::fields(&mut response.fields, &route.response_headers);
+    let Heads { response, text, .. } = &mut *ex.work;
+    if let Some(filters) = ex.filters {
+        let is_ruled = !opening.stored.is_empty();
+        let cache_status = ex.cache.map(|status| cache_status(shard, status, opening.key, text));
+        filters.on_response(&mut response.fields, &Answering { cache_status, is_ruled });
     }
     if let Some(cookie) = &opening.cookie {
         response.fields.push(b"Set-Cookie", cookie.as_bytes());
@@ -90,14 +88,19 @@ fn keeps(ex: &Exchange<'_>, size: BodySize) -> bool {
 /// What a key is cut off at, where it is shown.
 const KEY_SHOWN: usize = 512;
 
-/// Adds the Cache-Status field (RFC 9211). A client that may see it gets the key.
-fn add_status(shard: &Shard, status: Status, key: Option<(&[u8], &[u8])>, fields: &mut Fields) {
+/// The value of Cache-Status (RFC 9211), in `text`. A client that may see it gets the key.
+fn cache_status<'t>(
+    shard: &Shard,
+    status: Status,
+    key: Option<(&[u8], &[u8])>,
+    text: &'t mut Vec<u8>,
+) -> &'t [u8] {
     let key = key.map(|(authority, target)| {
         let mut all = [authority, target].concat();
         all.truncate(KEY_SHOWN);
         all
     });
-    let mut text = Vec::with_capacity(64);
+    text.clear();
     status.write(&shard.plan.name, key.as_deref(), |part| text.extend_from_slice(part));
-    fields.push_known(Name::CacheStatus, b"Cache-Status", &text);
+    text
 }

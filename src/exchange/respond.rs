@@ -4,12 +4,12 @@ use super::grpc;
 use super::reply::{self, Opening, With};
 use super::state::Exchange;
 use crate::base::error::{Kind, Result};
-use crate::config::model::{Redirect, Respond, Route};
+use crate::config::model::{Redirect, Respond};
 use crate::message::canned::{self, Form};
 use crate::message::framing::BodySize;
 use crate::message::head::{Method, Version};
 use crate::message::name::Name;
-use crate::route::rewrite;
+use crate::route::redirect::location;
 
 const METHODS: &[u8] = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
@@ -61,15 +61,8 @@ async fn failed_call(ex: &mut Exchange<'_>, kind: Kind) -> Result<()> {
 ///
 /// # Errors
 /// The client is gone.
-pub async fn redirect(
-    ex: &mut Exchange<'_>,
-    redirect: &Redirect,
-    route: Option<&Route>,
-) -> Result<()> {
-    if let Some(route) = route {
-        rewrite::path(&mut ex.work.request, &route.rewrite);
-    }
-    let location = rewrite::location(&ex.work.request, redirect, ex.client.client.is_secure);
+pub async fn redirect(ex: &mut Exchange<'_>, redirect: &Redirect) -> Result<()> {
+    let location = location(&ex.work.request, redirect, ex.client.client.is_secure);
     ex.work.response.clear();
     ex.work.response.status = redirect.status;
     ex.work.response.fields.push(b"Location", &location);

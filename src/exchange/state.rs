@@ -14,11 +14,11 @@ use crate::base::id::ListenerId;
 use crate::base::request_id;
 use crate::cache::status::Status;
 use crate::config::model::{Route, Timeouts};
+use crate::filter::Chain;
 use crate::message::hop::{self, Added, Client, Kept};
 use crate::observe::record::Record;
 use crate::protocol::reply::Reply;
-use crate::route::rewrite;
-use crate::shard::{Shard, Workspace};
+use crate::shard::{Heads, Shard};
 
 /// What is known of a client's connection, for all of its requests.
 pub struct ClientFacts {
@@ -55,7 +55,7 @@ pub struct Exchange<'a> {
     pub shard: &'a Rc<Shard>,
     pub client: &'a ClientFacts,
     /// The heads of request and answer, and the request's key in the cache.
-    pub work: &'a mut Workspace,
+    pub work: &'a mut Heads,
     /// The request's body; lent to the upload while there is one.
     pub body: &'a Home<ClientBody<'a>>,
     pub traffic: &'a Traffic,
@@ -63,6 +63,8 @@ pub struct Exchange<'a> {
     pub record: Record,
     /// The route, once it is found: its rules hold for every answer from then on.
     pub route: Option<&'a Route>,
+    /// What the route decides.
+    pub filters: Option<&'a Chain>,
     /// Those of a call that brings its own along.
     pub own_timeouts: Option<Box<Timeouts>>,
     /// What the cache did, where it was asked.
@@ -104,7 +106,7 @@ impl<'a> Exchange<'a> {
     /// # Errors
     /// `Loop`.
     #[inline]
-    pub fn prepare(&mut self, route: &Route) -> Result<()> {
+    pub fn prepare(&mut self) -> Result<()> {
         if std::mem::replace(&mut self.is_prepared, true) {
             return Ok(());
         }
@@ -118,7 +120,9 @@ impl<'a> Exchange<'a> {
         let added = Added { client, via: &shard.plan.name, request_id: &id };
         let request = &mut self.work.request;
         hop::forward_request(request, &added, &mut kept.borrow_mut())?;
-        rewrite::fields(&mut request.fields, &route.request_headers);
+        if let Some(filters) = self.filters {
+            filters.on_forward(&mut request.fields);
+        }
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! A request's body on its way up, beside the answer that may come before its end.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -73,16 +73,16 @@ impl<'a> Upload<'a> {
 }
 
 /// Does something while the upload runs. A fault of the client's ends both; a fault of the upstream's leaves the
-/// last word to `other`, for there may be an early answer.
+/// last word to `other`, for there may be an early answer. `other` is pinned by the caller: by value it would be in
+/// this future twice.
 ///
 /// # Errors
 /// As `other`, or the client's.
 pub async fn beside<T>(
     upload: &mut Option<Upload<'_>>,
-    other: impl Future<Output = Result<T>>,
+    mut other: Pin<&mut impl Future<Output = Result<T>>>,
 ) -> Result<T> {
     let Some(upload) = upload else { return other.await };
-    let mut other = pin!(other);
     poll_fn(|context| {
         let uploaded = upload.poll(context);
         if let Some(Err(kind)) = uploaded

@@ -73,12 +73,8 @@ const fn is_query_byte(byte: u8) -> bool {
 /// Whether a path is in its normal form already, which nearly all are.
 #[must_use]
 pub fn is_normal(path: &[u8]) -> bool {
-    let mut before = 0;
-    path.iter().all(|byte| {
-        let is_odd = (*byte == b'%') | ((*byte == b'.') & (before == b'/'));
-        before = *byte;
-        !is_odd
-    })
+    memchr::memchr2_iter(b'%', b'.', path)
+        .all(|at| path[at] == b'.' && at.checked_sub(1).is_none_or(|before| path[before] != b'/'))
 }
 
 /// The normal form of a path (RFC 3986 section 6.2.2): unreserved characters decoded, hexadecimal

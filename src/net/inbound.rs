@@ -97,6 +97,31 @@ impl Inbound {
             }
             full => self.another(full, transport, buffers).await?,
         };
+        self.receive(buffer, transport, buffers).await
+    }
+
+    /// Reads what is there to read, where nothing waits to be used and no client has a bound.
+    ///
+    /// # Errors
+    /// As `fill`.
+    pub async fn read(
+        &mut self,
+        transport: &Transport,
+        buffers: &Buffers,
+        size: Size,
+    ) -> io::Result<usize> {
+        let Some(buffer) = buffers.try_take(size) else {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        };
+        self.receive(buffer, transport, buffers).await
+    }
+
+    async fn receive(
+        &mut self,
+        buffer: Buffer,
+        transport: &Transport,
+        buffers: &Buffers,
+    ) -> io::Result<usize> {
         let (result, buffer) = transport.recv(buffer).await;
         if buffer.is_empty() {
             buffers.give(buffer);

@@ -21,6 +21,7 @@ pub mod runtime;
 pub mod signal;
 pub mod size;
 pub mod socket;
+pub mod store;
 pub mod sweep;
 pub mod sys;
 pub mod tls;

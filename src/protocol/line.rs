@@ -186,7 +186,7 @@ impl Line {
     /// The body may be without an octet for so long.
     pub fn may_be_silent(&mut self, idle: Duration) {
         match self {
-            Self::Http1(line) => line.reading().into_iter().for_each(|one| one.may_be_silent(idle)),
+            Self::Http1(line) => line.reading().may_be_silent(idle),
             Self::Http2(line) => line.body().into_iter().for_each(|one| one.may_be_silent(idle)),
         }
     }
@@ -195,7 +195,7 @@ impl Line {
     #[must_use]
     pub fn is_done(&mut self) -> bool {
         match self {
-            Self::Http1(line) => line.reading().is_none_or(|one| one.is_done()),
+            Self::Http1(line) => line.reading().is_done(),
             Self::Http2(line) => line.body().is_none_or(|one| one.is_done()),
         }
     }
@@ -204,7 +204,7 @@ impl Line {
     #[must_use]
     pub fn has_trailers(&mut self) -> bool {
         match self {
-            Self::Http1(line) => line.reading().is_some_and(|one| one.has_trailers()),
+            Self::Http1(line) => line.reading().has_trailers(),
             Self::Http2(line) => line.body().is_some_and(|one| one.has_trailers()),
         }
     }
@@ -212,17 +212,15 @@ impl Line {
     /// The body's trailers, once it is done.
     pub fn take_trailers(&mut self) -> Option<Fields> {
         match self {
-            Self::Http1(line) => line.reading().and_then(|one| one.take_trailers()),
+            Self::Http1(line) => line.reading().take_trailers(),
             Self::Http2(line) => line.body().and_then(|one| one.take_trailers()),
         }
     }
 
     /// Reads no more at once than the client takes.
     pub fn pace_for(&mut self, has_room: impl FnOnce(usize) -> bool) {
-        if let Self::Http1(line) = self
-            && let Some(reading) = line.reading()
-        {
-            reading.pace_for(has_room);
+        if let Self::Http1(line) = self {
+            line.reading().pace_for(has_room);
         }
     }
 

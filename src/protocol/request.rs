@@ -1,7 +1,5 @@
 //! The body of a client's request, as it comes.
 
-use std::time::Duration;
-
 use super::http1::read::{Reading, Source};
 use super::http2::receive::Receiver;
 use super::pace::{self, Pace};
@@ -25,23 +23,28 @@ pub enum RequestBody<'a> {
 pub struct Http1<'a> {
     pub transport: &'a Transport,
     pub inbound: &'a mut Inbound,
-    pub reading: Option<Reading>,
+    pub reading: &'a mut Reading,
+    /// Its framing is known.
+    pub has_begun: bool,
 }
 
 impl<'a> RequestBody<'a> {
     /// On a connection of HTTP/1, whose head has been taken.
-    pub const fn http1(transport: &'a Transport, inbound: &'a mut Inbound) -> Self {
-        Self::Http1(Http1 { transport, inbound, reading: None })
+    pub fn http1(
+        transport: &'a Transport,
+        inbound: &'a mut Inbound,
+        reading: &'a mut Reading,
+    ) -> Self {
+        *reading = Reading::none();
+        Self::Http1(Http1 { transport, inbound, reading, has_begun: false })
     }
 
     /// Its framing and its bounds are known. A body that has begun goes on.
     pub fn begin(&mut self, framing: Framing, pace: Pace, most: u64) {
         match self {
-            Self::Http1(body) if body.reading.is_none() && !framing.is_empty() => {
-                let now = body.transport.now();
-                let mut reading = Reading::new(framing, &pace::REQUEST, pace, now);
-                reading.bound(most);
-                body.reading = Some(reading);
+            Self::Http1(body) if !body.has_begun => {
+                body.has_begun = true;
+                body.reading.begin(framing, &pace::REQUEST, pace, body.transport.now(), most);
             }
             Self::Http2(body) => {
                 body.set_pace(pace);
@@ -55,7 +58,7 @@ impl<'a> RequestBody<'a> {
     #[must_use]
     pub fn is_done(&self) -> bool {
         match self {
-            Self::Http1(body) => body.reading.as_ref().is_none_or(Reading::is_done),
+            Self::Http1(body) => body.reading.is_done(),
             Self::Http2(body) => body.is_done(),
             Self::None => true,
         }
@@ -65,7 +68,7 @@ impl<'a> RequestBody<'a> {
     #[must_use]
     pub fn has_trailers(&self) -> bool {
         match self {
-            Self::Http1(body) => body.reading.as_ref().is_some_and(Reading::has_trailers),
+            Self::Http1(body) => body.reading.has_trailers(),
             Self::Http2(body) => body.has_trailers(),
             Self::None => false,
         }
@@ -74,7 +77,7 @@ impl<'a> RequestBody<'a> {
     /// The body's trailers, once it is done.
     pub fn take_trailers(&mut self) -> Option<Fields> {
         match self {
-            Self::Http1(body) => body.reading.as_mut().and_then(Reading::take_trailers),
+            Self::Http1(body) => body.reading.take_trailers(),
             Self::Http2(body) => body.take_trailers(),
             Self::None => None,
         }
@@ -84,7 +87,7 @@ impl<'a> RequestBody<'a> {
     #[must_use]
     pub fn received(&self) -> u64 {
         match self {
-            Self::Http1(body) => body.reading.as_ref().map_or(0, Reading::received),
+            Self::Http1(body) => body.reading.received(),
             Self::Http2(body) => body.received(),
             Self::None => 0,
         }
@@ -94,24 +97,15 @@ impl<'a> RequestBody<'a> {
     #[must_use]
     pub fn detail(&self) -> Option<Detail> {
         match self {
-            Self::Http1(body) => body.reading.as_ref().and_then(Reading::detail),
+            Self::Http1(body) => body.reading.detail(),
             Self::Http2(_) | Self::None => None,
         }
     }
 
     /// Reads no more at once than the endpoint takes.
     pub fn pace_for(&mut self, has_room: impl FnOnce(usize) -> bool) {
-        if let Self::Http1(Http1 { reading: Some(reading), .. }) = self {
-            reading.pace_for(has_room);
-        }
-    }
-
-    /// It may be without an octet for so long.
-    pub fn may_be_silent(&mut self, idle: Duration) {
-        match self {
-            Self::Http1(Http1 { reading: Some(reading), .. }) => reading.may_be_silent(idle),
-            Self::Http2(body) => body.may_be_silent(idle),
-            Self::Http1(_) | Self::None => {}
+        if let Self::Http1(body) = self {
+            body.reading.pace_for(has_room);
         }
     }
 
@@ -121,11 +115,9 @@ impl<'a> RequestBody<'a> {
     /// As `next`.
     pub async fn ready(&mut self, buffers: &Buffers) -> Result<Option<Buffer>> {
         match self {
-            Self::Http1(Http1 { inbound, reading: Some(reading), .. }) => {
-                reading.ready(inbound, buffers)
-            }
+            Self::Http1(body) => body.reading.ready(body.inbound, buffers),
             Self::Http2(body) => body.ready(buffers).await,
-            Self::Http1(_) | Self::None => Ok(None),
+            Self::None => Ok(None),
         }
     }
 
@@ -135,11 +127,11 @@ impl<'a> RequestBody<'a> {
     /// A body that is broken, cut short, too large or too slow.
     pub async fn next(&mut self, buffers: &Buffers) -> Result<Option<Buffer>> {
         match self {
-            Self::Http1(Http1 { transport, inbound, reading: Some(reading) }) => {
+            Self::Http1(Http1 { transport, inbound, reading, .. }) => {
                 reading.next(Source { transport, inbound, buffers }).await
             }
             Self::Http2(body) => body.next(buffers).await,
-            Self::Http1(_) | Self::None => Ok(None),
+            Self::None => Ok(None),
         }
     }
 

@@ -5,7 +5,7 @@
 pub mod host;
 pub mod overlap;
 pub mod path;
-pub mod rewrite;
+pub mod redirect;
 pub mod rule;
 
 use std::collections::HashMap;

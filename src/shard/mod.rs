@@ -18,6 +18,7 @@ use crate::base::limits;
 use crate::base::random::Random;
 use crate::cache::ledger::Ledger;
 use crate::config::model::{Config, Listener, Route, Timeouts};
+use crate::filter::Chain;
 use crate::limit::gate::{Gate, Refusal};
 use crate::limit::pressure::Stage;
 use crate::message::head::{RequestHead, ResponseHead};
@@ -27,12 +28,14 @@ use crate::net::buffer::Buffers;
 use crate::net::disk::Door;
 use crate::net::log_file::{LogSender, Message};
 use crate::net::memory;
+use crate::net::store::Store;
 use crate::net::sweep::Sweep;
 use crate::net::tls::handshake::Means;
 use crate::net::tls::server::Server;
 use crate::net::tls::turns::Turns;
 use crate::observe::counters::Counters;
 use crate::observe::record::{Batch, Record};
+use crate::protocol::http1::read::Reading;
 use crate::route::Router;
 use crate::upstream::cluster::{Cluster, Common};
 use crate::upstream::needs::Needs;
@@ -45,6 +48,10 @@ pub struct Plan {
     pub config: Arc<Config>,
     /// One for each listener.
     pub routers: Vec<Router>,
+    /// What each listener decides of its clients' requests.
+    pub listener_filters: Vec<Chain>,
+    /// What each route decides of the requests that it takes.
+    pub route_filters: Vec<Chain>,
     /// What the shards share of each cluster: loads, the standing of endpoints, who waits.
     pub common: Vec<Common>,
     /// One for each shard: rung when there is room for those who wait on it.
@@ -74,6 +81,8 @@ pub struct Shard {
     pub sweep: Rc<Sweep>,
     pub alarms: Rc<Alarms>,
     pub buffers: Rc<Buffers>,
+    /// Memory that exchanges run in.
+    pub futures: Rc<Store>,
     /// Whose TLS handshake is next.
     pub turns: Rc<Turns>,
     secrets: RefCell<Arc<Secrets>>,
@@ -95,11 +104,21 @@ pub struct Shard {
 
 /// The heads of one exchange, with memory that outlives it.
 #[derive(Debug, Default)]
-pub struct Workspace {
+pub struct Heads {
     pub request: RequestHead,
     pub response: ResponseHead,
     /// The request's key in the cache.
     pub key: Vec<u8>,
+    /// A field's value while it is made.
+    pub text: Vec<u8>,
+}
+
+/// What one exchange works with: memory that outlives it.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    pub heads: Heads,
+    /// How far the request's body was read, where that is of HTTP/1.
+    pub reading: Reading,
 }
 
 impl Shard {
@@ -134,6 +153,7 @@ impl Shard {
             sweep: Sweep::new(now, bounds.body_rate, config.half_closed),
             alarms: Rc::default(),
             buffers: Rc::default(),
+            futures: Rc::default(),
             turns: Rc::default(),
             secrets: RefCell::new(Arc::clone(&plan.secrets)),
             random: RefCell::new(random),
@@ -200,6 +220,7 @@ impl Shard {
         }
         if ticks.is_multiple_of(50) {
             self.buffers.trim();
+            self.futures.trim();
             let mut idle = self.workspaces.borrow_mut();
             let keep = idle.len() / 2;
             idle.truncate(keep);
@@ -262,13 +283,20 @@ impl Shard {
         &self.plan.config.listeners[usize::from(id.0)]
     }
 
-    /// The route for a request.
+    /// What a listener decides of its clients' requests.
+    #[must_use]
+    pub fn listener_filters(&self, id: ListenerId) -> &Chain {
+        &self.plan.listener_filters[usize::from(id.0)]
+    }
+
+    /// The route for a request, and what it decides.
     ///
     /// # Errors
     /// `NoHost`, `NoRoute`, `MethodNotRouted`.
-    pub fn find_route(&self, listener: ListenerId, head: &RequestHead) -> Result<&Route> {
+    pub fn find_route(&self, listener: ListenerId, head: &RequestHead) -> Result<(&Route, &Chain)> {
         let RouteId(at) = self.plan.routers[usize::from(listener.0)].find(head)?;
-        Ok(&self.plan.config.routes[usize::from(at)])
+        let at = usize::from(at);
+        Ok((&self.plan.config.routes[at], &self.plan.route_filters[at]))
     }
 
     /// Where a route stands in the plan.
@@ -365,8 +393,8 @@ impl Shard {
     pub fn give(&self, mut workspace: Box<Workspace>) {
         let mut idle = self.workspaces.borrow_mut();
         if idle.len() < limits::WORKSPACES_KEPT {
-            workspace.request.clear();
-            workspace.response.clear();
+            workspace.heads.request.clear();
+            workspace.heads.response.clear();
             idle.push(workspace);
         }
     }

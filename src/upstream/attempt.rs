@@ -32,7 +32,20 @@ pub struct Attempt {
     pub was_pooled: bool,
 }
 
-/// Gets a connection for a flight, which moves to another address of the same name where its own does not take
+/// An idle connection of the flight's endpoint, where that speaks HTTP/1 only.
+#[must_use]
+#[inline]
+pub fn pooled(flight: &Flight<'_>, client: SocketAddr, now: Moment) -> Option<Attempt> {
+    let cluster = flight.cluster();
+    if cluster.model.protocol != Protocol::Http1 {
+        return None;
+    }
+    let identity = cluster.model.proxy_protocol.map(|_| client);
+    let line = cluster.endpoint(flight.id).pool.take(identity, now, &cluster.model.pool)?;
+    Some(Attempt { line: Line::Http1(line), was_pooled: true })
+}
+
+/// Gets a connection for a flight, if none idles: it moves to another address of the same name where its own does not take
 /// it. What is wrong is the fault of the endpoint where the flight is then.
 ///
 /// # Errors
@@ -41,13 +54,6 @@ pub async fn open(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Resul
     let cluster = flight.cluster();
     if cluster.model.protocol != Protocol::Http1 {
         return Box::pin(open_shared(flight, ask, needs)).await;
-    }
-    let endpoint = cluster.endpoint(flight.id);
-    let identity = cluster.model.proxy_protocol.map(|_| needs.client);
-    if !needs.fresh
-        && let Some(line) = endpoint.pool.take(identity, needs.now, &cluster.model.pool)
-    {
-        return Ok(Attempt { line: Line::Http1(line), was_pooled: true });
     }
     let mut dialled = dial(flight, ask, needs).await?;
     if cluster.is_secure() {

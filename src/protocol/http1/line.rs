@@ -51,8 +51,8 @@ impl Drop for Connection {
 pub struct Line {
     connection: Rc<Connection>,
     inbound: Inbound,
-    /// The body of the answer; none before the final head has come.
-    reading: Option<Reading>,
+    /// The body of the answer.
+    reading: Reading,
     detail: Option<Detail>,
 }
 
@@ -67,7 +67,7 @@ impl Line {
     /// On a connection that carries nothing else.
     #[must_use]
     pub fn new(connection: Rc<Connection>) -> Self {
-        Self { connection, inbound: Inbound::default(), reading: None, detail: None }
+        Self { connection, inbound: Inbound::default(), reading: Reading::none(), detail: None }
     }
 
     /// The connection.
@@ -84,7 +84,6 @@ impl Line {
     /// Nothing was read that belongs to no answer, and nothing is written: another exchange may follow. What was of
     /// the last one is forgotten.
     pub fn is_idle(&mut self) -> bool {
-        self.reading = None;
         self.detail = None;
         self.inbound.read_for(None);
         self.inbound.is_empty() && Rc::strong_count(&self.connection) == 1
@@ -127,7 +126,7 @@ impl Line {
     /// What exactly was wrong with the answer.
     #[must_use]
     pub fn detail(&self) -> Option<Detail> {
-        self.detail.or_else(|| self.reading.as_ref().and_then(Reading::detail))
+        self.detail.or_else(|| self.reading.detail())
     }
 
     /// Reads one head, interim or final.
@@ -202,12 +201,12 @@ impl Line {
     /// The final head has come: what follows is a body of this framing.
     pub fn begin_body(&mut self, framing: Framing, pace: Pace) {
         let now = self.connection.transport.now();
-        self.reading = Some(Reading::new(framing, &pace::RESPONSE, pace, now));
+        self.reading.begin(framing, &pace::RESPONSE, pace, now, u64::MAX);
     }
 
     /// How the body is read.
-    pub const fn reading(&mut self) -> Option<&mut Reading> {
-        self.reading.as_mut()
+    pub const fn reading(&mut self) -> &mut Reading {
+        &mut self.reading
     }
 
     /// The data of the body that can be had without waiting.
@@ -215,8 +214,7 @@ impl Line {
     /// # Errors
     /// As `next`.
     pub fn ready(&mut self, buffers: &Buffers) -> Result<Option<Buffer>> {
-        let Some(reading) = &mut self.reading else { return Ok(None) };
-        reading.ready(&mut self.inbound, buffers)
+        self.reading.ready(&mut self.inbound, buffers)
     }
 
     /// The next data of the body; `None` when it is done.
@@ -224,9 +222,8 @@ impl Line {
     /// # Errors
     /// A body that is broken, cut short or too slow.
     pub async fn next(&mut self, buffers: &Buffers) -> Result<Option<Buffer>> {
-        let Some(reading) = &mut self.reading else { return Ok(None) };
         let (transport, inbound) = (&self.connection.transport, &mut self.inbound);
-        reading.next(Source { transport, inbound, buffers }).await
+        self.reading.next(Source { transport, inbound, buffers }).await
     }
 
     /// The next read takes no more than this.

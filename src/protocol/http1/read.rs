@@ -15,7 +15,7 @@ use crate::net::inbound::Inbound;
 use crate::net::memory;
 use crate::net::size::Size;
 use crate::net::transport::Transport;
-use crate::protocol::pace::{Faults, Pace};
+use crate::protocol::pace::{self, Faults, Pace};
 use crate::wire::http1::chunked::Decoder;
 use crate::wire::http1::parse;
 
@@ -52,27 +52,46 @@ pub struct Source<'a> {
     pub buffers: &'a Buffers,
 }
 
+impl Default for Reading {
+    fn default() -> Self {
+        Self::none()
+    }
+}
+
 impl Reading {
-    /// Of a body that begins with the next octet.
+    /// Of no body.
     #[must_use]
-    pub fn new(framing: Framing, faults: &'static Faults, pace: Pace, now: Moment) -> Self {
-        let coding = match framing {
+    pub const fn none() -> Self {
+        Self {
+            coding: Coding::Done,
+            trailers: None,
+            size: Size::Small,
+            faults: &pace::RESPONSE,
+            pace: Pace::NONE,
+            began: Moment::NEVER,
+            received: 0,
+            most: u64::MAX,
+            detail: None,
+        }
+    }
+
+    /// Of a body that begins with the next octet. In place: it is moved for each request otherwise.
+    pub fn begin(
+        &mut self,
+        framing: Framing,
+        faults: &'static Faults,
+        pace: Pace,
+        now: Moment,
+        most: u64,
+    ) {
+        self.coding = match framing {
             Framing::None | Framing::Length(0) => Coding::Done,
             Framing::Length(length) => Coding::Length(length),
             Framing::Chunked => Coding::Chunked(Decoder::default()),
             Framing::UntilClose => Coding::UntilClose,
         };
-        Self {
-            coding,
-            trailers: None,
-            size: Size::Small,
-            faults,
-            pace,
-            began: now,
-            received: 0,
-            most: u64::MAX,
-            detail: None,
-        }
+        (self.trailers, self.size, self.received, self.detail) = (None, Size::Small, 0, None);
+        (self.faults, self.pace, self.began, self.most) = (faults, pace, now, most);
     }
 
     /// The whole body was read, by its framing.
@@ -102,11 +121,6 @@ impl Reading {
     #[must_use]
     pub const fn detail(&self) -> Option<Detail> {
         self.detail
-    }
-
-    /// Octets beyond this are `BodyTooLarge`.
-    pub const fn bound(&mut self, most: u64) {
-        self.most = most;
     }
 
     /// It may be without an octet for so long.

@@ -66,9 +66,9 @@ impl Writing {
     /// # Errors
     /// The peer is gone or does not read.
     pub async fn buffer(&self, to: &Transport, buffers: &Buffers, buffer: Buffer) -> Result<()> {
-        let (result, buffer) = self.raw(to, buffer).await;
+        let (result, buffer) = to.send(buffer, self.period).await;
         buffers.give(buffer);
-        result
+        self.sent(to, result)
     }
 
     /// Writes pieces that lie apart.

@@ -1,6 +1,6 @@
-//! Sixteen octets looked at together: where the first one stands that is not of a kind. The tests
-//! of an octet have no branches (`&` and `|`, not `&&` and `||`), so that the compiler makes vector
-//! code of them on every machine that has it.
+//! Sixteen octets looked at together: where the first one stands that is not of a kind.
+
+use wide::u8x16;
 
 /// Octets looked at in one step.
 pub const WIDTH: usize = 16;
@@ -10,76 +10,84 @@ pub const WIDTH: usize = 16;
 /// not end here.
 #[inline]
 #[must_use]
-pub fn text_end(bytes: &[u8], at: usize) -> Option<usize> {
-    find(bytes, at, |byte| (byte < b' ') | (byte == 0x7f))
+pub fn text_end(bytes: &[u8]) -> Option<usize> {
+    find(bytes, |lanes| lanes.up_to(b' ' - 1) | lanes.equal(0x7f))
 }
 
 /// Where a field name ends: at the first octet that is no letter, digit or hyphen. Names with other
 /// octets are legal, and rare.
 #[inline]
 #[must_use]
-pub fn name_end(bytes: &[u8], at: usize) -> Option<usize> {
-    find(bytes, at, |byte| {
-        let is_letter = is_between(byte | 0x20, b'a', b'z');
-        let is_digit = is_between(byte, b'0', b'9');
-        !(is_letter | is_digit | (byte == b'-'))
+pub fn name_end(bytes: &[u8]) -> Option<usize> {
+    find(bytes, |lanes| {
+        let is_letter = lanes.lower_case().between(b'a', b'z');
+        !(is_letter | lanes.between(b'0', b'9') | lanes.equal(b'-'))
     })
 }
 
 /// Where a run of visible ASCII ends.
 #[inline]
 #[must_use]
-pub fn visible_end(bytes: &[u8], at: usize) -> Option<usize> {
-    find(bytes, at, |byte| !is_between(byte, 0x21, 0x7e))
+pub fn visible_end(bytes: &[u8]) -> Option<usize> {
+    find(bytes, |lanes| !lanes.between(0x21, 0x7e))
 }
 
-/// The first octet from `at` on that stops.
+/// The first octet that stops: its bit is set.
 #[inline]
-fn find(bytes: &[u8], mut at: usize, stops: impl Fn(u8) -> bool + Copy) -> Option<usize> {
-    while let Some(lanes) = bytes.get(at..)?.first_chunk() {
-        let found = first(lanes, stops);
-        if found < WIDTH {
-            return Some(at + found);
+fn find(bytes: &[u8], stops: impl Fn(Lanes) -> u32 + Copy) -> Option<usize> {
+    let mut rest = bytes;
+    while let Some((lanes, more)) = rest.split_first_chunk() {
+        let found = stops(Lanes::of(lanes)) & ALL;
+        if found != 0 {
+            return Some(bytes.len() - rest.len() + found.trailing_zeros() as usize);
         }
-        at += WIDTH;
+        rest = more;
     }
-    find_in_rest(bytes, at, stops)
+    find_in_rest(rest, stops).map(|at| bytes.len() - rest.len() + at)
 }
 
-/// Less than `WIDTH` octets are left: looks at the last `WIDTH` and forgets those before `at`.
+/// A bit for each octet.
+const ALL: u32 = (1 << WIDTH) - 1;
+
+/// Less than `WIDTH` octets are left: looks at them with nothing behind.
 #[inline(never)]
-fn find_in_rest(bytes: &[u8], at: usize, stops: impl Fn(u8) -> bool) -> Option<usize> {
-    if at == bytes.len() {
-        return None;
+fn find_in_rest(rest: &[u8], stops: impl Fn(Lanes) -> u32) -> Option<usize> {
+    let mut lanes = [0; WIDTH];
+    lanes[..rest.len()].copy_from_slice(rest);
+    let found = stops(Lanes::of(&lanes)) & ((1 << rest.len()) - 1);
+    (found != 0).then(|| found.trailing_zeros() as usize)
+}
+
+/// Sixteen octets. Each test has a bit for each of them, the first octet's the lowest.
+#[derive(Clone, Copy)]
+struct Lanes(u8x16);
+
+impl Lanes {
+    #[inline]
+    fn of(octets: &[u8; WIDTH]) -> Self {
+        Self(u8x16::new(*octets))
     }
-    let Some(last) = bytes.last_chunk() else {
-        return bytes[at..].iter().position(|byte| stops(*byte)).map(|found| at + found);
-    };
-    let seen = WIDTH - (bytes.len() - at);
-    let found = at + (flags(last, stops) >> (8 * seen)).trailing_zeros() as usize / 8;
-    (found < bytes.len()).then_some(found)
-}
 
-/// The first lane that stops; `WIDTH` if none does.
-#[inline]
-fn first(lanes: &[u8; WIDTH], stops: impl Fn(u8) -> bool) -> usize {
-    flags(lanes, stops).trailing_zeros() as usize / 8
-}
-
-/// All ones for each octet that stops, the first octet in the lowest bits.
-#[inline]
-fn flags(lanes: &[u8; WIDTH], stops: impl Fn(u8) -> bool) -> u128 {
-    let mut flags = [0; WIDTH];
-    for (flag, byte) in flags.iter_mut().zip(lanes) {
-        *flag = if stops(*byte) { 0xff } else { 0 };
+    #[inline]
+    fn lower_case(self) -> Self {
+        Self(self.0 | u8x16::splat(0x20))
     }
-    u128::from_le_bytes(flags)
-}
 
-/// `first..=last` in one comparison.
-#[inline]
-const fn is_between(byte: u8, first: u8, last: u8) -> bool {
-    byte.wrapping_sub(first) <= last - first
+    #[inline]
+    fn up_to(self, last: u8) -> u32 {
+        self.0.min(u8x16::splat(last)).simd_eq(self.0).to_bitmask()
+    }
+
+    #[inline]
+    fn equal(self, octet: u8) -> u32 {
+        self.0.simd_eq(u8x16::splat(octet)).to_bitmask()
+    }
+
+    /// `first..=last` in one comparison.
+    #[inline]
+    fn between(self, first: u8, last: u8) -> u32 {
+        Self(self.0 - u8x16::splat(first)).up_to(last - first)
+    }
 }
 
 #[cfg(test)]
@@ -96,18 +104,18 @@ mod tests {
                 let mut bytes = vec![b'a'; len + 1];
                 bytes[len] = byte;
                 for (find, passes) in [
-                    (text_end as fn(&[u8], usize) -> Option<usize>, is_text(byte)),
+                    (text_end as fn(&[u8]) -> Option<usize>, is_text(byte)),
                     (name_end, is_name(byte)),
                     (visible_end, is_visible(byte)),
                 ] {
                     let expected = (!passes).then_some(len);
-                    assert_eq!(find(&bytes, 0), expected, "{byte:#x} after {len}");
+                    assert_eq!(find(&bytes), expected, "{byte:#x} after {len}");
                     let mut more = bytes.clone();
                     more.extend_from_slice(&[b'a'; WIDTH]);
-                    assert_eq!(find(&more, len / 2), expected, "{byte:#x} after {len}, and more");
+                    assert_eq!(find(&more), expected, "{byte:#x} after {len}, and more");
                 }
             }
         }
-        assert_eq!(text_end(b"abc", 9), None);
+        assert_eq!(text_end(b""), None);
     }
 }

@@ -57,11 +57,11 @@ fn quick_fields<'a>(
     let base = fields.begin_lines(start);
     let len = quick::fields(bytes, start, limits.field, |line| {
         count += 1;
-        match Name::of(line.name(bytes)) {
-            Name::ContentLength => facts.add_length(line.value(bytes)),
-            Name::TransferEncoding => facts.add_coding(line.value(bytes)),
-            Name::Host if side == Side::Request => facts.add_host(line.value(bytes)),
-            known => fields.add_line(base, line.at, line.name_len, line.end, known),
+        match Name::of(line.name) {
+            Name::ContentLength => facts.add_length(line.value),
+            Name::TransferEncoding => facts.add_coding(line.value),
+            Name::Host if side == Side::Request => facts.add_host(line.value),
+            known => fields.add_line(base, line.at, line.name.len(), line.end, known),
         }
         (count <= limits.fields).then_some(())
     })?;

@@ -6,26 +6,13 @@
 use super::lanes;
 use crate::message::fields::is_token_byte;
 
-/// One field line: octets `at..end` of the head, CRLF included; the name is the first `name_len`.
+/// One field line. `at..end` of the head is the whole of it, CRLF included.
 #[derive(Clone, Copy, Debug)]
-pub struct Line {
+pub struct Line<'a> {
+    pub name: &'a [u8],
+    pub value: &'a [u8],
     pub at: usize,
-    pub name_len: usize,
     pub end: usize,
-}
-
-impl Line {
-    /// The name.
-    #[must_use]
-    pub fn name<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        &bytes[self.at..self.at + self.name_len]
-    }
-
-    /// The value.
-    #[must_use]
-    pub fn value<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        &bytes[self.at + self.name_len + 2..self.end - 2]
-    }
 }
 
 /// The parts of a request line, and where the fields begin.
@@ -44,7 +31,7 @@ pub fn request_line(bytes: &[u8]) -> Option<RequestLine<'_>> {
     let (method, rest) = bytes.split_at(method_len);
     let rest = rest.strip_prefix(b" ")?;
     // Whatever else stops it is not the usual form.
-    let target_len = lanes::visible_end(rest, 0)?;
+    let target_len = lanes::visible_end(rest)?;
     let (target, rest) = rest.split_at(target_len);
     let rest = rest.strip_prefix(b" HTTP/1.")?;
     let is_http11 = match rest.get(..3)? {
@@ -73,8 +60,8 @@ pub fn status_line(bytes: &[u8]) -> Option<StatusLine<'_>> {
     let digit = |byte: &u8| byte.is_ascii_digit().then(|| u16::from(byte - b'0'));
     let status = digit(hundreds)? * 100 + digit(tens)? * 10 + digit(ones)?;
     let start = b"HTTP/1.1 200 ".len();
-    let end = line_end(bytes, start)?;
-    let reason = &bytes[start..end];
+    let reason = text(bytes.get(start..)?)?;
+    let end = start + reason.len();
     // httparse takes obs-text out of a reason; so few send it that it may judge.
     let is_plain = reason.is_ascii();
     let is_http11 = *version == b'1';
@@ -83,37 +70,39 @@ pub fn status_line(bytes: &[u8]) -> Option<StatusLine<'_>> {
 
 /// Calls `each` for the field lines from `at` on until it says no. Returns where the head ends;
 /// `None` if a line is not in the usual form, is longer than `longest`, or has not come yet.
-pub fn fields(
-    bytes: &[u8],
-    mut at: usize,
+pub fn fields<'a>(
+    bytes: &'a [u8],
+    at: usize,
     longest: usize,
-    mut each: impl FnMut(Line) -> Option<()>,
+    mut each: impl FnMut(Line<'a>) -> Option<()>,
 ) -> Option<usize> {
+    let mut rest = bytes.get(at..)?;
     loop {
-        if bytes.get(at..at + 2)? == b"\r\n" {
-            return Some(at + 2);
+        if let [b'\r', b'\n', ..] = rest {
+            return Some(bytes.len() - rest.len() + 2);
         }
-        let colon = lanes::name_end(bytes, at)?;
-        let name_len = colon - at;
-        let value = colon + 2;
-        if name_len == 0 || bytes.get(colon..value)? != b": " {
+        let at = bytes.len() - rest.len();
+        let (name, behind) = rest.split_at_checked(lanes::name_end(rest)?)?;
+        let [b':', b' ', behind @ ..] = behind else { return None };
+        let value = text(behind)?;
+        // An empty value, or one with white space around it, is written otherwise.
+        let ([first, ..], [.., last]) = (value, value) else {
+            return None;
+        };
+        rest = behind.get(value.len() + 2..)?;
+        let end = bytes.len() - rest.len();
+        if name.is_empty() || *first == b' ' || *last == b' ' || end - at > longest + 2 {
             return None;
         }
-        let end = line_end(bytes, value)?;
-        let has_space = bytes[value] == b' ' || bytes[end - 1] == b' ';
-        if has_space || end - at > longest {
-            return None;
-        }
-        each(Line { at, name_len, end: end + 2 })?;
-        at = end + 2;
+        each(Line { name, value, at, end })?;
     }
 }
 
-/// Where text ends, if it ends in CRLF.
+/// The text that a line begins with, if CRLF is behind it.
 #[inline]
-fn line_end(bytes: &[u8], at: usize) -> Option<usize> {
-    let end = lanes::text_end(bytes, at)?;
-    (bytes.get(end..end + 2)? == b"\r\n").then_some(end)
+fn text(rest: &[u8]) -> Option<&[u8]> {
+    let (text, behind) = rest.split_at_checked(lanes::text_end(rest)?)?;
+    matches!(behind, [b'\r', b'\n', ..]).then_some(text)
 }
 
 #[cfg(test)]
@@ -127,7 +116,7 @@ mod tests {
         assert_eq!((line.method, line.target, line.is_http11), (&b"GET"[..], &b"/a"[..], true));
         let mut seen = Vec::new();
         let end = fields(bytes, line.fields_at, 100, |line| {
-            seen.push((line.name(bytes).to_vec(), line.value(bytes).to_vec()));
+            seen.push((line.name.to_vec(), line.value.to_vec()));
             Some(())
         });
         assert_eq!(end, Some(bytes.len() - 4));
