@@ -100,7 +100,7 @@ impl Connection<'_> {
     }
 
     /// Waits until there is something to read, or the time for it is over.
-    async fn idle(&mut self) {
+    async fn idle(&self) {
         let listener = self.shard.listener(self.client.facts.listener);
         let now = self.shard.now();
         // A client that connects and says nothing has as long as a head may take.

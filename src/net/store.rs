@@ -20,6 +20,7 @@ struct Block([MaybeUninit<u8>; FUTURE_BYTES]);
 
 /// A shard's blocks that are free.
 #[derive(Default)]
+#[expect(clippy::vec_box, reason = "futures in blocks are pinned")]
 pub struct Store(RefCell<Vec<Box<Block>>>);
 
 impl std::fmt::Debug for Store {
@@ -64,10 +65,11 @@ impl<F: Future> Future for Stored<F> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        // SAFETY: `put` has written the future there, it is dropped only with `self`, and it is never moved: the block
-        // stays where it is until then.
-        let future = unsafe { Pin::new_unchecked(self.block.cast::<F>().as_mut()) };
-        future.poll(context)
+        let mut block = self.block.cast::<F>();
+        // SAFETY: `put` has written the future there, and nothing else refers to it.
+        let future = unsafe { block.as_mut() };
+        // SAFETY: it is never moved: the block stays where it is until the future is dropped, with `self`.
+        unsafe { Pin::new_unchecked(future) }.poll(context)
     }
 }
 
