@@ -11,6 +11,7 @@ mod config_example;
 mod differential;
 mod exam;
 mod layers;
+mod one_head;
 mod resilience;
 mod support;
 mod tcp;
@@ -38,6 +39,10 @@ fn main() {
         }),
         Trial::test("config_example_is_the_defaults", || {
             config_example::check();
+            Ok(())
+        }),
+        Trial::test("one_head_in_both_versions", || {
+            one_head::check();
             Ok(())
         }),
         Trial::test("differential_against_another_parser", || {

@@ -13,7 +13,7 @@ use crate::base::id::ListenerId;
 use crate::base::limits::{LINGER, LINGER_BYTES};
 use crate::exchange::state::ClientFacts;
 use crate::exchange::tls_peer::TlsPeer;
-use crate::message::hop::{AddressText, Client};
+use crate::message::hop::Client;
 use crate::net::inbound::Inbound;
 use crate::net::size::Size;
 use crate::net::tls::handshake::{self, Means, Refused};
@@ -64,12 +64,11 @@ impl ClientConnection {
     ) -> Box<Self> {
         let model = shard.listener(listener);
         let client = Client {
-            peer: address.ip(),
-            text: AddressText::new(address.ip()),
+            address,
             is_trusted: model.trusts(address.ip()),
             is_secure: model.tls.is_some(),
         };
-        let facts = ClientFacts { listener, client, address, tls: None, kept: RefCell::default() };
+        let facts = ClientFacts { listener, client, tls: None, kept: RefCell::default() };
         Box::new(Self { transport, inbound: Inbound::default(), facts, born: shard.now() })
     }
 
@@ -78,7 +77,7 @@ impl ClientConnection {
         let model = shard.listener(self.facts.listener);
         self.transport.read_by(self.born.after(model.head_timeout));
         let inbound = &mut self.inbound;
-        let (address, listener) = (self.facts.address, self.facts.listener);
+        let (address, listener) = (self.facts.client.address, self.facts.listener);
         let header = preface::read(shard, &self.transport, inbound, address, listener).await;
         let Ok(header) = header else {
             // A check of a balancer connects and says nothing.
@@ -90,12 +89,10 @@ impl ClientConnection {
         };
         self.transport.read_by(Moment::NEVER);
         if let Some(Header { source: Some(source), is_secure, .. }) = header {
-            self.facts.address = source;
             // The peer was trusted to say who connected; that one is a stranger again.
             self.facts.client.is_trusted = model.trusts(source.ip());
-            self.facts.client.peer = source.ip();
+            self.facts.client.address = source;
             self.facts.client.is_secure = is_secure.unwrap_or(self.facts.client.is_secure);
-            self.facts.client.text = AddressText::new(source.ip());
         }
         true
     }
@@ -104,7 +101,7 @@ impl ClientConnection {
     fn note(&self, shard: &Shard, fault: Kind) {
         shard.note(Record {
             fault: Some(fault),
-            ..Record::open(self.facts.client.peer, Duration::ZERO)
+            ..Record::open(self.facts.client.peer(), Duration::ZERO)
         });
     }
 
@@ -129,7 +126,7 @@ impl ClientConnection {
             }
             Err(refused) => {
                 shard.count(|counters| counters.handshake_failures += 1);
-                let mut record = Record::open(self.facts.client.peer, Duration::ZERO);
+                let mut record = Record::open(self.facts.client.peer(), Duration::ZERO);
                 let is_plain = matches!(refused, Refused::Plain);
                 record.fault = Some(if is_plain { Kind::PlainOnTls } else { Kind::Handshake });
                 record.detail = Some(refused.why());

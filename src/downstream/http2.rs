@@ -91,7 +91,7 @@ pub async fn serve(shard: &Rc<Shard>, hands: &Rc<Hands<Job>>, client: Box<Client
     let started = Server::start(&watched, inbound, buffers, limits, model.head.head, sweep);
     let Some(mut server) = started.await else {
         if has_said_something || watched.reads.get() > 0 {
-            note(shard, facts.client.peer, Kind::Http2, 1);
+            note(shard, facts.client.peer(), Kind::Http2, 1);
         }
         return;
     };
@@ -265,7 +265,7 @@ impl Patience {
 
     /// What the client was told since last time, if that was its fault.
     fn take_note(&self) {
-        let client = self.guest.facts.client.peer;
+        let client = self.guest.facts.client.peer();
         let faults = self.watched.told.take();
         if faults > 0 {
             note(&self.shard, client, Kind::Http2, faults);

@@ -119,7 +119,23 @@ async fn serve(shard: &Rc<Shard>, hands: &Rc<Hands<Job>>, client: Box<ClientConn
 
 #[cfg(test)]
 mod tests {
-    use super::BUSY;
+    use super::{BUSY, serve};
+
+    /// Octets of the future that a function makes.
+    fn size<F: Future>(_: impl FnOnce() -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn never<T>() -> T {
+        unreachable!("it is never made")
+    }
+
+    #[test]
+    fn an_idle_connection_is_a_small_future() {
+        // What a request takes is in the shard's store while there is one.
+        let idle = size(|| serve(never(), never(), never()));
+        assert!(idle <= 320, "{idle} octets");
+    }
 
     #[test]
     fn the_last_word_is_as_long_as_it_says() {

@@ -30,7 +30,7 @@ use crate::wire::client_hello;
 /// Serves a connection until both sides have ended it.
 pub async fn serve(shard: &Rc<Shard>, client: Box<ClientConnection>) {
     let ClientConnection { transport, facts, .. } = *client;
-    let (address, listener) = (facts.address, facts.listener);
+    let (address, listener) = (facts.client.address, facts.listener);
     let started = if shard.is_logging() { clock::precise() } else { Duration::ZERO };
     let mut record = Record::open(address.ip(), started);
     let (received, sent) = (Cell::new(0), Cell::new(0));

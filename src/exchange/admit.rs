@@ -12,11 +12,10 @@ use crate::message::hop;
 ///
 /// # Errors
 /// `Misdirected`: its connection is for another host.
-pub fn check(ex: &mut Exchange<'_>) -> Result<()> {
+pub fn check(ex: &mut Exchange<'_>, facts: &Facts<'_>) -> Result<()> {
     let (shard, client) = (ex.shard, ex.client);
-    let facts = facts(ex);
     let chain = shard.listener_filters(client.listener);
-    let verdict = chain.on_request(&mut ex.work.request, &facts);
+    let verdict = chain.on_request(&mut ex.work.request, facts);
     let listener = shard.listener(client.listener);
     let trusts = |ip| listener.trusts(ip);
     ex.record.client = hop::client_address(&ex.work.request, &client.client, trusts);

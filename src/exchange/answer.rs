@@ -29,7 +29,7 @@ pub async fn final_head(ex: &mut Exchange<'_>, line: &mut Line, target: &Target<
         if response.status == 101 {
             // RFC 9110 section 7.8: only a protocol that was asked for.
             let is_granted =
-                target.upgrades(ex) && upgrade::is_granted(ex.work.request.upgrade(), response);
+                target.upgrades && upgrade::is_granted(ex.work.request.upgrade(), response);
             return if is_granted { Ok(()) } else { Err(Kind::UpstreamUpgrade) };
         }
         interim += 1;

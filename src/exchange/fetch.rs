@@ -15,6 +15,7 @@ use crate::base::error::{Kind, Result};
 use crate::base::id::ClusterId;
 use crate::config::model::{Route, Timeouts};
 use crate::message::head::Version;
+use crate::message::upgrade;
 use crate::net::buffer::Buffer;
 use crate::net::size::Size;
 use crate::protocol::line::{Line, RequestWriter};
@@ -42,6 +43,7 @@ pub async fn run<'a>(
     let total_by = patience(ex, route);
     let mut last_fault = None;
     let mut held: Option<Flight<'_>> = None;
+    let upgrades = wants_upgrade(ex, route);
     cluster.pay_in();
     let mut ask = cluster.ask(&ex.work.request, ex.record.client, shard.wall());
     loop {
@@ -55,7 +57,7 @@ pub async fn run<'a>(
         };
         let mut flight = begun.map_err(|kind| last_fault.unwrap_or(kind))?;
         ex.record.try_at(flight.id);
-        let pooled = || attempt::pooled(&flight, ex.client.address, shard.now());
+        let pooled = || attempt::pooled(&flight, ex.client.client.address, shard.now());
         let attempt = match if is_fresh { None } else { pooled() } {
             Some(attempt) => attempt,
             None => match Box::pin(connect(ex, &mut flight, &ask, route, is_fresh)).await {
@@ -68,7 +70,7 @@ pub async fn run<'a>(
             },
         };
         note(ex, &flight, attempt.was_pooled);
-        let target = Target { cluster, id: flight.id, ask, total_by, route };
+        let target = Target { cluster, id: flight.id, ask, total_by, route, upgrades };
         match once(ex, target, attempt, flight).await {
             Ok(fetched) => return Ok(fetched),
             Err(Lost { flight, failure }) => {
@@ -104,7 +106,7 @@ async fn connect(
     route: &Route,
     is_fresh: bool,
 ) -> Result<Attempt> {
-    let needs = ex.shard.needs(ex.timeouts(route), ex.client.address, is_fresh);
+    let needs = ex.shard.needs(ex.timeouts(route), ex.client.client.address, is_fresh);
     let attempt = attempt::open(flight, ask, needs).await;
     attempt.inspect_err(|_| ex.shard.count(|counters| counters.dial_failures += 1))
 }
@@ -220,16 +222,13 @@ fn note_winner(ex: &mut Exchange<'_>, flight: &Flight<'_>) {
 /// upload. Whether what was written went out: an endpoint that did not take it may have answered all the same.
 async fn send<'a>(ex: &Exchange<'a>, fetched: &mut Fetched<'a>) -> Result<Result<()>> {
     fetched.line.read_for(ex.reply.backlog());
-    if ex.work.request.framing.is_empty() {
-        let Fetched { target, line, .. } = fetched;
-        let (writer, written) = begin_line(ex, target, line, None, true).await?;
-        ex.traffic.is_written.set(written.is_ok());
-        if fetched.target.upgrades(ex) {
-            fetched.writer = Some(Box::new(writer));
-        }
-        return Ok(written);
+    if fetched.target.upgrades || !ex.work.request.framing.is_empty() {
+        return Box::pin(send_with_body(ex, fetched)).await;
     }
-    Box::pin(send_with_body(ex, fetched)).await
+    let Fetched { target, line, .. } = fetched;
+    let written = line.send(&ex.shard.buffers, &ex.work.request, target.terms(ex)).await?;
+    ex.traffic.is_written.set(written.is_ok());
+    Ok(written)
 }
 
 async fn begin_line<'a>(
@@ -244,9 +243,15 @@ async fn begin_line<'a>(
     line.begin(&ex.shard.buffers, request, terms, first, is_last).await
 }
 
-/// The same for a request that has a body.
+/// The same for a request that has a body, or wants to become a tunnel.
 async fn send_with_body<'a>(ex: &Exchange<'a>, fetched: &mut Fetched<'a>) -> Result<Result<()>> {
     let (shard, traffic, target) = (ex.shard, ex.traffic, fetched.target);
+    if target.upgrades {
+        let (writer, written) = begin_line(ex, &target, &mut fetched.line, None, true).await?;
+        traffic.is_written.set(written.is_ok());
+        fetched.writer = Some(Box::new(writer));
+        return Ok(written);
+    }
     let mut loan = ex.body.lend().ok_or(Kind::Internal)?;
     let body = loan.get();
     // A call of gRPC, which has timeouts of its own, may be slow.
@@ -339,4 +344,11 @@ async fn upload<'a>(
         writer.answer_by(by.from(shard.now()));
     }
     Ok(())
+}
+
+/// Whether the request's upgrade is passed on.
+#[inline]
+fn wants_upgrade(ex: &Exchange<'_>, route: &Route) -> bool {
+    let request = &ex.work.request;
+    !request.upgrade().is_empty() && upgrade::is_wanted(request, &route.upgrade)
 }

@@ -72,18 +72,17 @@ async fn second<'a>(ex: &Exchange<'a>, first: &Target<'a>, patience: Duration) -
     }
     let mut flight = cluster.begin(&other).ok().flatten()?;
     shard.count(|counters| counters.hedges += 1);
-    let mut line = match attempt::pooled(&flight, ex.client.address, shard.now()) {
+    let mut line = match attempt::pooled(&flight, ex.client.client.address, shard.now()) {
         Some(attempt) => attempt.line,
         None => {
-            let needs = shard.needs(ex.timeouts(first.route), ex.client.address, false);
+            let needs = shard.needs(ex.timeouts(first.route), ex.client.client.address, false);
             attempt::open(&mut flight, &other, needs).await.ok()?.line
         }
     };
     let target = Target { id: flight.id, ..*first };
     line.read_for(ex.reply.backlog());
     let terms = target.terms(ex);
-    let begun = line.begin(&shard.buffers, &ex.work.request, terms, None, true).await;
-    begun.ok()?.1.ok()?;
+    line.send(&shard.buffers, &ex.work.request, terms).await.ok()?.ok()?;
     line.answer_by(first.answer_by(ex).from(ex.now()));
     line.readable().await;
     // A pooled connection that was closed meanwhile has nothing to say.

@@ -66,7 +66,7 @@ pub fn abandon(ex: &mut Exchange<'_>) {
 #[must_use]
 pub fn open(shard: &Shard, client: &ClientFacts) -> Record {
     let started = if shard.is_logging() { clock::precise() } else { Duration::ZERO };
-    Record::open(client.client.peer, started)
+    Record::open(client.client.peer(), started)
 }
 
 async fn run(ex: &mut Exchange<'_>) -> Result<()> {
@@ -74,7 +74,8 @@ async fn run(ex: &mut Exchange<'_>) -> Result<()> {
     if shard.plan.may_panic {
         test_hook(ex.work);
     }
-    admit::check(ex)?;
+    let facts = admit::facts(ex);
+    admit::check(ex, &facts)?;
     let found = shard.find_route(ex.client.listener, &ex.work.request);
     if shard.listener(ex.client.listener).redirect_https.is_some()
         && admit::must_redirect(ex, found.map(|(route, _)| route))
@@ -84,7 +85,6 @@ async fn run(ex: &mut Exchange<'_>) -> Result<()> {
     let (route, filters) = found?;
     (ex.route, ex.filters) = (Some(route), Some(filters));
     ex.record.route_line = Some(route.line);
-    let facts = admit::facts(ex);
     match filters.on_request(&mut ex.work.request, &facts) {
         Verdict::Go => {}
         Verdict::Refuse(kind) => return Err(kind),

@@ -72,8 +72,8 @@ pub fn start(
     }
     request.set_method(b"GET");
     let Some(route) = shard.route_index(visit.route) else { return Ok(()) };
-    let ClientFacts { listener, client, address, .. } = *ex.client;
-    let facts = ClientFacts { listener, client, address, tls: None, kept: RefCell::default() };
+    let ClientFacts { listener, client, .. } = *ex.client;
+    let facts = ClientFacts { listener, client, tls: None, kept: RefCell::default() };
     let refresh = Refresh {
         shard: Rc::clone(shard),
         route,
@@ -120,7 +120,7 @@ impl Refresh {
             body: &body,
             traffic: &traffic,
             reply: Reply::new(To::Discard, &shard.buffers),
-            record: Record::open(facts.address.ip(), Duration::ZERO),
+            record: Record::open(facts.client.peer(), Duration::ZERO),
             route: Some(route),
             filters: Some(&shard.plan.route_filters[at]),
             own_timeouts: None,

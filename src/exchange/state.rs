@@ -2,7 +2,6 @@
 //! its own file that takes it and returns what comes of the step.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,8 +23,6 @@ use crate::shard::{Heads, Shard};
 pub struct ClientFacts {
     pub listener: ListenerId,
     pub client: Client,
-    /// Address and port, as far as we believe them.
-    pub address: SocketAddr,
     /// What its TLS handshake said.
     pub tls: Option<Box<TlsPeer>>,
     /// The lines that this connection's requests get.

@@ -5,7 +5,6 @@ use super::upload::AnswerBy;
 use crate::base::clock::Moment;
 use crate::base::id::EndpointId;
 use crate::config::model::{HostPolicy, Route};
-use crate::message::upgrade;
 use crate::protocol::line::Terms;
 use crate::upstream::ask::Ask;
 use crate::upstream::cluster::Cluster;
@@ -19,16 +18,11 @@ pub struct Target<'a> {
     /// The whole exchange must be over by then.
     pub total_by: Moment,
     pub route: &'a Route,
+    /// The request's upgrade is passed on.
+    pub upgrades: bool,
 }
 
 impl<'a> Target<'a> {
-    /// Whether the request's upgrade is passed on.
-    #[must_use]
-    pub fn upgrades(&self, ex: &Exchange<'_>) -> bool {
-        let request = &ex.work.request;
-        !request.upgrade().is_empty() && upgrade::is_wanted(request, &self.route.upgrade)
-    }
-
     /// What the endpoint is to see beside the head.
     #[must_use]
     pub fn terms<'t>(&self, ex: &'t Exchange<'_>) -> Terms<'t>
@@ -42,7 +36,7 @@ impl<'a> Target<'a> {
             HostPolicy::Preserve | HostPolicy::Endpoint => endpoint.authority.as_bytes(),
             HostPolicy::Fixed(host) => host.as_bytes(),
         };
-        let (is_last, upgrades) = (model.pool.size == 0, self.upgrades(ex));
+        let (is_last, upgrades) = (model.pool.size == 0, self.upgrades);
         Terms { authority, is_last, upgrades, stall: ex.timeouts(self.route).body_idle }
     }
 

@@ -2,7 +2,7 @@
 //! Via, X-Forwarded-*, Forwarded, X-Request-Id. Strip, then add (RELIABILITY section 4, rule 8).
 
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::base::error::{Kind, Result};
 use crate::base::limits;
@@ -119,26 +119,31 @@ fn nominated(fields: &Fields) -> Vec<Vec<u8>> {
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     /// The peer of the connection (or what a trusted PROXY header said).
-    pub peer: IpAddr,
-    /// The same as text, made once a connection.
-    pub text: AddressText,
+    pub address: SocketAddr,
     /// The peer's forwarding fields are believed.
     pub is_trusted: bool,
     /// The client's side of the connection is encrypted.
     pub is_secure: bool,
 }
 
+impl Client {
+    /// Its address.
+    #[must_use]
+    pub fn peer(&self) -> IpAddr {
+        self.address.ip()
+    }
+}
+
 /// An IP address as text: at most 45 octets.
 #[derive(Clone, Copy, Debug)]
-pub struct AddressText {
+struct AddressText {
     bytes: [u8; 45],
     len: u8,
 }
 
 impl AddressText {
     /// Formats an address.
-    #[must_use]
-    pub fn new(address: IpAddr) -> Self {
+    fn new(address: IpAddr) -> Self {
         let mut bytes = [0; 45];
         let mut rest = &mut bytes[..];
         // The longest IPv6 address fits exactly.
@@ -159,7 +164,7 @@ pub fn client_address(
     client: &Client,
     is_trusted: impl Fn(IpAddr) -> bool,
 ) -> IpAddr {
-    let mut address = client.peer;
+    let mut address = client.peer();
     if !client.is_trusted || !head.fields.has(Name::XForwardedFor) {
         return address;
     }
@@ -258,11 +263,16 @@ impl Kept {
         self.authority.extend_from_slice(head.authority());
         self.lines.clear(limits::BUFFER_SMALL);
         add(&mut self.lines, &self.authority, head.version, added);
+        // They stay as long as the connection, most of which idle.
+        self.authority.shrink_to_fit();
+        self.lines.shrink_to_fit();
     }
 }
 
 fn add(fields: &mut Fields, authority: &[u8], version: Version, added: &Added<'_>) {
-    let address = added.client.text.bytes();
+    // Once a connection, nearly always.
+    let text = AddressText::new(added.client.peer());
+    let address = text.bytes();
     let own: &[u8] = if added.client.is_secure { b"https" } else { b"http" };
     // Where this element is the first, it says what the other family says (RELIABILITY R30).
     let is_first = !fields.has(Name::Forwarded);
@@ -279,7 +289,7 @@ fn add(fields: &mut Fields, authority: &[u8], version: Version, added: &Added<'_
     }
     // RFC 7239 section 4: an IPv6 address is quoted and bracketed, and so is a host with a port.
     let (open, shut): (&[u8], &[u8]) =
-        if added.client.peer.is_ipv6() { (b"\"[", b"]\"") } else { (b"", b"") };
+        if added.client.peer().is_ipv6() { (b"\"[", b"]\"") } else { (b"", b"") };
     let (host, quote): (&[u8], &[u8]) =
         if authority.is_empty() { (b"", b"") } else { (b";host=\"", b"\"") };
     let node = [b"for=", open, address, shut, host, authority, quote, b";proto=", proto];
@@ -363,8 +373,8 @@ mod tests {
     }
 
     fn client(peer: &str, is_trusted: bool) -> Client {
-        let peer = peer.parse().unwrap();
-        Client { peer, text: AddressText::new(peer), is_trusted, is_secure: false }
+        let address = SocketAddr::new(peer.parse().unwrap(), 1);
+        Client { address, is_trusted, is_secure: false }
     }
 
     fn forward(head: &mut RequestHead, client: Client) {

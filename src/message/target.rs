@@ -13,6 +13,8 @@ pub struct Target<'a> {
     pub path: &'a [u8],
     /// The query without its `?`.
     pub query: Option<&'a [u8]>,
+    /// The path is in its normal form, as nearly all are.
+    pub is_normal: bool,
 }
 
 /// Takes a target apart: origin form, absolute form with `http`, or `*` for OPTIONS.
@@ -24,7 +26,7 @@ pub fn parse(target: &[u8], is_options: bool) -> Result<Target<'_>> {
         return split(None, target);
     }
     if target == b"*" && is_options {
-        return Ok(Target { authority: None, path: target, query: None });
+        return Ok(Target { authority: None, path: target, query: None, is_normal: true });
     }
     // RFC 9112 section 3.2.2. A server that is not an https listener does not serve https URIs.
     let scheme_len = b"http://".len();
@@ -38,14 +40,20 @@ pub fn parse(target: &[u8], is_options: bool) -> Result<Target<'_>> {
     let (authority, rest) = rest.split_at(end);
     if rest.is_empty() && is_options {
         // RFC 9112 section 3.2.4: of the server as a whole.
-        return Ok(Target { authority: Some(authority), path: b"*", query: None });
+        return Ok(Target { authority: Some(authority), path: b"*", query: None, is_normal: true });
     }
     split(Some(authority), rest)
 }
 
 fn split<'a>(authority: Option<&'a [u8]>, rest: &'a [u8]) -> Result<Target<'a>> {
-    let is_other = |byte: &u8| PARTS[usize::from(*byte)] & PATH == 0;
-    let mark = rest.iter().position(is_other).unwrap_or(rest.len());
+    let (mut mark, mut before, mut is_odd) = (0, 0, false);
+    for byte in rest {
+        if PARTS[usize::from(*byte)] & PATH == 0 {
+            break;
+        }
+        is_odd |= (*byte == b'%') | ((*byte == b'.') & (before == b'/'));
+        (mark, before) = (mark + 1, *byte);
+    }
     let (path, query) = match rest[mark..].split_first() {
         None => (rest, None),
         Some((b'?', query)) => (&rest[..mark], Some(query)),
@@ -56,7 +64,7 @@ fn split<'a>(authority: Option<&'a [u8]>, rest: &'a [u8]) -> Result<Target<'a>> 
         return Err(Kind::Target);
     }
     let path: &[u8] = if path.is_empty() { b"/" } else { path };
-    Ok(Target { authority, path, query })
+    Ok(Target { authority, path, query, is_normal: !is_odd })
 }
 
 /// RFC 3986 characters, and `[ ] ^ { | }` and the backtick, which clients send as they are. Not `"`, `<`,
@@ -68,13 +76,6 @@ const fn is_path_byte(byte: u8) -> bool {
 /// A query is its application's: whatever cannot end a line or a target is passed on as it came.
 const fn is_query_byte(byte: u8) -> bool {
     !matches!(byte, 0..=b' ' | b'#' | 0x7f)
-}
-
-/// Whether a path is in its normal form already, which nearly all are.
-#[must_use]
-pub fn is_normal(path: &[u8]) -> bool {
-    memchr::memchr2_iter(b'%', b'.', path)
-        .all(|at| path[at] == b'.' && at.checked_sub(1).is_none_or(|before| path[before] != b'/'))
 }
 
 /// The normal form of a path (RFC 3986 section 6.2.2): unreserved characters decoded, hexadecimal

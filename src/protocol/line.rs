@@ -51,6 +51,16 @@ pub struct Terms<'a> {
     pub stall: Duration,
 }
 
+impl Terms<'_> {
+    const fn connection(&self) -> RequestConnection {
+        match self {
+            Terms { upgrades: true, .. } => RequestConnection::Upgrade,
+            Terms { is_last: true, .. } => RequestConnection::Close,
+            _ => RequestConnection::Keep,
+        }
+    }
+}
+
 impl Line {
     /// Writes the head, and the first of the body behind it; `is_last` ends the body with that. What the rest of
     /// the body goes out on, and whether all went well.
@@ -69,11 +79,7 @@ impl Line {
         let Terms { authority, stall, .. } = terms;
         match self {
             Self::Http1(line) => {
-                let connection = match terms {
-                    Terms { upgrades: true, .. } => RequestConnection::Upgrade,
-                    Terms { is_last: true, .. } => RequestConnection::Close,
-                    _ => RequestConnection::Keep,
-                };
+                let connection = terms.connection();
                 let writer = line.writer(head.framing, stall);
                 let begun =
                     writer.begin(buffers, head, authority, connection, first, is_last).await;
@@ -89,6 +95,26 @@ impl Line {
                 };
                 Ok((writer, begun))
             }
+        }
+    }
+
+    /// Writes a request that is its head alone. Whether that went out: an endpoint that did not take it may have
+    /// answered all the same.
+    ///
+    /// # Errors
+    /// `NotInHttp2`, `UpstreamGone`: there can be no answer.
+    pub async fn send(
+        &mut self,
+        buffers: &Buffers,
+        head: &RequestHead,
+        terms: Terms<'_>,
+    ) -> Result<Result<()>> {
+        match self {
+            Self::Http1(line) => {
+                let connection = terms.connection();
+                Ok(line.send(buffers, head, terms.authority, connection, terms.stall).await)
+            }
+            Self::Http2(line) => line.begin(head, terms.authority, false).map(|_| Ok(())),
         }
     }
 

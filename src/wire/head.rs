@@ -108,7 +108,7 @@ fn take_authority(head: &mut RequestHead, target: &Target<'_>, facts: &Facts<'_>
 }
 
 fn take_target(head: &mut RequestHead, target: &Target<'_>) -> Result<()> {
-    if target.path == b"*" || target::is_normal(target.path) {
+    if target.is_normal {
         head.set_target(target.path, target.query);
         return Ok(());
     }

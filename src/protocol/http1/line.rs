@@ -46,6 +46,31 @@ impl Drop for Connection {
     }
 }
 
+impl Connection {
+    /// The octets of a request's head, in a buffer with room behind them if there is any.
+    fn head(
+        &self,
+        buffers: &Buffers,
+        head: &RequestHead,
+        authority: &[u8],
+        connection: RequestConnection,
+    ) -> Result<Buffer> {
+        let preface = self.preface.take();
+        // Start line, Host, framing and Connection come on top of the fields.
+        let bound = head.fields.wire_len() + authority.len() + preface.len() + 256;
+        let mut buffer = buffers.take(Size::fitting(bound));
+        let mut out = Writer::new(buffer.spare());
+        out.put(&preface);
+        write::request(head, authority, connection, &mut out);
+        let Some(len) = out.finish() else {
+            buffers.give(buffer);
+            return Err(Kind::Internal);
+        };
+        buffer.filled(len);
+        Ok(buffer)
+    }
+}
+
 /// One exchange after the other on a connection, which idles in its pool between them.
 #[derive(Debug)]
 pub struct Line {
@@ -99,6 +124,23 @@ impl Line {
     pub fn writer(&self, framing: Framing, stall: Duration) -> RequestWriter {
         let writing = Writing::upstream(stall, framing == Framing::Chunked);
         RequestWriter { connection: Rc::clone(&self.connection), writing }
+    }
+
+    /// Writes a request that is its head alone.
+    ///
+    /// # Errors
+    /// `Internal` if the head has outgrown every bound; the endpoint is gone or does not read.
+    pub async fn send(
+        &self,
+        buffers: &Buffers,
+        head: &RequestHead,
+        authority: &[u8],
+        connection: RequestConnection,
+        stall: Duration,
+    ) -> Result<()> {
+        let out = self.connection.head(buffers, head, authority, connection)?;
+        let writing = Writing::upstream(stall, false);
+        writing.buffer(&self.connection.transport, buffers, out).await
     }
 
     /// The head of an answer must have come by then.
@@ -246,7 +288,7 @@ impl RequestWriter {
         first: Option<Buffer>,
         is_last: bool,
     ) -> Result<()> {
-        let mut out = self.head(buffers, head, authority, connection)?;
+        let mut out = self.connection.head(buffers, head, authority, connection)?;
         let mut rest = None;
         if let Some(mut data) = first {
             self.writing.frame(&mut data, is_last);
@@ -258,28 +300,6 @@ impl RequestWriter {
             Some(rest) => self.writing.buffer(transport, buffers, rest).await,
             None => Ok(()),
         }
-    }
-
-    fn head(
-        &self,
-        buffers: &Buffers,
-        head: &RequestHead,
-        authority: &[u8],
-        connection: RequestConnection,
-    ) -> Result<Buffer> {
-        let preface = self.connection.preface.take();
-        // Start line, Host, framing and Connection come on top of the fields.
-        let bound = head.fields.wire_len() + authority.len() + preface.len() + 256;
-        let mut buffer = buffers.take(Size::fitting(bound));
-        let mut out = Writer::new(buffer.spare());
-        out.put(&preface);
-        write::request(head, authority, connection, &mut out);
-        let Some(len) = out.finish() else {
-            buffers.give(buffer);
-            return Err(Kind::Internal);
-        };
-        buffer.filled(len);
-        Ok(buffer)
     }
 
     /// Writes octets of no message: what goes out before the first.
