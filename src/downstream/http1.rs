@@ -58,8 +58,8 @@ async fn until_left(
         if traffic.is_tunnel.get() {
             return Poll::Pending;
         }
-        transport.request_has_come(traffic.has_come.get());
-        if transport.has_left(context) { Poll::Ready(None) } else { Poll::Pending }
+        let is_sending = !traffic.has_come.get();
+        if transport.has_left(context, is_sending) { Poll::Ready(None) } else { Poll::Pending }
     })
     .await;
     transport.looks_no_more();
@@ -115,7 +115,7 @@ impl Connection<'_> {
     async fn exchange(&mut self) -> Option<Next> {
         if self.client.inbound.is_empty() {
             let ClientConnection { transport, inbound, .. } = &mut *self.client;
-            let read = inbound.read(transport, &self.shard.buffers, Size::Small).await;
+            let read = inbound.fill_ready(transport, &self.shard.buffers, Size::Small).await;
             transport.is_busy();
             if !matches!(read, Ok(1..)) {
                 return None;

@@ -86,10 +86,25 @@ impl Inbound {
         buffers: &Buffers,
         size: Size,
     ) -> io::Result<usize> {
+        if self.buffer.is_none() && self.backlog.is_none() {
+            transport.quiet().await;
+        }
+        self.fill_ready(transport, buffers, size).await
+    }
+
+    /// The same where something is there to be read already.
+    ///
+    /// # Errors
+    /// As `fill`.
+    pub async fn fill_ready(
+        &mut self,
+        transport: &Transport,
+        buffers: &Buffers,
+        size: Size,
+    ) -> io::Result<usize> {
         let buffer = match self.buffer.take() {
             Some(buffer) if buffer.space() > 0 => buffer,
             None if self.backlog.is_none() => {
-                transport.quiet().await;
                 let Some(buffer) = buffers.try_take(size) else {
                     return Err(io::ErrorKind::OutOfMemory.into());
                 };
@@ -97,31 +112,6 @@ impl Inbound {
             }
             full => self.another(full, transport, buffers).await?,
         };
-        self.receive(buffer, transport, buffers).await
-    }
-
-    /// Reads what is there to read, where nothing waits to be used and no client has a bound.
-    ///
-    /// # Errors
-    /// As `fill`.
-    pub async fn read(
-        &mut self,
-        transport: &Transport,
-        buffers: &Buffers,
-        size: Size,
-    ) -> io::Result<usize> {
-        let Some(buffer) = buffers.try_take(size) else {
-            return Err(io::ErrorKind::OutOfMemory.into());
-        };
-        self.receive(buffer, transport, buffers).await
-    }
-
-    async fn receive(
-        &mut self,
-        buffer: Buffer,
-        transport: &Transport,
-        buffers: &Buffers,
-    ) -> io::Result<usize> {
         let (result, buffer) = transport.recv(buffer).await;
         if buffer.is_empty() {
             buffers.give(buffer);

@@ -232,17 +232,9 @@ impl Watch {
         self.sweep.wheel.borrow_mut().slot(self.id).and_then(|slot| slot.expired)
     }
 
-    /// All of a request has come, or (`false`) it is still coming: then only a reset counts as leaving.
-    #[inline]
-    pub fn request_has_come(&self, has_come: bool) {
-        if let Some(slot) = self.sweep.wheel.borrow_mut().slot(self.id) {
-            slot.presence.is_sending = !has_come;
-        }
-    }
-
-    /// Whether the peer has left while its request is served. If not, `context` is woken when it has.
-    pub fn has_left(&self, context: &Context<'_>) -> bool {
-        let now = self.now();
+    /// Whether the peer has left while its request is served. If not, `context` is woken when it has. While
+    /// `is_sending` only a reset counts.
+    pub fn has_left(&self, context: &Context<'_>, is_sending: bool) -> bool {
         let mut wheel = self.sweep.wheel.borrow_mut();
         let Some(slot) = wheel.slot(self.id) else { return true };
         let presence = &mut slot.presence;
@@ -250,10 +242,10 @@ impl Watch {
             Some(waker) if waker.will_wake(context.waker()) => {}
             waker => *waker = Some(context.waker().clone()),
         }
-        presence.is_served = true;
+        (presence.is_served, presence.is_sending) = (true, is_sending);
         let has_left = presence.has_left;
         if presence.look_at == Moment::NEVER && !has_left {
-            wheel.look_at(self.id, now.after(LEFT_EVERY));
+            wheel.look_at(self.id, self.now().after(LEFT_EVERY));
         }
         has_left
     }

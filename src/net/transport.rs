@@ -201,16 +201,10 @@ impl Transport {
     // === presence ===
 
     /// The client has left while its request is served; `context` is woken when it does. While the request
-    /// itself is still coming, only a reset counts.
+    /// itself is still coming (`is_sending`), only a reset counts.
     #[must_use]
-    pub fn has_left(&self, context: &Context<'_>) -> bool {
-        self.socket.watch().has_left(context)
-    }
-
-    /// All of a client's request has come, or (`false`) it is still coming.
-    #[inline]
-    pub fn request_has_come(&self, has_come: bool) {
-        self.socket.watch().request_has_come(has_come);
+    pub fn has_left(&self, context: &Context<'_>, is_sending: bool) -> bool {
+        self.socket.watch().has_left(context, is_sending)
     }
 
     /// No request of it is served any more, or not one whose client is looked after.

@@ -35,7 +35,7 @@ impl<'a> RequestBody<'a> {
         inbound: &'a mut Inbound,
         reading: &'a mut Reading,
     ) -> Self {
-        *reading = Reading::none();
+        reading.reset();
         Self::Http1(Http1 { transport, inbound, reading, has_begun: false })
     }
 

@@ -75,6 +75,12 @@ impl Reading {
         }
     }
 
+    /// Of no body, in place.
+    pub fn reset(&mut self) {
+        self.coding = Coding::Done;
+        (self.trailers, self.received, self.detail) = (None, 0, None);
+    }
+
     /// Of a body that begins with the next octet. In place: it is moved for each request otherwise.
     pub fn begin(
         &mut self,
