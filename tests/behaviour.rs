@@ -16,6 +16,7 @@ pub fn rows() -> Vec<Row> {
         ("errors_in_the_form_that_was_asked_for", errors),
         ("access_log_agrees_with_the_answer", access_log),
         ("redirects_responses_rewrites_and_rules", actions),
+        ("every_answer_has_the_routes_headers", every_answer),
         ("round_robin_spreads_and_dead_endpoints_are_passed_over", spread),
         ("refused_connections_and_silence", upstream_faults),
         ("unix_sockets", unix_sockets),
@@ -291,6 +292,76 @@ response_headers = { set = { server = "m" }, remove = ["x-origin"] }
         (request.header("x-set"), request.header("x-add"), request.header("x-remove")),
         (Some("1"), Some("2"), None)
     );
+}
+
+/// Relayed, stored, in part, unchanged, fixed, a redirect, OPTIONS, errors: all go out by one door.
+fn every_answer(driver: Driver) {
+    let origin = Origin::scripted(|_, link| {
+        link.send(
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nETag: \"x\"\r\nX-Origin: o\r\n\
+             Content-Length: 5\r\n\r\nhello",
+        );
+        Does::Keep
+    });
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let rules = "response_headers = { set = { x-rule = \"1\" }, remove = [\"x-origin\"] }";
+    let routes = format!(
+        r#"
+[cache]
+memory = "1MiB"
+[[cluster]]
+name = "app"
+[[cluster.endpoint]]
+address = "{{origin}}"
+[[cluster]]
+name = "dead"
+[[cluster.endpoint]]
+address = "{dead}"
+[[route]]
+path = "/fixed"
+respond = {{ status = 418, body = "tea" }}
+{rules}
+[[route]]
+path = "/moved"
+redirect = {{ path = "/here" }}
+{rules}
+[[route]]
+path = "/dead"
+cluster = "dead"
+{rules}
+[[route]]
+path = "/stored"
+cluster = "app"
+cache = true
+{rules}
+[[route]]
+path = "/"
+cluster = "app"
+limits = {{ body = "1KiB" }}
+{rules}
+"#
+    );
+    let proxy = Proxy::with(driver, &origin, &routes);
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\n", 200),
+        ("GET /stored HTTP/1.1\r\n", 200),
+        ("GET /stored HTTP/1.1\r\n", 200),
+        ("GET /stored HTTP/1.1\r\nRange: bytes=1-2\r\n", 206),
+        ("GET /stored HTTP/1.1\r\nIf-None-Match: \"x\"\r\n", 304),
+        ("GET /fixed HTTP/1.1\r\n", 418),
+        ("GET /moved HTTP/1.1\r\n", 308),
+        ("OPTIONS / HTTP/1.1\r\nMax-Forwards: 0\r\n", 200),
+        ("GET /dead HTTP/1.1\r\n", 502),
+        ("POST / HTTP/1.1\r\nContent-Length: 2000\r\n", 413),
+        ("GET /stored?other HTTP/1.1\r\nCache-Control: only-if-cached\r\n", 504),
+    ] {
+        let mut client = proxy.connect();
+        client.send(format!("{request}Host: a.example\r\n\r\n"));
+        let reply = client.reply();
+        let told = (reply.status, reply.header("x-rule"), reply.header("x-origin"));
+        assert_eq!(told, (status, Some("1"), None), "{request}: {}", reply.text());
+        assert!(reply.header("date").is_some(), "{request}");
+    }
 }
 
 fn spread(driver: Driver) {
