@@ -16,17 +16,17 @@ use crate::base::id::{ListenerId, ShardId};
 use crate::base::limits::IDLE_GRACE;
 use crate::base::limits::{ACCEPT_PAUSE, SWEEP_EVERY};
 use crate::downstream;
-use crate::downstream::hands::Hands;
 use crate::downstream::http2::Job;
-use crate::net::bell::Ear;
+use crate::downstream::task_pool::TaskPool;
 use crate::net::guard::Caught;
 use crate::net::listener::{Accepted, Acceptor};
 use crate::net::log_file::LogSender;
 use crate::net::mailbox::{Mailbox, Receiver};
+use crate::net::notifier::Notified;
 use crate::net::runtime::{Loop, Ticker, spawn};
 use crate::observe::counters::Counters;
+use crate::shard::cache_handle::{CacheHandle, Message};
 use crate::shard::command::{Command, Report};
-use crate::shard::desk::{Desk, Message};
 use crate::shard::{Plan, Shard};
 use crate::upstream::cluster::Cluster;
 
@@ -81,15 +81,15 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
         setup;
     let bell = plan.bells[usize::from(id.0)].clone();
     let (ledger, posts) = (Arc::clone(&plan.ledger), Arc::clone(&plan.posts));
-    let desk = Desk::new(id, ledger, posts, plan.door.clone(), has_disk);
-    let shards = Shards::new(Shard::new(id, plan, Rc::clone(&desk), log.clone(), seed));
+    let cache = CacheHandle::new(id, ledger, posts, plan.door.clone(), has_disk);
+    let shards = Shards::new(Shard::new(id, plan, Rc::clone(&cache), log.clone(), seed));
     said.iter().for_each(|command| tell(&shards.current(), command));
     let mut acceptors = Vec::new();
     for (listener, socket) in listeners {
         acceptors.push((listener, Rc::new(Acceptor::new(socket)?)));
     }
     let mailbox = commands.open()?;
-    spawn(hear(Rc::clone(&desk), Rc::clone(&shards), post.open()?));
+    spawn(hear(Rc::clone(&cache), Rc::clone(&shards), post.open()?));
     // All that draining needs, while there are descriptors to be had.
     let drain_clock = Ticker::stopped()?;
     let _end = EndAll(Rc::clone(&shards));
@@ -100,7 +100,7 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     spawn(tick(Rc::clone(&shards), Ticker::new(SWEEP_EVERY)?));
     spawn(let_in(Rc::clone(&shards), bell.listen()?));
     let _ = reports.try_send(started);
-    let heir = |plan| Shard::new(id, plan, Rc::clone(&desk), log.clone(), seed);
+    let heir = |plan| Shard::new(id, plan, Rc::clone(&cache), log.clone(), seed);
     while Caught(obey(&shards, &mailbox, &heir)).await.is_err() {
         shards.panicked();
     }
@@ -117,13 +117,13 @@ struct Shards {
     leaving: RefCell<Vec<Rc<Shard>>>,
     /// What those have counted that are gone.
     gone: Cell<Counters>,
-    hands: Rc<Hands<Job>>,
+    hands: Rc<TaskPool<Job>>,
 }
 
 impl Shards {
     fn new(first: Rc<Shard>) -> Rc<Self> {
         let (leaving, gone) = (RefCell::default(), Cell::default());
-        Rc::new(Self { current: RefCell::new(first), leaving, gone, hands: Hands::new() })
+        Rc::new(Self { current: RefCell::new(first), leaving, gone, hands: TaskPool::new() })
     }
 
     fn current(&self) -> Rc<Shard> {
@@ -192,7 +192,7 @@ async fn tick(shards: Rc<Shards>, ticker: Ticker) {
         let all = async {
             shards.each(|shard| shard.tick());
             let current = shards.current();
-            current.desk.tick(current.now());
+            current.cache.tick(current.now());
             shards.dismiss();
         };
         if Caught(all).await.is_err() {
@@ -202,13 +202,13 @@ async fn tick(shards: Rc<Shards>, ticker: Ticker) {
 }
 
 /// Does what other cores ask of this one's part of the cache.
-async fn hear(desk: Rc<Desk>, shards: Rc<Shards>, post: Mailbox<Message>) {
+async fn hear(cache: Rc<CacheHandle>, shards: Rc<Shards>, post: Mailbox<Message>) {
     loop {
         let all = async {
             while let Some(message) = post.take() {
-                desk.hear(message);
+                cache.hear(message);
             }
-            desk.wake_followers();
+            cache.wake_followers();
         };
         if Caught(all).await.is_err() {
             shards.panicked();
@@ -218,7 +218,7 @@ async fn hear(desk: Rc<Desk>, shards: Rc<Shards>, post: Mailbox<Message>) {
 }
 
 /// Lets waiting requests go when another core says that there is room.
-async fn let_in(shards: Rc<Shards>, ear: Ear) {
+async fn let_in(shards: Rc<Shards>, ear: Notified) {
     loop {
         ear.wait().await;
         let grant = async { shards.each(|shard| shard.clusters.iter().for_each(Cluster::grant)) };
@@ -258,7 +258,7 @@ async fn obey(shards: &Shards, mailbox: &Mailbox<Command>, heir: &impl Fn(Arc<Pl
                 let shard = shards.current();
                 spawn(async move {
                     // Who does not wait for a reply gets none.
-                    let _ = reply.send(shard.desk.purge(purge, shard.now()).await);
+                    let _ = reply.send(shard.cache.purge(purge, shard.now()).await);
                 });
             }
             command => tell(&shards.current(), &command),

@@ -294,18 +294,10 @@ response_headers = { set = { server = "m" }, remove = ["x-origin"] }
     );
 }
 
-/// Relayed, stored, in part, unchanged, fixed, a redirect, OPTIONS, errors: all go out by one door.
-fn every_answer(driver: Driver) {
-    let origin = Origin::scripted(|_, link| {
-        link.send(
-            "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nETag: \"x\"\r\nX-Origin: o\r\n\
-             Content-Length: 5\r\n\r\nhello",
-        );
-        Does::Keep
-    });
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+/// A route of each kind, all with the same rules for what the client gets.
+fn ruled_routes(dead: std::net::SocketAddr) -> String {
     let rules = "response_headers = { set = { x-rule = \"1\" }, remove = [\"x-origin\"] }";
-    let routes = format!(
+    format!(
         r#"
 [cache]
 memory = "1MiB"
@@ -340,7 +332,20 @@ cluster = "app"
 limits = {{ body = "1KiB" }}
 {rules}
 "#
-    );
+    )
+}
+
+/// Relayed, stored, in part, unchanged, fixed, a redirect, OPTIONS, errors: all go out by one door.
+fn every_answer(driver: Driver) {
+    let origin = Origin::scripted(|_, link| {
+        link.send(
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nETag: \"x\"\r\nX-Origin: o\r\n\
+             Content-Length: 5\r\n\r\nhello",
+        );
+        Does::Keep
+    });
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let routes = ruled_routes(dead);
     let proxy = Proxy::with(driver, &origin, &routes);
     for (request, status) in [
         ("GET / HTTP/1.1\r\n", 200),

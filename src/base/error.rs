@@ -450,7 +450,7 @@ impl Kind {
     /// The endpoint did not do what a server must, which counts against it. Not so what we could
     /// not do, nor an exchange that was too long altogether: its client may be slow.
     #[must_use]
-    pub const fn is_endpoints(self) -> bool {
+    pub const fn blames_endpoint(self) -> bool {
         matches!(self.row().side, Side::Upstream)
             && !matches!(
                 self,
@@ -478,7 +478,7 @@ impl Kind {
     /// The client's own doing on the wire: after the answer nothing on this connection can be
     /// believed, so it closes.
     #[must_use]
-    pub const fn is_clients(self) -> bool {
+    pub const fn blames_client(self) -> bool {
         matches!(self.row().side, Side::Downstream)
     }
 }
@@ -490,10 +490,10 @@ mod tests {
     #[test]
     fn an_endpoint_is_blamed_for_its_own_faults_only() {
         for kind in [Kind::ConnectRefused, Kind::UpstreamGone, Kind::UpstreamHead] {
-            assert!(kind.is_endpoints(), "{kind:?}");
+            assert!(kind.blames_endpoint(), "{kind:?}");
         }
         for kind in [Kind::ClientGone, Kind::OpenFiles, Kind::LocalPorts, Kind::TotalTimeout] {
-            assert!(!kind.is_endpoints(), "{kind:?}");
+            assert!(!kind.blames_endpoint(), "{kind:?}");
         }
     }
 

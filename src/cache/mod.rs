@@ -2,19 +2,19 @@
 //! it is. Pure: `now` is an argument, and what must be fetched is somebody else's work.
 
 pub mod directive;
+pub mod disk_index;
 pub mod entry;
 pub mod file;
-pub mod flow;
+pub mod fill_stream;
 pub mod freshness;
 pub mod key;
 pub mod ledger;
 pub mod near;
 pub mod octets;
-pub mod part;
 pub mod policy;
 pub mod purge;
 pub mod range;
-pub mod shelf;
+pub mod shard;
 pub mod status;
 pub mod store;
 pub mod validate;

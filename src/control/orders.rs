@@ -11,8 +11,8 @@ use crate::base::clock::monotonic;
 use crate::base::id::{ClusterId, EndpointId};
 use crate::cache::purge::Purge;
 use crate::net::notice;
+use crate::shard::cache_handle::Unsure;
 use crate::shard::command::Command;
-use crate::shard::desk::Unsure;
 use crate::upstream::endpoint::Duty;
 
 /// An order. Whoever gives it is told what came of it.

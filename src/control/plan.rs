@@ -16,25 +16,25 @@ use crate::config::cache::Cache;
 use crate::config::model::{Address, Cluster, Config};
 use crate::filter::Chain;
 use crate::health::Table;
-use crate::net::bell::Bell;
-use crate::net::disk::{self, Door};
+use crate::net::disk::{self, DiskHandle};
+use crate::net::notifier::Notifier;
 use crate::net::{mailbox, notice};
 use crate::route::Router;
 use crate::shard::Plan;
+use crate::shard::cache_handle::{Message, Posts};
 use crate::shard::command::Command;
-use crate::shard::desk::{Message, Posts};
 use crate::shard::secrets::Secrets;
 use crate::upstream::cluster::Common;
-use crate::upstream::lobby::Turns;
+use crate::upstream::pending_queue::Turns;
 use crate::upstream::sticky::Seal;
 
 /// What stays the same as long as the process lives.
 pub(super) struct Frame {
     pub(super) name: Box<str>,
-    pub(super) bells: Arc<[Bell]>,
+    pub(super) bells: Arc<[Notifier]>,
     ledger: Arc<Ledger>,
     posts: Posts,
-    door: Option<Door>,
+    door: Option<DiskHandle>,
     /// By shard: kept here, so that a worker can be started again.
     boxes: Vec<mailbox::Receiver<Message>>,
     /// Seals sticky cookies where the configuration has no key for them.
@@ -44,7 +44,7 @@ pub(super) struct Frame {
 impl Frame {
     /// For so many shards.
     pub(super) fn new(name: Box<str>, shards: usize, cache: &Cache) -> Result<Self, String> {
-        let bells: Result<Arc<[Bell]>, _> = (0..shards).map(|_| Bell::new()).collect();
+        let bells: Result<Arc<[Notifier]>, _> = (0..shards).map(|_| Notifier::new()).collect();
         let bells = bells.map_err(|error| format!("no descriptor for a bell: {error}"))?;
         let mut key = [0; 32];
         let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut key));
@@ -122,7 +122,7 @@ impl Frame {
 
 /// The books of the cache, and its disk if it is to have one. Without its disk a cache is still a
 /// cache: that is a warning, and no reason not to serve (RELIABILITY Q03).
-fn open_cache(cache: &Cache, shards: usize, posts: &Posts) -> (Arc<Ledger>, Option<Door>) {
+fn open_cache(cache: &Cache, shards: usize, posts: &Posts) -> (Arc<Ledger>, Option<DiskHandle>) {
     let opened = cache.disk.as_ref().and_then(|path| match disk::Opened::new(path) {
         Ok(opened) => Some(opened),
         Err(error) => {

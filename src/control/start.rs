@@ -25,8 +25,8 @@ use crate::net::log_file::{self, LogSender};
 use crate::net::mailbox;
 use crate::net::notice;
 use crate::shard::Plan;
+use crate::shard::cache_handle::Unsure;
 use crate::shard::command::{Command, Report};
-use crate::shard::desk::Unsure;
 use crate::shard::secrets::Secrets;
 use crate::worker::{self, Setup};
 

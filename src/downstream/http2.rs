@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::entry::ClientConnection;
-use super::hands::Hands;
+use super::task_pool::TaskPool;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::limits::{H2_LINGER, LINGER};
@@ -22,26 +22,26 @@ use crate::net::guard::Caught;
 use crate::net::sweep::Watch;
 use crate::observe::record::Record;
 use crate::protocol::http1::write::period;
-use crate::protocol::http2::port::Watched;
+use crate::protocol::http2::io_adapter::ConnectionState;
 use crate::protocol::http2::receive::Receiver;
 use crate::protocol::http2::reply::Reply as Http2Reply;
 use crate::protocol::http2::server::{Asked, HeadHold, Server};
 use crate::protocol::pace::{self, Pace};
 use crate::protocol::reply::{Reply, To};
 use crate::protocol::request::RequestBody;
-use crate::shard::{Nudge, Shard, Workspace};
+use crate::shard::{DrainWaker, Shard, Workspace};
 use crate::wire::http2;
 
 /// What all requests of a connection have in common.
-struct Guest {
+struct Http2Client {
     facts: ClientFacts,
-    watched: Rc<Watched>,
+    watched: Rc<ConnectionState>,
 }
 
 /// A request that is to be served.
 pub struct Job {
     shard: Rc<Shard>,
-    guest: Rc<Guest>,
+    guest: Rc<Http2Client>,
     asked: Asked,
 }
 
@@ -65,7 +65,7 @@ struct Taken {
     _hold: HeadHold,
 }
 
-fn taken(shard: &Rc<Shard>, guest: &Guest, asked: Asked) -> Taken {
+fn taken(shard: &Rc<Shard>, guest: &Http2Client, asked: Asked) -> Taken {
     let Asked { request, body, reply, hold } = asked;
     let mut work = shard.workspace();
     let limits = &shard.listener(guest.facts.listener).head;
@@ -80,11 +80,11 @@ fn taken(shard: &Rc<Shard>, guest: &Guest, asked: Asked) -> Taken {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(shard: &Rc<Shard>, hands: &Rc<Hands<Job>>, client: Box<ClientConnection>) {
+pub async fn serve(shard: &Rc<Shard>, hands: &Rc<TaskPool<Job>>, client: Box<ClientConnection>) {
     let ClientConnection { transport, inbound, facts, born } = *client;
     let model = shard.listener(facts.listener);
     transport.read_by(born.after(model.head_timeout));
-    let watched = Rc::new(Watched::new(transport, period(model.keepalive)));
+    let watched = Rc::new(ConnectionState::new(transport, period(model.keepalive)));
     let limits = &shard.plan.config.http2;
     let has_said_something = !inbound.is_empty();
     let (buffers, sweep) = (&shard.buffers, &shard.sweep);
@@ -96,7 +96,7 @@ pub async fn serve(shard: &Rc<Shard>, hands: &Rc<Hands<Job>>, client: Box<Client
         return;
     };
     watched.transport.read_by(Moment::NEVER);
-    let guest = Rc::new(Guest { facts, watched: Rc::clone(&watched) });
+    let guest = Rc::new(Http2Client { facts, watched: Rc::clone(&watched) });
     let mut watch = Patience {
         shard: Rc::clone(shard),
         watched: Rc::clone(&watched),
@@ -128,7 +128,7 @@ fn note(shard: &Shard, client: IpAddr, kind: Kind, times: u32) {
 }
 
 /// One request.
-async fn serve_one(shard: &Rc<Shard>, guest: &Guest, request: &mut Taken) {
+async fn serve_one(shard: &Rc<Shard>, guest: &Http2Client, request: &mut Taken) {
     let facts = &guest.facts;
     let Taken { work, parsed, body, reply, .. } = request;
     let parsed = *parsed;
@@ -216,11 +216,11 @@ enum Phase {
 /// it may take to leave.
 struct Patience {
     shard: Rc<Shard>,
-    watched: Rc<Watched>,
-    guest: Rc<Guest>,
+    watched: Rc<ConnectionState>,
+    guest: Rc<Http2Client>,
     /// Ends idling politely: with GOAWAY.
     idle: Watch,
-    nudge: Nudge,
+    nudge: DrainWaker,
     phase: Phase,
     born: Moment,
     served: u64,

@@ -1,10 +1,10 @@
 //! Floor 8: the front door: accepted connections into exchanges.
 
 pub mod entry;
-pub mod hands;
 pub mod http1;
 pub mod http2;
 pub mod preface;
+pub mod task_pool;
 pub mod tcp;
 
 use std::net::SocketAddr;
@@ -12,8 +12,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use entry::ClientConnection;
-use hands::Hands;
 use http2::Job;
+use task_pool::TaskPool;
 
 use crate::base::id::ListenerId;
 use crate::config::model::Mode;
@@ -40,7 +40,7 @@ const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/pla
 /// `pause` is the wait after a shortage; it must be there before descriptors run out.
 pub async fn accept(
     current: &impl Fn() -> Rc<Shard>,
-    hands: &Rc<Hands<Job>>,
+    hands: &Rc<TaskPool<Job>>,
     acceptor: &Acceptor,
     listener: ListenerId,
     pause: &Ticker,
@@ -75,7 +75,7 @@ pub async fn accept(
 /// Starts a task for a connection, if it may come in.
 pub fn admit(
     shard: &Rc<Shard>,
-    hands: &Rc<Hands<Job>>,
+    hands: &Rc<TaskPool<Job>>,
     socket: OwnedFd,
     address: SocketAddr,
     listener: ListenerId,
@@ -104,7 +104,7 @@ pub fn admit(
 }
 
 /// Serves a client in the version that it speaks.
-async fn serve(shard: &Rc<Shard>, hands: &Rc<Hands<Job>>, client: Box<ClientConnection>) {
+async fn serve(shard: &Rc<Shard>, hands: &Rc<TaskPool<Job>>, client: Box<ClientConnection>) {
     let Some(client) = Box::pin(entry::enter(shard, client)).await else { return };
     let agreed = client.facts.tls.as_ref().and_then(|peer| peer.greeting.protocol);
     if agreed == Some(Protocol::Http2) {

@@ -161,11 +161,11 @@ impl Client<'_> {
                 }
                 Err(kind) => {
                     shard.count(|counters| counters.dial_failures += 1);
-                    if kind.is_endpoints() {
+                    if kind.blames_endpoint() {
                         cluster.failed(flight.id, kind);
                     }
                     let policy = &cluster.model.resilience.retry;
-                    if !ask.tries.may_try_another(flight.id, kind, policy) {
+                    if !ask.tries.take_another(flight.id, kind, policy) {
                         return Err(kind);
                     }
                     last_fault = Some(kind);

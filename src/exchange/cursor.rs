@@ -3,13 +3,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::cache::flow::{Flow, Node, Position};
-use crate::shard::desk::Desk;
+use crate::cache::fill_stream::{FillStream, Node, Position};
+use crate::shard::cache_handle::CacheHandle;
 
 /// A reader's place in a flow. The writer is told when it moves and when it goes: it may be waiting for that.
 pub struct Cursor {
-    desk: Rc<Desk>,
-    pub flow: Arc<Flow>,
+    cache: Rc<CacheHandle>,
+    pub flow: Arc<FillStream>,
     pub node: Arc<Node>,
     /// As its writer sees it.
     position: Position,
@@ -18,9 +18,9 @@ pub struct Cursor {
 impl Cursor {
     /// At its beginning. `None` if there are as many readers as there may be.
     #[must_use]
-    pub fn new(desk: &Rc<Desk>, flow: Arc<Flow>, node: Arc<Node>) -> Option<Self> {
+    pub fn new(cache: &Rc<CacheHandle>, flow: Arc<FillStream>, node: Arc<Node>) -> Option<Self> {
         let position = flow.joined()?;
-        let cursor = Self { desk: Rc::clone(desk), flow, node, position };
+        let cursor = Self { cache: Rc::clone(cache), flow, node, position };
         cursor.moved();
         Some(cursor)
     }
@@ -38,7 +38,7 @@ impl Cursor {
 
     fn moved(&self) {
         if self.flow.moved() {
-            self.desk.tell(&self.flow);
+            self.cache.tell(&self.flow);
         }
     }
 }

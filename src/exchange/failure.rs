@@ -71,7 +71,7 @@ pub fn not_connected(
     // That it was dead was known before: this is no news, and there is no other.
     let told = if cluster.is_on_trial(id) { Kind::NoEndpoint } else { kind };
     blame(cluster, id, kind);
-    let may = tries.may_try_another(id, kind, &cluster.model.resilience.retry);
+    let may = tries.take_another(id, kind, &cluster.model.resilience.retry);
     if may { Ok(told) } else { Err(told) }
 }
 
@@ -88,7 +88,7 @@ pub fn retry(
     tries: &mut Tries,
 ) -> Result<bool> {
     let Failure { kind, lost, is_blamed } = *failure;
-    if lost.is_some_and(|lost| tries.may_refresh(lost, method)) {
+    if lost.is_some_and(|lost| tries.take_refresh(lost, method)) {
         return Ok(true);
     }
     if is_blamed {
@@ -96,14 +96,16 @@ pub fn retry(
     }
     let policy = &cluster.model.resilience.retry;
     match lost {
-        Some(lost) if tries.may_move(id, lost, method, policy, || cluster.may_retry()) => Ok(false),
+        Some(lost) if tries.take_move(id, lost, method, policy, || cluster.spend_retry()) => {
+            Ok(false)
+        }
         _ => Err(kind),
     }
 }
 
 /// Counts a failure against an endpoint, if it is the endpoint's.
 fn blame(cluster: &Cluster, id: EndpointId, kind: Kind) {
-    if kind.is_endpoints() {
+    if kind.blames_endpoint() {
         cluster.failed(id, kind);
     }
 }

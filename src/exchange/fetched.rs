@@ -68,7 +68,7 @@ impl Fetched<'_> {
         }
         let is_closed = matches!(kind, Kind::UpstreamGone | Kind::UpstreamBodyCutShort);
         let is_blamed = !is_closed || ex.traffic.has_come.get();
-        if is_blamed && kind.is_endpoints() {
+        if is_blamed && kind.blames_endpoint() {
             cluster.failed(id, kind);
         }
     }

@@ -16,11 +16,11 @@ use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::ClusterId;
 use crate::cache::entry::{Bulk, Draft, Entry, Large};
-use crate::cache::flow::Start;
+use crate::cache::fill_stream::Start;
 use crate::cache::octets::Octets;
-use crate::cache::part::Question;
 use crate::cache::policy::{self, Asked, Refused, Storable, Times};
 use crate::cache::purge::{Purge, What};
+use crate::cache::shard::CacheRequest;
 use crate::cache::status::Status;
 use crate::cache::{directive, key, validate};
 use crate::config::cache::Rule;
@@ -40,7 +40,7 @@ pub struct Fill<'a> {
     pub rule: &'a Rule,
     pub route: &'a Route,
     pub cluster: ClusterId,
-    pub question: Question,
+    pub question: CacheRequest,
     pub asked: Asked,
     /// What is stored already, and whether the origin was asked about it.
     pub stale: Option<Arc<Entry>>,
@@ -73,7 +73,7 @@ impl<'a> Fill<'a> {
     #[must_use]
     pub const fn new(
         visit: Visit<'a>,
-        question: Question,
+        question: CacheRequest,
         asked: Asked,
         status: Status,
         began: Moment,
@@ -184,14 +184,14 @@ impl Fill<'_> {
     /// Nothing may.
     pub fn failed<'f>(&mut self, ex: &Exchange<'_>, kind: Kind) -> Result<Judged<'f>> {
         let is_begun = ex.reply.has_begun();
-        if !is_begun && !kind.is_clients() && self.serves_stale(ex.now()) {
+        if !is_begun && !kind.blames_client() && self.serves_stale(ex.now()) {
             return Ok(self.take_stale(ex.now(), "stale-if-error"));
         }
         if !is_begun && kind.is_cut_off() && self.serves_cut_off(ex.now()) {
             return Ok(self.take_stale(ex.now(), "disconnected"));
         }
         // RFC 9111 section 5.2.2.2: what cannot be confirmed must not be served.
-        let is_unconfirmed = !is_begun && self.stale.is_some() && kind.is_endpoints();
+        let is_unconfirmed = !is_begun && self.stale.is_some() && kind.blames_endpoint();
         let kind = if is_unconfirmed { Kind::NotValidated } else { kind };
         if let Some(guard) = self.ticket.take() {
             guard.fail(kind);
@@ -249,7 +249,7 @@ impl Fill<'_> {
             return Err(Refused::Status);
         }
         if let Framing::Length(len) = response.framing
-            && len > shard.desk.ledger().object
+            && len > shard.cache.ledger().object
         {
             return Err(Refused::TooLarge);
         }
@@ -270,7 +270,7 @@ impl Fill<'_> {
         let is_full = matches!(status, 200..500) && !matches!(status, 206 | 304 | 412 | 416);
         let may_be_askers = self.asked.is_odd && status >= 400;
         if let Some(stale) = self.stale.as_ref().filter(|_| is_full && !may_be_askers) {
-            shard.desk.replace(self.question.hash, stale, None);
+            shard.cache.replace(self.question.hash, stale, None);
         }
     }
 
@@ -347,7 +347,7 @@ impl Fill<'_> {
         line.begin_body(ex.work.response.framing, pace);
         if let Err(kind) = take_ready(shard, &mut line, &mut pump).await {
             ex.traffic.detail.set(line.detail());
-            if kind.is_endpoints() {
+            if kind.blames_endpoint() {
                 cluster.failed(id, kind);
             }
             self.ticket = Some(guard);
@@ -364,9 +364,9 @@ impl Fill<'_> {
         let Some(ticket) = guard.ticket() else { return Err(Kind::Internal) };
         let (flow, front) = (Arc::clone(&ticket.flow), Arc::clone(&ticket.front));
         flow.begin(Start::Growing(Arc::clone(&pump.head)));
-        shard.desk.tell(&flow);
+        shard.cache.tell(&flow);
         // Its reader is known before its first piece: the writer waits for no other.
-        let cursor = Cursor::new(&shard.desk, Arc::clone(&flow), Arc::clone(&front));
+        let cursor = Cursor::new(&shard.cache, Arc::clone(&flow), Arc::clone(&front));
         let cursor = cursor.ok_or(Kind::Internal)?;
         let head = Arc::clone(&pump.head);
         pump.coming = Some(Coming { guard: Some(guard), flow, last: front, line });
@@ -400,7 +400,7 @@ impl Fill<'_> {
             }
             (refreshed, guard) => {
                 // It may not be kept any more, and answers this request all the same.
-                shard.desk.replace(self.question.hash, &stale, None);
+                shard.cache.replace(self.question.hash, &stale, None);
                 if let (Err(why), Some(guard)) = (refreshed, guard) {
                     self.status = self.status.refused(why);
                     guard.release(why, true);
@@ -467,8 +467,8 @@ impl Fill<'_> {
 
     /// The right to store what was not asked for yet.
     async fn reserve(&mut self, shard: &Rc<Shard>) {
-        let ticket = shard.desk.reserve(&self.question, shard.now()).await;
-        self.ticket = ticket.map(|ticket| Guard::new(Rc::clone(&shard.desk), ticket));
+        let ticket = shard.cache.reserve(&self.question, shard.now()).await;
+        self.ticket = ticket.map(|ticket| Guard::new(Rc::clone(&shard.cache), ticket));
     }
 
     /// The same body under fields that have come now.
@@ -516,7 +516,7 @@ impl Fill<'_> {
             Some(Err(why)) if self.is_askers(why) => return,
             new => new.and_then(std::result::Result::ok),
         };
-        shard.desk.replace(self.question.hash, stale, new.map(Arc::new));
+        shard.cache.replace(self.question.hash, stale, new.map(Arc::new));
     }
 
     /// A method that is not safe has changed something (RFC 9111 section 4.4).
@@ -527,7 +527,7 @@ impl Fill<'_> {
         for url in self.changed(&ex.work.request, &ex.work.response) {
             let purge = Purge { what: What::Url(url), is_soft: false };
             // A core that does not answer in time does what it was told all the same.
-            let _ = ex.shard.desk.invalidate(purge, None, ex.now()).await;
+            let _ = ex.shard.cache.invalidate(purge, None, ex.now()).await;
         }
     }
 
@@ -546,7 +546,7 @@ impl Fill<'_> {
 /// Takes of a body what can be had without waiting.
 async fn take_ready(shard: &Rc<Shard>, line: &mut Line, pump: &mut Pump) -> Result<()> {
     while let Some(data) = line.ready(&shard.buffers).await? {
-        pump.chunks.push(Octets::counted(data.data(), &shard.desk.ledger().bodies));
+        pump.chunks.push(Octets::counted(data.data(), &shard.cache.ledger().bodies));
         shard.buffers.give(data);
     }
     Ok(())

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use crate::base::error::Kind;
 use crate::cache::entry::Entry;
-use crate::cache::flow::Start;
-use crate::cache::part::Ticket;
+use crate::cache::fill_stream::Start;
 use crate::cache::policy::Refused;
-use crate::shard::desk::Desk;
+use crate::cache::shard::Ticket;
+use crate::shard::cache_handle::CacheHandle;
 
 /// The duty to end a fetch one way or the other.
 pub struct Guard {
-    desk: Rc<Desk>,
+    cache: Rc<CacheHandle>,
     ticket: Option<Ticket>,
     kind: Kind,
 }
@@ -20,28 +20,28 @@ pub struct Guard {
 impl Guard {
     /// For a ticket that was handed out. Dropped without a word, its client has gone.
     #[must_use]
-    pub const fn new(desk: Rc<Desk>, ticket: Ticket) -> Self {
-        Self { desk, ticket: Some(ticket), kind: Kind::ClientGone }
+    pub const fn new(cache: Rc<CacheHandle>, ticket: Ticket) -> Self {
+        Self { cache, ticket: Some(ticket), kind: Kind::ClientGone }
     }
 
     /// It has brought a whole entry.
     pub fn commit(mut self, entry: Arc<Entry>) {
         if let Some(ticket) = self.ticket.take() {
-            self.desk.commit(&ticket, entry, false);
+            self.cache.commit(&ticket, entry, false);
         }
     }
 
     /// What is stored is good, with other fields.
     pub fn confirm(mut self, entry: Arc<Entry>) {
         if let Some(ticket) = self.ticket.take() {
-            self.desk.commit(&ticket, entry, true);
+            self.cache.commit(&ticket, entry, true);
         }
     }
 
     /// It cannot be stored.
     pub fn release(mut self, why: Refused, is_marked: bool) {
         if let Some(ticket) = self.ticket.take() {
-            self.desk.release(&ticket, why, is_marked);
+            self.cache.release(&ticket, why, is_marked);
         }
     }
 
@@ -49,7 +49,7 @@ impl Guard {
     pub fn stands(mut self, stale: &Arc<Entry>) {
         if let Some(ticket) = self.ticket.take() {
             ticket.flow.begin(Start::Stands(Arc::clone(stale)));
-            self.desk.fail(&ticket);
+            self.cache.fail(&ticket);
         }
     }
 
@@ -69,7 +69,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             ticket.flow.begin(Start::Failed(self.kind));
-            self.desk.fail(&ticket);
+            self.cache.fail(&ticket);
         }
     }
 }

@@ -67,7 +67,7 @@ async fn second<'a>(ex: &Exchange<'a>, first: &Target<'a>, patience: Duration) -
     let (shard, Target { cluster, id, ask, .. }) = (ex.shard, *first);
     shard.alarms.after(patience).await;
     let other = Ask { tries: Tries::besides(id), ..ask };
-    if !cluster.has_other(&ask.tries, id) || !cluster.may_retry() {
+    if !cluster.has_other(&ask.tries, id) || !cluster.spend_retry() {
         return None;
     }
     let mut flight = cluster.begin(&other).ok().flatten()?;

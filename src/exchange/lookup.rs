@@ -15,10 +15,10 @@ use crate::base::error::{Kind, Result};
 use crate::base::limits::{DISK_PATIENCE, FILL_CLIENTS_MAX, FILL_WAITS_MAX};
 use crate::cache::directive::{self, Directives};
 use crate::cache::entry::Entry;
-use crate::cache::flow::{Flow, Node, Start};
+use crate::cache::fill_stream::{FillStream, Node, Start};
 use crate::cache::freshness::Use;
-use crate::cache::part::{Found, Question, Seen};
 use crate::cache::policy::Asked;
+use crate::cache::shard::{CacheRequest, Decision, Seen};
 use crate::cache::status::{Forward, Status};
 use crate::cache::validate;
 use crate::cache::{key, vary};
@@ -75,10 +75,10 @@ pub fn at_once(ex: &mut Exchange<'_>, cached: &Cached) -> Option<(Arc<Entry>, Ho
         return None;
     }
     key::write(request, frame(shard, cached.digest, is_secure), &cached.rule, key);
-    let hash = shard.desk.hash(key);
+    let hash = shard.cache.hash(key);
     let wants = wants(&request.fields, &cached.rule);
     let now = shard.now();
-    shard.desk.quick((hash, key), &request.fields, &wants, now, |entry| {
+    shard.cache.quick((hash, key), &request.fields, &wants, now, |entry| {
         let ttl = Some(entry.freshness().ttl(now));
         let status = Status { is_hit: true, ttl, ..Status::default() };
         let is_get = request.method == Method::Get;
@@ -120,14 +120,14 @@ pub async fn find<'a>(ex: &mut Exchange<'_>, visit: Visit<'a>) -> Result<Lookup<
     Search { ex, visit, fill, waits, seen }.run().await
 }
 
-fn question(ex: &mut Exchange<'_>, cached: &Cached, asked: &Asked) -> Question {
+fn question(ex: &mut Exchange<'_>, cached: &Cached, asked: &Asked) -> CacheRequest {
     let (shard, is_secure) = (ex.shard, ex.client.client.is_secure);
     let Heads { request, key, .. } = &mut *ex.work;
     let rule = &cached.rule;
     key::write(request, frame(shard, cached.digest, is_secure), rule, key);
     let is_own = asked.has_authorization || (asked.has_cookie && !rule.cookies);
-    Question {
-        hash: shard.desk.hash(key),
+    CacheRequest {
+        hash: shard.cache.hash(key),
         key: key.clone(),
         fields: asked.fields.clone(),
         wants: asked.directives.clone(),
@@ -139,7 +139,7 @@ fn question(ex: &mut Exchange<'_>, cached: &Cached, asked: &Asked) -> Question {
 }
 
 /// Whether an entry that another request brought answers this one.
-fn suits(entry: &Entry, question: &Question) -> bool {
+fn suits(entry: &Entry, question: &CacheRequest) -> bool {
     !entry.is_partial() && vary::matches(entry.selecting(), &question.fields)
 }
 
@@ -158,17 +158,17 @@ impl<'a> Search<'_, '_, 'a> {
     async fn run(mut self) -> Result<Lookup<'a>> {
         let shard = self.ex.shard;
         loop {
-            match shard.desk.ask(&self.fill.question, &self.seen, shard.now()).await {
-                Found::Follow(flow, front) => {
+            match shard.cache.ask(&self.fill.question, &self.seen, shard.now()).await {
+                Decision::Follow(flow, front) => {
                     if let Some(found) = self.join(flow, front).await? {
                         return Ok(found);
                     }
                 }
-                Found::Load(flow) => {
+                Decision::Load(flow) => {
                     // Found or not, or not in time: the next answer goes without the disk.
                     self.seen.disk = true;
                     let by = shard.now().after(DISK_PATIENCE);
-                    if let Some(Start::Looked(Some(entry))) = shard.desk.start(&flow, by).await
+                    if let Some(Start::Looked(Some(entry))) = shard.cache.start(&flow, by).await
                         && self.is_fresh(&entry)
                     {
                         let status = self.hit(&entry, Use::Fresh);
@@ -181,26 +181,28 @@ impl<'a> Search<'_, '_, 'a> {
     }
 
     /// Does what the owner of the key has said.
-    fn act(mut self, found: Found) -> Result<Lookup<'a>> {
-        let desk = &self.ex.shard.desk;
+    fn act(mut self, found: Decision) -> Result<Lookup<'a>> {
+        let cache = &self.ex.shard.cache;
         let (stale, why) = match found {
-            Found::Use(entry, how) => {
+            Decision::Use(entry, how) => {
                 let status = self.hit(&entry, how);
                 return Ok(self.serve(entry, status));
             }
-            Found::Refresh(entry, ticket) => {
-                let guard = Guard::new(Rc::clone(desk), ticket);
+            Decision::Refresh(entry, ticket) => {
+                let guard = Guard::new(Rc::clone(cache), ticket);
                 refresh::start(self.ex, &self.visit, guard, &entry, &self.fill.question)?;
                 let status = self.hit(&entry, Use::WhileRevalidating);
                 return Ok(self.serve(entry, status));
             }
-            Found::Absent | Found::Follow(..) | Found::Load(_) => return Err(Kind::NotCached),
-            Found::Pass { .. } if self.fill.question.wants.only_if_cached => {
+            Decision::Absent | Decision::Follow(..) | Decision::Load(_) => {
                 return Err(Kind::NotCached);
             }
-            Found::Pass { stale, why } => (stale, why),
-            Found::Fetch { ticket, stale, why } => {
-                self.fill.ticket = Some(Guard::new(Rc::clone(desk), ticket));
+            Decision::Pass { .. } if self.fill.question.wants.only_if_cached => {
+                return Err(Kind::NotCached);
+            }
+            Decision::Pass { stale, why } => (stale, why),
+            Decision::Fetch { ticket, stale, why } => {
+                self.fill.ticket = Some(Guard::new(Rc::clone(cache), ticket));
                 (stale, why)
             }
         };
@@ -219,11 +221,11 @@ impl<'a> Search<'_, '_, 'a> {
 
     /// Waits for what another request fetches. `None`: it is not for this request after all. Then
     /// it is known what such requests are told apart by.
-    async fn join(&mut self, flow: Arc<Flow>, node: Arc<Node>) -> Result<Option<Lookup<'a>>> {
+    async fn join(&mut self, flow: Arc<FillStream>, node: Arc<Node>) -> Result<Option<Lookup<'a>>> {
         self.waits += 1;
         let shard = self.ex.shard;
         let by = shard.now().after(self.visit.route.timeouts.first_byte);
-        match shard.desk.start(&flow, by).await {
+        match shard.cache.start(&flow, by).await {
             Some(Start::Stored(entry)) if suits(&entry, &self.fill.question) => {
                 let status = self.collapsed(&entry);
                 Ok(Some(self.serve(entry, status)))
@@ -241,7 +243,7 @@ impl<'a> Search<'_, '_, 'a> {
                 Ok(None)
             }
             // Its client has gone, and no other: another may be fetching already.
-            Some(Start::Failed(kind)) if kind.is_clients() && self.waits < FILL_CLIENTS_MAX => {
+            Some(Start::Failed(kind)) if kind.blames_client() && self.waits < FILL_CLIENTS_MAX => {
                 Ok(None)
             }
             // Each had one more chance: they fail together, not one after the other.
@@ -252,7 +254,12 @@ impl<'a> Search<'_, '_, 'a> {
         }
     }
 
-    fn follow(&self, entry: Arc<Entry>, flow: Arc<Flow>, node: Arc<Node>) -> Result<Lookup<'a>> {
+    fn follow(
+        &self,
+        entry: Arc<Entry>,
+        flow: Arc<FillStream>,
+        node: Arc<Node>,
+    ) -> Result<Lookup<'a>> {
         let status = self.collapsed(&entry);
         let answer = validate::answer(&entry, &self.fill.question.fields, true, None);
         let how = How { status, answer, own: Vec::new() };
@@ -260,7 +267,7 @@ impl<'a> Search<'_, '_, 'a> {
             // Nothing of it is waited for, so nothing of it is held (RELIABILITY R06).
             return Ok(Lookup::Follow(entry, None, how));
         }
-        let cursor = Cursor::new(&self.ex.shard.desk, flow, node).ok_or(Kind::Overloaded)?;
+        let cursor = Cursor::new(&self.ex.shard.cache, flow, node).ok_or(Kind::Overloaded)?;
         Ok(Lookup::Follow(entry, Some(cursor), how))
     }
 

@@ -192,7 +192,7 @@ async fn close(ex: &mut Exchange<'_>, mut result: Result<()>) -> Next {
     if let Some(kind) = fault
         && !ex.reply.has_begun()
     {
-        if kind.is_clients() {
+        if kind.blames_client() {
             ex.may_keep = false;
         }
         result = respond::error(ex, kind).await;

@@ -12,7 +12,7 @@ use crate::base::id::{ClusterId, EndpointId};
 use crate::base::limits::{FLOW_GRACE, FLOW_PATIENCE, FLOW_RATE, FLOW_WINDOW};
 use crate::base::limits::{JOINED_MAX, PIECE_MIN};
 use crate::cache::entry::{Draft, Entry, Large};
-use crate::cache::flow::{Flow, Node, Position};
+use crate::cache::fill_stream::{FillStream, Node, Position};
 use crate::cache::octets::{self, Chunk, Octets};
 use crate::cache::policy::Refused;
 use crate::cache::range;
@@ -49,7 +49,7 @@ pub struct Pump {
 /// A body that did not come with its head.
 pub struct Coming {
     pub guard: Option<Guard>,
-    pub flow: Arc<Flow>,
+    pub flow: Arc<FillStream>,
     /// Its last piece so far.
     pub last: Arc<Node>,
     pub line: Line,
@@ -88,7 +88,7 @@ impl Pump {
                 }
             }
             Err(kind) => {
-                if kind.is_endpoints() {
+                if kind.blames_endpoint() {
                     cluster.failed(self.id, kind);
                 }
                 if let Some(guard) = guard {
@@ -98,7 +98,7 @@ impl Pump {
                 drop((flight, line));
             }
         }
-        shard.desk.tell(&flow);
+        shard.cache.tell(&flow);
         self.linger(writer).await;
     }
 
@@ -124,7 +124,7 @@ impl Pump {
     ) -> Result<()> {
         let shard = Rc::clone(&self.shard);
         while let Some(buffer) = line.next(&shard.buffers).await? {
-            let data = Octets::counted(buffer.data(), &shard.desk.ledger().bodies);
+            let data = Octets::counted(buffer.data(), &shard.cache.ledger().bodies);
             shard.buffers.give(buffer);
             self.push(tail, guard, data);
             if !self.is_stored && !self.readers_keep_up(tail).await {
@@ -136,7 +136,7 @@ impl Pump {
 
     fn push(&mut self, tail: &mut Tail, guard: &mut Option<Guard>, data: Chunk) {
         self.octets += data.len() as u64;
-        let ledger = self.shard.desk.ledger();
+        let ledger = self.shard.cache.ledger();
         let fits = self.octets <= ledger.object;
         if self.is_stored && fits && ledger.may_take(0) {
             self.keep_piece(&data);
@@ -151,7 +151,7 @@ impl Pump {
         }
         tail.push(data, !self.is_stored);
         tail.meet_readers();
-        self.shard.desk.tell(&tail.flow);
+        self.shard.cache.tell(&tail.flow);
     }
 
     /// Puts a piece behind the others. Small ones become larger as they come: each costs an allocation
@@ -201,16 +201,16 @@ impl Pump {
             if let Some(span) = tail.span() {
                 return Some((seen, span));
             }
-            if !self.shard.desk.until(&flow, by, || flow.progress() != seen).await {
+            if !self.shard.cache.until(&flow, by, || flow.progress() != seen).await {
                 return None;
             }
         }
     }
 
     /// Waits until a reader gets on, or not longer than this.
-    async fn progress(&self, flow: &Arc<Flow>, seen: u64, most: Duration) {
+    async fn progress(&self, flow: &Arc<FillStream>, seen: u64, most: Duration) {
         let by = self.shard.now().after(most);
-        self.shard.desk.until(flow, by, || flow.progress() != seen).await;
+        self.shard.cache.until(flow, by, || flow.progress() != seen).await;
     }
 
     /// The entry of the whole body.
@@ -218,7 +218,7 @@ impl Pump {
         let mut chunks = std::mem::take(&mut self.chunks);
         if !self.small.is_empty() {
             let small = std::mem::take(&mut self.small);
-            chunks.push(Octets::counted(small, &self.shard.desk.ledger().bodies));
+            chunks.push(Octets::counted(small, &self.shard.cache.ledger().bodies));
         }
         let head = &self.head;
         let draft = Draft {
@@ -243,7 +243,7 @@ impl Pump {
         let (first, data) =
             self.joined(first, total, data).unwrap_or_else(|| (first, data.to_vec()));
         let is_whole = first == 0 && data.len() as u64 == total;
-        let data = Octets::counted(data, &self.shard.desk.ledger().bodies);
+        let data = Octets::counted(data, &self.shard.cache.ledger().bodies);
         if is_whole {
             return Draft { status: 200, ..draft }.whole(&[data]);
         }
@@ -282,7 +282,7 @@ impl Pump {
 
 /// The end of a flow, where its pump writes. Dropped before the end it cuts the flow off.
 struct Tail {
-    flow: Arc<Flow>,
+    flow: Arc<FillStream>,
     last: Arc<Node>,
     /// Pieces that nobody else keeps.
     passing: VecDeque<Arc<Node>>,
@@ -303,7 +303,7 @@ struct Span {
 }
 
 impl Tail {
-    const fn new(flow: Arc<Flow>, last: Arc<Node>) -> Self {
+    const fn new(flow: Arc<FillStream>, last: Arc<Node>) -> Self {
         Self {
             flow,
             last,

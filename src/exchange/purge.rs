@@ -39,7 +39,7 @@ pub async fn run(ex: &mut Exchange<'_>, cached: Option<&Cached>) -> Result<()> {
     let (digest, rule) = cached.map_or((0, &plain), |cached| (cached.digest, &cached.rule));
     key::write(request, frame(shard, digest, is_secure), rule, key);
     let purge = parse(request, key)?;
-    let purged = shard.desk.purge(purge, shard.now()).await;
+    let purged = shard.cache.purge(purge, shard.now()).await;
     let count = purged.map_err(|_| Kind::PurgeUnsure)?;
     respond::json(ex, &format!("{{\"purged\":{count}}}\n")).await
 }

@@ -14,8 +14,8 @@ use super::visit::{Visit, names_client};
 use crate::base::error::Result;
 use crate::cache::directive::Directives;
 use crate::cache::entry::Entry;
-use crate::cache::part::Question;
 use crate::cache::policy::Asked;
+use crate::cache::shard::CacheRequest;
 use crate::cache::status::{Forward, Status};
 use crate::cache::validate;
 use crate::message::head::{Method, RequestHead};
@@ -25,10 +25,10 @@ use crate::observe::record::Record;
 use crate::protocol::reply::{Reply, To};
 use crate::protocol::request::RequestBody;
 use crate::shard::Shard;
-use crate::shard::desk::Desk;
+use crate::shard::cache_handle::CacheHandle;
 
 /// A fetch that counts until it is over.
-struct Running(Rc<Desk>);
+struct Running(Rc<CacheHandle>);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -43,7 +43,7 @@ struct Refresh {
     route: usize,
     request: RequestHead,
     facts: ClientFacts,
-    question: Question,
+    question: CacheRequest,
     stale: Arc<Entry>,
     guard: Guard,
     _running: Running,
@@ -58,13 +58,13 @@ pub fn start(
     visit: &Visit<'_>,
     guard: Guard,
     entry: &Arc<Entry>,
-    question: &Question,
+    question: &CacheRequest,
 ) -> Result<()> {
     let shard = ex.shard;
-    if !shard.desk.may_refresh() {
+    if !shard.cache.take_refresh() {
         return Ok(());
     }
-    let running = Running(Rc::clone(&shard.desk));
+    let running = Running(Rc::clone(&shard.cache));
     let mut request = ex.work.request.clone();
     validate::strip(&mut request.fields);
     if validate::can_validate(entry) {

@@ -73,7 +73,7 @@ impl<'a> Target<'a> {
     pub fn gives_up(&self, ex: &Exchange<'_>, status: u16) -> bool {
         let cluster = self.cluster;
         let is_wanted = cluster.model.resilience.retry.on.statuses.contains(status);
-        let is_given_up = is_wanted && self.may_repeat(ex) && cluster.may_retry();
+        let is_given_up = is_wanted && self.may_repeat(ex) && cluster.spend_retry();
         if is_given_up {
             cluster.answered(self.id, status);
         }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::net::tls::handshake::Greeting;
+use crate::net::tls::handshake::HandshakeInfo;
 use crate::net::tls::server::Server;
 
 /// A secure client: what it said, and by which certificates it was answered.
 pub struct TlsPeer {
-    pub greeting: Greeting,
+    pub greeting: HandshakeInfo,
     pub server: Arc<Server>,
 }
 

@@ -86,7 +86,7 @@ pub async fn beside<T>(
     poll_fn(|context| {
         let uploaded = upload.poll(context);
         if let Some(Err(kind)) = uploaded
-            && kind.is_clients()
+            && kind.blames_client()
         {
             return Poll::Ready(Err(kind));
         }

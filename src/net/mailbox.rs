@@ -2,28 +2,28 @@
 
 use std::io;
 
-use super::bell::{Bell, Ear};
+use super::notifier::{Notified, Notifier};
 use crate::base::limits::MAILBOX;
 
 /// Sends to one worker.
 #[derive(Debug)]
 pub struct Sender<T> {
     queue: crossbeam_channel::Sender<T>,
-    bell: Bell,
+    bell: Notifier,
 }
 
 /// A worker's mailbox before it is on its worker.
 #[derive(Debug)]
 pub struct Receiver<T> {
     queue: crossbeam_channel::Receiver<T>,
-    bell: Bell,
+    bell: Notifier,
 }
 
 /// A worker's mailbox on its worker.
 #[derive(Debug)]
 pub struct Mailbox<T> {
     queue: crossbeam_channel::Receiver<T>,
-    ear: Ear,
+    ear: Notified,
 }
 
 /// Both ends.
@@ -40,7 +40,7 @@ pub fn channel<T>() -> io::Result<(Sender<T>, Receiver<T>)> {
 /// What the system says.
 pub fn channel_of<T>(most: usize) -> io::Result<(Sender<T>, Receiver<T>)> {
     let (sender, receiver) = crossbeam_channel::bounded(most);
-    let bell = Bell::new()?;
+    let bell = Notifier::new()?;
     Ok((Sender { queue: sender, bell: bell.clone() }, Receiver { queue: receiver, bell }))
 }
 

@@ -3,7 +3,6 @@
 
 pub mod alarm;
 pub mod backlog;
-pub mod bell;
 pub mod buffer;
 pub mod connect;
 pub mod deadline;
@@ -16,6 +15,7 @@ pub mod log_file;
 pub mod mailbox;
 pub mod memory;
 pub mod notice;
+pub mod notifier;
 pub mod probe;
 pub mod runtime;
 pub mod signal;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 
 use super::Plan;
-use super::desk::Unsure;
+use super::cache_handle::Unsure;
 use super::secrets::Secrets;
 use crate::balance::places::Places;
 use crate::base::id::{ClusterId, EndpointId, ShardId};

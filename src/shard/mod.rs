@@ -1,8 +1,8 @@
 //! Floor 6: everything that one core owns, and what the coordinator may tell it. Fields are small
 //! cells with methods that borrow, act and release; no borrow is ever held across an await.
 
+pub mod cache_handle;
 pub mod command;
-pub mod desk;
 pub mod secrets;
 
 use std::cell::{Cell, RefCell};
@@ -23,23 +23,23 @@ use crate::limit::gate::{Gate, Refusal};
 use crate::limit::pressure::Stage;
 use crate::message::head::{RequestHead, ResponseHead};
 use crate::net::alarm::Alarms;
-use crate::net::bell::Bell;
 use crate::net::buffer::Buffers;
-use crate::net::disk::Door;
+use crate::net::disk::DiskHandle;
 use crate::net::log_file::{LogSender, Message};
 use crate::net::memory;
+use crate::net::notifier::Notifier;
 use crate::net::store::Store;
 use crate::net::sweep::Sweep;
 use crate::net::tls::handshake::Means;
+use crate::net::tls::handshake_semaphore::HandshakeSemaphore;
 use crate::net::tls::server::Server;
-use crate::net::tls::turns::Turns;
 use crate::observe::counters::Counters;
 use crate::observe::record::{Batch, Record};
 use crate::protocol::http1::read::Reading;
 use crate::route::Router;
 use crate::upstream::cluster::{Cluster, Common};
 use crate::upstream::needs::Needs;
-use desk::{Desk, Posts};
+use cache_handle::{CacheHandle, Posts};
 use secrets::Secrets;
 
 /// What all shards share, unchanging.
@@ -55,13 +55,13 @@ pub struct Plan {
     /// What the shards share of each cluster: loads, the standing of endpoints, who waits.
     pub common: Vec<Common>,
     /// One for each shard: rung when there is room for those who wait on it.
-    pub bells: Arc<[Bell]>,
+    pub bells: Arc<[Notifier]>,
     /// The books of the cache.
     pub ledger: Arc<Ledger>,
     /// What shards tell each other of the cache by.
     pub posts: Posts,
     /// The cache's disk.
-    pub door: Option<Door>,
+    pub door: Option<DiskHandle>,
     /// Certificates as they were when it was made.
     pub secrets: Arc<Secrets>,
     /// Our name in Via and Proxy-Status.
@@ -77,14 +77,14 @@ pub struct Shard {
     pub id: ShardId,
     pub plan: Arc<Plan>,
     pub clusters: Vec<Cluster>,
-    pub desk: Rc<Desk>,
+    pub cache: Rc<CacheHandle>,
     pub sweep: Rc<Sweep>,
     pub alarms: Rc<Alarms>,
     pub buffers: Rc<Buffers>,
     /// Memory that exchanges run in.
     pub futures: Rc<Store>,
     /// Whose TLS handshake is next.
-    pub turns: Rc<Turns>,
+    pub turns: Rc<HandshakeSemaphore>,
     secrets: RefCell<Arc<Secrets>>,
     pub random: RefCell<Random>,
     /// No new connections; those there are end after their next answer.
@@ -127,7 +127,7 @@ impl Shard {
     pub fn new(
         id: ShardId,
         plan: Arc<Plan>,
-        desk: Rc<Desk>,
+        cache: Rc<CacheHandle>,
         log: Option<LogSender>,
         seed: u64,
     ) -> Rc<Self> {
@@ -149,7 +149,7 @@ impl Shard {
         let shard = Self {
             id,
             clusters,
-            desk,
+            cache,
             sweep: Sweep::new(now, bounds.body_rate, config.half_closed),
             alarms: Rc::default(),
             buffers: Rc::default(),
@@ -243,8 +243,8 @@ impl Shard {
 
     /// For somebody who is to be woken when it begins to drain.
     #[must_use]
-    pub fn nudge(&self) -> Nudge {
-        let nudge = Nudge(Rc::default());
+    pub fn nudge(&self) -> DrainWaker {
+        let nudge = DrainWaker(Rc::default());
         let mut all = self.nudges.borrow_mut();
         if all.len() == all.capacity() {
             all.retain(|one| one.strong_count() > 0);
@@ -431,7 +431,7 @@ impl Shard {
     pub fn observe(&self, record: &mut Record, head: &RequestHead) {
         self.count(|counters| {
             counters.exchanges += 1;
-            counters.failures += u64::from(record.fault.is_some_and(|kind| !kind.is_clients()));
+            counters.failures += u64::from(record.fault.is_some_and(|kind| !kind.blames_client()));
         });
         if self.log.is_some() {
             record.took = clock::precise().saturating_sub(record.started);
@@ -450,7 +450,7 @@ impl Shard {
         }
     }
 
-    /// Hands the batch to the writer if it holds at least so much text.
+    /// TaskPool the batch to the writer if it holds at least so much text.
     pub fn hand_over_log(&self, least: usize) {
         let Some(log) = &self.log else { return };
         let mut batch = self.batch.borrow_mut();
@@ -466,9 +466,9 @@ impl Shard {
 }
 
 /// Where somebody waits for a shard to drain.
-pub struct Nudge(Rc<Cell<Option<Waker>>>);
+pub struct DrainWaker(Rc<Cell<Option<Waker>>>);
 
-impl Nudge {
+impl DrainWaker {
     /// Is woken from now on.
     pub fn set(&self, waker: &Waker) {
         let old = self.0.take();

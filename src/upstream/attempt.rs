@@ -205,7 +205,7 @@ async fn secure(
 
 /// Tells an operator what is wrong with an endpoint, now and then.
 pub fn complain(cluster: &Cluster, id: EndpointId, why: &dyn std::fmt::Display) {
-    if cluster.endpoint(id).may_complain(monotonic()) {
+    if cluster.endpoint(id).take_complaint(monotonic()) {
         let (cluster, address) = (&cluster.model.name, cluster.text(id));
         notice::warn(format_args!("cluster \"{cluster}\": endpoint {address}: {why}"));
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::ask::Ask;
 use super::endpoint::{Duty, Endpoint};
-use super::lobby::{Lobby, Turns};
+use super::pending_queue::{PendingQueue, Turns};
 use super::sticky::Seal;
 use super::{key, retry};
 use crate::balance::load::Micros;
@@ -61,7 +61,7 @@ pub struct Cluster {
     pub(super) adaptive: Option<Cell<Gradient>>,
     /// Requests of this shard that are under way, where there is such a limit.
     pub(super) under_way: Cell<u32>,
-    pub(super) lobby: Lobby,
+    pub(super) lobby: PendingQueue,
     pub(super) seal: Option<Arc<Seal>>,
     /// How long most answers take, where slow ones are hedged.
     pub pace: Option<Cell<Quantile>>,
@@ -113,7 +113,7 @@ impl Cluster {
             adaptive,
             under_way: Cell::new(0),
             seal: common.seal.clone(),
-            lobby: Lobby::new(shard, Arc::clone(&common.turns), model.resilience.queue),
+            lobby: PendingQueue::new(shard, Arc::clone(&common.turns), model.resilience.queue),
             // A sticky client is served by its own endpoint, or not at all.
             pace: model
                 .resilience
@@ -373,7 +373,7 @@ impl Cluster {
 
     /// Whether one more request may be sent again.
     #[must_use]
-    pub fn may_retry(&self) -> bool {
+    pub fn spend_retry(&self) -> bool {
         let mut budget = self.budget.get();
         let may = budget.take();
         self.budget.set(budget);

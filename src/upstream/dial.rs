@@ -53,7 +53,7 @@ async fn race<'c>(
     let mut race = Race { cluster, own: id, needs, waiting, running, alarm, faults };
     let result = poll_fn(|context| race.poll(context)).await;
     for (other, kind) in race.faults {
-        if kind.is_endpoints() && (result.is_ok() || other != id) {
+        if kind.blames_endpoint() && (result.is_ok() || other != id) {
             cluster.failed(other, kind);
         }
     }

@@ -153,7 +153,7 @@ impl Endpoint {
     }
 
     /// Whether an operator may be told what is wrong: now and then is enough.
-    pub fn may_complain(&self, now: Moment) -> bool {
+    pub fn take_complaint(&self, now: Moment) -> bool {
         let may =
             self.told.get() == Moment::default() || now.since(self.told.get()) >= COMPLAINTS_EVERY;
         if may {

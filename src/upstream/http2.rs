@@ -14,8 +14,8 @@ use crate::config::model;
 use crate::net::deadline::{Class, NO_SOCKET};
 use crate::net::transport::Transport;
 use crate::protocol::http2::client::Client;
+use crate::protocol::http2::io_adapter::ConnectionState;
 use crate::protocol::http2::line::Line;
-use crate::protocol::http2::port::Watched;
 
 use super::needs::Needs;
 
@@ -179,7 +179,7 @@ impl H2Pool {
     ) -> Result<Box<Line>> {
         let is_secure = transport.is_secure();
         let period = u32::try_from(millis(needs.timeouts.body_idle) / 2).unwrap_or(u32::MAX);
-        let watched = Rc::new(Watched::new(transport, period));
+        let watched = Rc::new(ConnectionState::new(transport, period));
         let generation = self.generation.get();
         let settled = needs.sweep.watch(NO_SOCKET, Class::Upstream);
         settled.read_by(monotonic().after(needs.timeouts.connect));

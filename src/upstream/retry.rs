@@ -39,7 +39,7 @@ impl Tries {
     /// A connection could not be opened: nothing was sent, so another endpoint may be tried for
     /// any method. `false` when there were enough tries.
     #[must_use]
-    pub fn may_try_another(&mut self, endpoint: EndpointId, kind: Kind, policy: &Retry) -> bool {
+    pub fn take_another(&mut self, endpoint: EndpointId, kind: Kind, policy: &Retry) -> bool {
         if !kind.is_before_request() || !policy.on.connect || !self.has_left(policy) {
             return false;
         }
@@ -57,7 +57,7 @@ impl Tries {
     /// closed it while it idled; but it may also have executed the request, so only what may be
     /// executed twice is sent again, once, on a fresh connection (RFC 9112 section 9.3.1).
     #[must_use]
-    pub fn may_refresh(&mut self, lost: Lost, method: Method) -> bool {
+    pub fn take_refresh(&mut self, lost: Lost, method: Method) -> bool {
         let is_stale =
             (lost.was_pooled && lost.cause == Cause::Lost) || lost.cause == Cause::Refused;
         if !is_stale || !lost.may_repeat(method) || self.was_stale {
@@ -71,7 +71,7 @@ impl Tries {
     /// client should see. Another endpoint may get the request if it may be executed twice (RFC
     /// 9110 section 9.2.2). `may_pay` asks the budget.
     #[must_use]
-    pub fn may_move(
+    pub fn take_move(
         &mut self,
         endpoint: EndpointId,
         lost: Lost,
@@ -142,39 +142,40 @@ mod tests {
 
     #[test]
     fn a_stale_connection_is_replaced_once_and_only_where_it_is_safe() {
-        assert!(Tries::default().may_refresh(LOST, Method::Get));
-        assert!(!Tries::default().may_refresh(LOST, Method::Post));
-        assert!(!Tries::default().may_refresh(Lost { has_body: true, ..LOST }, Method::Put));
-        assert!(!Tries::default().may_refresh(Lost { has_answer: true, ..LOST }, Method::Get));
-        assert!(!Tries::default().may_refresh(Lost { was_pooled: false, ..LOST }, Method::Get));
+        assert!(Tries::default().take_refresh(LOST, Method::Get));
+        assert!(!Tries::default().take_refresh(LOST, Method::Post));
+        assert!(!Tries::default().take_refresh(Lost { has_body: true, ..LOST }, Method::Put));
+        assert!(!Tries::default().take_refresh(Lost { has_answer: true, ..LOST }, Method::Get));
+        assert!(!Tries::default().take_refresh(Lost { was_pooled: false, ..LOST }, Method::Get));
         let mut tries = Tries::default();
-        assert!(tries.may_refresh(LOST, Method::Get) && !tries.may_refresh(LOST, Method::Get));
+        assert!(tries.take_refresh(LOST, Method::Get) && !tries.take_refresh(LOST, Method::Get));
     }
 
     #[test]
     fn what_was_lost_moves_only_if_it_may_be_executed_twice() {
-        let may =
-            |lost, method| Tries::default().may_move(EndpointId(0), lost, method, &POLICY, || true);
+        let may = |lost, method| {
+            Tries::default().take_move(EndpointId(0), lost, method, &POLICY, || true)
+        };
         assert!(may(LOST, Method::Get) && may(LOST, Method::Delete));
         assert!(!may(LOST, Method::Post));
         assert!(!may(Lost { has_answer: true, ..LOST }, Method::Get));
         assert!(!may(Lost { has_body: true, ..LOST }, Method::Put));
         let mut tries = Tries::default();
-        assert!(!tries.may_move(EndpointId(0), LOST, Method::Get, &POLICY, || false));
-        assert!(tries.may_move(EndpointId(0), LOST, Method::Get, &POLICY, || true));
+        assert!(!tries.take_move(EndpointId(0), LOST, Method::Get, &POLICY, || false));
+        assert!(tries.take_move(EndpointId(0), LOST, Method::Get, &POLICY, || true));
         assert!(tries.contains(0));
         let off = Resilience::OFF.retry;
-        assert!(!Tries::default().may_move(EndpointId(0), LOST, Method::Get, &off, || true));
+        assert!(!Tries::default().take_move(EndpointId(0), LOST, Method::Get, &off, || true));
         let refused = Lost { cause: Cause::Status, has_answer: false, ..LOST };
-        assert!(!Tries::default().may_refresh(refused, Method::Get));
+        assert!(!Tries::default().take_refresh(refused, Method::Get));
     }
 
     #[test]
     fn other_endpoints_are_tried_while_nothing_was_sent() {
         let mut tries = Tries::default();
-        assert!(!tries.may_try_another(EndpointId(0), Kind::FirstByteTimeout, &POLICY));
+        assert!(!tries.take_another(EndpointId(0), Kind::FirstByteTimeout, &POLICY));
         let refused = Kind::ConnectRefused;
-        let more = (0..9).take_while(|at| tries.may_try_another(EndpointId(*at), refused, &POLICY));
+        let more = (0..9).take_while(|at| tries.take_another(EndpointId(*at), refused, &POLICY));
         assert_eq!(more.count() + 1, POLICY.attempts as usize);
         assert!(tries.contains(0) && !tries.contains(8));
     }

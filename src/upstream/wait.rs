@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use super::ask::{Ask, Begun};
 use super::cluster::Cluster;
-use super::lobby::{State, Waiter};
+use super::pending_queue::{State, Waiter};
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::config::resilience::Priority;

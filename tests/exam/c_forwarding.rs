@@ -141,7 +141,7 @@ fn c06(driver: Driver) {
 
 fn c07(driver: Driver) {
     let origin = Origin::echo();
-    let forged = "X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Port: 1\r\n\
+    let forged = "X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nX-Forwarded-IoAdapter: 1\r\n\
                   Forwarded: for=1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\nX-Request-Id: mine\r\nX-Forwarded-Server: evil";
     let proxy = Proxy::before(driver, &origin);
     let request = forwarded(&proxy, &origin, forged);

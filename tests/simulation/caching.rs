@@ -10,17 +10,17 @@ use millrace::base::clock::Moment;
 use millrace::base::error::Kind;
 use millrace::base::random::Random;
 use millrace::cache::directive::Directives;
+use millrace::cache::disk_index::{Books, News, Order};
 use millrace::cache::entry::{Draft, Entry, Large};
 use millrace::cache::file::When;
-use millrace::cache::flow::{Flow, Link, Node, Start};
+use millrace::cache::fill_stream::{FillStream, Link, Node, Start};
 use millrace::cache::freshness::{Freshness, Use};
 use millrace::cache::ledger::Ledger;
 use millrace::cache::near::Near;
 use millrace::cache::octets::{Chunk, Octets, joined};
-use millrace::cache::part::{Found, Part, Question, Seen, Ticket};
 use millrace::cache::policy::Refused;
 use millrace::cache::purge::{Purge, What};
-use millrace::cache::shelf::{Books, News, Order};
+use millrace::cache::shard::{CacheRequest, CacheShard, Decision, Seen, Ticket};
 use millrace::cache::{key, vary};
 use millrace::message::fields::Fields;
 
@@ -83,10 +83,10 @@ impl Sum {
     }
 }
 
-/// What shards tell each other, as `shard::desk` has it.
+/// What shards tell each other, as `shard::cache_handle` has it.
 enum Message {
     Ask { client: usize, from: usize, epoch: u32 },
-    Found { client: usize, found: Found, epoch: u32 },
+    Found { client: usize, found: Decision, epoch: u32 },
     Commit { ticket: Ticket, entry: Arc<Entry>, is_same: bool },
     Release { ticket: Ticket, is_marked: bool },
     Fail { ticket: Ticket },
@@ -112,7 +112,7 @@ enum Event {
 }
 
 struct Client {
-    question: Question,
+    question: CacheRequest,
     at: usize,
     url: u32,
     /// Nothing older than this may be served to it.
@@ -124,13 +124,13 @@ struct Client {
 
 enum On {
     Nothing,
-    Load(Arc<Flow>),
-    Flow(Arc<Flow>, Arc<Node>, Vec<u8>),
+    Load(Arc<FillStream>),
+    FillStream(Arc<FillStream>, Arc<Node>, Vec<u8>),
 }
 
 struct Fetch {
     ticket: Ticket,
-    question: Question,
+    question: CacheRequest,
     url: u32,
     at: usize,
     stale: Option<Arc<Entry>>,
@@ -158,7 +158,7 @@ struct World {
     random: Random,
     ledger: Arc<Ledger>,
     books: Arc<Books>,
-    parts: Vec<Part>,
+    parts: Vec<CacheShard>,
     near: Vec<Near>,
     clients: Vec<Client>,
     purges: Vec<Purging>,
@@ -209,7 +209,7 @@ impl World {
     fn start(&mut self, shards: usize) {
         let part = |shard| {
             let books = Some(Arc::clone(&self.books));
-            Part::new(shard, Arc::clone(&self.ledger), books, self.next)
+            CacheShard::new(shard, Arc::clone(&self.ledger), books, self.next)
         };
         self.parts = (0..shards).map(part).collect();
         self.near = (0..shards).map(|_| Near::new(4)).collect();
@@ -311,7 +311,7 @@ impl World {
     }
 
     /// Does something to a part and hands over its orders to the disk, as the desk does.
-    fn own<T>(&mut self, shard: usize, act: impl FnOnce(&mut Part) -> T) -> T {
+    fn own<T>(&mut self, shard: usize, act: impl FnOnce(&mut CacheShard) -> T) -> T {
         let result = act(&mut self.parts[shard]);
         let Some(shelf) = self.parts[shard].shelf.as_mut() else { return result };
         for order in shelf.take_orders() {
@@ -359,31 +359,31 @@ impl World {
         self.mail(owner, Message::Ask { client, from: at, epoch });
     }
 
-    fn found(&mut self, client: usize, found: Found, epoch: u32) {
+    fn found(&mut self, client: usize, found: Decision, epoch: u32) {
         let Client { question, at, url, .. } = &self.clients[client];
         let (question, at, url) = (question.clone(), *at, *url);
         match found {
-            Found::Use(entry, _) => {
+            Decision::Use(entry, _) => {
                 self.sum.from_disk += u64::from(self.clients[client].seen.disk);
                 if self.owner(question.hash) != at {
                     self.near[at].offer(question.hash, &entry, epoch);
                 }
                 self.serve(client, &entry);
             }
-            Found::Refresh(entry, ticket) => {
+            Decision::Refresh(entry, ticket) => {
                 self.serve(client, &entry);
                 self.begin(ticket, question, url, at, Some(entry));
             }
-            Found::Fetch { ticket, stale, .. } => self.begin(ticket, question, url, at, stale),
-            Found::Follow(flow, node) => {
-                self.clients[client].on = On::Flow(flow, node, Vec::new());
+            Decision::Fetch { ticket, stale, .. } => self.begin(ticket, question, url, at, stale),
+            Decision::Follow(flow, node) => {
+                self.clients[client].on = On::FillStream(flow, node, Vec::new());
                 self.later(Event::Look(client), 5);
             }
-            Found::Load(flow) => {
+            Decision::Load(flow) => {
                 self.clients[client].on = On::Load(flow);
                 self.later(Event::Look(client), 10);
             }
-            Found::Pass { .. } | Found::Absent => {}
+            Decision::Pass { .. } | Decision::Absent => {}
         }
     }
 
@@ -406,7 +406,7 @@ impl World {
                 self.clients[client].seen.disk = true;
                 self.ask(client);
             }
-            On::Flow(flow, node, body) => self.follow(client, flow, node, body),
+            On::FillStream(flow, node, body) => self.follow(client, flow, node, body),
         }
     }
 
@@ -416,7 +416,13 @@ impl World {
             && entry.freshness().judge(&question.wants, 0, self.now()) == Use::Fresh
     }
 
-    fn follow(&mut self, client: usize, flow: Arc<Flow>, mut node: Arc<Node>, mut body: Vec<u8>) {
+    fn follow(
+        &mut self,
+        client: usize,
+        flow: Arc<FillStream>,
+        mut node: Arc<Node>,
+        mut body: Vec<u8>,
+    ) {
         let suits = |entry: &Arc<Entry>| {
             vary::matches(entry.selecting(), &self.clients[client].question.fields)
         };
@@ -453,7 +459,7 @@ impl World {
             Some(Start::Released(_) | Start::Looked(_)) => return self.ask(client),
         }
         if self.clients[client].waits < 100 {
-            self.clients[client].on = On::Flow(flow, node, body);
+            self.clients[client].on = On::FillStream(flow, node, body);
             self.later(Event::Look(client), 5);
         }
     }
@@ -486,7 +492,7 @@ impl World {
     fn begin(
         &mut self,
         ticket: Ticket,
-        question: Question,
+        question: CacheRequest,
         url: u32,
         at: usize,
         stale: Option<Arc<Entry>>,
@@ -726,7 +732,7 @@ impl World {
     fn death(&mut self) {
         let at = self.random.below(u32::try_from(self.parts.len()).unwrap()) as usize;
         self.sum.deaths += 1;
-        self.parts[at] = Part::new(at, Arc::clone(&self.ledger), None, self.next);
+        self.parts[at] = CacheShard::new(at, Arc::clone(&self.ledger), None, self.next);
         self.near[at] = Near::new(4);
         self.ledger.next_epoch();
         self.disk.is_distrusted = true;
@@ -761,14 +767,14 @@ impl World {
     }
 }
 
-fn question(url: u32, kind: u32) -> Question {
+fn question(url: u32, kind: u32) -> CacheRequest {
     let target = format!("/{url:02}");
     let mut key = vec![0; 17];
     key[13] = 3;
     key.extend_from_slice(target.as_bytes());
     let mut fields = Fields::default();
     fields.push(b"Kind", kind.to_string().as_bytes());
-    Question {
+    CacheRequest {
         hash: key::hash(&key, SEED),
         key,
         fields,

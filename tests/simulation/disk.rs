@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use millrace::base::random::Random;
+use millrace::cache::disk_index::{Load, Loaded, News, Order};
 use millrace::cache::entry::Entry;
 use millrace::cache::file::{self, Front, HEADER, Header, When};
 use millrace::cache::octets::{Chunk, Octets};
 use millrace::cache::purge::Purge;
-use millrace::cache::shelf::{Load, Loaded, News, Order};
 use millrace::cache::vary;
 
 /// Files by hash and variant, and what was written down of purges.

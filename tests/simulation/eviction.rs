@@ -12,7 +12,7 @@ use millrace::cache::freshness::Freshness;
 use millrace::cache::key;
 use millrace::cache::ledger::Ledger;
 use millrace::cache::near::Near;
-use millrace::cache::part::{Found, Part, Question, Seen, Ticket};
+use millrace::cache::shard::{CacheRequest, CacheShard, Decision, Seen, Ticket};
 use millrace::message::fields::Fields;
 
 const OBJECTS: u32 = 100_000;
@@ -140,7 +140,7 @@ struct Ratios {
 
 struct Cache {
     ledger: Arc<Ledger>,
-    parts: Vec<Part>,
+    parts: Vec<CacheShard>,
     near: Vec<Near>,
 }
 
@@ -148,7 +148,7 @@ impl Cache {
     fn new(shards: usize, near: usize) -> Self {
         let budget = ROOM as u64 * entry(&question(0)).weight();
         let ledger = Arc::new(Ledger::new(budget, budget, shards, 9));
-        let part = |shard| Part::new(shard, Arc::clone(&ledger), None, 0);
+        let part = |shard| CacheShard::new(shard, Arc::clone(&ledger), None, 0);
         let parts = (0..shards).map(part).collect();
         Self { parts, near: (0..shards).map(|_| Near::new(near)).collect(), ledger }
     }
@@ -170,14 +170,14 @@ impl Cache {
                 continue;
             }
             match self.parts[owner].ask(&question, &Seen::default(), now) {
-                Found::Use(entry, _) => {
+                Decision::Use(entry, _) => {
                     hits += 1;
                     local += u32::from(owner == here);
                     if owner != here {
                         self.near[here].offer(question.hash, &entry, 0);
                     }
                 }
-                Found::Fetch { ticket, .. } => self.fetched(owner, &ticket, &question, now),
+                Decision::Fetch { ticket, .. } => self.fetched(owner, &ticket, &question, now),
                 other => panic!("{other:?}"),
             }
             if at % 1000 == 0 {
@@ -194,17 +194,17 @@ impl Cache {
         }
     }
 
-    fn fetched(&mut self, owner: usize, ticket: &Ticket, question: &Question, now: Moment) {
+    fn fetched(&mut self, owner: usize, ticket: &Ticket, question: &CacheRequest, now: Moment) {
         self.parts[owner].commit(ticket, &Arc::new(entry(question)), false, now);
     }
 }
 
-fn question(object: u32) -> Question {
+fn question(object: u32) -> CacheRequest {
     let target = format!("/{object:08}");
     let mut key = vec![0; 17];
     key[13] = 9;
     key.extend_from_slice(target.as_bytes());
-    Question {
+    CacheRequest {
         hash: key::hash(&key, 9),
         key,
         fields: Fields::default(),
@@ -216,7 +216,7 @@ fn question(object: u32) -> Question {
     }
 }
 
-fn entry(question: &Question) -> Entry {
+fn entry(question: &CacheRequest) -> Entry {
     let draft = Draft {
         key: &question.key,
         selecting: b"",

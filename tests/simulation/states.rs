@@ -26,11 +26,11 @@ use millrace::health::passive::{State, Why};
 use millrace::health::{Table, Verdict, is_panic};
 use millrace::limit::budget::Budget;
 use millrace::message::head::Method;
-use millrace::net::bell::Bell;
+use millrace::net::notifier::Notifier;
 use millrace::upstream::ask::Ask;
 use millrace::upstream::cluster::{Cluster, Common};
 use millrace::upstream::flight::Flight;
-use millrace::upstream::lobby::Turns;
+use millrace::upstream::pending_queue::Turns;
 use millrace::upstream::retry::{Cause, Lost};
 
 /// Faults are injected for so long; then everything works, and must be as new after a while.
@@ -81,7 +81,8 @@ fn life(seed: u64) {
         println!("seed {seed}: {model:#?}");
     }
     let shards = 1 + random.below(4) as usize;
-    let bells: Arc<[Bell]> = (0..shards).map(|_| Bell::new().expect("an eventfd")).collect();
+    let bells: Arc<[Notifier]> =
+        (0..shards).map(|_| Notifier::new().expect("an eventfd")).collect();
     let common = Common {
         balance: Shared::new(&model),
         health: Arc::new(Table::new(model.endpoints.len())),
@@ -180,7 +181,7 @@ struct Life<'a> {
     model: &'a model::Cluster,
     clusters: &'a [Cluster],
     common: &'a Common,
-    bells: &'a [Bell],
+    bells: &'a [Notifier],
     random: Random,
     now: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
@@ -204,7 +205,7 @@ impl<'a> Life<'a> {
         model: &'a model::Cluster,
         clusters: &'a [Cluster],
         common: &'a Common,
-        bells: &'a [Bell],
+        bells: &'a [Notifier],
         random: Random,
     ) -> Self {
         let (count, shards) = (model.endpoints.len(), clusters.len());
@@ -462,7 +463,7 @@ impl<'a> Life<'a> {
                 if mode == Mode::Silent { Kind::ConnectTimeout } else { Kind::ConnectRefused };
             cluster.failed(id(at), kind);
             exchange.tried.push(at as u16);
-            if exchange.ask.tries.may_try_another(id(at), kind, policy) {
+            if exchange.ask.tries.take_another(id(at), kind, policy) {
                 drop(flight);
                 return self.begin(number, exchange);
             }
@@ -512,7 +513,7 @@ impl<'a> Life<'a> {
             let may = exchange.method.is_idempotent()
                 && exchange.ask.tries.has_left(policy)
                 && cluster.has_other(&exchange.ask.tries, id(at))
-                && cluster.may_retry();
+                && cluster.spend_retry();
             if !may {
                 // The 503 goes to the client.
                 drop(flight);
@@ -520,7 +521,7 @@ impl<'a> Life<'a> {
             }
             self.retried[shard] += 1;
         } else {
-            if exchange.ask.tries.may_refresh(lost, exchange.method) {
+            if exchange.ask.tries.take_refresh(lost, exchange.method) {
                 assert!(!exchange.refreshed, "a stale connection is replaced once");
                 exchange.refreshed = true;
                 exchange.flight = Some(flight);
@@ -529,8 +530,8 @@ impl<'a> Life<'a> {
             cluster.failed(id(at), kind);
         }
         let (mut granted, mut refused) = (0, false);
-        let moves = exchange.ask.tries.may_move(id(at), lost, exchange.method, policy, || {
-            let may = cluster.may_retry();
+        let moves = exchange.ask.tries.take_move(id(at), lost, exchange.method, policy, || {
+            let may = cluster.spend_retry();
             granted += u64::from(may);
             refused = !may;
             may

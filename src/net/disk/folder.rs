@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::faults::Faults;
 use crate::base::limits::VARIANTS_MAX;
+use crate::cache::disk_index::Load;
 use crate::cache::entry::Entry;
 use crate::cache::file::{self, Front, HEADER, Header, When};
 use crate::cache::octets::{Chunk, Gauge, Octets};
-use crate::cache::shelf::Load;
 use crate::cache::vary;
 
 /// Folders that files are spread over, by the first three digits of their names.

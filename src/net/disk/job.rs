@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use crossbeam_channel::Sender;
 
 use super::folder::Folder;
+use crate::cache::disk_index::News;
 use crate::cache::ledger::Ledger;
 use crate::cache::purge::Purge;
-use crate::cache::shelf::News;
 
 /// Tells a shard; hands the news back if there is no room for it.
 pub(super) type Tell = dyn Fn(usize, News) -> Result<(), News> + Send + Sync;

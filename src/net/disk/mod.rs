@@ -1,5 +1,5 @@
 //! The cache's disk: threads of its own that read, write and look through files, so that no worker
-//! ever waits for one (RELIABILITY Q03). Shards give orders through a `Door`; what comes of them is told.
+//! ever waits for one (RELIABILITY Q03). Shards give orders through a `DiskHandle`; what comes of them is told.
 
 mod faults;
 mod folder;
@@ -20,11 +20,11 @@ use super::notice;
 use crate::base::clock::{self, Moment};
 use crate::base::limits::{DISK_ORDERS, DISK_QUEUE, FOLDER_PATIENCE, LISTEN_EVERY};
 use crate::base::limits::{DISK_READERS, DISK_REST, DISK_TELLS};
+use crate::cache::disk_index::{Books, Load, Loaded, News, Order};
 use crate::cache::entry::Entry;
 use crate::cache::file::When;
 use crate::cache::ledger::Ledger;
 use crate::cache::purge::Purge;
-use crate::cache::shelf::{Books, Load, Loaded, News, Order};
 use folder::Folder;
 use job::{Common, Job, Tell};
 use state::State;
@@ -95,7 +95,7 @@ pub fn probe(path: &Path) -> io::Result<()> {
 
 /// Where shards leave their orders.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub struct DiskHandle {
     pub books: Arc<Books>,
     loads: Sender<(usize, Load)>,
     changes: Sender<Change>,
@@ -130,8 +130,8 @@ enum Change {
     End,
 }
 
-impl Door {
-    /// Hands an order over.
+impl DiskHandle {
+    /// TaskPool an order over.
     ///
     /// # Errors
     /// The order, if there is no room for it.
@@ -215,7 +215,7 @@ pub fn start(
     books: Arc<Books>,
     ledger: Arc<Ledger>,
     tell: Box<Tell>,
-) -> io::Result<Door> {
+) -> io::Result<DiskHandle> {
     let Opened { state, folder } = opened;
     let (loads, to_load) = bounded(DISK_ORDERS);
     let (changes, to_change) = bounded(DISK_ORDERS);
@@ -241,7 +241,7 @@ pub fn start(
         sweeper.run(&to_do);
         drop(also_ended);
     })?;
-    Ok(Door { books, loads, changes, jobs, queued, done })
+    Ok(DiskHandle { books, loads, changes, jobs, queued, done })
 }
 
 fn when() -> When {

@@ -8,9 +8,9 @@ use super::folder::{BUCKETS, Listed, Name};
 use super::job::{Common, Job};
 use super::state::State;
 use crate::base::limits::SWEEP_GATHER;
+use crate::cache::disk_index::News;
 use crate::cache::key;
 use crate::cache::purge::Purge;
-use crate::cache::shelf::News;
 use crate::net::notice;
 
 /// What it has to do.

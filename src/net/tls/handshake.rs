@@ -7,12 +7,12 @@ use std::rc::Rc;
 use rustls::pki_types::ServerName;
 
 use super::channel::Channel;
+use super::handshake_semaphore::{HandshakeSemaphore, Turn};
 use super::reason;
 use super::server::Server;
 use super::session::{Fault, Session, State};
 use super::subject;
 use super::trust::Client;
-use super::turns::{Turn, Turns};
 use crate::base::error::{Detail, Kind, Result};
 use crate::config::tls::Protocol;
 use crate::net::buffer::{Buffer, Buffers, Sealed};
@@ -25,14 +25,14 @@ use crate::wire::client_hello;
 #[derive(Clone, Copy, Debug)]
 pub struct Means<'a> {
     pub buffers: &'a Rc<Buffers>,
-    pub turns: &'a Rc<Turns>,
+    pub turns: &'a Rc<HandshakeSemaphore>,
     /// Milliseconds in which the peer must take some of what is written.
     pub period: u32,
 }
 
 /// What is known of a client after its handshake.
 #[derive(Clone, Debug, Default)]
-pub struct Greeting {
+pub struct HandshakeInfo {
     /// The name that it asked for, in lower case.
     pub name: Option<Box<str>>,
     pub protocol: Option<Protocol>,
@@ -65,7 +65,7 @@ pub async fn accept(
     server: &Server,
     raw: Option<Buffer>,
     means: Means<'_>,
-) -> std::result::Result<(Greeting, Channel), Refused> {
+) -> std::result::Result<(HandshakeInfo, Channel), Refused> {
     let mut session = Session::server(&server.config).map_err(Refused::Tls)?;
     let is_there = match raw {
         Some(raw) => session.feed(raw).is_none(),
@@ -107,7 +107,7 @@ pub async fn accept(
     }
     let facts = session.facts();
     let peer = facts.peer_certificates().and_then(|chain| chain.first());
-    let greeting = Greeting {
+    let greeting = HandshakeInfo {
         name: name.and_then(|name| String::from_utf8(name).ok().map(Into::into)),
         protocol: facts.alpn_protocol().and_then(Protocol::of),
         told: peer.and_then(subject::told).map(Box::new),

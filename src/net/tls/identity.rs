@@ -143,7 +143,7 @@ fn read(certificate: &CertificateDer<'_>) -> Result<Facts, String> {
 
 /// All identities of a listener.
 #[derive(Debug, Default)]
-pub struct Shelf {
+pub struct DiskIndex {
     all: Vec<Identity>,
     /// By exact name, and by what follows `*.`: places in `all`, ECDSA before RSA.
     exact: HashMap<Box<str>, Vec<usize>>,
@@ -152,7 +152,7 @@ pub struct Shelf {
     default: Vec<usize>,
 }
 
-impl Shelf {
+impl DiskIndex {
     /// The first is the default, and with it those of the same names.
     #[must_use]
     pub fn new(all: Vec<Identity>) -> Self {
@@ -197,7 +197,7 @@ impl Shelf {
     }
 }
 
-impl ResolvesServerCert for Shelf {
+impl ResolvesServerCert for DiskIndex {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(str::to_ascii_lowercase);
         let keys = self.of(name.as_deref()).iter().map(|at| &self.all[*at].key);

@@ -3,6 +3,7 @@
 
 pub mod channel;
 pub mod handshake;
+pub mod handshake_semaphore;
 pub mod identity;
 pub mod local;
 pub mod pem;
@@ -13,4 +14,3 @@ pub mod session;
 pub mod staple;
 pub mod subject;
 pub mod trust;
-pub mod turns;

@@ -6,7 +6,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
-use super::identity::{Identity, Shelf};
+use super::identity::{DiskIndex, Identity};
 use super::pem;
 use super::pinned::Pinned;
 use crate::config::tls::{self, ClientAuth, Protocol};
@@ -15,7 +15,7 @@ use crate::config::tls::{self, ClientAuth, Protocol};
 #[derive(Clone, Debug)]
 pub struct Server {
     pub(super) config: Arc<ServerConfig>,
-    shelf: Arc<Shelf>,
+    shelf: Arc<DiskIndex>,
 }
 
 /// Seals the sessions that clients may resume, for all workers; rotates by itself. One for each
@@ -56,7 +56,7 @@ impl Server {
         let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
             .with_protocol_versions(versions)
             .map_err(|error| error.to_string())?;
-        let shelf = Arc::new(Shelf::new(identities));
+        let shelf = Arc::new(DiskIndex::new(identities));
         let builder = match &model.client_auth {
             None => builder.with_no_client_auth(),
             Some(auth) => builder.with_client_cert_verifier(verifier(auth, provider)?),

@@ -9,10 +9,10 @@ use std::task::Poll;
 use h2::Ping;
 use h2::client::{Builder, Connection, SendRequest};
 
+use super::io_adapter::{ConnectionState, IoAdapter};
 use super::lease::{Lease, State};
 use super::line::Line;
 use super::payload::Payload;
-use super::port::{Port, Watched};
 use crate::base::clock::monotonic;
 use crate::base::limits::{
     H2_PING_EVERY, H2_SEND_BUFFER, H2_UPSTREAM_FRAMES, H2_UPSTREAM_RESETS, RESPONSE_HEAD_MAX,
@@ -41,13 +41,13 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// Begins on a connection. A task of its own drives it until it ends.
     pub async fn start(
-        watched: Rc<Watched>,
+        watched: Rc<ConnectionState>,
         is_secure: bool,
         (settled, ping): (Watch, Watch),
         buffers: &Rc<Buffers>,
         limits: &Http2,
     ) -> Option<Self> {
-        let port = Port::new(Rc::clone(&watched), Inbound::default(), buffers, None);
+        let port = IoAdapter::new(Rc::clone(&watched), Inbound::default(), buffers, None);
         let all = Http2::window_of_all(limits.streams, limits.window).max(limits.connection_window);
         let begun = Builder::new()
             .enable_push(false)
@@ -115,7 +115,7 @@ impl Client {
 
     /// The socket of it.
     #[must_use]
-    pub fn watched(&self) -> &Rc<Watched> {
+    pub fn watched(&self) -> &Rc<ConnectionState> {
         &self.state.watched
     }
 
@@ -161,7 +161,7 @@ impl Drop for Over {
 
 /// Does what the connection wants until it ends. While it carries requests and nothing comes, the
 /// endpoint is pinged; who does not answer that is gone (RFC 9113 section 6.7).
-async fn drive(mut connection: Connection<Port, Payload>, state: &State, ping: &Watch) {
+async fn drive(mut connection: Connection<IoAdapter, Payload>, state: &State, ping: &Watch) {
     let mut pings = connection.ping_pong();
     let mut reads = 0;
     // A ping is on its way.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::port::Watched;
+use super::io_adapter::ConnectionState;
 
 /// What is known of it.
 pub(super) struct State {
@@ -11,7 +11,7 @@ pub(super) struct State {
     pub(super) streams: Cell<usize>,
     pub(super) most: usize,
     pub(super) is_secure: bool,
-    pub(super) watched: Rc<Watched>,
+    pub(super) watched: Rc<ConnectionState>,
 }
 
 /// A request that a connection carries, until it is dropped.

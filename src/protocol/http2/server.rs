@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use h2::RecvStream;
 use h2::server::{Builder, Connection, Handshake};
 
+use super::io_adapter::{ConnectionState, Guard, IoAdapter};
 use super::payload::Payload;
-use super::port::{Guard, Port, Watched};
 use super::reply::Reply;
 use super::send::Sender;
 use crate::base::limits::{
@@ -24,15 +24,15 @@ use crate::net::sweep::Sweep;
 
 /// A connection after its preface.
 pub struct Server {
-    connection: Connection<Port, Payload>,
-    watched: Rc<Watched>,
+    connection: Connection<IoAdapter, Payload>,
+    watched: Rc<ConnectionState>,
     buffers: Rc<Buffers>,
     sweep: Rc<Sweep>,
 }
 
 /// The head of a request counts until its exchange is over.
 pub struct HeadHold {
-    watched: Rc<Watched>,
+    watched: Rc<ConnectionState>,
     len: usize,
 }
 
@@ -54,7 +54,7 @@ pub struct Asked {
 impl Server {
     /// Begins. `None` if it is not HTTP/2 after all.
     pub async fn start(
-        watched: &Rc<Watched>,
+        watched: &Rc<ConnectionState>,
         inbound: Inbound,
         buffers: &Rc<Buffers>,
         limits: &Http2,
@@ -62,8 +62,8 @@ impl Server {
         sweep: &Rc<Sweep>,
     ) -> Option<Self> {
         let guard = Some(Guard::new(limits.streams));
-        let port = Port::new(Rc::clone(watched), inbound, buffers, guard);
-        let handshake: Handshake<Port, Payload> = Builder::new()
+        let port = IoAdapter::new(Rc::clone(watched), inbound, buffers, guard);
+        let handshake: Handshake<IoAdapter, Payload> = Builder::new()
             .max_concurrent_streams(limits.streams)
             .initial_window_size(limits.window)
             .initial_connection_window_size(limits.connection_window)

@@ -18,8 +18,8 @@ use crate::net::buffer::{Buffer, Buffers};
 use crate::net::inbound::Inbound;
 use crate::net::size::Size;
 use crate::net::transport::Transport;
+use crate::wire::error_code_rewriter::{ErrorCodeRewriter, Told};
 use crate::wire::frames::RST_STREAM;
-use crate::wire::herald::{Herald, Told};
 use crate::wire::meter::{Abuse, Meter};
 use crate::wire::rules::is_fault;
 
@@ -27,7 +27,7 @@ type Read = Pin<Box<dyn Future<Output = (io::Result<usize>, Inbound)>>>;
 type Write = Pin<Box<dyn Future<Output = (io::Result<()>, Buffer)>>>;
 
 /// What a connection's owner and its port both look at.
-pub struct Watched {
+pub struct ConnectionState {
     pub transport: Transport,
     /// Milliseconds in which the peer must take some of what is written.
     pub period: u32,
@@ -54,7 +54,7 @@ pub struct Watched {
     waiting: RefCell<Vec<Waker>>,
 }
 
-impl Watched {
+impl ConnectionState {
     /// A connection that has not begun.
     #[must_use]
     pub fn new(transport: Transport, period: u32) -> Self {
@@ -91,9 +91,11 @@ impl Watched {
     }
 }
 
-impl std::fmt::Debug for Watched {
+impl std::fmt::Debug for ConnectionState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watched").field("transport", &self.transport).finish_non_exhaustive()
+        f.debug_struct("ConnectionState")
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,7 +103,7 @@ impl std::fmt::Debug for Watched {
 #[derive(Debug)]
 pub struct Guard {
     meter: Meter,
-    herald: Herald,
+    herald: ErrorCodeRewriter,
     /// The end was said.
     is_over: bool,
 }
@@ -111,13 +113,13 @@ impl Guard {
     #[must_use]
     pub fn new(streams: u32) -> Self {
         let meter = Meter::new(usize::try_from(streams).unwrap_or(usize::MAX));
-        Self { meter, herald: Herald::default(), is_over: false }
+        Self { meter, herald: ErrorCodeRewriter::default(), is_over: false }
     }
 }
 
 /// The reading and writing of one connection.
-pub struct Port {
-    watched: Rc<Watched>,
+pub struct IoAdapter {
+    watched: Rc<ConnectionState>,
     buffers: Rc<Buffers>,
     inbound: RefCell<Inbound>,
     guard: Option<Guard>,
@@ -128,10 +130,10 @@ pub struct Port {
     dropped: u64,
 }
 
-impl Port {
+impl IoAdapter {
     /// Over a transport of which `inbound` has come already. A client's is guarded.
     pub fn new(
-        watched: Rc<Watched>,
+        watched: Rc<ConnectionState>,
         inbound: Inbound,
         buffers: &Rc<Buffers>,
         guard: Option<Guard>,
@@ -277,7 +279,7 @@ impl Port {
     }
 }
 
-impl AsyncRead for Port {
+impl AsyncRead for IoAdapter {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -313,7 +315,7 @@ impl AsyncRead for Port {
     }
 }
 
-impl AsyncWrite for Port {
+impl AsyncWrite for IoAdapter {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

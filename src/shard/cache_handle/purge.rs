@@ -1,11 +1,11 @@
 //! Taking entries out on every core, and on disk.
 
-use super::{Desk, Message, Said, Unsure};
+use super::{CacheHandle, Message, Said, Unsure};
 use crate::base::clock::Moment;
+use crate::cache::disk_index::DiskIndex;
 use crate::cache::purge::{Purge, What};
-use crate::cache::shelf::Shelf;
 
-impl Desk {
+impl CacheHandle {
     /// An operator's purge: like `invalidate`, and when it returns it has come to stay, whatever
     /// becomes of the process.
     ///
@@ -86,7 +86,7 @@ impl Desk {
             part.purge(purge, now)
         });
         // What a wide purge means on disk is known by its number.
-        let is_left = || self.part.borrow().shelf.as_ref().is_some_and(Shelf::has_orders);
+        let is_left = || self.part.borrow().shelf.as_ref().is_some_and(DiskIndex::has_orders);
         if on_disk.is_none() && is_left() { Err(Unsure) } else { Ok(count) }
     }
 }

@@ -82,7 +82,7 @@ type Joining = (Sender<Position>, Receiver<Position>);
 
 /// One fetch, shared by its fetcher and those who follow it.
 #[derive(Debug)]
-pub struct Flow {
+pub struct FillStream {
     pub id: u64,
     start: OnceLock<Start>,
     /// Moves with all that is said.
@@ -99,7 +99,7 @@ pub struct Flow {
     joining: [OnceLock<Joining>; FLOW_READERS.len()],
 }
 
-impl Flow {
+impl FillStream {
     /// Nothing is known yet. Returns the place where the body will begin.
     #[must_use]
     pub fn new(id: u64, shards: usize) -> (Arc<Self>, Arc<Node>) {
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn readers_go_at_their_own_pace_and_pieces_are_let_go_behind_them() {
-        let (flow, front) = Flow::new(1, 4);
+        let (flow, front) = FillStream::new(1, 4);
         flow.follow(2);
         assert_eq!(flow.followers().collect::<Vec<_>>(), [2]);
         let first = flow.push(&front, piece(10), false);
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn what_passes_is_kept_by_its_writer_alone() {
-        let (flow, front) = Flow::new(1, 1);
+        let (flow, front) = FillStream::new(1, 1);
         let first = flow.push(&front, piece(10), false);
         let second = flow.push(&first, piece(20), true);
         assert_eq!((first.at(), second.at()), (10, 30));
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn readers_that_come_and_go_do_not_add_up() {
-        let (flow, _front) = Flow::new(1, 1);
+        let (flow, _front) = FillStream::new(1, 1);
         let stays = flow.joined().unwrap();
         (0..10_000).for_each(|_| flow.joined().unwrap().leave());
         assert!(flow.joining[1].get().is_none(), "the first list is enough");
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn only_the_first_word_counts() {
-        let (flow, _front) = Flow::new(1, 1);
+        let (flow, _front) = FillStream::new(1, 1);
         flow.begin(Start::Failed(Kind::UpstreamGone));
         flow.begin(Start::Released(Refused::NoStore));
         assert!(matches!(flow.start(), Some(Start::Failed(Kind::UpstreamGone))));
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_long_body_is_let_go_without_recursion() {
-        let (flow, front) = Flow::new(1, 1);
+        let (flow, front) = FillStream::new(1, 1);
         let mut last = Arc::clone(&front);
         let first = flow.push(&front, piece(1), false);
         let behind = Arc::downgrade(&first);

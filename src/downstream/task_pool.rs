@@ -10,17 +10,17 @@ use crate::base::limits::H2_HANDS_KEPT;
 use crate::net::runtime::spawn;
 
 /// Those of one core. `Work` is what they are given.
-pub struct Hands<Work> {
-    idle: RefCell<Vec<Rc<Seat<Work>>>>,
+pub struct TaskPool<Work> {
+    idle: RefCell<Vec<Rc<IdleTask<Work>>>>,
 }
 
 /// Where one of them waits.
-struct Seat<Work> {
+struct IdleTask<Work> {
     work: Cell<Option<Work>>,
     waker: Cell<Option<Waker>>,
 }
 
-impl<Work: 'static> Hands<Work> {
+impl<Work: 'static> TaskPool<Work> {
     /// Nobody yet.
     #[must_use]
     pub fn new() -> Rc<Self> {
@@ -43,7 +43,7 @@ impl<Work: 'static> Hands<Work> {
         }
         let hands = Rc::clone(self);
         spawn(async move {
-            let seat = Rc::new(Seat { work: Cell::new(Some(work)), waker: Cell::default() });
+            let seat = Rc::new(IdleTask { work: Cell::new(Some(work)), waker: Cell::default() });
             while let Some(work) = hands.next(&seat).await {
                 act(work).await;
             }
@@ -51,7 +51,7 @@ impl<Work: 'static> Hands<Work> {
     }
 
     /// What comes next for one of them; `None` if enough others wait.
-    async fn next(&self, seat: &Rc<Seat<Work>>) -> Option<Work> {
+    async fn next(&self, seat: &Rc<IdleTask<Work>>) -> Option<Work> {
         let mut is_waiting = false;
         poll_fn(|context| {
             if let Some(work) = seat.work.take() {
@@ -78,13 +78,13 @@ mod tests {
     use std::pin::pin;
     use std::task::Context;
 
-    fn seat(work: Option<u8>) -> Rc<Seat<u8>> {
-        Rc::new(Seat { work: Cell::new(work), waker: Cell::default() })
+    fn seat(work: Option<u8>) -> Rc<IdleTask<u8>> {
+        Rc::new(IdleTask { work: Cell::new(work), waker: Cell::default() })
     }
 
     #[test]
     fn who_waits_is_given_work_and_not_too_many_wait() {
-        let (hands, mut context) = (Hands::new(), Context::from_waker(Waker::noop()));
+        let (hands, mut context) = (TaskPool::new(), Context::from_waker(Waker::noop()));
         let nobody_new = |_: u8| async { unreachable!("somebody waits") };
         let one = seat(Some(1));
         assert_eq!(pin!(hands.next(&one)).poll(&mut context), Poll::Ready(Some(1)));

@@ -11,7 +11,7 @@ const AWAY_CODE: usize = 7;
 
 /// What goes out on one connection.
 #[derive(Debug, Default)]
-pub struct Herald {
+pub struct ErrorCodeRewriter {
     walk: Walk,
 }
 
@@ -26,7 +26,7 @@ pub enum Told {
     Connection(Reason),
 }
 
-impl Herald {
+impl ErrorCodeRewriter {
     /// Passes what is about to be sent. The end of a connection with PROTOCOL_ERROR is called by what `name`
     /// says. `tell` hears of heads, and of everything that ends by force.
     pub fn pass(
@@ -95,7 +95,8 @@ mod tests {
             Told::Connection(Reason::COMPRESSION_ERROR),
         ];
         for cut in 1..all.len() + 1 {
-            let (mut herald, mut out, mut heard) = (Herald::default(), all.clone(), Vec::new());
+            let (mut herald, mut out, mut heard) =
+                (ErrorCodeRewriter::default(), all.clone(), Vec::new());
             for piece in out.chunks_mut(cut) {
                 herald.pass(piece, || Reason::COMPRESSION_ERROR, |told| heard.push(told));
             }

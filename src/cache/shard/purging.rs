@@ -1,14 +1,14 @@
 //! A part and purges: one URL at once; the others are remembered until every entry was held against
 //! them, a few thousand at a time.
 
-use super::Part;
+use super::CacheShard;
 use crate::base::clock::Moment;
 use crate::base::limits::PURGE_LOOKS;
 use crate::cache::entry::Entry;
 use crate::cache::key;
 use crate::cache::purge::{Log, Purge, What};
 
-impl Part {
+impl CacheShard {
     /// Takes out what a purge means; how many entries that were, as far as that is known already.
     pub fn purge(&mut self, purge: &Purge, now: Moment) -> usize {
         if let What::Url(key) = &purge.what {

@@ -129,7 +129,7 @@ struct Item {
 
 /// One shard's files.
 #[derive(Debug)]
-pub struct Shelf {
+pub struct DiskIndex {
     shard: usize,
     books: Arc<Books>,
     items: HashMap<u64, Item, Xxh3DefaultBuilder>,
@@ -142,7 +142,7 @@ pub struct Shelf {
     orders: Vec<Order>,
 }
 
-impl Shelf {
+impl DiskIndex {
     /// With nothing known yet of what is there.
     #[must_use]
     pub fn new(shard: usize, books: Arc<Books>) -> Self {
@@ -435,11 +435,11 @@ mod tests {
         Arc::new(draft.small(b"body"))
     }
 
-    fn shelf(budget: u64) -> Shelf {
-        Shelf::new(0, Arc::new(Books::new(budget, 1, 0, Vec::new())))
+    fn shelf(budget: u64) -> DiskIndex {
+        DiskIndex::new(0, Arc::new(Books::new(budget, 1, 0, Vec::new())))
     }
 
-    fn kinds(shelf: &mut Shelf) -> Vec<&'static str> {
+    fn kinds(shelf: &mut DiskIndex) -> Vec<&'static str> {
         let kind = |order: &Order| match order {
             Order::Load(_) => "load",
             Order::Write { .. } => "write",

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::Desk;
+use super::CacheHandle;
 use super::follower::Follower;
 use crate::base::clock::Moment;
-use crate::cache::flow::{Flow, Link, Node, Start};
+use crate::cache::fill_stream::{FillStream, Link, Node, Start};
 
-impl Desk {
+impl CacheHandle {
     /// Waits until it is known what became of a fetch; `None` after `by`.
-    pub async fn start(&self, flow: &Arc<Flow>, by: Moment) -> Option<Start> {
+    pub async fn start(&self, flow: &Arc<FillStream>, by: Moment) -> Option<Start> {
         self.follow(flow, by, || flow.start().cloned()).await
     }
 
@@ -22,7 +22,7 @@ impl Desk {
     /// The body was cut off, or nothing came for so long, and nobody holds it back.
     pub async fn next(
         &self,
-        flow: &Arc<Flow>,
+        flow: &Arc<FillStream>,
         node: &Node,
         idle: Duration,
     ) -> Result<Option<Arc<Node>>, ()> {
@@ -48,13 +48,18 @@ impl Desk {
     }
 
     /// Waits until a fetch's readers are where its writer wants them; false if that is not before `by`.
-    pub async fn until(&self, flow: &Arc<Flow>, by: Moment, is_so: impl Fn() -> bool) -> bool {
+    pub async fn until(
+        &self,
+        flow: &Arc<FillStream>,
+        by: Moment,
+        is_so: impl Fn() -> bool,
+    ) -> bool {
         self.follow(flow, by, || is_so().then_some(())).await.is_some()
     }
 
     async fn follow<T>(
         &self,
-        flow: &Arc<Flow>,
+        flow: &Arc<FillStream>,
         by: Moment,
         look: impl Fn() -> Option<T>,
     ) -> Option<T> {

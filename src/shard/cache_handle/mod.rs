@@ -19,19 +19,19 @@ use crate::base::id::ShardId;
 use crate::base::limits::DESK_PATIENCE;
 use crate::base::limits::{CACHE_LATE_MAX, NEAR_ENTRIES, REFRESHES_MAX};
 use crate::cache::directive::Directives;
+use crate::cache::disk_index::{News, Order};
 use crate::cache::entry::Entry;
-use crate::cache::flow::{Flow, Start};
+use crate::cache::fill_stream::{FillStream, Start};
 use crate::cache::freshness::Use;
 use crate::cache::key;
 use crate::cache::ledger::Ledger;
 use crate::cache::near::Near;
-use crate::cache::part::{Found, Part, Question, Seen, Ticket};
 use crate::cache::policy::Refused;
 use crate::cache::purge::Purge;
-use crate::cache::shelf::{News, Order};
+use crate::cache::shard::{CacheRequest, CacheShard, Decision, Seen, Ticket};
 use crate::cache::status::Forward;
 use crate::message::fields::Fields;
-use crate::net::disk::Door;
+use crate::net::disk::DiskHandle;
 use crate::net::mailbox::Sender;
 use follower::Follower;
 
@@ -39,14 +39,14 @@ use follower::Follower;
 #[derive(Debug)]
 pub enum Message {
     Ask {
-        question: Box<Question>,
+        question: Box<CacheRequest>,
         seen: Seen,
         from: ShardId,
         number: u64,
     },
-    Found {
+    Decided {
         number: u64,
-        found: Found,
+        found: Decision,
     },
     Commit {
         ticket: Ticket,
@@ -95,18 +95,18 @@ struct Waiting {
 }
 
 enum Said {
-    Found(Found),
+    Decided(Decision),
     Purged(Result<usize, Unsure>),
     Noted,
 }
 
 /// One core's door to the cache.
-pub struct Desk {
+pub struct CacheHandle {
     shard: ShardId,
     ledger: Arc<Ledger>,
     posts: Posts,
-    door: Option<Door>,
-    part: RefCell<Part>,
+    door: Option<DiskHandle>,
+    part: RefCell<CacheShard>,
     near: RefCell<Near>,
     waiting: RefCell<HashMap<u64, Waiting, Xxh3DefaultBuilder>>,
     followers: RefCell<Vec<Follower>>,
@@ -118,14 +118,14 @@ pub struct Desk {
     now: Cell<Moment>,
 }
 
-impl Desk {
+impl CacheHandle {
     /// With nothing stored. One post for each shard. `has_shelf`: it may have files.
     #[must_use]
     pub fn new(
         shard: ShardId,
         ledger: Arc<Ledger>,
         posts: Posts,
-        door: Option<Door>,
+        door: Option<DiskHandle>,
         has_shelf: bool,
     ) -> Rc<Self> {
         // One core has nobody to be near to.
@@ -139,7 +139,7 @@ impl Desk {
         let first = clock::micros() << 12;
         let late = posts.iter().map(|_| VecDeque::new()).collect();
         Rc::new(Self {
-            part: RefCell::new(Part::new(number, Arc::clone(&ledger), books, first)),
+            part: RefCell::new(CacheShard::new(number, Arc::clone(&ledger), books, first)),
             shard,
             ledger,
             posts,
@@ -176,7 +176,7 @@ impl Desk {
 
     // === asking ===
 
-    /// Hands an entry that can be served at once to `serve`: one of this core, or one that it keeps
+    /// TaskPool an entry that can be served at once to `serve`: one of this core, or one that it keeps
     /// near. Neither waits nor allocates.
     pub fn quick<T>(
         &self,
@@ -203,7 +203,7 @@ impl Desk {
     }
 
     /// What is to be done for a request.
-    pub async fn ask(&self, question: &Question, seen: &Seen, now: Moment) -> Found {
+    pub async fn ask(&self, question: &CacheRequest, seen: &Seen, now: Moment) -> Decision {
         if self.is_own(question.hash) {
             return self.own(|part| part.ask(question, seen, now));
         }
@@ -212,19 +212,19 @@ impl Desk {
         let (from, question_copy) = (self.shard, Box::new(question.clone()));
         let seen = seen.clone();
         let message = Message::Ask { question: question_copy, seen, from, number };
-        let pass = Found::Pass { stale: None, why: Forward::Bypass };
+        let pass = Decision::Pass { stale: None, why: Forward::Bypass };
         if self.post(self.owner(question.hash), message).is_err() {
             self.waiting.borrow_mut().remove(&number);
             return pass;
         }
         match self.answer(number).await {
-            Some(Said::Found(found)) => {
+            Some(Said::Decided(found)) => {
                 if found.entry().is_some_and(|entry| entry.key() != question.key) {
                     // Nobody's answer to this question.
                     self.refuse(found);
                     return pass;
                 }
-                if let Found::Use(entry, _) = &found {
+                if let Decision::Use(entry, _) = &found {
                     self.near.borrow_mut().offer(question.hash, entry, epoch);
                 }
                 found
@@ -234,11 +234,11 @@ impl Desk {
     }
 
     /// The right to store something that nobody has asked for; `None` if somebody has already.
-    pub async fn reserve(&self, question: &Question, now: Moment) -> Option<Ticket> {
-        let alone = Question { is_partly: true, ..question.clone() };
+    pub async fn reserve(&self, question: &CacheRequest, now: Moment) -> Option<Ticket> {
+        let alone = CacheRequest { is_partly: true, ..question.clone() };
         let seen = Seen { disk: true, ..Seen::default() };
         match self.ask(&alone, &seen, now).await {
-            Found::Fetch { ticket, .. } => Some(ticket),
+            Decision::Fetch { ticket, .. } => Some(ticket),
             found => {
                 self.refuse(found);
                 None
@@ -247,8 +247,8 @@ impl Desk {
     }
 
     /// Nobody will fetch what was to be fetched.
-    fn refuse(&self, found: Found) {
-        if let Found::Fetch { ticket, .. } | Found::Refresh(_, ticket) = found {
+    fn refuse(&self, found: Decision) {
+        if let Decision::Fetch { ticket, .. } | Decision::Refresh(_, ticket) = found {
             ticket.flow.begin(Start::Failed(crate::base::error::Kind::ClientGone));
             self.fail(&ticket);
         }
@@ -256,7 +256,7 @@ impl Desk {
 
     /// One more stale entry is fetched anew; false if there are enough.
     #[must_use]
-    pub fn may_refresh(&self) -> bool {
+    pub fn take_refresh(&self) -> bool {
         let may = self.refreshes.get() < REFRESHES_MAX;
         self.refreshes.set(self.refreshes.get() + u32::from(may));
         may
@@ -339,7 +339,7 @@ impl Desk {
     }
 
     /// Something was said about a flow: wakes who follows it, here and elsewhere.
-    pub fn tell(&self, flow: &Flow) {
+    pub fn tell(&self, flow: &FillStream) {
         for shard in flow.followers() {
             if shard == usize::from(self.shard.0) {
                 self.wake_followers();
@@ -352,7 +352,7 @@ impl Desk {
     // === the disk ===
 
     /// Does something to our own part, and hands over what it orders of the disk.
-    fn own<T>(&self, act: impl FnOnce(&mut Part) -> T) -> T {
+    fn own<T>(&self, act: impl FnOnce(&mut CacheShard) -> T) -> T {
         let mut part = self.part.borrow_mut();
         let result = act(&mut part);
         let mut heard = Vec::new();
@@ -421,12 +421,12 @@ impl Desk {
         match message {
             Message::Ask { question, seen, from, number } => {
                 let found = self.own(|part| part.ask(&question, &seen, now));
-                let answer = self.post(usize::from(from.0), Message::Found { number, found });
-                if let Err(Message::Found { found, .. }) = answer {
+                let answer = self.post(usize::from(from.0), Message::Decided { number, found });
+                if let Err(Message::Decided { found, .. }) = answer {
                     self.refuse(found);
                 }
             }
-            Message::Found { number, found } => self.said(number, Said::Found(found)),
+            Message::Decided { number, found } => self.said(number, Said::Decided(found)),
             Message::Commit { ticket, entry, is_same } => {
                 self.own(|part| part.commit(&ticket, &entry, is_same, now));
             }
@@ -454,7 +454,7 @@ impl Desk {
         if let Some(one) = self.waiting.borrow_mut().get_mut(&number) {
             one.said = Some(said);
             one.waker.wake_by_ref();
-        } else if let Said::Found(found) = said {
+        } else if let Said::Decided(found) = said {
             // Whoever asked has given up.
             self.refuse(found);
         }
@@ -466,7 +466,7 @@ impl Desk {
         let gone: Vec<Waiting> =
             self.waiting.borrow_mut().extract_if(is_gone).map(|(_, one)| one).collect();
         for one in gone {
-            if let Some(Said::Found(found)) = one.said {
+            if let Some(Said::Decided(found)) = one.said {
                 self.refuse(found);
             }
         }

@@ -12,19 +12,19 @@ use super::sys;
 
 /// A bell; its clones ring at the same ear.
 #[derive(Clone, Debug)]
-pub struct Bell {
+pub struct Notifier {
     fd: Arc<OwnedFd>,
     is_rung: Arc<AtomicBool>,
 }
 
 /// Who hears a bell, on its own thread.
 #[derive(Debug)]
-pub struct Ear {
+pub struct Notified {
     ready: TcpStream,
     is_rung: Arc<AtomicBool>,
 }
 
-impl Bell {
+impl Notifier {
     /// A silent one.
     ///
     /// # Errors
@@ -50,13 +50,13 @@ impl Bell {
     ///
     /// # Errors
     /// What the driver says.
-    pub fn listen(&self) -> io::Result<Ear> {
+    pub fn listen(&self) -> io::Result<Notified> {
         let ready = into_monoio(self.fd.try_clone()?)?;
-        Ok(Ear { ready, is_rung: Arc::clone(&self.is_rung) })
+        Ok(Notified { ready, is_rung: Arc::clone(&self.is_rung) })
     }
 }
 
-impl Ear {
+impl Notified {
     /// Waits until it rings. What was done before the ring is seen after it.
     pub async fn wait(&self) {
         let _ = self.ready.readable(false).await;

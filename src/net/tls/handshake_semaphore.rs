@@ -11,16 +11,16 @@ use crate::base::limits::{TLS_QUEUE, TLS_TURNS};
 
 /// A shard's turns.
 #[derive(Debug, Default)]
-pub struct Turns {
+pub struct HandshakeSemaphore {
     taken: Cell<u32>,
     waiting: RefCell<VecDeque<Waker>>,
 }
 
 /// One turn, until it is dropped: while the cryptography is done, and then until the loop has gone round.
 #[derive(Debug)]
-pub struct Turn(Rc<Turns>);
+pub struct Turn(Rc<HandshakeSemaphore>);
 
-impl Turns {
+impl HandshakeSemaphore {
     /// Waits for a turn. `None` if too many wait already.
     pub async fn take(self: &Rc<Self>) -> Option<Turn> {
         if self.waiting.borrow().len() >= TLS_QUEUE {

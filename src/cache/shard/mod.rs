@@ -14,13 +14,13 @@ use crate::base::clock::Moment;
 use crate::base::limits::FILLS_OF_URL_MAX;
 use crate::base::limits::{FILL_ABANDONED, MARK_LASTS, MARKS_MAX, REFRESH_EVERY};
 use crate::cache::directive::Directives;
+use crate::cache::disk_index::{Books, DiskIndex};
 use crate::cache::entry::Entry;
-use crate::cache::flow::{Flow, Node, Start};
+use crate::cache::fill_stream::{FillStream, Node, Start};
 use crate::cache::freshness::{Stale, Use};
 use crate::cache::ledger::Ledger;
 use crate::cache::policy::Refused;
 use crate::cache::purge::Log;
-use crate::cache::shelf::{Books, Shelf};
 use crate::cache::status::Forward;
 use crate::cache::store::Store;
 use crate::cache::validate;
@@ -29,7 +29,7 @@ use crate::message::fields::Fields;
 
 /// A request, as far as it matters here.
 #[derive(Clone, Debug)]
-pub struct Question {
+pub struct CacheRequest {
     pub key: Vec<u8>,
     pub hash: u64,
     /// As the client sent them.
@@ -44,7 +44,7 @@ pub struct Question {
     pub has_range: bool,
 }
 
-impl Question {
+impl CacheRequest {
     /// Whether the whole is fetched for it, beside what is stored: what a part would be taken from is
     /// asked about, not the part.
     #[must_use]
@@ -65,7 +65,7 @@ pub struct Seen {
 
 /// What is to be done.
 #[derive(Clone, Debug)]
-pub enum Found {
+pub enum Decision {
     /// Serve this.
     Use(Arc<Entry>, Use),
     /// Serve this, and fetch it anew meanwhile.
@@ -73,16 +73,16 @@ pub enum Found {
     /// Fetch it, and ask whether what is stored is still good.
     Fetch { ticket: Ticket, stale: Option<Arc<Entry>>, why: Forward },
     /// Somebody fetches it already: begin to read here.
-    Follow(Arc<Flow>, Arc<Node>),
+    Follow(Arc<FillStream>, Arc<Node>),
     /// It may be on disk: ask again when this is known.
-    Load(Arc<Flow>),
+    Load(Arc<FillStream>),
     /// Ask the origin for yourself, and store nothing.
     Pass { stale: Option<Arc<Entry>>, why: Forward },
     /// The client wants no request to the origin.
     Absent,
 }
 
-impl Found {
+impl Decision {
     /// The stored response that it names.
     #[must_use]
     pub const fn entry(&self) -> Option<&Arc<Entry>> {
@@ -99,7 +99,7 @@ impl Found {
 pub struct Ticket {
     pub id: u64,
     pub hash: u64,
-    pub flow: Arc<Flow>,
+    pub flow: Arc<FillStream>,
     pub front: Arc<Node>,
     /// Nobody else will be answered by it, but for what it leaves in the store.
     pub is_solo: bool,
@@ -113,7 +113,7 @@ struct Fill {
     fields: Fields,
     /// What its request has in the fields that were thought to select its response.
     asked: Selecting,
-    flow: Arc<Flow>,
+    flow: Arc<FillStream>,
     front: Arc<Node>,
     begun: Moment,
     /// The last wide purge before it began.
@@ -137,12 +137,12 @@ impl Fill {
 
 /// What one shard owns of the cache.
 #[derive(Debug)]
-pub struct Part {
+pub struct CacheShard {
     shard: usize,
     ledger: Arc<Ledger>,
     pub store: Store,
     /// What is on disk, if anything is ever written there.
-    pub shelf: Option<Shelf>,
+    pub shelf: Option<DiskIndex>,
     fills: HashMap<u64, Vec<Fill>, Xxh3DefaultBuilder>,
     marks: HashMap<u64, Moment, Xxh3DefaultBuilder>,
     mark_order: VecDeque<u64>,
@@ -156,14 +156,14 @@ pub struct Part {
     asked: Selecting,
 }
 
-impl Part {
+impl CacheShard {
     /// An empty one. Its fetches are numbered from `first` on, so that none is taken for one of a part
     /// that was there before.
     #[must_use]
     pub fn new(shard: usize, ledger: Arc<Ledger>, books: Option<Arc<Books>>, first: u64) -> Self {
         Self {
             shard,
-            shelf: books.map(|books| Shelf::new(shard, books)),
+            shelf: books.map(|books| DiskIndex::new(shard, books)),
             store: Store::new(ledger.seed),
             ledger,
             fills: HashMap::default(),
@@ -192,8 +192,8 @@ impl Part {
     }
 
     /// What is to be done for a request.
-    pub fn ask(&mut self, question: &Question, seen: &Seen, now: Moment) -> Found {
-        let Question { key, hash, fields, wants, grace, .. } = question;
+    pub fn ask(&mut self, question: &CacheRequest, seen: &Seen, now: Moment) -> Decision {
+        let CacheRequest { key, hash, fields, wants, grace, .. } = question;
         let (entry, has_others) = self.find(*hash, key, fields, now);
         let entry = entry.map(Arc::clone);
         let miss = if has_others { Forward::VaryMiss } else { Forward::UriMiss };
@@ -201,7 +201,7 @@ impl Part {
             if !seen.disk
                 && let Some(flow) = self.look_on_disk(question, now)
             {
-                return Found::Load(flow);
+                return Decision::Load(flow);
             }
             let hint = seen.other.as_ref();
             let other = self.store.variants(*hash, key).find(|one| one.key() == key).cloned();
@@ -213,7 +213,7 @@ impl Part {
             let is_fresh = entry.freshness().judge(wants, 0, now) == Use::Fresh;
             if is_fresh && question.has_range && validate::has_part(&entry, fields) {
                 entry.warm();
-                return Found::Use(entry, Use::Fresh);
+                return Decision::Use(entry, Use::Fresh);
             }
             return self.fetch(question, Some(entry.clone()), Forward::Partial, hint, now);
         }
@@ -228,50 +228,55 @@ impl Part {
                 let is_tried = self.refreshes.get(hash).is_some_and(|until| now < *until);
                 let is_tried = is_tried || self.is_crowded(*hash);
                 if is_tried || self.fill_for(question, hint, now).is_some() {
-                    return Found::Use(entry, Use::WhileRevalidating);
+                    return Decision::Use(entry, Use::WhileRevalidating);
                 }
                 self.refreshes.insert(*hash, now.after(REFRESH_EVERY));
                 let ticket = self.begin(question, false, now);
-                Found::Refresh(entry, ticket)
+                Decision::Refresh(entry, ticket)
             }
             good => {
                 entry.warm();
-                Found::Use(entry, good)
+                Decision::Use(entry, good)
             }
         }
     }
 
     fn fetch(
         &mut self,
-        question: &Question,
+        question: &CacheRequest,
         stale: Option<Arc<Entry>>,
         why: Forward,
         hint: Option<&[u8]>,
         now: Moment,
-    ) -> Found {
+    ) -> Decision {
         if question.wants.only_if_cached {
-            return Found::Absent;
+            return Decision::Absent;
         }
         if self.is_crowded(question.hash) {
-            return Found::Pass { stale, why };
+            return Decision::Pass { stale, why };
         }
         if !question.wants_whole(stale.as_deref()) {
             let ticket = self.begin(question, true, now);
-            return Found::Fetch { ticket, stale, why };
+            return Decision::Fetch { ticket, stale, why };
         }
         // Who wants it from the origin does not want what somebody asked for a while ago.
         let may_follow = why != Forward::Request;
         if may_follow && let Some(fill) = self.fill_for(question, hint, now) {
-            return Found::Follow(Arc::clone(&fill.flow), Arc::clone(&fill.front));
+            return Decision::Follow(Arc::clone(&fill.flow), Arc::clone(&fill.front));
         }
         let is_marked = self.marks.get(&question.hash).is_some_and(|until| now < *until);
         let is_solo = is_marked || !question.may_share || !may_follow;
         let ticket = self.begin(question, is_solo, now);
-        Found::Fetch { ticket, stale, why }
+        Decision::Fetch { ticket, stale, why }
     }
 
     /// A fetch that a request can wait for.
-    fn fill_for(&mut self, question: &Question, hint: Option<&[u8]>, now: Moment) -> Option<&Fill> {
+    fn fill_for(
+        &mut self,
+        question: &CacheRequest,
+        hint: Option<&[u8]>,
+        now: Moment,
+    ) -> Option<&Fill> {
         let last = self.purges.last();
         let mut asked = Asked::new(&question.fields, &mut self.asked);
         let fills = self.fills.get_mut(&question.hash)?;
@@ -305,10 +310,10 @@ impl Part {
         self.fills.get(&hash).is_some_and(|fills| fills.len() >= FILLS_OF_URL_MAX)
     }
 
-    fn begin(&mut self, question: &Question, is_solo: bool, now: Moment) -> Ticket {
+    fn begin(&mut self, question: &CacheRequest, is_solo: bool, now: Moment) -> Ticket {
         self.next_id += 1;
         let id = self.next_id;
-        let (flow, front) = Flow::new(id, self.ledger.shards());
+        let (flow, front) = FillStream::new(id, self.ledger.shards());
         let fill = Fill {
             id,
             key: question.key.clone(),

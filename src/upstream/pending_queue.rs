@@ -13,7 +13,7 @@ use crate::base::error::{Kind, Result};
 use crate::base::id::ShardId;
 use crate::config::resilience::{self, Priority};
 use crate::limit::queue::Queue;
-use crate::net::bell::Bell;
+use crate::net::notifier::Notifier;
 
 /// What the shards share of a cluster's queues.
 #[derive(Debug)]
@@ -21,13 +21,13 @@ pub struct Turns {
     /// How many wait, by shard.
     waiting: Box<[AtomicU32]>,
     turn: AtomicU32,
-    pub(super) bells: Arc<[Bell]>,
+    pub(super) bells: Arc<[Notifier]>,
 }
 
 impl Turns {
     /// Nobody waits. One bell for each shard.
     #[must_use]
-    pub fn new(bells: Arc<[Bell]>) -> Self {
+    pub fn new(bells: Arc<[Notifier]>) -> Self {
         let waiting = bells.iter().map(|_| AtomicU32::new(0)).collect();
         Self { waiting, turn: AtomicU32::new(0), bells }
     }
@@ -57,7 +57,7 @@ impl Turns {
 
 /// One shard's queue of a cluster.
 #[derive(Debug)]
-pub struct Lobby {
+pub struct PendingQueue {
     pub(super) shard: ShardId,
     pub(super) turns: Arc<Turns>,
     max: usize,
@@ -89,7 +89,7 @@ impl Waiter {
     }
 }
 
-impl Lobby {
+impl PendingQueue {
     /// An empty one.
     #[must_use]
     pub fn new(shard: ShardId, turns: Arc<Turns>, policy: resilience::Queue) -> Self {

@@ -3,18 +3,22 @@
 
 use std::sync::Arc;
 
-use super::{Part, Question};
+use super::{CacheRequest, CacheShard};
 use crate::base::clock::Moment;
 use crate::base::limits::DISK_PATIENCE;
+use crate::cache::disk_index::{Load, Loaded, News};
 use crate::cache::entry::Entry;
-use crate::cache::flow::{Flow, Start};
+use crate::cache::fill_stream::{FillStream, Start};
 use crate::cache::purge::Purge;
-use crate::cache::shelf::{Load, Loaded, News};
 use crate::cache::vary;
 
-impl Part {
+impl CacheShard {
     /// Has the disk looked into for a request, unless there is nothing to look for.
-    pub(super) fn look_on_disk(&mut self, question: &Question, now: Moment) -> Option<Arc<Flow>> {
+    pub(super) fn look_on_disk(
+        &mut self,
+        question: &CacheRequest,
+        now: Moment,
+    ) -> Option<Arc<FillStream>> {
         let hash = question.hash;
         if self.is_crowded(hash) || !self.shelf.as_ref().is_some_and(|shelf| shelf.may_have(hash)) {
             return None;
@@ -40,7 +44,7 @@ impl Part {
     }
 
     /// Hears what has become of files. Returns the flow that somebody may wait on for it.
-    pub fn hear(&mut self, news: News, now: Moment) -> Option<Arc<Flow>> {
+    pub fn hear(&mut self, news: News, now: Moment) -> Option<Arc<FillStream>> {
         let shelf = self.shelf.as_mut()?;
         shelf.hear(&news);
         if let News::SweptAll { number } = news {
@@ -56,7 +60,7 @@ impl Part {
     }
 
     /// The disk could not be asked. Returns the flow that somebody may wait on for it.
-    pub fn not_loaded(&mut self, hash: u64, id: u64) -> Option<Arc<Flow>> {
+    pub fn not_loaded(&mut self, hash: u64, id: u64) -> Option<Arc<FillStream>> {
         let fill = self.end(hash, id)?;
         fill.flow.begin(Start::Looked(None));
         Some(fill.flow)
