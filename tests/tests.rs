@@ -9,6 +9,7 @@
 mod behaviour;
 mod config_example;
 mod differential;
+mod documents;
 mod exam;
 mod layers;
 mod one_head;
@@ -43,6 +44,18 @@ fn main() {
         }),
         Trial::test("one_head_in_both_versions", || {
             one_head::check();
+            Ok(())
+        }),
+        Trial::test("documents_show_what_is_accepted", || {
+            documents::configurations_are_accepted();
+            Ok(())
+        }),
+        Trial::test("documents_name_the_bars", || {
+            documents::readme_names_the_bars();
+            Ok(())
+        }),
+        Trial::test("documents_are_short", || {
+            documents::pages_are_short();
             Ok(())
         }),
         Trial::test("differential_against_another_parser", || {
