@@ -126,7 +126,7 @@ fn run_demo(arguments: &Demo) -> ExitCode {
          \x20 curl -i '{url}/cached?s=10'              # ask again: fresh for 10 s, see Cache-Status\n\
          {secure}\
          Also: /slow?ms=  /bytes?n=  /chunked  /status/404  /ws\n\n\
-         Stop one of the three, and see that nobody notices:\n\
+         Stop one of the three, and see that no client notices:\n\
          \x20 while sleep 0.1; do curl -s -o /dev/null -w '%{{http_code}} ' {url}/; done\n\
          \x20 curl 'http://{}/stop?s=10'      # in a third terminal: gone for 10 s, then back\n\n\
          This is what runs (save it, edit it, `millrace run FILE`):\n\n{text}\n\
@@ -163,7 +163,7 @@ fn refuse(message: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// A closed standard output is nobody's problem.
+/// A closed standard output is no problem.
 fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -37,7 +37,7 @@ pub struct Setup {
     pub core: Option<CoreId>,
     pub listeners: Vec<(ListenerId, OwnedFd)>,
     pub plan: Arc<Plan>,
-    /// The cache's disk is for those who have known it from the start.
+    /// The cache's disk is for workers that have known it from the start.
     pub has_disk: bool,
     pub log: Option<LogSender>,
     pub commands: Receiver<Command>,
@@ -79,7 +79,7 @@ fn run(setup: Setup) {
 async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     let Setup { id, listeners, plan, has_disk, log, commands, post, reports, seed, said, .. } =
         setup;
-    let bell = plan.bells[usize::from(id.0)].clone();
+    let notifier = plan.notifiers[usize::from(id.0)].clone();
     let (ledger, posts) = (Arc::clone(&plan.ledger), Arc::clone(&plan.posts));
     let cache = CacheHandle::new(id, ledger, posts, plan.door.clone(), has_disk);
     let shards = Shards::new(Shard::new(id, plan, Rc::clone(&cache), log.clone(), seed));
@@ -98,7 +98,7 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
         spawn(keep_accepting(Rc::clone(&shards), Rc::clone(acceptor), *listener, pause));
     }
     spawn(tick(Rc::clone(&shards), Ticker::new(SWEEP_EVERY)?));
-    spawn(let_in(Rc::clone(&shards), bell.listen()?));
+    spawn(let_in(Rc::clone(&shards), notifier.listen()?));
     let _ = reports.try_send(started);
     let heir = |plan| Shard::new(id, plan, Rc::clone(&cache), log.clone(), seed);
     while Caught(obey(&shards, &mailbox, &heir)).await.is_err() {
@@ -176,7 +176,7 @@ impl Shards {
     }
 }
 
-/// A worker whose thread dies leaves its tasks behind, and with them connections that nobody will
+/// A worker whose thread dies leaves its tasks behind, and with them connections that no task will
 /// ever serve: they are ended, so that their clients can go elsewhere.
 struct EndAll(Rc<Shards>);
 
@@ -218,9 +218,9 @@ async fn hear(cache: Rc<CacheHandle>, shards: Rc<Shards>, post: Mailbox<Message>
 }
 
 /// Lets waiting requests go when another core says that there is room.
-async fn let_in(shards: Rc<Shards>, ear: Notified) {
+async fn let_in(shards: Rc<Shards>, notified: Notified) {
     loop {
-        ear.wait().await;
+        notified.wait().await;
         let grant = async { shards.each(|shard| shard.clusters.iter().for_each(Cluster::grant)) };
         if Caught(grant).await.is_err() {
             shards.panicked();
@@ -257,7 +257,7 @@ async fn obey(shards: &Shards, mailbox: &Mailbox<Command>, heir: &impl Fn(Arc<Pl
             Command::Purge { purge, reply } => {
                 let shard = shards.current();
                 spawn(async move {
-                    // Who does not wait for a reply gets none.
+                    // A task that does not wait for a reply gets none.
                     let _ = reply.send(shard.cache.purge(purge, shard.now()).await);
                 });
             }

@@ -34,7 +34,7 @@ pub struct Load {
 
 impl Load {
     /// A request is sent there. Returns how many are under way, this one included. `now` may be
-    /// zero where nobody reads the clock.
+    /// zero where the clock is not read.
     pub fn begin(&self, now: Micros) -> u32 {
         let met = self.in_flight.fetch_add(1, Relaxed);
         if met == 0 && now > 0 {

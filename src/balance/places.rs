@@ -318,6 +318,6 @@ mod tests {
         assert_eq!(last.find(two.name(0)), None, "that address is gone");
         let other = alone.resolved(&cluster, a, &ips(&[9]));
         assert_eq!(other.find(alone.name(0)), Some(a), "a name with one address is that name");
-        assert_eq!(other.find(alone.name(2)), None, "a name without an address is nobody");
+        assert_eq!(other.find(alone.name(2)), None, "a name without an address is no endpoint");
     }
 }

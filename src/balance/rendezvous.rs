@@ -2,7 +2,7 @@
 //! (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998). When an
 //! endpoint leaves, its own keys move and no other; when it comes back, they all return. With a
 //! bound on the load (Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads",
-//! 2017) a key that everybody wants goes on to its next endpoint.
+//! 2017) a key that many clients want goes on to its next endpoint.
 
 use super::places::Places;
 use super::{Balancer, View};
@@ -49,7 +49,7 @@ impl Balancer for Rendezvous {
     fn pick(&mut self, view: &View<'_>, _random: &mut Random) -> Option<EndpointId> {
         let best = self.best(view, |_| true)?;
         let Some(bound) = self.bound else { return EndpointId::at(best) };
-        // Most of the time nobody is near the bound, and nothing else has to be looked at.
+        // Most of the time no endpoint is near the bound, and nothing else has to be looked at.
         if u64::from(view.loads[best].in_flight()) < ALWAYS {
             return EndpointId::at(best);
         }

@@ -1,7 +1,7 @@
 //! Everything that can end an exchange before its time, and ONE table that says what follows:
 //! status, `Proxy-Status` error type (RFC 9209 section 2.3), log flag, sentence for the client.
 
-/// Who is at fault, as a direction.
+/// The side that is at fault, as a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The client.
@@ -93,7 +93,7 @@ pub enum Kind {
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// Who is at fault.
+    /// The side that is at fault.
     pub side: Side,
     /// Status of the answer, if one can still be given.
     pub status: u16,

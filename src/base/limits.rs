@@ -128,11 +128,11 @@ pub const VARIANTS_MAX: usize = 64;
 pub const SELECTING_MAX: usize = 4 * 1024;
 /// Fetches of one URL for the cache under way at once, in one shard; more go to the origin by themselves.
 pub const FILLS_OF_URL_MAX: usize = 128;
-/// How long those who lag behind in such a response may keep others waiting, before they are cut off.
+/// How long those that lag behind in such a response may keep others waiting, before they are cut off.
 pub const FLOW_PATIENCE: Duration = Duration::from_secs(10);
 /// Octets in a second for which they are forgiven that.
 pub const FLOW_RATE: u64 = 256 * 1024;
-/// How long a response that nobody reads waits for those who know of it.
+/// How long a response that no client reads waits for those that know of it.
 pub const FLOW_GRACE: Duration = Duration::from_secs(1);
 /// Fetches anew of stale entries under way at once, for each shard; more are served without.
 pub const REFRESHES_MAX: u32 = 256;
@@ -182,7 +182,7 @@ pub const CLIENT_HELLO_MAX: usize = 16 * 1024;
 /// Octets of a TLS handshake that may come before it is through; one with client certificates is
 /// the largest.
 pub const TLS_HANDSHAKE_MAX: usize = 64 * 1024;
-/// Records that we owe a TLS peer: who lets them pile up does not read.
+/// Records that we owe a TLS peer: a peer that lets them pile up does not read.
 pub const TLS_DUE_MAX: usize = 256 * 1024;
 /// TLS records without data in a row (RELIABILITY L09).
 pub const TLS_EMPTY_RECORDS_MAX: u32 = 64;
@@ -221,7 +221,7 @@ pub const H2_GAPS_MAX: usize = 16;
 pub const H2_HANDS_KEPT: usize = 256;
 /// After such a silence an HTTP/2 endpoint that owes answers is pinged, and after another one given up.
 pub const H2_PING_EVERY: Duration = Duration::from_secs(10);
-/// What small frames that nobody has read yet may cost an HTTP/2 client's connection: octets.
+/// What small frames that no task has read yet may cost an HTTP/2 client's connection: octets.
 pub const H2_DOWNSTREAM_FRAMES: usize = 4 * 1024 * 1024;
 /// The same of a connection to an endpoint, which many clients share.
 pub const H2_UPSTREAM_FRAMES: usize = 64 * 1024 * 1024;

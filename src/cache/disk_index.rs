@@ -116,7 +116,7 @@ impl Books {
 #[derive(Debug, Default)]
 struct Item {
     octets: u64,
-    /// Orders under way. Until they are carried out nobody can say what would be read.
+    /// Orders under way. Until they are carried out it is not known what would be read.
     pending: u32,
     /// It was read since the hand passed it.
     was_used: bool,
@@ -435,17 +435,17 @@ mod tests {
         Arc::new(draft.small(b"body"))
     }
 
-    fn shelf(budget: u64) -> DiskIndex {
+    fn disk_index(budget: u64) -> DiskIndex {
         DiskIndex::new(0, Arc::new(Books::new(budget, 1, 0, Vec::new())))
     }
 
-    fn kinds(shelf: &mut DiskIndex) -> Vec<&'static str> {
+    fn kinds(disk_index: &mut DiskIndex) -> Vec<&'static str> {
         let kind = |order: &Order| match order {
             Order::Load(_) => "load",
             Order::Write { .. } => "write",
             Order::Remove { .. } => "remove",
         };
-        shelf.take_orders().iter().map(kind).collect()
+        disk_index.take_orders().iter().map(kind).collect()
     }
 
     fn written(hash: u64, octets: u64) -> News {
@@ -454,86 +454,93 @@ mod tests {
 
     #[test]
     fn what_is_under_way_is_not_read() {
-        let mut shelf = shelf(1000);
-        assert!(shelf.may_have(1), "nobody knows yet");
-        shelf.hear(&News::Listed(vec![(1, 100)]));
-        shelf.hear(&News::AllListed);
-        assert!(shelf.may_have(1) && !shelf.may_have(2));
-        shelf.store(1, &entry(60), false, Moment(0));
-        assert!(!shelf.may_have(1), "an older one is there");
-        shelf.hear(&written(1, 200));
-        assert!(shelf.may_have(1) && shelf.octets() == 200);
-        shelf.remove(1);
-        assert!(!shelf.may_have(1) && shelf.octets() == 0);
-        assert_eq!(kinds(&mut shelf), ["write", "remove"]);
-        shelf.hear(&News::Removed { hash: 1 });
-        assert!(!shelf.may_have(1) && shelf.is_empty());
-        shelf.remove(2);
-        assert_eq!(kinds(&mut shelf), [""; 0], "there is nothing of it");
+        let mut disk_index = disk_index(1000);
+        assert!(disk_index.may_have(1), "it is not known yet");
+        disk_index.hear(&News::Listed(vec![(1, 100)]));
+        disk_index.hear(&News::AllListed);
+        assert!(disk_index.may_have(1) && !disk_index.may_have(2));
+        disk_index.store(1, &entry(60), false, Moment(0));
+        assert!(!disk_index.may_have(1), "an older one is there");
+        disk_index.hear(&written(1, 200));
+        assert!(disk_index.may_have(1) && disk_index.octets() == 200);
+        disk_index.remove(1);
+        assert!(!disk_index.may_have(1) && disk_index.octets() == 0);
+        assert_eq!(kinds(&mut disk_index), ["write", "remove"]);
+        disk_index.hear(&News::Removed { hash: 1 });
+        assert!(!disk_index.may_have(1) && disk_index.is_empty());
+        disk_index.remove(2);
+        assert_eq!(kinds(&mut disk_index), [""; 0], "there is nothing of it");
     }
 
     #[test]
     fn only_what_lasts_is_written_and_what_it_replaces_is_removed() {
-        let mut shelf = shelf(1000);
-        shelf.hear(&News::AllListed);
-        shelf.store(1, &entry(5), false, Moment(0));
-        assert_eq!(kinds(&mut shelf), [""; 0]);
-        shelf.store(1, &entry(60), false, Moment(0));
-        shelf.hear(&written(1, 10));
-        shelf.store(1, &entry(60), true, Moment(0));
-        assert_eq!(kinds(&mut shelf), ["write"], "it says what is there already");
-        shelf.store(1, &entry(600), true, Moment(61_000));
-        shelf.hear(&written(1, 10));
-        shelf.store(1, &entry(5), false, Moment(0));
-        assert_eq!(kinds(&mut shelf), ["write", "remove"]);
+        let mut disk_index = disk_index(1000);
+        disk_index.hear(&News::AllListed);
+        disk_index.store(1, &entry(5), false, Moment(0));
+        assert_eq!(kinds(&mut disk_index), [""; 0]);
+        disk_index.store(1, &entry(60), false, Moment(0));
+        disk_index.hear(&written(1, 10));
+        disk_index.store(1, &entry(60), true, Moment(0));
+        assert_eq!(kinds(&mut disk_index), ["write"], "it says what is there already");
+        disk_index.store(1, &entry(600), true, Moment(61_000));
+        disk_index.hear(&written(1, 10));
+        disk_index.store(1, &entry(5), false, Moment(0));
+        assert_eq!(kinds(&mut disk_index), ["write", "remove"]);
         let failed = News::Written { hash: 2, octets: 30, is_done: false };
-        shelf.store(2, &entry(60), false, Moment(0));
-        shelf.hear(&failed);
-        assert_eq!(kinds(&mut shelf), ["write", "remove"], "what is there is older");
+        disk_index.store(2, &entry(60), false, Moment(0));
+        disk_index.hear(&failed);
+        assert_eq!(kinds(&mut disk_index), ["write", "remove"], "what is there is older");
     }
 
     #[test]
     fn there_is_a_bound_and_what_is_read_stays_longer() {
-        let mut shelf = shelf(1000);
-        shelf.hear(&News::AllListed);
+        let mut disk_index = disk_index(1000);
+        disk_index.hear(&News::AllListed);
         for hash in 0..20 {
-            shelf.store(hash, &entry(60), false, Moment(0));
-            shelf.hear(&written(hash, 100));
+            disk_index.store(hash, &entry(60), false, Moment(0));
+            disk_index.hear(&written(hash, 100));
         }
         let (key, fields) = (Vec::new(), Fields::default());
-        shelf.load(Load { hash: 0, key, fields, id: 0 });
-        shelf.take_orders();
-        shelf.tick();
-        assert!(shelf.octets() <= 1000 && shelf.len() == 10, "{}", shelf.octets());
-        assert!(shelf.may_have(0) && !shelf.may_have(1) && shelf.may_have(19));
-        assert_eq!(kinds(&mut shelf).len(), 10);
+        disk_index.load(Load { hash: 0, key, fields, id: 0 });
+        disk_index.take_orders();
+        disk_index.tick();
+        assert!(disk_index.octets() <= 1000 && disk_index.len() == 10, "{}", disk_index.octets());
+        assert!(disk_index.may_have(0) && !disk_index.may_have(1) && disk_index.may_have(19));
+        assert_eq!(kinds(&mut disk_index).len(), 10);
         for hash in 0..5000 {
-            shelf.hear(&written(hash, 1));
-            shelf.remove(hash);
-            shelf.hear(&News::Removed { hash });
+            disk_index.hear(&written(hash, 1));
+            disk_index.remove(hash);
+            disk_index.hear(&News::Removed { hash });
         }
-        shelf.take_orders();
-        shelf.tick();
-        assert!(shelf.items.len() <= 1024 && shelf.queue.len() <= 1024, "{}", shelf.items.len());
+        disk_index.take_orders();
+        disk_index.tick();
+        assert!(
+            disk_index.items.len() <= 1024 && disk_index.queue.len() <= 1024,
+            "{}",
+            disk_index.items.len()
+        );
     }
 
     #[test]
     fn files_are_held_against_purges_that_they_have_not_met() {
-        let mut shelf = shelf(1000);
+        let mut disk_index = disk_index(1000);
         let all = Purge { what: What::All, is_soft: false };
         let loaded = |born| Loaded { entry: entry(60), born };
-        shelf.purge(2, &all);
-        assert_eq!(shelf.purges.heard, 0, "the first is still under way");
-        shelf.store(1, &entry(60), false, Moment(0));
-        let orders = shelf.take_orders();
+        disk_index.purge(2, &all);
+        assert_eq!(disk_index.purges.heard, 0, "the first is still under way");
+        disk_index.store(1, &entry(60), false, Moment(0));
+        let orders = disk_index.take_orders();
         assert!(matches!(orders[0], Order::Write { born: 0, .. }));
-        shelf.purge(1, &Purge { what: What::Tags(Vec::new()), is_soft: false });
-        assert_eq!(shelf.purges.heard, 2);
-        assert_eq!((shelf.verdict(&loaded(1)), shelf.verdict(&loaded(2))), (Some(false), None));
-        shelf.swept(2, 7);
-        shelf.forget_met(7);
-        assert_eq!(shelf.verdict(&loaded(0)), Some(false), "the seventh load is under way");
-        shelf.forget_met(8);
-        assert_eq!(shelf.verdict(&loaded(0)), None);
+        disk_index.purge(1, &Purge { what: What::Tags(Vec::new()), is_soft: false });
+        assert_eq!(disk_index.purges.heard, 2);
+        assert_eq!(
+            (disk_index.verdict(&loaded(1)), disk_index.verdict(&loaded(2))),
+            (Some(false), None)
+        );
+        disk_index.swept(2, 7);
+        disk_index.forget_met(7);
+        assert_eq!(disk_index.verdict(&loaded(0)), Some(false), "the seventh load is under way");
+        disk_index.forget_met(8);
+        assert_eq!(disk_index.verdict(&loaded(0)), None);
     }
 }

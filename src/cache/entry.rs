@@ -252,7 +252,7 @@ impl Entry {
         self.body.as_deref()
     }
 
-    /// Octets of the whole body; `None` if nobody knows yet.
+    /// Octets of the whole body; `None` if it is not known yet.
     #[must_use]
     pub fn body_len(&self) -> Option<u64> {
         match self.large() {
@@ -307,7 +307,7 @@ impl Entry {
         self.is_live.load(Relaxed)
     }
 
-    /// Another has taken its place, or nobody.
+    /// Another has taken its place, or none.
     pub fn kill(&self) {
         self.is_live.store(false, Relaxed);
     }

@@ -1,6 +1,6 @@
 //! What a stored response looks like in a file: a header of fixed size, then key, selecting values,
 //! fields and body. Two sums cover every octet (RELIABILITY Q01): whatever was changed, cut off or
-//! written by somebody else is no response.
+//! written by another program is no response.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub const HEADER: usize = 96;
 /// How far a clock may be set back between two runs before ages cannot be told any more.
 const SET_BACK: u64 = 1000;
 
-/// When a file is written or read: nobody's monotonic clock outlives its process.
+/// When a file is written or read: a monotonic clock does not outlive its process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct When {
     pub now: Moment,
@@ -249,7 +249,7 @@ impl Front {
 
     fn draft(&self, when: When) -> Draft<'_> {
         let header = &self.header;
-        // A clock that was set back leaves nobody to say how old this is: it counts as stale.
+        // After a clock was set back it is not known how old this is: it counts as stale.
         let is_known = header.received <= when.wall + SET_BACK;
         let past = when.wall.saturating_sub(header.received) / 1000;
         let past = if is_known { past } else { u64::from(header.lifetime) };

@@ -23,7 +23,7 @@ pub enum Start {
     Stands(Arc<Entry>),
     /// It will be, if its body comes whole. What there is of it follows `Link` by `Link`.
     Growing(Arc<Entry>),
-    /// It is nobody else's: ask for yourself.
+    /// It is not for other clients: ask for yourself.
     Released(Refused),
     /// There was no answer.
     Failed(Kind),
@@ -35,7 +35,7 @@ pub enum Start {
 #[derive(Debug)]
 pub enum Link {
     Data(Arc<Node>),
-    /// Of a body that will not be stored: it is kept for a while only. Who comes too late is cut off.
+    /// Of a body that will not be stored: it is kept for a while only. A reader that comes too late is cut off.
     Passing(Weak<Node>),
     /// The body ended by its framing.
     End,
@@ -53,7 +53,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// What follows; `None` if nobody knows yet.
+    /// What follows; `None` if it is not known yet.
     #[must_use]
     pub fn next(&self) -> Option<&Link> {
         self.next.get()
@@ -80,14 +80,14 @@ impl Drop for Node {
 /// A list of readers that have come.
 type Joining = (Sender<Position>, Receiver<Position>);
 
-/// One fetch, shared by its fetcher and those who follow it.
+/// One fetch, shared by its fetcher and the requests that follow it.
 #[derive(Debug)]
 pub struct FillStream {
     pub id: u64,
     start: OnceLock<Start>,
     /// Moves with all that is said.
     version: AtomicU32,
-    /// Which shards have somebody who follows.
+    /// Which shards have a request that follows.
     followed: Box<[AtomicBool]>,
     /// The writer waits for its readers.
     is_waiting: AtomicBool,
@@ -133,7 +133,7 @@ impl FillStream {
     }
 
     /// Puts a piece behind the last one, and returns it: kept by the one before it, or by the writer
-    /// alone, who lets it go when it likes.
+    /// alone, which lets it go when it likes.
     #[must_use]
     pub fn push(&self, last: &Node, data: Chunk, is_passing: bool) -> Arc<Node> {
         let next = OnceLock::new();
@@ -163,14 +163,14 @@ impl FillStream {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Somebody on this shard follows.
+    /// A request on this shard follows.
     pub fn follow(&self, shard: usize) {
         if let Some(followed) = self.followed.get(shard) {
             followed.store(true, Ordering::SeqCst);
         }
     }
 
-    /// The shards where somebody follows.
+    /// The shards where a request follows.
     pub fn followers(&self) -> impl Iterator<Item = usize> {
         let all = self.followed.iter().enumerate();
         all.filter(|(_, followed)| followed.load(Ordering::SeqCst)).map(|(at, _)| at)
@@ -247,7 +247,7 @@ impl FillStream {
         self.progress.load(Ordering::SeqCst)
     }
 
-    /// Those who have come since this was asked last. For the writer.
+    /// The requests that have come since this was asked last. For the writer.
     pub fn newcomers(&self) -> impl Iterator<Item = Position> {
         self.joining.iter().filter_map(OnceLock::get).flat_map(|(_, receiver)| receiver.try_iter())
     }
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(seen, [Some(30), None]);
         assert!(flow.newcomers().next().is_none());
         let before = flow.progress();
-        assert!(!flow.moved() && flow.progress() > before, "nobody waits for it");
+        assert!(!flow.moved() && flow.progress() > before, "no request waits for it");
         flow.set_waiting(true, Moment(5));
         assert!(flow.moved() && flow.waited(Moment(7)) == Moment(7));
         flow.set_waiting(false, Moment(8));

@@ -107,7 +107,7 @@ impl Freshness {
         !wants.no_cache && over < self.window(granted, grace)
     }
 
-    /// Whether it may be served because nobody can be asked (RFC 9111 section 4.2.4: "unless
+    /// Whether it may be served because no server can be asked (RFC 9111 section 4.2.4: "unless
     /// disconnected"), for `down` seconds beyond its end. Not where the origin has set a bound itself.
     #[must_use]
     pub fn serves_cut_off(&self, wants: &Directives, down: u32, now: Moment) -> bool {
@@ -116,7 +116,7 @@ impl Freshness {
         !is_bound && !wants.no_cache && over < u64::from(down) * 1000
     }
 
-    /// Whether anybody might still want it, some day, without asking the origin first.
+    /// Whether a request might still be answered by it, some day, without asking the origin first.
     #[must_use]
     pub fn is_of_use(&self, grace: u32) -> bool {
         let longest = self.window(self.while_revalidating.max(self.if_error), grace);

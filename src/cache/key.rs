@@ -20,7 +20,7 @@ pub struct Frame<'a> {
 const FIXED: usize = 8 + 1 + 4 + 4;
 
 /// Fields that make some servers answer for another target or method; a request that has one is
-/// nobody else's (RELIABILITY E05).
+/// no other user's (RELIABILITY E05).
 const UNKEYED: [&[u8]; 11] = [
     b"x-scheme",
     b"x-url-scheme",
@@ -126,7 +126,7 @@ pub fn write(request: &RequestHead, frame: Frame<'_>, rule: &Rule, out: &mut Vec
     }
 }
 
-/// The key of a URL, by nobody's rule: what purges go by.
+/// The key of a URL, by no route's rule: what purges go by.
 #[must_use]
 pub fn of_url(is_secure: bool, authority: &[u8], target: &[u8]) -> Vec<u8> {
     let mut out = vec![0; FIXED];
@@ -183,7 +183,7 @@ pub fn sibling(key: &[u8], target: &[u8], rule: &Rule) -> Vec<u8> {
     out
 }
 
-/// Places a URL: seeded, so that nobody can aim (RELIABILITY F11).
+/// Places a URL: seeded, so that no client can aim (RELIABILITY F11).
 #[must_use]
 pub fn hash(key: &[u8], seed: u64) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(url(key), seed)

@@ -26,7 +26,7 @@ pub struct Ledger {
     /// A larger body is not stored.
     pub object: u64,
     lines: Box<[Line]>,
-    /// Pieces of bodies, whoever holds them.
+    /// Pieces of bodies, whichever task holds them.
     pub bodies: Gauge,
     /// Purges of more than one URL so far.
     epoch: AtomicU32,
@@ -64,7 +64,7 @@ impl Ledger {
         stored + self.held()
     }
 
-    /// Pieces that are not stored: on their way into the store, or held by who still reads them.
+    /// Pieces that are not stored: on their way into the store, or held by a task that still reads them.
     fn held(&self) -> u64 {
         let large: u64 = self.lines.iter().map(|line| line.large.load(Relaxed)).sum();
         self.bodies.load(Relaxed).saturating_sub(large)
@@ -79,7 +79,7 @@ impl Ledger {
     }
 
     /// A shard has more than its share, of which it lent something while it had no use for it: it
-    /// takes that back, up to three quarters of an even share, from who has most.
+    /// takes that back, up to three quarters of an even share, from the shard that has most.
     pub fn reclaim(&self, shard: usize) {
         let line = &self.lines[shard];
         let even = self.budget / self.lines.len() as u64;
@@ -152,8 +152,8 @@ pub struct Use {
     pub regrets: u64,
 }
 
-/// The next shares: who does not use its share lends the rest, and from who misses least what it let
-/// go, a little goes to who misses most. They add up to the budget.
+/// The next shares: a shard that does not use its share lends the rest, and from the one that misses least what it let
+/// go, a little goes to the one that misses most. They add up to the budget.
 #[must_use]
 pub fn shares(uses: &[Use], budget: u64) -> Vec<u64> {
     let count = uses.len().max(1) as u64;
@@ -255,7 +255,7 @@ mod tests {
         assert!(!ledger.is_over(0), "{}", ledger.taken());
         ledger.set_used(1, 200, 0);
         assert!(ledger.is_over(0) && !ledger.is_over(1));
-        // It is stored now, and nobody else holds anything.
+        // It is stored now, and no other holds anything.
         ledger.set_used(1, 200 + coming.cost(), coming.cost());
         assert_eq!(ledger.taken(), 1100 + coming.cost());
         assert!(ledger.may_take(1000));

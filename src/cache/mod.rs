@@ -1,5 +1,5 @@
 //! Floor 3: a shared HTTP cache (RFC 9111): what may be stored, what may be served, and which entry
-//! it is. Pure: `now` is an argument, and what must be fetched is somebody else's work.
+//! it is. Pure: `now` is an argument, and what must be fetched is fetched by `exchange`.
 
 pub mod directive;
 pub mod disk_index;

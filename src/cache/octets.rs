@@ -1,4 +1,4 @@
-//! A piece of a body: shared by all who read it, and counted for as long as anybody holds it, in the
+//! A piece of a body: shared by all that read it, and counted for as long as a task holds it, in the
 //! store, on its way into it, or on its way to a client.
 
 use std::ops::Deref;

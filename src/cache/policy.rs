@@ -157,7 +157,7 @@ pub fn may_store(
     let selecting = vary::selecting(fields, &asked.fields).ok_or(Refused::Vary)?;
     let facts = facts(fields, times);
     let freshness = freshness(&says, is_targeted, status, &facts, rule, times.now)?;
-    // A body that ends with its connection may lack its end: it takes somebody's word (B03).
+    // A body that ends with its connection may lack its end: it takes the word of a length (B03).
     let is_explicit = facts.explicit_lifetime(&says, is_targeted).is_some();
     if ends_by_close && !is_explicit && rule.default_ttl.is_none() {
         return Err(Refused::NoFreshness);

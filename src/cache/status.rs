@@ -44,7 +44,7 @@ pub struct Status {
     /// What the origin answered, if that is not the status of this answer.
     pub forward_status: Option<u16>,
     pub is_stored: bool,
-    /// Answered by a request that somebody else had sent already.
+    /// Answered by a request that another client's request had caused already.
     pub is_collapsed: bool,
     /// Seconds for which it is fresh.
     pub ttl: Option<i64>,
@@ -76,7 +76,7 @@ impl Status {
         }
     }
 
-    /// Writes the field's value, piece by piece; `key` is for those who may see it.
+    /// Writes the field's value, piece by piece; `key` is for clients that may see it.
     pub fn write(&self, name: &str, key: Option<&[u8]>, mut put: impl FnMut(&[u8])) {
         put(name.as_bytes());
         if self.is_hit {

@@ -42,7 +42,7 @@ pub struct Store {
     large: u64,
     count: usize,
     ghosts: Ghosts,
-    /// Entries that came back soon after they were let go, since somebody asked last.
+    /// Entries that came back soon after they were let go, since this was asked last.
     regrets: u64,
     hand: usize,
     /// Memory for what a request has in the fields that select responses.
@@ -503,7 +503,7 @@ mod tests {
             one.warm();
             one.warm();
         }
-        // A scan of things that nobody asks for again.
+        // A scan of things that no request asks for again.
         for number in 0..10_000 {
             put(&mut store, &entry(&format!("/cold{number}"), "", 100));
             while store.len() > 120 {

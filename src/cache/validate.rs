@@ -23,7 +23,7 @@ pub fn is_for_origin(fields: &Fields) -> bool {
     fields.has_any(ASKS_ORIGIN)
 }
 
-/// Takes the conditions out of a request that fetches for everybody.
+/// Takes the conditions out of a request that fetches for all clients.
 pub fn strip(fields: &mut Fields) {
     fields.remove_all(CONDITIONS);
 }
@@ -196,7 +196,7 @@ pub fn confirms(entry: &Entry, response: &Fields) -> bool {
     true
 }
 
-/// Whether a part is of the very body that is stored whole, as far as anybody can tell: then there is
+/// Whether a part is of the very body that is stored whole, as far as can be told: then there is
 /// nothing in it that we do not have.
 #[must_use]
 pub fn is_part_of(part: &Entry, whole: &Entry) -> bool {

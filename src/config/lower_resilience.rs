@@ -129,7 +129,7 @@ fn read_hedge(mut table: Table<'_>) -> Option<u32> {
     is_there.then_some(percentile)
 }
 
-/// `[cluster.sticky]`; without the table nobody is remembered.
+/// `[cluster.sticky]`; without the table no client is remembered.
 pub(super) fn read_sticky(table: &mut Table<'_>) -> Option<Sticky> {
     let is_there = table.has("sticky");
     let mut table = table.table("sticky");

@@ -88,7 +88,7 @@ impl<'a> Table<'a> {
         self.table.and_then(|table| table.get(key)).map_or_else(|| self.span.clone(), Spanned::span)
     }
 
-    /// Whether a key is there, which somebody else will ask for.
+    /// Whether a key is there, which another function will read.
     #[must_use]
     pub fn holds(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
@@ -319,7 +319,7 @@ impl<'a> Table<'a> {
         found
     }
 
-    /// Complains about every key that nobody asked for.
+    /// Complains about every key that no function has read.
     pub fn finish(self) {
         let Some(table) = self.table else { return };
         let known: Vec<&str> = self.asked.iter().copied().collect();

@@ -101,7 +101,7 @@ impl Statuses {
     }
 }
 
-/// `[cluster.queue]`: who waits while every endpoint has all the requests that it may have.
+/// `[cluster.queue]`: which requests wait while every endpoint has all the requests that it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queue {
     /// Requests that wait, of all cores together; more are refused at once.

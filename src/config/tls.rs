@@ -84,7 +84,7 @@ impl Protocol {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAuth {
     pub line: Line,
-    /// Who has no certificate is turned away.
+    /// A client without a certificate is turned away.
     pub is_required: bool,
     pub ca: PathBuf,
     pub crl: Option<PathBuf>,

@@ -15,7 +15,7 @@ use crate::shard::cache_handle::Unsure;
 use crate::shard::command::Command;
 use crate::upstream::endpoint::Duty;
 
-/// An order. Whoever gives it is told what came of it.
+/// An order. The task that gives it is told what came of it.
 #[derive(Debug)]
 pub enum Order {
     /// An endpoint, by its address as it is configured.
@@ -24,7 +24,7 @@ pub enum Order {
     Purge { purge: Purge, reply: Sender<Result<usize, Unsure>> },
 }
 
-/// Where orders come from; `never` where nobody can give any.
+/// Where orders come from; `never` where none can be given.
 pub type Orders = Receiver<Order>;
 
 /// Carries an order out.
@@ -47,7 +47,7 @@ pub(super) fn obey(workers: &mut Workers, order: Order) {
         };
         notice::note(format_args!("cluster \"{cluster}\": endpoint {endpoint} is {word}"));
     });
-    // Who does not wait for a reply gets none.
+    // A task that does not wait for a reply gets none.
     let _ = reply.send(result);
 }
 

@@ -31,7 +31,7 @@ use crate::upstream::sticky::Seal;
 /// What stays the same as long as the process lives.
 pub(super) struct Frame {
     pub(super) name: Box<str>,
-    pub(super) bells: Arc<[Notifier]>,
+    pub(super) notifiers: Arc<[Notifier]>,
     ledger: Arc<Ledger>,
     posts: Posts,
     door: Option<DiskHandle>,
@@ -44,8 +44,9 @@ pub(super) struct Frame {
 impl Frame {
     /// For so many shards.
     pub(super) fn new(name: Box<str>, shards: usize, cache: &Cache) -> Result<Self, String> {
-        let bells: Result<Arc<[Notifier]>, _> = (0..shards).map(|_| Notifier::new()).collect();
-        let bells = bells.map_err(|error| format!("no descriptor for a bell: {error}"))?;
+        let notifiers: Result<Arc<[Notifier]>, _> = (0..shards).map(|_| Notifier::new()).collect();
+        let notifiers =
+            notifiers.map_err(|error| format!("no descriptor for a notifier: {error}"))?;
         let mut key = [0; 32];
         let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut key));
         random.map_err(|error| format!("no key for sticky cookies: /dev/urandom: {error}"))?;
@@ -55,7 +56,7 @@ impl Frame {
         let (posts, boxes): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
         let posts: Posts = posts.into();
         let (ledger, door) = open_cache(cache, shards, &posts);
-        Ok(Self { name, bells, ledger, posts, door, boxes, key })
+        Ok(Self { name, notifiers, ledger, posts, door, boxes, key })
     }
 
     /// A shard's end of its cache mailbox.
@@ -89,12 +90,12 @@ impl Frame {
             route_filters: config.routes.iter().map(Chain::of_route).collect(),
             routers: ids.map(|id| Router::new(&config, ListenerId(id))).collect(),
             common: common.collect(),
-            bells: Arc::clone(&self.bells),
+            notifiers: Arc::clone(&self.notifiers),
             ledger: Arc::clone(&self.ledger),
             posts: Arc::clone(&self.posts),
             door: self.door.clone(),
             name: self.name.clone(),
-            shards: self.bells.len(),
+            shards: self.notifiers.len(),
             may_panic: cfg!(debug_assertions)
                 && std::env::var("MILLRACE_TEST").is_ok_and(|hooks| hooks == "panic"),
             config,
@@ -103,7 +104,7 @@ impl Frame {
     }
 
     fn common(&self, cluster: &Cluster, places: &Places, old: Option<Before<'_>>) -> Common {
-        let turns = Arc::new(Turns::new(Arc::clone(&self.bells)));
+        let turns = Arc::new(Turns::new(Arc::clone(&self.notifiers)));
         let places = places.clone();
         match old {
             Some((before, common, stood)) if before == cluster && stood.is_same(&places) => {

@@ -50,7 +50,7 @@ pub fn load(config: &Config, old: Option<(&Config, &Secrets)>) -> Result<Loaded,
     if faults.is_empty() { Ok(loaded) } else { Err(faults) }
 }
 
-/// The same for somebody who only wants to know: nothing is written.
+/// The same for a command that only looks: nothing is written.
 ///
 /// # Errors
 /// As above.
@@ -281,7 +281,7 @@ fn missing<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Vec<String> {
     files.into_iter().filter_map(fault).collect()
 }
 
-/// The tickets of the same listener before, if it believes the same clients as then: who resumes a
+/// The tickets of the same listener before, if it believes the same clients as then: a client that resumes a
 /// session is not asked for a certificate again.
 fn kept(
     listener: &Listener,

@@ -199,7 +199,7 @@ impl Workers {
         self.said.insert(if is_first { 0 } else { self.said.len() }, command.clone());
     }
 
-    /// Takes something out of the cache. Whoever waits for the reply learns of a worker that cannot do
+    /// Takes something out of the cache. The task that waits for the reply learns of a worker that cannot do
     /// it by a reply that never comes: its end is dropped.
     pub fn purge(&self, purge: Purge, reply: Sender<Result<usize, Unsure>>) {
         for worker in &self.running {
@@ -236,9 +236,9 @@ impl Workers {
                 continue;
             }
             notice::warn(format_args!("worker {at} died; starting it again"));
-            // What others keep near of its entries nobody will ever take out.
+            // What others keep near of its entries would never be taken out.
             self.plan.ledger.next_epoch();
-            // Nor does anybody know any more which of its files are good.
+            // Nor is it known any more which of its files are good.
             if let Some(door) = &self.plan.door {
                 door.distrust();
             }
@@ -375,7 +375,7 @@ impl Workers {
         }
     }
 
-    /// Once a second: gives memory and disk of the cache to those who need it.
+    /// Once a second: gives memory and disk of the cache to the shards that need it.
     pub fn balance_cache(&self) {
         self.plan.ledger.balance();
         if let Some(door) = &self.plan.door {

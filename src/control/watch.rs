@@ -1,5 +1,5 @@
-//! Looks at what the shards hold against endpoints: judges who fails more often than the others,
-//! and tells an operator who was put out and who is back.
+//! Looks at what the shards hold against endpoints: judges which ones fail more often than the others,
+//! and tells the operator which were put out and which are back.
 
 use super::start::Workers;
 use crate::base::clock::{Moment, monotonic};
@@ -72,7 +72,7 @@ impl Watch {
             for (at, standing) in common.health.all().iter().enumerate() {
                 let found = (standing.why(), standing.until());
                 let old = std::mem::replace(&mut known[at], found);
-                // Who is tried and fails is not back, and who is tried is not put out anew.
+                // An endpoint that is tried and fails is not back, and one that is tried is not put out anew.
                 let is_news = old.0 != found.0 || (found.1 > old.1 && !standing.is_on_trial());
                 if is_news {
                     tell(cluster, &workers.text(id, at), old, found, now);

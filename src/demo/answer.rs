@@ -72,7 +72,7 @@ pub(super) fn answer(
     }
 }
 
-/// Stops this origin for a while; not for those who come through the proxy, who are everybody.
+/// Stops this origin for a while; not for requests that come through the proxy, which are all.
 fn stop(server: &Origin, request: &Request, stream: &TcpStream, origin: &str) -> io::Result<bool> {
     let (name, seconds) = (server.name, request.number("s", 10, STOP_MAX).max(1));
     if request.header("via").is_some() {
@@ -85,7 +85,7 @@ fn stop(server: &Origin, request: &Request, stream: &TcpStream, origin: &str) ->
     Ok(false)
 }
 
-/// Who answers, and what it was asked.
+/// The origin that answers, and what it was asked.
 fn who(name: &str, request: &Request) -> String {
     let headers: serde_json::Map<_, _> =
         request.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect();

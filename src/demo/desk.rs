@@ -49,7 +49,7 @@ fn answer(origins: &[Arc<Origin>], request: &Request, stream: &TcpStream) -> io:
     };
     let is_wanted = request.path == "/demo/start";
     order(origin);
-    // A moment, and it is so: whoever gave the order is told how it is then.
+    // A moment, and it is so: the answer to the order tells how it is then.
     for _ in 0..200 {
         if origin.is_up() == is_wanted {
             break;

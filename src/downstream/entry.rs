@@ -23,7 +23,7 @@ use crate::protocol::http1::write::period;
 use crate::shard::Shard;
 use crate::wire::proxy_protocol::Header;
 
-/// What is said in clear text to who speaks no TLS where TLS is spoken. The row of
+/// What is said in clear text to a client that speaks no TLS where TLS is spoken. The row of
 /// `Kind::PlainOnTls`, before there is a request to answer.
 const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Proxy-Status: millrace; error=http_request_error\r\nConnection: close\r\n\
@@ -72,7 +72,7 @@ impl ClientConnection {
         Box::new(Self { transport, inbound: Inbound::default(), facts, born: shard.now() })
     }
 
-    /// Learns who it really is from a proxy in front of us that may say so.
+    /// Learns the client's true address from a proxy in front of us that may say so.
     async fn read_proxy_header(&mut self, shard: &Shard) -> bool {
         let model = shard.listener(self.facts.listener);
         self.transport.read_by(self.born.after(model.head_timeout));
@@ -89,7 +89,7 @@ impl ClientConnection {
         };
         self.transport.read_by(Moment::NEVER);
         if let Some(Header { source: Some(source), is_secure, .. }) = header {
-            // The peer was trusted to say who connected; that one is a stranger again.
+            // The peer was trusted to name the client; the client itself is not trusted by that.
             self.facts.client.is_trusted = model.trusts(source.ip());
             self.facts.client.address = source;
             self.facts.client.is_secure = is_secure.unwrap_or(self.facts.client.is_secure);

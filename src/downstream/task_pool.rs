@@ -21,13 +21,13 @@ struct IdleTask<Work> {
 }
 
 impl<Work: 'static> TaskPool<Work> {
-    /// Nobody yet.
+    /// A pool without tasks.
     #[must_use]
     pub fn new() -> Rc<Self> {
         Rc::new(Self { idle: RefCell::default() })
     }
 
-    /// Somebody does this: who waits, or somebody new, who does everything as `act` says.
+    /// A task does this: one that waits, or a new one, which does everything as `act` says.
     pub fn give<Act, Acting>(self: &Rc<Self>, work: Work, act: Act)
     where
         Act: Fn(Work) -> Acting + 'static,
@@ -85,13 +85,13 @@ mod tests {
     #[test]
     fn who_waits_is_given_work_and_not_too_many_wait() {
         let (hands, mut context) = (TaskPool::new(), Context::from_waker(Waker::noop()));
-        let nobody_new = |_: u8| async { unreachable!("somebody waits") };
+        let no_new_task = |_: u8| async { unreachable!("a task waits") };
         let one = seat(Some(1));
         assert_eq!(pin!(hands.next(&one)).poll(&mut context), Poll::Ready(Some(1)));
         let mut next = pin!(hands.next(&one));
         assert_eq!(next.as_mut().poll(&mut context), Poll::Pending);
         assert_eq!(next.as_mut().poll(&mut context), Poll::Pending);
-        hands.give(2, nobody_new);
+        hands.give(2, no_new_task);
         assert_eq!(next.as_mut().poll(&mut context), Poll::Ready(Some(2)));
         for _ in 0..H2_HANDS_KEPT {
             assert_eq!(pin!(hands.next(&seat(None))).poll(&mut context), Poll::Pending);

@@ -154,7 +154,7 @@ impl Client<'_> {
                     record.address = shard.noted_address(cluster, flight.id);
                     shard.count(|counters| counters.dials += 1);
                     let Line::Http1(line) = attempt.line else { return Err(Kind::Internal) };
-                    // The endpoint may want to know who the client is.
+                    // The endpoint may want to know the client's address.
                     let writer = line.writer(Framing::UntilClose, timeouts.body_idle);
                     writer.preface(&shard.buffers).await?;
                     return Ok((flight, line));

@@ -8,7 +8,7 @@ use crate::filter::identity::Certificate;
 use crate::filter::{Facts, Verdict};
 use crate::message::hop;
 
-/// Takes out what the client may not say of itself, and finds out who it is.
+/// Takes out what the client may not say of itself, and finds out its address and certificate.
 ///
 /// # Errors
 /// `Misdirected`: its connection is for another host.

@@ -208,7 +208,7 @@ impl Fill<'_> {
         })
     }
 
-    /// The same, where nobody could be asked.
+    /// The same, where no server could be asked.
     #[must_use]
     pub fn serves_cut_off(&self, now: Moment) -> bool {
         let stale = self.stale.as_ref().filter(|stale| !stale.is_partial());
@@ -256,7 +256,7 @@ impl Fill<'_> {
         policy::may_store(&self.asked, response, self.rule, self.times(shard))
     }
 
-    /// Tells those who wait to ask for themselves. What the response alone decides is remembered.
+    /// Tells the requests that wait to ask for themselves. What the response alone decides is remembered.
     fn release(&mut self, why: Refused, may_mark: bool) {
         if let Some(guard) = self.ticket.take() {
             let may_mark = may_mark && !self.question.is_partly && !self.is_askers(why);

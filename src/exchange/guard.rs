@@ -45,7 +45,7 @@ impl Guard {
         }
     }
 
-    /// What is stored stands in for the answer, for all who wait.
+    /// What is stored stands in for the answer, for all requests that wait.
     pub fn stands(mut self, stale: &Arc<Entry>) {
         if let Some(ticket) = self.ticket.take() {
             ticket.flow.begin(Start::Stands(Arc::clone(stale)));

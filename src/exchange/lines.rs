@@ -13,7 +13,7 @@ use crate::shard::Shard;
 pub struct Lines {
     /// What is stored.
     pub stored: Vec<u8>,
-    /// What is withheld from others: it goes to who asked, and to nobody else.
+    /// What is withheld from others: it goes to the client that asked, and to no other.
     pub own: Vec<u8>,
 }
 

@@ -1,5 +1,5 @@
-//! Reads a body into the cache, at the origin's speed, whoever reads along: a client that is slow, or
-//! leaves, holds up nobody else.
+//! Reads a body into the cache, at the origin's speed, whichever clients read along: a client that is slow, or
+//! leaves, holds up no other.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ use crate::protocol::line::Line;
 use crate::shard::Shard;
 use crate::upstream::flight::Layover;
 
-/// Reads a body for all who follow it.
+/// Reads a body for all requests that follow it.
 pub struct Pump {
     pub shard: Rc<Shard>,
     pub cluster: ClusterId,
@@ -66,7 +66,7 @@ impl Pump {
         });
     }
 
-    /// Reads to the end, whoever reads along.
+    /// Reads to the end, whether clients read along or not.
     async fn run(mut self: Box<Self>, layover: Layover) {
         let shard = Rc::clone(&self.shard);
         let cluster = shard.cluster(self.cluster);
@@ -94,7 +94,7 @@ impl Pump {
                 if let Some(guard) = guard {
                     guard.fail(kind);
                 }
-                // Who still reads what there is keeps nobody else from the endpoint.
+                // A client that still reads what there is keeps no other from the endpoint.
                 drop((flight, line));
             }
         }
@@ -102,7 +102,7 @@ impl Pump {
         self.linger(writer).await;
     }
 
-    /// What nobody else keeps is kept until all have read it who are waited for.
+    /// What is not stored is kept until all clients that are waited for have read it.
     async fn linger(&self, mut tail: Tail) {
         if tail.passing.is_empty() {
             return;
@@ -168,8 +168,8 @@ impl Pump {
     }
 
     /// What cannot be stored may not run ahead of its readers (RELIABILITY F14): it waits for the last
-    /// of them. Each of them takes something in time, or leaves; but who reads slowly must not hold up
-    /// the rest: who has kept the others waiting for too long is cut off. False if there is nobody any
+    /// of them. Each of them takes something in time, or leaves; but one that reads slowly must not hold up
+    /// the rest: one that has kept the others waiting for too long is cut off. False if there is none any
     /// more.
     async fn readers_keep_up(&self, tail: &mut Tail) -> bool {
         let flow = Arc::clone(&tail.flow);
@@ -192,7 +192,7 @@ impl Pump {
         is_read
     }
 
-    /// Where its readers are, and when that was seen. Those who know of it and have not begun are given
+    /// Where its readers are, and when that was seen. Those that know of it and have not begun are given
     /// a moment.
     async fn who_reads(&self, tail: &mut Tail) -> Option<(u64, Span)> {
         let (flow, by) = (Arc::clone(&tail.flow), self.shard.now().after(FLOW_GRACE));
@@ -284,9 +284,9 @@ impl Pump {
 struct Tail {
     flow: Arc<FillStream>,
     last: Arc<Node>,
-    /// Pieces that nobody else keeps.
+    /// Pieces that the store does not keep.
     passing: VecDeque<Arc<Node>>,
-    /// Those who are waited for.
+    /// The readers that are waited for.
     readers: Vec<Position>,
     /// How long some may still keep others waiting.
     patience: Duration,

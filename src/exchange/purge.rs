@@ -1,4 +1,4 @@
-//! `PURGE`: takes entries out of the cache, for those who may. What exactly, two fields say:
+//! `PURGE`: takes entries out of the cache, for clients that may. What exactly, two fields say:
 //! `Millrace-Purge` (`soft`, `prefix`, `pattern`, `all`), and `Surrogate-Key` or `Cache-Tag`.
 
 use super::respond;
@@ -16,7 +16,7 @@ use crate::shard::{Heads, Shard};
 /// The field that says how.
 const FIELD: &[u8] = b"millrace-purge";
 
-/// Whether a request is a purge, and not somebody else's method.
+/// Whether a request is a purge, and not an origin's own method.
 #[must_use]
 pub fn is_one(shard: &Shard, request: &RequestHead) -> bool {
     !shard.plan.config.cache.purge.is_empty() && request.method_text() == b"PURGE"
@@ -25,7 +25,7 @@ pub fn is_one(shard: &Shard, request: &RequestHead) -> bool {
 /// Takes out what the request means. When the answer goes out no core serves it any more.
 ///
 /// # Errors
-/// `PurgeRefused` for those who may not; `PurgeWord` for words that mean nothing; `PurgeUnsure`.
+/// `PurgeRefused` for clients that may not; `PurgeWord` for words that mean nothing; `PurgeUnsure`.
 pub async fn run(ex: &mut Exchange<'_>, cached: Option<&Cached>) -> Result<()> {
     let (shard, client) = (ex.shard, ex.record.client);
     let allowed = &shard.plan.config.cache.purge;
@@ -65,7 +65,7 @@ fn parse(request: &RequestHead, key: &[u8]) -> Result<Purge> {
         let tags = tags.filter(|tag| !tag.is_empty()).map(<[u8]>::to_vec).collect();
         kinds.push(What::Tags(tags));
     }
-    // Nobody guesses which of two was meant.
+    // It is not guessed which of two was meant.
     match (kinds.pop(), kinds.is_empty()) {
         (None, _) => Ok(Purge { what: What::Url(key.to_vec()), is_soft }),
         (Some(what), true) => Ok(Purge { what, is_soft }),

@@ -1,4 +1,4 @@
-//! Floor 3: who may be sent requests. Active checks judge from outside, passive ones by what
+//! Floor 3: which endpoints may be sent requests. Active checks judge from outside, passive ones by what
 //! requests meet. No I/O and no clock here.
 
 pub mod active;
@@ -92,7 +92,7 @@ impl Table {
         self.windows[at].add(count);
     }
 
-    /// A window is over: who stood out in it is put out.
+    /// A window is over: the endpoints that stood out in it are put out.
     pub fn judge(&self, now: Moment, policy: &Passive) {
         let counts: Vec<Count> = self.windows.iter().map(Window::take).collect();
         for (at, standing) in self.standing.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Who fails more often than the others: requests and failures are counted over a window, and an
+//! Which endpoints fail more often than the others: requests and failures are counted over a window, and an
 //! endpoint that stands out is put out. One that fails no more than all the others stays in: then
 //! it is not the endpoint that is at fault.
 
@@ -36,7 +36,7 @@ impl Window {
 }
 
 /// Whether an endpoint fails at least so often, in percent, and twice as often as the others of its
-/// cluster together. Nobody stands out who is alone.
+/// cluster together. An endpoint that is alone does not stand out.
 #[must_use]
 pub fn is_outlier(counts: &[Count], at: usize, percent: u32) -> bool {
     let own = counts[at];
@@ -67,7 +67,7 @@ mod tests {
         assert!(!bad(&[count(100, 50), count(100, 40)]), "the others fail as well");
         assert!(!bad(&[count(19, 19), count(100, 0)]), "too few to tell");
         assert!(!bad(&[count(100, 90)]), "alone");
-        assert!(!bad(&[count(100, 90), count(3, 0)]), "nobody to compare it with");
+        assert!(!bad(&[count(100, 90), count(3, 0)]), "none to compare it with");
         assert!(!is_outlier(&[count(100, 90), count(100, 0)], 0, 0), "not asked for");
     }
 }

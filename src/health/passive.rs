@@ -45,7 +45,7 @@ pub struct Standing {
     /// Failures in a row; at least one while it is out.
     failures: AtomicU32,
     why: AtomicU8,
-    /// Somebody is trying.
+    /// A request is trying.
     on_trial: AtomicBool,
     /// Ejections that are not forgiven.
     ejections: AtomicU32,
@@ -133,7 +133,7 @@ impl Standing {
 
     /// No connection could be opened. One that refuses is asked again after a second, for that
     /// costs nothing; one that is silent costs a request its patience, and waits twice as long each
-    /// time. Never capped: there is nobody to talk to.
+    /// time. Never capped: there is no server to talk to.
     pub fn unreachable(&self, now: Moment, is_silent: bool, policy: &Passive) {
         let was_on_trial = self.on_trial.swap(false, Relaxed);
         if self.why() == Why::Unreachable && !was_on_trial {
@@ -197,7 +197,7 @@ impl Standing {
         }
     }
 
-    /// Asks to be the one request that tries an endpoint. Whoever gets it must call `passed`,
+    /// Asks to be the one request that tries an endpoint. The one that gets it must call `passed`,
     /// `failed` or `unreachable`; should it do none of them, another may try after a while.
     #[must_use]
     pub fn claim(&self, now: Moment) -> bool {

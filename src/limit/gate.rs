@@ -37,7 +37,7 @@ impl Gate {
         }
     }
 
-    /// Lets a connection in, or says why not. Who is let in must `leave`.
+    /// Lets a connection in, or says why not. A connection that is let in must `leave`.
     ///
     /// # Errors
     /// The bound that was met.
@@ -58,7 +58,7 @@ impl Gate {
 
     /// A connection ended.
     pub fn leave(&mut self, client: IpAddr) {
-        debug_assert!(self.inside > 0, "nobody leaves who did not enter");
+        debug_assert!(self.inside > 0, "only what has entered leaves");
         self.inside = self.inside.saturating_sub(1);
         if let Some(count) = self.clients.get_mut(&client) {
             *count -= 1;

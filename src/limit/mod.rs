@@ -1,4 +1,4 @@
-//! Floor 3: who may come in. Pure counting; the shell accepts and closes.
+//! Floor 3: which connections may come in. Pure counting; the shell accepts and closes.
 
 pub mod budget;
 pub mod gate;

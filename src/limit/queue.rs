@@ -1,4 +1,4 @@
-//! Who waits while every endpoint has all that it may have. Bounded in number and in time. First
+//! Which requests wait while every endpoint has all that it may have. Bounded in number and in time. First
 //! come, first served, as long as the queue is short of time; once the oldest has waited for half
 //! of what it may, the newest goes first: those behind it will not make it anyway, and what is
 //! served is served while its client still waits (adaptive LIFO, after Facebook's "Fail at Scale",
@@ -29,7 +29,7 @@ struct Entry<T> {
 }
 
 impl<T> Queue<T> {
-    /// Nobody waits.
+    /// No request waits.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
         Self { lanes: std::array::from_fn(|_| VecDeque::new()), timeout }
@@ -41,24 +41,24 @@ impl<T> Queue<T> {
         self.lanes.iter().map(VecDeque::len).sum()
     }
 
-    /// Nobody waits.
+    /// No request waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lanes.iter().all(VecDeque::is_empty)
     }
 
-    /// Somebody comes.
+    /// A request comes.
     pub fn push(&mut self, priority: Priority, now: Moment, waiter: T) {
         self.lanes[priority as usize].push_back(Entry { since: now, waiter });
     }
 
-    /// Room for somebody of this priority: the newest of those who are worth less.
+    /// Room for a request of this priority: the newest of those that are worth less.
     pub fn evict(&mut self, priority: Priority) -> Option<T> {
         let lower = self.lanes[..priority as usize].iter_mut().find(|lane| !lane.is_empty())?;
         lower.pop_back().map(|entry| entry.waiter)
     }
 
-    /// Those who have waited for too long.
+    /// The requests that have waited for too long.
     pub fn expire(&mut self, now: Moment) -> Vec<T> {
         let mut late = Vec::new();
         for lane in &mut self.lanes {
@@ -69,7 +69,7 @@ impl<T> Queue<T> {
         late
     }
 
-    /// Takes out whoever comes next of those that can go, and what `go` says of it.
+    /// Takes out the next request of those that can go, and what `go` says of it.
     pub fn next<R>(&mut self, now: Moment, mut go: impl FnMut(&T) -> Option<R>) -> Option<(T, R)> {
         let half = self.timeout / 2;
         for lane in self.lanes.iter_mut().rev() {
@@ -84,7 +84,7 @@ impl<T> Queue<T> {
         None
     }
 
-    /// Takes out somebody who waits no more.
+    /// Takes out a request that waits no more.
     pub fn leave(&mut self, is_it: impl Fn(&T) -> bool) {
         for lane in &mut self.lanes {
             if let Some(at) = lane.iter().position(|entry| is_it(&entry.waiter)) {

@@ -12,7 +12,7 @@ pub enum Form {
 
 impl Form {
     /// What the client prefers (RFC 9110 section 12.5.1), roughly: the first of the three types
-    /// that its Accept names without refusing it; text for everybody else, curl among them.
+    /// that its Accept names without refusing it; text for all others, curl among them.
     pub fn preferred<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Self {
         let members = accept.flat_map(|value| value.split(|byte| *byte == b','));
         for member in members {

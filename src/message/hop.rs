@@ -38,7 +38,7 @@ const FORWARDING: &[Name] = &[
     Name::XRequestId,
 ];
 
-/// Fields that a Connection field of a request must not name: taking them out would change who is
+/// Fields that a Connection field of a request must not name: taking them out would change which client is
 /// asking or what for (RELIABILITY C01).
 const PROTECTED: &[&[u8]] = &[
     b"host",
@@ -115,7 +115,7 @@ fn nominated(fields: &Fields) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Who sent a request, as far as we believe it.
+/// The client that sent a request, as far as it is believed.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     /// The peer of the connection (or what a trusted PROXY header said).
@@ -168,7 +168,7 @@ pub fn client_address(
     if !client.is_trusted || !head.fields.has(Name::XForwardedFor) {
         return address;
     }
-    // The last lines count: what a client puts in front of them is nobody's word.
+    // The last lines count: what a client puts in front of them counts for nothing.
     let mut values: [&[u8]; 8] = [b""; 8];
     let lines = head.fields.values(Name::XForwardedFor).count();
     let last = head.fields.values(Name::XForwardedFor).skip(lines.saturating_sub(8));
@@ -211,7 +211,7 @@ pub fn ends_here(head: &mut RequestHead) -> bool {
 /// What we add to a request; all of it plain values, so that adding is a pure function.
 #[derive(Clone, Copy, Debug)]
 pub struct Added<'a> {
-    /// Who asked.
+    /// The client.
     pub client: &'a Client,
     /// Our name in Via.
     pub via: &'a str,
@@ -304,7 +304,7 @@ fn add(fields: &mut Fields, authority: &[u8], version: Version, added: &Added<'_
     fields.push_parts(Name::Via, b"Via", &[received, added.via.as_bytes()]);
 }
 
-/// RFC 9110 section 7.6.3: Via lists everybody the request went through.
+/// RFC 9110 section 7.6.3: Via lists all that the request went through.
 fn check_loop(fields: &Fields, via: &[u8]) -> Result<()> {
     if !fields.has(Name::Via) {
         return Ok(());
@@ -336,7 +336,7 @@ fn append(fields: &mut Fields, known: Name, name: &[u8], parts: &[&[u8]]) {
     fields.push_known(known, name, &joined);
 }
 
-/// Whether a trailer field may be passed on: nothing that frames, routes or names somebody
+/// Whether a trailer field may be passed on: nothing that frames, routes or names a user
 /// (RFC 9110 section 6.5.1).
 #[must_use]
 pub fn is_trailer_allowed(name: &[u8]) -> bool {

@@ -1,5 +1,5 @@
-//! Waits of milliseconds, for the few who cannot wait for a tick of the sweep. One clock for all of
-//! them, which runs only while somebody waits.
+//! Waits of milliseconds, for the few tasks that cannot wait for a tick of the sweep. One clock for all of
+//! them, which runs only while a task waits.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -14,7 +14,7 @@ use crate::base::limits::ALARM_EVERY;
 /// A shard's alarms.
 #[derive(Debug, Default)]
 pub struct Alarms {
-    /// When, and who is to be woken.
+    /// When, and which task is to be woken.
     due: RefCell<Vec<(u64, Waker)>>,
     is_running: Cell<bool>,
 }

@@ -237,7 +237,7 @@ impl Outgoing for Buffer {
     }
 }
 
-/// A buffer of what is on the wire where that is not what anybody reads: records of TLS, frames of
+/// A buffer of what is on the wire where that is not what a task reads: records of TLS, frames of
 /// HTTP/2. A type of its own, so that the operations on plain buffers have one user, whose code they
 /// become part of: that is a thousand instructions for each request.
 #[derive(Debug)]
@@ -321,7 +321,7 @@ impl Outgoing for Shared {
 }
 
 // SAFETY: the octets lie in a reference-counted slice that this value keeps alive, at an address
-// that does not change, and nobody writes to them.
+// that does not change, and no code writes to them.
 unsafe impl IoBuf for Shared {
     fn read_ptr(&self) -> *const u8 {
         self.data().as_ptr()

@@ -36,7 +36,7 @@ impl Peer {
 /// Connects.
 ///
 /// # Errors
-/// `ConnectRefused`, `ConnectTimeout`, `ConnectFailed`; `LocalPorts` or `OpenFiles` if it is we who
+/// `ConnectRefused`, `ConnectTimeout`, `ConnectFailed`; `LocalPorts` or `OpenFiles` if it is the proxy that
 /// cannot.
 pub async fn connect(peer: &Peer, sweep: &Rc<Sweep>, deadline: Moment) -> Result<Transport> {
     let (socket, is_done) = match peer {

@@ -75,7 +75,7 @@ pub struct Slot {
     pub expired: Option<Due>,
     /// Since when a client's connection counts as idle; `NEVER` while it is busy.
     pub idle_since: Moment,
-    /// Who waits, where there is no descriptor to be shut down.
+    /// The task that waits, where there is no descriptor to be shut down.
     pub waker: Option<Waker>,
     pub presence: Presence,
     generation: u32,

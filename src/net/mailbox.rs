@@ -1,4 +1,4 @@
-//! The only door between threads: a bounded queue and a bell that wakes the other side's ring.
+//! The only door between threads: a bounded queue and a notifier that wakes the other side's ring.
 
 use std::io;
 
@@ -9,21 +9,21 @@ use crate::base::limits::MAILBOX;
 #[derive(Debug)]
 pub struct Sender<T> {
     queue: crossbeam_channel::Sender<T>,
-    bell: Notifier,
+    notifier: Notifier,
 }
 
 /// A worker's mailbox before it is on its worker.
 #[derive(Debug)]
 pub struct Receiver<T> {
     queue: crossbeam_channel::Receiver<T>,
-    bell: Notifier,
+    notifier: Notifier,
 }
 
 /// A worker's mailbox on its worker.
 #[derive(Debug)]
 pub struct Mailbox<T> {
     queue: crossbeam_channel::Receiver<T>,
-    ear: Notified,
+    notified: Notified,
 }
 
 /// Both ends.
@@ -40,8 +40,11 @@ pub fn channel<T>() -> io::Result<(Sender<T>, Receiver<T>)> {
 /// What the system says.
 pub fn channel_of<T>(most: usize) -> io::Result<(Sender<T>, Receiver<T>)> {
     let (sender, receiver) = crossbeam_channel::bounded(most);
-    let bell = Notifier::new()?;
-    Ok((Sender { queue: sender, bell: bell.clone() }, Receiver { queue: receiver, bell }))
+    let notifier = Notifier::new()?;
+    Ok((
+        Sender { queue: sender, notifier: notifier.clone() },
+        Receiver { queue: receiver, notifier },
+    ))
 }
 
 impl<T> Sender<T> {
@@ -51,19 +54,19 @@ impl<T> Sender<T> {
     /// The message.
     pub fn send(&self, message: T) -> Result<(), T> {
         self.queue.try_send(message).map_err(crossbeam_channel::TrySendError::into_inner)?;
-        self.bell.ring();
+        self.notifier.notify();
         Ok(())
     }
 
     /// Wakes the other side without a message.
-    pub fn ring(&self) {
-        self.bell.ring();
+    pub fn notify(&self) {
+        self.notifier.notify();
     }
 }
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), bell: self.bell.clone() }
+        Self { queue: self.queue.clone(), notifier: self.notifier.clone() }
     }
 }
 
@@ -73,7 +76,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// What the driver says.
     pub fn open(self) -> io::Result<Mailbox<T>> {
-        Ok(Mailbox { ear: self.bell.listen()?, queue: self.queue })
+        Ok(Mailbox { notified: self.notifier.listen()?, queue: self.queue })
     }
 }
 
@@ -84,9 +87,9 @@ impl<T> Mailbox<T> {
         self.queue.try_recv().ok()
     }
 
-    /// Waits until somebody rings, with a message or without.
+    /// Waits until another thread wakes this one, with a message or without.
     pub async fn wait(&self) {
-        self.ear.wait().await;
+        self.notified.wait().await;
     }
 
     /// The next message; waits for one.
@@ -95,7 +98,7 @@ impl<T> Mailbox<T> {
             if let Ok(message) = self.queue.try_recv() {
                 return message;
             }
-            self.ear.wait().await;
+            self.notified.wait().await;
         }
     }
 }

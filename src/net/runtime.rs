@@ -127,7 +127,7 @@ impl Ticker {
     /// Waits for a tick that is still to come.
     pub async fn pause(&self) {
         use std::os::fd::AsRawFd;
-        sys::silence(self.timer.as_raw_fd());
+        sys::drain(self.timer.as_raw_fd());
         self.tick().await;
     }
 
@@ -135,6 +135,6 @@ impl Ticker {
     pub async fn tick(&self) {
         use std::os::fd::AsRawFd;
         let _ = self.timer.readable(false).await;
-        sys::silence(self.timer.as_raw_fd());
+        sys::drain(self.timer.as_raw_fd());
     }
 }

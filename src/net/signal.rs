@@ -1,4 +1,4 @@
-//! Signals, as messages: a thread waits for them; nobody handles them asynchronously.
+//! Signals, as messages: a thread waits for them; no handler runs asynchronously.
 
 #![expect(unsafe_code, reason = "sigmask and sigwait")]
 

@@ -47,7 +47,7 @@ impl Sweep {
         self.now.set(now);
     }
 
-    /// Ends every connection: their tasks are gone, and nobody else would.
+    /// Ends every connection: their tasks are gone, and nothing else would.
     pub fn end_all(&self) {
         if let Ok(wheel) = self.wheel.try_borrow() {
             wheel.all().for_each(|slot| sys::shutdown(slot.fd, How::Both));
@@ -180,12 +180,12 @@ impl Watch {
         Paused { watch: self, deadline, since: monotonic() }
     }
 
-    /// Whether something has come due. If not, `context` is woken when it does: for those who have no
+    /// Whether something has come due. If not, `context` is woken when it does: for tasks that have no
     /// socket that could be shut down.
     pub fn is_due(&self, context: &Context<'_>) -> bool {
         let mut wheel = self.sweep.wheel.borrow_mut();
         let Some(slot) = wheel.slot(self.id) else { return true };
-        // Who waits on after one deadline is woken for the next.
+        // A task that waits on after one deadline is woken for the next.
         match &mut slot.waker {
             Some(waker) => waker.clone_from(context.waker()),
             none => *none = Some(context.waker().clone()),

@@ -125,7 +125,7 @@ fn is_ready(fd: RawFd, events: i16) -> bool {
     ready > 0
 }
 
-/// Resets a connection at once, whoever still waits for something on it (connect(2): `AF_UNSPEC`). What is
+/// Resets a connection at once, whatever still waits for something on it (connect(2): `AF_UNSPEC`). What is
 /// no TCP is reset, if at all, when it is closed.
 pub fn disconnect(fd: RawFd) {
     // AF_UNSPEC is 0.
@@ -188,8 +188,8 @@ pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Whether nobody listens there yet. Sockets that share a port would also share it with another
-/// process of the same user, who started this program twice and wonders where requests go.
+/// Whether no socket listens there yet. Sockets that share a port would also share it with another
+/// process of the same user: a program that was started twice would take half the requests.
 ///
 /// # Errors
 /// What the system says, `AddrInUse` among it.
@@ -333,14 +333,14 @@ pub fn last_word(fd: RawFd, bytes: &[u8]) {
 }
 
 /// Takes the count out of an eventfd or a timer.
-pub fn silence(fd: RawFd) {
+pub fn drain(fd: RawFd) {
     let mut count = [0_u8; 8];
     // SAFETY: the pointer is good for eight octets; the descriptor does not block.
     unsafe { libc::read(fd, count.as_mut_ptr().cast(), count.len()) };
 }
 
-/// Adds one to an eventfd. A full counter is a rung bell.
-pub fn ring(fd: RawFd) {
+/// Adds one to an eventfd. A full counter wakes as well.
+pub fn notify(fd: RawFd) {
     let one = 1_u64.to_ne_bytes();
     // SAFETY: the pointer is good for eight octets.
     unsafe { libc::write(fd, one.as_ptr().cast(), one.len()) };

@@ -35,9 +35,9 @@ pub struct Record {
     pub bytes_in: u64,
     /// Octets of the response's body.
     pub bytes_out: u64,
-    /// Who asked.
+    /// The client.
     pub client: IpAddr,
-    /// When it began, if somebody wants to know.
+    /// When it began, if the access log shows it.
     pub started: Duration,
     /// How long it took.
     pub took: Duration,

@@ -52,10 +52,10 @@ pub struct Plan {
     pub listener_filters: Vec<Chain>,
     /// What each route decides of the requests that it takes.
     pub route_filters: Vec<Chain>,
-    /// What the shards share of each cluster: loads, the standing of endpoints, who waits.
+    /// What the shards share of each cluster: loads, the standing of endpoints, the requests that wait.
     pub common: Vec<Common>,
-    /// One for each shard: rung when there is room for those who wait on it.
-    pub bells: Arc<[Notifier]>,
+    /// One for each shard: notified when there is room for requests that wait on it.
+    pub notifiers: Arc<[Notifier]>,
     /// The books of the cache.
     pub ledger: Arc<Ledger>,
     /// What shards tell each other of the cache by.
@@ -89,7 +89,7 @@ pub struct Shard {
     pub random: RefCell<Random>,
     /// No new connections; those there are end after their next answer.
     is_draining: Cell<bool>,
-    /// Those who are to be told when it begins to drain.
+    /// The tasks that are to be told when it begins to drain.
     nudges: RefCell<Vec<Weak<Cell<Option<Waker>>>>>,
     counters: Cell<Counters>,
     gate: RefCell<Gate>,
@@ -241,7 +241,7 @@ impl Shard {
         all.iter().filter_map(Weak::upgrade).filter_map(|one| one.take()).for_each(Waker::wake);
     }
 
-    /// For somebody who is to be woken when it begins to drain.
+    /// For a task that is to be woken when it begins to drain.
     #[must_use]
     pub fn nudge(&self) -> DrainWaker {
         let nudge = DrainWaker(Rc::default());
@@ -275,7 +275,7 @@ impl Shard {
         if memory::stage() >= Stage::Shed { Err(Kind::Overloaded) } else { Ok(()) }
     }
 
-    // === who is served, and how ===
+    // === which clients are served, and how ===
 
     /// A listener of the plan.
     #[must_use]
@@ -361,7 +361,7 @@ impl Shard {
         Means { buffers: &self.buffers, turns: &self.turns, period: 5000 }
     }
 
-    /// What a try at an endpoint needs. `fresh` for a connection that nobody has used.
+    /// What a try at an endpoint needs. `fresh` for a connection that carried no request before.
     #[must_use]
     pub fn needs<'a>(
         &'a self,
@@ -414,7 +414,7 @@ impl Shard {
         self.counters.get()
     }
 
-    /// Whether anybody reads the access log. Only then are precise clocks read.
+    /// Whether there is an access log. Only then are precise clocks read.
     #[must_use]
     pub fn is_logging(&self) -> bool {
         self.log.is_some()
@@ -441,7 +441,7 @@ impl Shard {
         }
     }
 
-    /// Takes down what did not become an exchange, where somebody reads the log.
+    /// Takes down what did not become an exchange, where there is an access log.
     pub fn note(&self, mut record: Record) {
         if self.log.is_some() {
             record.wall = clock::wall();
@@ -465,7 +465,7 @@ impl Shard {
     }
 }
 
-/// Where somebody waits for a shard to drain.
+/// Where a task waits for a shard to drain.
 pub struct DrainWaker(Rc<Cell<Option<Waker>>>);
 
 impl DrainWaker {

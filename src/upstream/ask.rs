@@ -21,6 +21,6 @@ pub struct Begun {
     pub id: EndpointId,
     /// How many are under way there, this one included.
     pub depth: u32,
-    /// Zero where nobody reads the clock.
+    /// Zero where the clock is not read.
     pub at: Micros,
 }

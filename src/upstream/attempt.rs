@@ -63,7 +63,7 @@ pub async fn open(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Resul
     Ok(fresh(cluster, dialled, needs))
 }
 
-/// A connection that nobody has used.
+/// A connection that carried no request before.
 fn fresh(cluster: &Cluster, dialled: Dialled, needs: Needs<'_>) -> Attempt {
     let Dialled { transport, peer, generation } = dialled;
     let identity = cluster.model.proxy_protocol.map(|_| needs.client);
@@ -170,7 +170,7 @@ async fn dial_agreed(
     Ok((dialled, is_http2))
 }
 
-/// Encrypts a new connection: the endpoint must be who it should be before it is told anything.
+/// Encrypts a new connection: the endpoint must prove its name before a request is written.
 async fn secure(
     cluster: &Cluster,
     id: EndpointId,

@@ -1,5 +1,5 @@
 //! Which endpoint gets a request. Whom the balancer may choose from is said here, in steps: first
-//! those with which all is well, in the end whoever has an address.
+//! those with which all is well, in the end those that have an address.
 
 use super::ask::{Ask, Begun};
 use super::cluster::Cluster;
@@ -18,7 +18,7 @@ use crate::health::passive::{State, Why};
 enum Step {
     /// Nothing is held against it, or it may be tried again by one request.
     Good,
-    /// Nothing at all is held against it, not even by checks that nobody believes: for requests
+    /// Nothing at all is held against it, not even by checks that do not count: for requests
     /// that have failed once.
     Sure,
     /// As `Good`, without trials.
@@ -37,7 +37,7 @@ impl Cluster {
     /// many requests as they may have.
     ///
     /// # Errors
-    /// `NoAddress` if no name resolves, `NoEndpoint` if there is nobody left to try.
+    /// `NoAddress` if no name resolves, `NoEndpoint` if no endpoint is left to try.
     #[inline]
     pub fn try_begin(&self, ask: &Ask) -> Result<Option<Begun>> {
         // Many clusters are one server that works: nothing to weigh up.
@@ -61,7 +61,7 @@ impl Cluster {
             match self.begin_at(*step, ask) {
                 Place::At(begun) => return Ok(Some(begun)),
                 Place::Full => is_full = true,
-                Place::Nobody => {}
+                Place::None => {}
             }
             // Rather wait for a good one than go to a bad one.
             if is_full {
@@ -87,10 +87,10 @@ impl Cluster {
             };
             let Some(id) = picked else {
                 is_full |= self.is_limited && (0..self.used.get()).any(may);
-                return if is_full { Place::Full } else { Place::Nobody };
+                return if is_full { Place::Full } else { Place::None };
             };
             let standing = self.standing.of(usize::from(id.0));
-            // Whoever comes second looks for another: now it is out again.
+            // The second request looks for another: now the endpoint is out again.
             if step == Step::Good && standing.state(now) == State::Trial && !standing.claim(now) {
                 continue;
             }
@@ -100,7 +100,7 @@ impl Cluster {
         }
     }
 
-    /// A sticky client stays while its endpoint works, even where nobody new goes.
+    /// A sticky client stays while its endpoint works, even where no new client goes.
     fn keeps(&self, id: EndpointId, ask: &Ask, now: Moment) -> bool {
         let at = usize::from(id.0);
         let one = &self.endpoints[at];
@@ -226,5 +226,5 @@ enum Place {
     At(Begun),
     /// There are some, and all are full.
     Full,
-    Nobody,
+    None,
 }

@@ -50,7 +50,7 @@ pub struct Cluster {
     pub(super) used: Cell<usize>,
     /// How many are not.
     pub(super) count: Cell<usize>,
-    /// As the balancer sees them: less while somebody begins slowly.
+    /// As the balancer sees them: less while an endpoint begins slowly.
     pub(super) weights: RefCell<Vec<u32>>,
     pub(super) is_warming: Cell<bool>,
     pub(super) shared: Arc<Shared>,
@@ -206,7 +206,7 @@ impl Cluster {
     }
 
     /// New connections are encrypted like this, or not at all. Those of before are not used again if
-    /// somebody else was believed, or somebody else shown, when they were opened.
+    /// when they were opened, other authorities were believed, or another certificate was shown.
     pub fn secure(&self, tls: Option<&trust::Client>) {
         let digest = |tls: Option<&trust::Client>| tls.map(|tls| tls.digest);
         let old = self.tls.replace(tls.map(trust::Client::for_shard));
@@ -251,7 +251,7 @@ impl Cluster {
             adaptive.set(gradient);
         }
         self.lobby.expire(now);
-        // Whoever has come back in the meantime has room.
+        // An endpoint that has come back in the meantime has room.
         self.grant();
         for (at, one) in self.used().iter().enumerate() {
             if let Some(count) = one.take_count() {
@@ -277,7 +277,7 @@ impl Cluster {
         }
     }
 
-    /// Whoever came back lately has less weight. While somebody has, weights are in hundredths.
+    /// An endpoint that came back lately has less weight. While there is one, weights are in hundredths.
     fn warm(&self, now: Moment) {
         let whole = self.model.resilience.slow_start;
         if whole.is_zero() {
@@ -380,7 +380,7 @@ impl Cluster {
         may
     }
 
-    /// Whether there is somebody else to try, who is well.
+    /// Whether there is another endpoint to try that is well.
     #[must_use]
     pub fn has_other(&self, tries: &retry::Tries, than: EndpointId) -> bool {
         let than = usize::from(than.0);

@@ -20,7 +20,7 @@ impl Cluster {
     /// Chooses an endpoint; `None` if there is no room, or others wait for some.
     ///
     /// # Errors
-    /// There is nobody to send it to.
+    /// There is no endpoint to send it to.
     #[inline]
     pub fn begin(&self, ask: &Ask) -> Result<Option<Flight<'_>>> {
         if self.is_limited && self.lobby.is_busy() {
@@ -33,7 +33,7 @@ impl Cluster {
     /// Chooses an endpoint when there is room.
     ///
     /// # Errors
-    /// There is nobody to send it to, or no room in time.
+    /// There is no endpoint to send it to, or no room in time.
     pub async fn begin_later(
         &self,
         ask: Ask,
@@ -76,7 +76,7 @@ impl<'a> Flight<'a> {
         self.cluster
     }
 
-    /// Puts it aside; whoever takes it up ends it.
+    /// Puts it aside; the task that takes it up ends it.
     pub fn pause(self) -> Layover {
         let layover = Layover { id: self.id, depth: self.depth, began: self.began };
         std::mem::forget(self);

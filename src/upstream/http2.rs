@@ -54,7 +54,7 @@ struct Shared {
 pub struct Dialling<'a>(&'a H2Pool);
 
 impl Dialling<'_> {
-    /// It came to nothing: those who waited for it need not try the same.
+    /// It came to nothing: the tasks that waited for it need not try the same.
     pub fn failed(&self, kind: Kind) {
         self.0.dials.set((self.0.dials.get().0, Ended::Failed(kind)));
     }
@@ -131,7 +131,7 @@ impl H2Pool {
         }
     }
 
-    /// Waits until nobody dials, as long as it takes to dial a few addresses.
+    /// Waits until no task dials, as long as it takes to dial a few addresses.
     async fn dialled(&self, needs: &Needs<'_>) -> Result<()> {
         let watch = needs.sweep.watch(NO_SOCKET, Class::Upstream);
         watch.read_by(monotonic().after(needs.timeouts.connect.saturating_mul(4)));
@@ -196,7 +196,7 @@ impl H2Pool {
         Ok(line)
     }
 
-    /// Lets go of connections that nobody uses.
+    /// Lets go of connections that carry no request.
     pub fn prune(&self, now: Moment, bounds: &model::Pool) {
         self.all.borrow_mut().retain(|one| {
             let is_used = one.client.load() > 0 || now.since(one.used.get()) < bounds.idle;

@@ -21,7 +21,7 @@ pub struct Needs<'a> {
     pub http2: &'a model::Http2,
     pub now: Moment,
     pub timeouts: &'a model::Timeouts,
-    /// Who asks: told to the endpoint if the cluster says so.
+    /// The client: told to the endpoint if the cluster says so.
     pub client: SocketAddr,
     /// A pooled connection has just failed; only a new one will do.
     pub fresh: bool,

@@ -1,5 +1,5 @@
-//! Where requests wait for an endpoint to have room. Each shard has its own queue; who gets the
-//! next room is agreed on in a line that all shards share, and the other shard is woken by a bell.
+//! Where requests wait for an endpoint to have room. Each shard has its own queue; which one gets the
+//! next room is agreed on in a line that all shards share, and the other shard is woken by its notifier.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -21,15 +21,15 @@ pub struct Turns {
     /// How many wait, by shard.
     waiting: Box<[AtomicU32]>,
     turn: AtomicU32,
-    pub(super) bells: Arc<[Notifier]>,
+    pub(super) notifiers: Arc<[Notifier]>,
 }
 
 impl Turns {
-    /// Nobody waits. One bell for each shard.
+    /// An empty queue. One notifier for each shard.
     #[must_use]
-    pub fn new(bells: Arc<[Notifier]>) -> Self {
-        let waiting = bells.iter().map(|_| AtomicU32::new(0)).collect();
-        Self { waiting, turn: AtomicU32::new(0), bells }
+    pub fn new(notifiers: Arc<[Notifier]>) -> Self {
+        let waiting = notifiers.iter().map(|_| AtomicU32::new(0)).collect();
+        Self { waiting, turn: AtomicU32::new(0), notifiers }
     }
 
     /// How many shards there are.
@@ -43,7 +43,7 @@ impl Turns {
         self.waiting.iter().map(|one| one.load(Relaxed)).sum()
     }
 
-    /// The shard whose turn it is; they take turns, as long as somebody waits there.
+    /// The shard whose turn it is; they take turns, as long as a request waits there.
     pub(super) fn next(&self) -> Option<usize> {
         if self.all() == 0 {
             return None;
@@ -64,7 +64,7 @@ pub struct PendingQueue {
     pub(super) queue: RefCell<Queue<Rc<Waiter>>>,
 }
 
-/// Somebody who waits.
+/// A request that waits.
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) ask: Ask,
@@ -96,7 +96,7 @@ impl PendingQueue {
         Self { shard, turns, max: policy.max, queue: RefCell::new(Queue::new(policy.timeout)) }
     }
 
-    /// Somebody waits on this shard.
+    /// A request waits on this shard.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         !self.queue.borrow().is_empty()
@@ -119,7 +119,7 @@ impl PendingQueue {
         Ok(waiter)
     }
 
-    /// Who has waited for too long is refused.
+    /// A request that has waited for too long is refused.
     pub fn expire(&self, now: Moment) {
         if self.is_busy() {
             let late = self.queue.borrow_mut().expire(now);

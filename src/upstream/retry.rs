@@ -124,7 +124,7 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// The request is still whole, nobody has seen an answer, and executing it twice does no harm.
+    /// The request is still whole, the client has seen no answer, and executing it twice does no harm.
     fn may_repeat(self, method: Method) -> bool {
         let is_harmless = method.is_idempotent() || self.cause == Cause::Refused;
         !self.has_answer && !self.has_body && is_harmless

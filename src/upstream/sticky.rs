@@ -1,5 +1,5 @@
 //! Stickiness: a client stays with its endpoint by a cookie. The cookie is sealed, so that it tells
-//! nothing about endpoints and cannot be made by anybody else: whoever could name an endpoint could
+//! nothing about endpoints and cannot be made by a client: one that could name an endpoint could
 //! send all the load of the world there.
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};

@@ -25,7 +25,7 @@ impl Drop for Place<'_> {
                 lobby.queue.borrow_mut().leave(|one| Rc::ptr_eq(one, &self.waiter));
                 lobby.count();
             }
-            // It was given room and is gone: the room is somebody else's.
+            // The request was given room and is gone: the next request gets the room.
             State::Granted(begun) => self.cluster.leave(begun.id),
             State::Refused(_) => {}
         }
@@ -82,7 +82,7 @@ impl Cluster {
         }
         match self.lobby.turns.next() {
             Some(shard) if shard == usize::from(self.lobby.shard.0) => self.grant(),
-            Some(shard) => self.lobby.turns.bells[shard].ring(),
+            Some(shard) => self.lobby.turns.notifiers[shard].notify(),
             None => {}
         }
     }

@@ -8,13 +8,13 @@ use crate::base::limits::HELLO_RECORD_MAX;
 /// What matters of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
-    /// In lower case; `None` if it names nobody.
+    /// In lower case; `None` if it names none.
     pub name: Option<Vec<u8>>,
     /// In the order of preference.
     pub protocols: Vec<Vec<u8>>,
 }
 
-/// It is no such thing, or larger than anybody's.
+/// It is no such thing, or larger than any client's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotTls;
 
@@ -148,7 +148,7 @@ mod tests {
 
     fn hello(name: Option<&[u8]>, protocols: &[&[u8]]) -> Vec<u8> {
         let mut extensions = Vec::new();
-        // One that nobody knows, before those that matter.
+        // One that is not known, before those that matter.
         extensions.extend([&[0xfa, 0xfa][..], &list(2, b"grease")].concat());
         if let Some(name) = name {
             let names = list(2, &[&[0][..], &list(2, name)].concat());
@@ -186,8 +186,8 @@ mod tests {
             assert_eq!(parse(&bytes), Ok(Some(expected.clone())));
             assert_eq!(parse(&[&bytes[..], b"more"].concat()), Ok(Some(expected.clone())));
         }
-        let nobody = parse(&records(&hello(None, &[]), 500)).unwrap().unwrap();
-        assert_eq!(nobody, Hello::default());
+        let nameless = parse(&records(&hello(None, &[]), 500)).unwrap().unwrap();
+        assert_eq!(nameless, Hello::default());
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Meter {
     /// it is known what a verdict of h2's is about. `second` is a clock's.
     ///
     /// # Errors
-    /// More than anybody needs, or what HTTP/2 forbids.
+    /// More than any client needs, or what HTTP/2 forbids.
     pub fn admit(&mut self, octets: &[u8], second: u64) -> Result<usize, Abuse> {
         if second > self.refilled {
             for bucket in [&mut self.control, &mut self.resets, &mut self.refused] {
@@ -210,7 +210,7 @@ impl Meter {
     /// We reset a stream. Whether that was the client's fault.
     ///
     /// # Errors
-    /// It makes us do so more than anybody needs (CVE-2025-8671).
+    /// It makes us do so more than any client needs (CVE-2025-8671).
     pub fn reset(&mut self, stream: u32, reason: Reason) -> Result<bool, Abuse> {
         let is_fault = self.rules.reset(stream, reason);
         if is_fault && reason != Reason::STREAM_CLOSED {

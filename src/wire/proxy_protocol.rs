@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2 (haproxy.org, proxy-protocol.txt): who really connected,
+//! The PROXY protocol, versions 1 and 2 (haproxy.org, proxy-protocol.txt): which client really connected,
 //! told before the first byte.
 
 use std::io::Write;
@@ -20,7 +20,7 @@ pub enum Version {
 pub struct Header {
     /// Octets of the header.
     pub len: usize,
-    /// Who connected; `None` for `UNKNOWN` and `LOCAL`: then the peer itself counts.
+    /// The client; `None` for `UNKNOWN` and `LOCAL`: then the peer itself counts.
     pub source: Option<SocketAddr>,
     /// The client came by TLS, as far as that is said.
     pub is_secure: Option<bool>,

@@ -313,8 +313,8 @@ impl World {
     /// Does something to a part and hands over its orders to the disk, as the desk does.
     fn own<T>(&mut self, shard: usize, act: impl FnOnce(&mut CacheShard) -> T) -> T {
         let result = act(&mut self.parts[shard]);
-        let Some(shelf) = self.parts[shard].shelf.as_mut() else { return result };
-        for order in shelf.take_orders() {
+        let Some(disk_index) = self.parts[shard].disk_index.as_mut() else { return result };
+        for order in disk_index.take_orders() {
             match order {
                 Order::Load(_) => self.later(Event::Reader(shard, order), 20),
                 order => self.disk.orders.push_back((shard, Change::Order(order))),
@@ -674,7 +674,7 @@ impl World {
         let (purge, number) = (purge.clone(), *number);
         self.own(at, |part| {
             if let Some(number) = number {
-                part.purge_shelf(number, &purge);
+                part.purge_disk(number, &purge);
             }
             part.purge(&purge, now)
         });

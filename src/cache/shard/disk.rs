@@ -1,5 +1,5 @@
-//! A part and its shelf: entries that are not in memory may be on disk. Whoever asks for one waits for
-//! the answer, like those who wait for a fetch, and then asks again.
+//! A shard and its disk index: entries that are not in memory may be on disk. A request for one waits for
+//! the answer, like those that wait for a fetch, and then asks again.
 
 use std::sync::Arc;
 
@@ -20,7 +20,9 @@ impl CacheShard {
         now: Moment,
     ) -> Option<Arc<FillStream>> {
         let hash = question.hash;
-        if self.is_crowded(hash) || !self.shelf.as_ref().is_some_and(|shelf| shelf.may_have(hash)) {
+        if self.is_crowded(hash)
+            || !self.disk_index.as_ref().is_some_and(|disk_index| disk_index.may_have(hash))
+        {
             return None;
         }
         let last = self.purges.last();
@@ -37,18 +39,18 @@ impl CacheShard {
         let fill = self.fills.get_mut(&hash).and_then(|fills| fills.last_mut());
         fill.into_iter().for_each(|fill| fill.is_load = true);
         let (key, fields) = (question.key.clone(), question.fields.clone());
-        if let Some(shelf) = &mut self.shelf {
-            shelf.load(Load { hash, key, fields, id: ticket.id });
+        if let Some(disk_index) = &mut self.disk_index {
+            disk_index.load(Load { hash, key, fields, id: ticket.id });
         }
         Some(ticket.flow)
     }
 
-    /// Hears what has become of files. Returns the flow that somebody may wait on for it.
+    /// Hears what has become of files. Returns the stream that a request may wait on for it.
     pub fn hear(&mut self, news: News, now: Moment) -> Option<Arc<FillStream>> {
-        let shelf = self.shelf.as_mut()?;
-        shelf.hear(&news);
+        let disk_index = self.disk_index.as_mut()?;
+        disk_index.hear(&news);
         if let News::SweptAll { number } = news {
-            shelf.swept(number, self.next_id);
+            disk_index.swept(number, self.next_id);
         }
         let News::Loaded { hash, id, found, .. } = news else { return None };
         let Some(found) = found else { return self.not_loaded(hash, id) };
@@ -59,7 +61,7 @@ impl CacheShard {
         flow.inspect(|flow| flow.begin(Start::Looked(entry)))
     }
 
-    /// The disk could not be asked. Returns the flow that somebody may wait on for it.
+    /// The disk could not be asked. Returns the stream that a request may wait on for it.
     pub fn not_loaded(&mut self, hash: u64, id: u64) -> Option<Arc<FillStream>> {
         let fill = self.end(hash, id)?;
         fill.flow.begin(Start::Looked(None));
@@ -68,7 +70,7 @@ impl CacheShard {
 
     /// What was found, if it may be served.
     fn loaded(&mut self, hash: u64, id: u64, found: &Loaded, now: Moment) -> Option<Arc<Entry>> {
-        let verdict = self.shelf.as_ref().and_then(|shelf| shelf.verdict(found));
+        let verdict = self.disk_index.as_ref().and_then(|disk_index| disk_index.verdict(found));
         let entry = &found.entry;
         let is_good = self.accept(hash, id, entry, now) && verdict != Some(false);
         // A fetch may have been faster: then what it has brought is newer, and says what selects.
@@ -90,18 +92,18 @@ impl CacheShard {
 
     /// Ten times a second.
     pub(super) fn tick_shelf(&mut self) {
-        let Some(shelf) = &mut self.shelf else { return };
-        shelf.tick();
-        if shelf.has_met() {
+        let Some(disk_index) = &mut self.disk_index else { return };
+        disk_index.tick();
+        if disk_index.has_met() {
             let loads = self.fills.values().flatten().filter(|fill| fill.is_load);
-            shelf.forget_met(loads.map(|fill| fill.id).min().unwrap_or(u64::MAX));
+            disk_index.forget_met(loads.map(|fill| fill.id).min().unwrap_or(u64::MAX));
         }
     }
 
     /// A wide purge has its number among those that files are held against.
-    pub fn purge_shelf(&mut self, number: u64, purge: &Purge) {
-        if let Some(shelf) = &mut self.shelf {
-            shelf.purge(number, purge);
+    pub fn purge_disk(&mut self, number: u64, purge: &Purge) {
+        if let Some(disk_index) = &mut self.disk_index {
+            disk_index.purge(number, purge);
         }
     }
 }

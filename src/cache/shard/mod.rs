@@ -1,4 +1,4 @@
-//! What one shard decides about the keys that it owns: answer, fetch, or wait for who fetches
+//! What one shard decides about the keys that it owns: answer, fetch, or wait for the one that fetches
 //! already. One fetch at a time for a key in the whole process (RELIABILITY E11), and none of what
 //! was purged meanwhile is kept (E22).
 
@@ -36,7 +36,7 @@ pub struct CacheRequest {
     pub fields: Fields,
     pub wants: Directives,
     pub grace: u32,
-    /// Its response may be everybody's: others may wait for it.
+    /// Its response may be for every client: others may wait for it.
     pub may_share: bool,
     /// HEAD, or a part: nothing is fetched for others.
     pub is_partly: bool,
@@ -59,7 +59,7 @@ impl CacheRequest {
 pub struct Seen {
     /// A response for the same key that did not suit it: others that are asked for may not either.
     pub other: Option<Arc<Entry>>,
-    /// Somebody has looked on disk.
+    /// The disk was looked at.
     pub disk: bool,
 }
 
@@ -72,7 +72,7 @@ pub enum Decision {
     Refresh(Arc<Entry>, Ticket),
     /// Fetch it, and ask whether what is stored is still good.
     Fetch { ticket: Ticket, stale: Option<Arc<Entry>>, why: Forward },
-    /// Somebody fetches it already: begin to read here.
+    /// Another request fetches it already: begin to read here.
     Follow(Arc<FillStream>, Arc<Node>),
     /// It may be on disk: ask again when this is known.
     Load(Arc<FillStream>),
@@ -101,7 +101,7 @@ pub struct Ticket {
     pub hash: u64,
     pub flow: Arc<FillStream>,
     pub front: Arc<Node>,
-    /// Nobody else will be answered by it, but for what it leaves in the store.
+    /// No other request is answered by it, but for what it leaves in the store.
     pub is_solo: bool,
 }
 
@@ -120,7 +120,7 @@ struct Fill {
     purges: u32,
     /// Its URL was purged, or invalidated.
     is_doomed: bool,
-    /// Nobody waits for it.
+    /// No request waits for it.
     is_solo: bool,
     /// It is the disk that is asked.
     is_load: bool,
@@ -142,7 +142,7 @@ pub struct CacheShard {
     ledger: Arc<Ledger>,
     pub store: Store,
     /// What is on disk, if anything is ever written there.
-    pub shelf: Option<DiskIndex>,
+    pub disk_index: Option<DiskIndex>,
     fills: HashMap<u64, Vec<Fill>, Xxh3DefaultBuilder>,
     marks: HashMap<u64, Moment, Xxh3DefaultBuilder>,
     mark_order: VecDeque<u64>,
@@ -163,7 +163,7 @@ impl CacheShard {
     pub fn new(shard: usize, ledger: Arc<Ledger>, books: Option<Arc<Books>>, first: u64) -> Self {
         Self {
             shard,
-            shelf: books.map(|books| DiskIndex::new(shard, books)),
+            disk_index: books.map(|books| DiskIndex::new(shard, books)),
             store: Store::new(ledger.seed),
             ledger,
             fills: HashMap::default(),
@@ -259,7 +259,7 @@ impl CacheShard {
             let ticket = self.begin(question, true, now);
             return Decision::Fetch { ticket, stale, why };
         }
-        // Who wants it from the origin does not want what somebody asked for a while ago.
+        // A client that wants it from the origin does not want what another asked for a while ago.
         let may_follow = why != Forward::Request;
         if may_follow && let Some(fill) = self.fill_for(question, hint, now) {
             return Decision::Follow(Arc::clone(&fill.flow), Arc::clone(&fill.front));
@@ -361,8 +361,8 @@ impl CacheShard {
             return false;
         }
         self.store.put(hash, Arc::clone(entry));
-        if let Some(shelf) = &mut self.shelf {
-            shelf.store(hash, entry, is_same, now);
+        if let Some(disk_index) = &mut self.disk_index {
+            disk_index.store(hash, entry, is_same, now);
         }
         self.trim();
         entry.is_live()
@@ -402,7 +402,7 @@ impl CacheShard {
         }
     }
 
-    /// A fetch has failed; who follows is told by the flow.
+    /// A fetch has failed; the stream tells those that follow.
     pub fn fail(&mut self, hash: u64, id: u64) {
         self.end(hash, id);
     }
@@ -424,9 +424,9 @@ impl CacheShard {
         let dropped =
             self.store.drop_matching(hash, old.key(), |one| std::ptr::eq(one, old.as_ref()));
         let new = new.filter(|_| dropped > 0);
-        if let (Some(shelf), None) = (&mut self.shelf, &new) {
+        if let (Some(disk_index), None) = (&mut self.disk_index, &new) {
             // What is on disk says the same as `old` at best.
-            shelf.remove(hash);
+            disk_index.remove(hash);
         }
         if let Some(new) = new {
             new.set_purges(old.purges());
@@ -462,7 +462,7 @@ impl CacheShard {
         self.ledger.regret(self.shard, self.store.take_regrets());
         self.trim();
         self.fills.retain(|_, fills| {
-            // Whoever began these is dead, or they would have ended by their own deadlines.
+            // The tasks that began these are dead, or they would have ended by their own deadlines.
             let limit = |fill: &Fill| fill.begun.after(60 * FILL_ABANDONED);
             fills.retain(|fill| now < limit(fill) || Arc::strong_count(&fill.flow) > 1);
             !fills.is_empty()

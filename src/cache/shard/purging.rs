@@ -16,8 +16,8 @@ impl CacheShard {
             for fill in self.fills.get_mut(&hash).into_iter().flatten() {
                 fill.is_doomed |= key::url(&fill.key) == key::url(key);
             }
-            if let Some(shelf) = &mut self.shelf {
-                shelf.remove(hash);
+            if let Some(disk_index) = &mut self.disk_index {
+                disk_index.remove(hash);
             }
             if purge.is_soft {
                 let variants = self.store.variants(hash, key);

@@ -126,7 +126,7 @@ impl Folder {
     }
 
     pub(super) fn remove_one(&self, name: Name) {
-        // Whoever was faster has done the same.
+        // A faster process has done the same.
         let _ = fs::remove_file(self.file(name));
     }
 

@@ -1,5 +1,5 @@
 //! What a cache's folder says of itself: the seed of its names, and the wide purges that some file may
-//! not have met. If that cannot be read, nobody knows what was purged: then nothing there counts.
+//! not have met. If that cannot be read, it is not known what was purged: then nothing there counts.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};

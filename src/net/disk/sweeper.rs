@@ -34,7 +34,7 @@ impl Sweeper {
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         let mut is_first = true;
         while !self.is_ended {
-            // Lists and sweeps are done for all who want one at once.
+            // Lists and sweeps are done at once for all shards that want one.
             let is_idle = self.waiting.is_empty() && (is_first || self.unmet.is_empty());
             let job = if is_idle { jobs.recv().ok() } else { jobs.recv_timeout(SWEEP_GATHER).ok() };
             match job {
@@ -69,7 +69,7 @@ impl Sweeper {
         }
     }
 
-    /// Between two folders: nobody waits for a whole round to have a purge written down.
+    /// Between two folders: a purge does not wait for a whole round to be written down.
     fn hear_all(&mut self, jobs: &Receiver<Job>) {
         while let Ok(job) = jobs.try_recv() {
             self.hear(job);

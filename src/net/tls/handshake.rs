@@ -36,7 +36,7 @@ pub struct HandshakeInfo {
     /// The name that it asked for, in lower case.
     pub name: Option<Box<str>>,
     pub protocol: Option<Protocol>,
-    /// Who it is by its certificate.
+    /// What its certificate says of it.
     pub told: Option<Box<subject::Told>>,
 }
 
@@ -119,7 +119,7 @@ pub async fn accept(
 /// Secures a connection to an endpoint. The caller sets the deadline.
 ///
 /// # Errors
-/// `UpstreamCertificate` if it is not who it should be; `UpstreamTls` for everything else.
+/// `UpstreamCertificate` if its certificate is not for the name that was asked; `UpstreamTls` for everything else.
 pub async fn connect(
     socket: &Socket,
     client: &Client,

@@ -1,4 +1,4 @@
-//! A certificate with its key, and the shelf from which a client's wishes choose one (RFC 6066
+//! A certificate with its key, and the list from which a client's wishes choose one (RFC 6066
 //! section 3).
 
 use std::collections::HashMap;
@@ -143,38 +143,38 @@ fn read(certificate: &CertificateDer<'_>) -> Result<Facts, String> {
 
 /// All identities of a listener.
 #[derive(Debug, Default)]
-pub struct DiskIndex {
+pub struct Identities {
     all: Vec<Identity>,
     /// By exact name, and by what follows `*.`: places in `all`, ECDSA before RSA.
     exact: HashMap<Box<str>, Vec<usize>>,
     wild: HashMap<Box<str>, Vec<usize>>,
-    /// For who asks for nobody, or for somebody we are not.
+    /// For a client that asks for no name, or for a name that no certificate has.
     default: Vec<usize>,
 }
 
-impl DiskIndex {
+impl Identities {
     /// The first is the default, and with it those of the same names.
     #[must_use]
     pub fn new(all: Vec<Identity>) -> Self {
-        let mut shelf = Self { all, ..Self::default() };
-        let mut order: Vec<usize> = (0..shelf.all.len()).collect();
-        order.sort_by_key(|at| shelf.all[*at].is_rsa());
+        let mut identities = Self { all, ..Self::default() };
+        let mut order: Vec<usize> = (0..identities.all.len()).collect();
+        order.sort_by_key(|at| identities.all[*at].is_rsa());
         for at in order {
-            for name in shelf.all[at].names.iter() {
+            for name in identities.all[at].names.iter() {
                 let (table, name) = match name.strip_prefix("*.") {
-                    Some(rest) => (&mut shelf.wild, rest),
-                    None => (&mut shelf.exact, &**name),
+                    Some(rest) => (&mut identities.wild, rest),
+                    None => (&mut identities.exact, &**name),
                 };
                 table.entry(name.into()).or_default().push(at);
             }
-            if shelf.all[at].names == shelf.all[0].names {
-                shelf.default.push(at);
+            if identities.all[at].names == identities.all[0].names {
+                identities.default.push(at);
             }
         }
-        shelf
+        identities
     }
 
-    /// Those that are shown to who asks for this name, in lower case.
+    /// Those that are shown to a client that asks for this name, in lower case.
     fn of(&self, name: Option<&str>) -> &[usize] {
         let name = name.map(|name| name.strip_suffix('.').unwrap_or(name));
         let found = name.and_then(|name| {
@@ -184,7 +184,7 @@ impl DiskIndex {
         found.unwrap_or(&self.default)
     }
 
-    /// Whether what is shown to who asks for `name` speaks for `host` as well.
+    /// Whether what is shown to a client that asks for `name` speaks for `host` as well.
     #[must_use]
     pub fn covers(&self, name: &str, host: &str) -> bool {
         self.of(Some(name)).iter().any(|at| self.all[*at].covers(host))
@@ -197,7 +197,7 @@ impl DiskIndex {
     }
 }
 
-impl ResolvesServerCert for DiskIndex {
+impl ResolvesServerCert for Identities {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(str::to_ascii_lowercase);
         let keys = self.of(name.as_deref()).iter().map(|at| &self.all[*at].key);

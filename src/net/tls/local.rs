@@ -1,4 +1,4 @@
-//! A certificate authority of this machine's own, for those who want to see HTTPS without having
+//! A certificate authority of this machine's own, for an operator that wants to see HTTPS without having
 //! any files: made once, kept in the user's data folder, so that it can be trusted once.
 
 use std::fs::{DirBuilder, OpenOptions};
@@ -59,7 +59,7 @@ impl Authority {
             match (paths.0.exists(), paths.1.exists()) {
                 (true, true) => return Self::read(paths.0, &paths.1),
                 (false, false) => {}
-                // Somebody may trust the one that is there.
+                // A client may trust the one that is there.
                 (has_certificate, _) => {
                     let (there, gone) =
                         if has_certificate { (paths.0, paths.1) } else { (paths.1, paths.0) };

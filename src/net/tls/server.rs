@@ -6,7 +6,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
-use super::identity::{DiskIndex, Identity};
+use super::identity::{Identities, Identity};
 use super::pem;
 use super::pinned::Pinned;
 use crate::config::tls::{self, ClientAuth, Protocol};
@@ -15,7 +15,7 @@ use crate::config::tls::{self, ClientAuth, Protocol};
 #[derive(Clone, Debug)]
 pub struct Server {
     pub(super) config: Arc<ServerConfig>,
-    shelf: Arc<DiskIndex>,
+    identities: Arc<Identities>,
 }
 
 /// Seals the sessions that clients may resume, for all workers; rotates by itself. One for each
@@ -56,12 +56,12 @@ impl Server {
         let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
             .with_protocol_versions(versions)
             .map_err(|error| error.to_string())?;
-        let shelf = Arc::new(DiskIndex::new(identities));
+        let identities = Arc::new(Identities::new(identities));
         let builder = match &model.client_auth {
             None => builder.with_no_client_auth(),
             Some(auth) => builder.with_client_cert_verifier(verifier(auth, provider)?),
         };
-        let mut config = builder.with_cert_resolver(Arc::clone(&shelf) as Arc<_>);
+        let mut config = builder.with_cert_resolver(Arc::clone(&identities) as Arc<_>);
         config.alpn_protocols =
             model.alpn.iter().map(|protocol| protocol.name().as_bytes().to_vec()).collect();
         if model.alpn.contains(&Protocol::Http1) {
@@ -71,19 +71,19 @@ impl Server {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         // RELIABILITY L07: what can be replayed is not accepted.
         config.max_early_data_size = 0;
-        Ok(Self { config: Arc::new(config), shelf })
+        Ok(Self { config: Arc::new(config), identities })
     }
 
     /// Whether a connection for `name` may ask for `host`, both in lower case.
     #[must_use]
     pub fn covers(&self, name: &str, host: &str) -> bool {
-        self.shelf.covers(name, host)
+        self.identities.covers(name, host)
     }
 
     /// Its identities.
     #[must_use]
     pub fn identities(&self) -> &[Identity] {
-        self.shelf.all()
+        self.identities.all()
     }
 }
 

@@ -55,7 +55,7 @@ pub struct Session {
     raw: Option<Buffer>,
     /// Records that go out before any other: handshake, tickets, alerts.
     due: Vec<u8>,
-    /// Data that came in one go with the end of the handshake: who resumes by TLS 1.2 speaks last.
+    /// Data that came in one go with the end of the handshake: the side that resumes by TLS 1.2 speaks last.
     early: Vec<u8>,
     has_ended: bool,
     is_broken: bool,
@@ -247,7 +247,7 @@ impl Session {
         self.has_ended
     }
 
-    /// Records without data get nobody on.
+    /// Records without data bring no exchange on.
     fn count(&mut self, has_data: bool) -> Result<(), Fault> {
         self.empty = if has_data { 0 } else { self.empty + 1 };
         if self.empty > TLS_EMPTY_RECORDS_MAX { Err(Fault::Flood) } else { Ok(()) }
@@ -343,7 +343,7 @@ fn advance<D>(
                             Some(plain) if plain.space() >= record.payload.len() => {
                                 plain.append(record.payload);
                             }
-                            // Nobody asked for data yet. It is no more than what was read.
+                            // No task asked for data yet. It is no more than what was read.
                             None if early.len() <= TLS_HANDSHAKE_MAX => {
                                 early.extend_from_slice(record.payload);
                             }

@@ -49,8 +49,8 @@ impl Client {
             let pinned = Arc::new(Pinned::new(verifier, own));
             builder.dangerous().with_custom_certificate_verifier(pinned)
         } else {
-            let anybody = Arc::new(Anybody(Arc::clone(provider)));
-            builder.dangerous().with_custom_certificate_verifier(anybody)
+            let unverified = Arc::new(Unverified(Arc::clone(provider)));
+            builder.dangerous().with_custom_certificate_verifier(unverified)
         };
         let mut config = match &model.own {
             None => builder.with_no_client_auth(),
@@ -117,11 +117,11 @@ fn roots(model: &tls::Client) -> Result<(RootCertStore, Vec<CertificateDer<'stat
     Ok((roots, Vec::new()))
 }
 
-/// Believes everybody, as `verify = false` says; signatures are still checked.
+/// Believes every server, as `verify = false` says; signatures are still checked.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct Unverified(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for Unverified {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

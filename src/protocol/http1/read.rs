@@ -28,7 +28,7 @@ enum Coding {
     Done,
 }
 
-/// How far one body was read. Its connection is an argument: who reads on may be another task.
+/// How far one body was read. Its connection is an argument: the one that reads on may be another task.
 #[derive(Debug)]
 pub struct Reading {
     coding: Coding,
@@ -134,7 +134,7 @@ impl Reading {
         self.pace.idle = idle;
     }
 
-    /// Reads into large buffers only as long as the one who is written to takes what is read at once: what a slow
+    /// Reads into large buffers only as long as the peer that is written to takes what is read at once: what a slow
     /// reader does not take is held in a medium one (RELIABILITY R03).
     pub fn pace_for(&mut self, has_room: impl FnOnce(usize) -> bool) {
         if self.size > Size::Small && memory::stage() > Stage::Calm {

@@ -160,7 +160,7 @@ impl Drop for Over {
 }
 
 /// Does what the connection wants until it ends. While it carries requests and nothing comes, the
-/// endpoint is pinged; who does not answer that is gone (RFC 9113 section 6.7).
+/// endpoint is pinged; an endpoint that does not answer that is gone (RFC 9113 section 6.7).
 async fn drive(mut connection: Connection<IoAdapter, Payload>, state: &State, ping: &Watch) {
     let mut pings = connection.ping_pong();
     let mut reads = 0;

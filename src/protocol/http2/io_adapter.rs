@@ -50,7 +50,7 @@ pub struct ConnectionState {
     pub answered: Cell<u32>,
     /// How often something was received.
     pub reads: Cell<u64>,
-    /// Who waits for something to be received, or for room.
+    /// The tasks that wait for something to be received, or for room.
     waiting: RefCell<Vec<Waker>>,
 }
 
@@ -79,7 +79,7 @@ impl ConnectionState {
         self.waiting.borrow_mut().push(waker.clone());
     }
 
-    /// Wakes those who wait.
+    /// Wakes the tasks that wait.
     pub(super) fn wake(&self) {
         if !self.waiting.borrow().is_empty() {
             self.waiting.take().into_iter().for_each(Waker::wake);
@@ -286,12 +286,12 @@ impl AsyncRead for IoAdapter {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let port = self.get_mut();
-        // Who misbehaves is not listened to any more: whoever has polled us ends it.
+        // A peer that misbehaves is not read any more: the task that polls this ends it.
         if port.watched.is_mute() {
             return Poll::Pending;
         }
         if port.guard.is_some() && port.is_full() {
-            // Who does not take what it is owed does not get us to owe it more.
+            // A peer that does not take what it is owed is not owed more.
             ready!(port.poll_sent(context))?;
         }
         if port.inbound.get_mut().is_empty() {
@@ -364,7 +364,7 @@ impl AsyncWrite for IoAdapter {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let port = self.get_mut();
         if port.is_deaf() {
-            // Who does not read while it writes would wait for us, and we for it.
+            // A peer that does not read while it writes would wait for us, and we for it.
             let _ = port.poll_drop(context);
         }
         port.poll_sent(context)

@@ -22,7 +22,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Nothing came for it. If nothing came for anybody else either, the connection is dead.
+    /// Nothing came for it. If nothing came for any other stream either, the connection is dead.
     pub(super) fn distrust(&self) {
         if self.state.watched.reads.get() == self.reads {
             self.state.is_over.set(true);

@@ -1,5 +1,5 @@
 //! A client's HTTP/2 connection: what h2 wants to do is done whenever it is asked for the next
-//! request, so somebody must always ask.
+//! request, so one task must always ask.
 
 use std::future::poll_fn;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Waiting for what somebody says about a flow, on this core or another.
+//! Waiting for news of a fill stream, from this core or another.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ impl CacheHandle {
     /// Waits for what follows a piece: another one, or the end (`Ok(None)`).
     ///
     /// # Errors
-    /// The body was cut off, or nothing came for so long, and nobody holds it back.
+    /// The body was cut off, or nothing came for so long, and no slow client holds it back.
     pub async fn next(
         &self,
         flow: &Arc<FillStream>,

@@ -128,7 +128,7 @@ impl CacheHandle {
         door: Option<DiskHandle>,
         has_shelf: bool,
     ) -> Rc<Self> {
-        // One core has nobody to be near to.
+        // One core has no other to be near to.
         let near = if posts.len() > 1 { NEAR_ENTRIES } else { 0 };
         let number = usize::from(shard.0);
         let books = door.as_ref().filter(|_| has_shelf).map(|door| {
@@ -220,7 +220,7 @@ impl CacheHandle {
         match self.answer(number).await {
             Some(Said::Decided(found)) => {
                 if found.entry().is_some_and(|entry| entry.key() != question.key) {
-                    // Nobody's answer to this question.
+                    // It answers another question.
                     self.refuse(found);
                     return pass;
                 }
@@ -233,7 +233,7 @@ impl CacheHandle {
         }
     }
 
-    /// The right to store something that nobody has asked for; `None` if somebody has already.
+    /// The right to store something that no request has asked for; `None` if one has already.
     pub async fn reserve(&self, question: &CacheRequest, now: Moment) -> Option<Ticket> {
         let alone = CacheRequest { is_partly: true, ..question.clone() };
         let seen = Seen { disk: true, ..Seen::default() };
@@ -246,7 +246,7 @@ impl CacheHandle {
         }
     }
 
-    /// Nobody will fetch what was to be fetched.
+    /// What was to be fetched will not be.
     fn refuse(&self, found: Decision) {
         if let Decision::Fetch { ticket, .. } | Decision::Refresh(_, ticket) = found {
             ticket.flow.begin(Start::Failed(crate::base::error::Kind::ClientGone));
@@ -319,7 +319,7 @@ impl CacheHandle {
         self.tell(&ticket.flow);
     }
 
-    /// A fetch has come to nothing. Whoever asks from now on begins anew.
+    /// A fetch has come to nothing. A request from now on begins anew.
     pub fn fail(&self, ticket: &Ticket) {
         if self.is_own(ticket.hash) {
             self.part.borrow_mut().fail(ticket.hash, ticket.id);
@@ -338,13 +338,13 @@ impl CacheHandle {
         }
     }
 
-    /// Something was said about a flow: wakes who follows it, here and elsewhere.
+    /// There is news of a fill stream: wakes the requests that follow it, here and elsewhere.
     pub fn tell(&self, flow: &FillStream) {
         for shard in flow.followers() {
             if shard == usize::from(self.shard.0) {
                 self.wake_followers();
             } else {
-                self.posts[shard].ring();
+                self.posts[shard].notify();
             }
         }
     }
@@ -356,22 +356,22 @@ impl CacheHandle {
         let mut part = self.part.borrow_mut();
         let result = act(&mut part);
         let mut heard = Vec::new();
-        if let (Some(door), Some(shelf)) = (&self.door, &mut part.shelf)
-            && shelf.has_orders()
+        if let (Some(door), Some(disk_index)) = (&self.door, &mut part.disk_index)
+            && disk_index.has_orders()
         {
             let mut is_full = false;
-            for order in shelf.take_orders() {
+            for order in disk_index.take_orders() {
                 if is_full {
-                    shelf.put_back(order);
+                    disk_index.put_back(order);
                     continue;
                 }
                 match door.order(usize::from(self.shard.0), order) {
                     Ok(()) => {}
                     Err(Order::Load(load)) => heard.push(load),
-                    Err(Order::Write { hash, .. }) => shelf.not_written(hash),
+                    Err(Order::Write { hash, .. }) => disk_index.not_written(hash),
                     Err(order @ Order::Remove { .. }) => {
                         is_full = true;
-                        shelf.put_back(order);
+                        disk_index.put_back(order);
                     }
                 }
             }
@@ -455,12 +455,12 @@ impl CacheHandle {
             one.said = Some(said);
             one.waker.wake_by_ref();
         } else if let Said::Decided(found) = said {
-            // Whoever asked has given up.
+            // The task that asked has given up.
             self.refuse(found);
         }
     }
 
-    /// Whoever waited has gone in the middle of it: what was meant for them nobody will do.
+    /// The request that waited has gone in the middle of it: what it was to do will not be done.
     fn forget_the_gone(&self, now: Moment) {
         let is_gone = |_: &u64, one: &mut Waiting| one.by.after(DESK_PATIENCE) <= now;
         let gone: Vec<Waiting> =

@@ -82,11 +82,11 @@ impl CacheHandle {
         now: Moment,
     ) -> Result<usize, Unsure> {
         let count = self.own(|part| {
-            on_disk.into_iter().for_each(|number| part.purge_shelf(number, purge));
+            on_disk.into_iter().for_each(|number| part.purge_disk(number, purge));
             part.purge(purge, now)
         });
         // What a wide purge means on disk is known by its number.
-        let is_left = || self.part.borrow().shelf.as_ref().is_some_and(DiskIndex::has_orders);
+        let is_left = || self.part.borrow().disk_index.as_ref().is_some_and(DiskIndex::has_orders);
         if on_disk.is_none() && is_left() { Err(Unsure) } else { Ok(count) }
     }
 }

@@ -128,7 +128,7 @@ impl Decoder {
             }
             (State::Size { digits: 1.., size }, b'\r') => State::SizeEnd { size },
             (State::Size { digits: 1.., size }, b';') => self.extension(size)?,
-            // Anything a line may hold; a control character could end the line for somebody else.
+            // Anything a line may hold; a control character could end the line for another parser.
             (State::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => self.extension(size)?,
             (State::Extension { size }, b'\r') => State::SizeEnd { size },
             (State::SizeEnd { size: 0 }, b'\n') => State::TrailerStart,

@@ -1,4 +1,4 @@
-//! The tokens of a head that has come whole and is written as nearly everybody writes it: one space
+//! The tokens of a head that has come whole and is written as nearly every client writes it: one space
 //! between the parts of the start line, `name: value` and CRLF for each field. It gives up on
 //! anything else, right or wrong, and leaves the verdict to the scan and httparse; tests and fuzzing
 //! hold it to theirs. It is there for speed alone: one pass instead of three.
