@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """User instructions and heap allocations per request, free of noise: millrace on its epoll driver under
 callgrind, one connection, strictly sequential. Cases: a proxied request of HTTP/1.1, the same in HTTP/2
-(clear text, prior knowledge; the origin speaks HTTP/1.1), and an answer from the cache. PERFORMANCE.md section
-2.10 has the figures of others (nginx 20,800; HAProxy 31,200).
+(clear text, prior knowledge; the origin speaks HTTP/1.1), and an answer from the cache.
+bench/README.md has the figures of others (nginx 20,800; HAProxy 31,200).
 
     bench/instructions.py [http1] [http2] [hit] [--binary PATH]
 """

@@ -1,5 +1,6 @@
 //! What the documents show works: each block of TOML is a configuration that `millrace check` accepts, the bars that
-//! the README names are those of `bench/instructions.py`, and the pages that are to be read at once stay short.
+//! the README names are those of `bench/instructions.py`, each row of the exam that a test or a source file names stands
+//! in the exam's page, and the pages that are to be read at once stay short.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,4 +55,41 @@ pub fn pages_are_short() {
         let lines = text(&root().join(page)).lines().count();
         assert!(lines <= most, "{page} has {lines} lines, at most {most}");
     }
+}
+
+/// Each file below `folder` that holds Rust.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+pub fn rows_are_in_the_exam() {
+    let exam = text(&root().join("tests/exam/README.md"));
+    let has_row = |id: &str| exam.contains(&format!("\n| {id} |"));
+    for (name, _) in crate::exam::rows() {
+        let id = name[..3].to_uppercase();
+        assert!(has_row(&id), "the test {name} is of no row in tests/exam/README.md");
+    }
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    let mut cited = 0;
+    for file in files {
+        let text = text(&file);
+        for cite in text.split("exam ").skip(1) {
+            let id = cite.get(..3).unwrap_or_default();
+            let is_row = id.starts_with(|first: char| first.is_ascii_uppercase())
+                && id[1..].bytes().all(|byte| byte.is_ascii_digit());
+            if is_row {
+                assert!(has_row(id), "{} cites the row {id}, which there is not", file.display());
+                cited += 1;
+            }
+        }
+    }
+    assert!(cited > 50, "{cited} rows are cited");
 }

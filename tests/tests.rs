@@ -54,6 +54,10 @@ fn main() {
             documents::readme_names_the_bars();
             Ok(())
         }),
+        Trial::test("documents_have_the_rows_of_the_exam", || {
+            documents::rows_are_in_the_exam();
+            Ok(())
+        }),
         Trial::test("documents_are_short", || {
             documents::pages_are_short();
             Ok(())

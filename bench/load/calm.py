@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How much later others are served when somebody misbehaves, millrace and nginx each against itself without it:
 
-  slow   one of 100 streams of an HTTP/2 connection is never read; the other 99 (RELIABILITY M19: 1.5 times)
+  slow   one of 100 streams of an HTTP/2 connection is never read; the other 99 (exam M19: 1.5 times)
   flood  500 ClientHellos a second that lead nowhere; requests on a kept TLS connection (L11: 2 times)
 
 Windows with and without alternate; the ratio of their 99th percentiles is taken round by round."""

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Load test: millrace beside nginx, HAProxy and the floor, on one core each.
 
-Follows PERFORMANCE.md section 6: proxy on core 0, load and origin on core 1, an autogroup of our
+Follows bench/README.md: proxy on core 0, load and origin on core 1, an autogroup of our
 own with high priority, a network namespace with reno of our own if it can be had, proxies
 interleaved round by round, ratios taken round by round, answers checked.
 """

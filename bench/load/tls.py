@@ -3,7 +3,7 @@
 kept connections, bodies of 1 MiB, HTTP/2 with many streams.
 
 The figure is the CPU that the proxy uses for one of them; proxies are interleaved round by round and
-ratios taken round by round (PERFORMANCE.md section 6). What a client costs does not count, so a slow
+ratios taken round by round (bench/README.md). What a client costs does not count, so a slow
 one will do for handshakes: Python's."""
 import argparse, json, os, re, socket, ssl, statistics, subprocess, sys, time
 from pathlib import Path

@@ -1,4 +1,4 @@
-//! Where the addresses of names stand. Each address of a name is an endpoint of its own (RELIABILITY R36), so
+//! Where the addresses of names stand. Each address of a name is an endpoint of its own (exam R36), so
 //! that requests are spread over addresses, and each is judged by itself; but endpoints are known by their
 //! index, which must stay the same while a plan lasts. So a name has as many places among its cluster's
 //! endpoints as it may have addresses (`model::Cluster::with_places`); an address that DNS tells takes a free

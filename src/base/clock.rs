@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A point on the monotonic clock: milliseconds since the process first asked. Never goes back,
-/// whatever happens to the wall clock (RELIABILITY P11).
+/// whatever happens to the wall clock (exam P11).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub u64);
 

@@ -1,5 +1,5 @@
 //! Fast hashing for tables. Those with keys from the network are seeded where they are made
-//! (`limit::gate`; RELIABILITY F11).
+//! (`limit::gate`; exam F11).
 
 use std::collections::HashMap;
 

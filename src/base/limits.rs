@@ -9,7 +9,7 @@ pub const BUFFER_TINY: usize = 2 * 1024;
 pub const BUFFER_SMALL: usize = 16 * 1024;
 /// Medium pooled buffer: long heads, bodies that keep filling the small one.
 pub const BUFFER_MEDIUM: usize = 64 * 1024;
-/// Large pooled buffer: bulk bodies. Reads grow up to here (PERFORMANCE section 2.5).
+/// Large pooled buffer: bulk bodies. Reads grow up to here.
 pub const BUFFER_LARGE: usize = 256 * 1024;
 /// Bytes kept free in front of a body's bytes, for a chunk-size line.
 pub const BUFFER_HEADROOM: usize = 24;
@@ -17,7 +17,7 @@ pub const BUFFER_HEADROOM: usize = 24;
 pub const BUFFER_TAILROOM: usize = 16;
 /// Idle buffers a shard keeps of each size.
 pub const BUFFERS_KEPT: [usize; 4] = [1024, 1024, 64, 16];
-/// Octets of answers that an HTTP/2 connection holds while its client does not take them (RELIABILITY R03):
+/// Octets of answers that an HTTP/2 connection holds while its client does not take them (exam R03):
 /// with `H2_FLUSH` twice and a sealed batch of it, 512 KiB.
 pub const BACKLOG_MAX: usize = 320 * 1024;
 /// Of these, what the beginnings of answers may take; the rest is for what follows them, so that streams
@@ -27,7 +27,7 @@ pub const BACKLOG_FIRST: usize = 256 * 1024;
 pub const BACKLOG_EASY: usize = 48 * 1024;
 /// Heads of answers shorter than this are not counted there: as many as there may be streams are few octets.
 pub const HEAD_COUNTED: usize = 1024;
-/// Octets of request heads that an HTTP/2 connection holds; more streams are refused (RELIABILITY R03).
+/// Octets of request heads that an HTTP/2 connection holds; more streams are refused (exam R03).
 pub const H2_HEADS_MAX: usize = 256 * 1024;
 /// What a DATA frame costs in h2 beside its octets.
 pub const H2_FRAME_COST: usize = 256;
@@ -47,15 +47,15 @@ pub const RESPONSE_HEAD_MAX: usize = 48 * 1024;
 /// Fields of a response head.
 pub const RESPONSE_FIELDS_MAX: usize = 256;
 
-/// Interim (1xx) responses before the final one (RELIABILITY B15).
+/// Interim (1xx) responses before the final one (exam B15).
 pub const INTERIM_MAX: u32 = 32;
-/// Bytes of chunk extensions in one body (RELIABILITY A31).
+/// Bytes of chunk extensions in one body (exam A31).
 pub const CHUNK_EXTENSIONS_MAX: usize = 4 * 1024;
 /// Bytes of a trailer section.
 pub const TRAILERS_MAX: usize = 8 * 1024;
 /// Fields of a trailer section.
 pub const TRAILER_FIELDS_MAX: usize = 64;
-/// Entries of a Via field before we call it a loop (RELIABILITY C09).
+/// Entries of a Via field before we call it a loop (exam C09).
 pub const VIA_HOPS_MAX: usize = 20;
 /// Addresses looked at in X-Forwarded-For, from the right.
 pub const FORWARDED_HOPS_MAX: usize = 64;
@@ -121,7 +121,7 @@ pub const MAILBOX: usize = 1024;
 pub const CACHE_MAILBOX: usize = 16 * 1024;
 /// Entries of other shards that a shard keeps near.
 pub const NEAR_ENTRIES: usize = 4096;
-/// Variants of one URL; the oldest leaves for the next (RELIABILITY E08).
+/// Variants of one URL; the oldest leaves for the next (exam E08).
 pub const VARIANTS_MAX: usize = 64;
 /// Octets of what selects one variant, names and values: a response that takes more is not stored, for each
 /// lookup is held against every variant.
@@ -184,7 +184,7 @@ pub const CLIENT_HELLO_MAX: usize = 16 * 1024;
 pub const TLS_HANDSHAKE_MAX: usize = 64 * 1024;
 /// Records that we owe a TLS peer: a peer that lets them pile up does not read.
 pub const TLS_DUE_MAX: usize = 256 * 1024;
-/// TLS records without data in a row (RELIABILITY L09).
+/// TLS records without data in a row (exam L09).
 pub const TLS_EMPTY_RECORDS_MAX: u32 = 64;
 /// TLS handshakes of a shard whose cryptography is done before others get their turn.
 pub const TLS_TURNS: u32 = 2;
@@ -255,7 +255,7 @@ pub const REGEX_MAX: usize = 1024;
 /// Compiled size of one.
 pub const REGEX_COMPILED_MAX: usize = 1024 * 1024;
 
-/// Ring entries and completion entries (RUNTIME section 10, rule 1).
+/// Ring entries and completion entries (net, rule 1).
 pub const RING_ENTRIES: u32 = 1024;
 pub const RING_COMPLETIONS: u32 = 8192;
 
@@ -307,7 +307,7 @@ pub const CACHE_MEMORY_MIN: u64 = 1024 * 1024;
 pub const HEAT_MAX: u8 = 3;
 /// What will be stale within so many seconds is not worth a file.
 pub const FILE_LIFETIME_MIN: i64 = 10;
-/// More ranges than this are answered with the whole (RELIABILITY E15).
+/// More ranges than this are answered with the whole (exam E15).
 pub const RANGES_MAX: usize = 16;
 /// Entries that a tick holds against wide purges.
 pub const PURGE_LOOKS: usize = 4096;

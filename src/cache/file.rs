@@ -1,5 +1,5 @@
 //! What a stored response looks like in a file: a header of fixed size, then key, selecting values,
-//! fields and body. Two sums cover every octet (RELIABILITY Q01): whatever was changed, cut off or
+//! fields and body. Two sums cover every octet (exam Q01): whatever was changed, cut off or
 //! written by another program is no response.
 
 use std::sync::Arc;
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn no_bit_may_differ() {
-        // RELIABILITY Q01.
+        // exam Q01.
         let good = file(&entry(40));
         assert!(read(&good, WHEN).is_some());
         for bit in 0..good.len() * 8 {

@@ -1,5 +1,5 @@
 //! What an entry is called, and which shard owns it. The key is what is forwarded, piece by piece
-//! with lengths, so that no two requests share one by accident (RELIABILITY E01 to E03).
+//! with lengths, so that no two requests share one by accident (exam E01 to E03).
 
 use crate::config::cache::{Part, Rule};
 use crate::message::fields::Fields;
@@ -20,7 +20,7 @@ pub struct Frame<'a> {
 const FIXED: usize = 8 + 1 + 4 + 4;
 
 /// Fields that make some servers answer for another target or method; a request that has one is
-/// no other user's (RELIABILITY E05).
+/// no other user's (exam E05).
 const UNKEYED: [&[u8]; 11] = [
     b"x-scheme",
     b"x-url-scheme",
@@ -61,7 +61,7 @@ const OF_PROXIES: &[Name] =
     &[Name::Forwarded, Name::XForwardedPort, Name::XForwardedOther, Name::XRealIp];
 
 /// Takes out what a trusted proxy says of its client and what is not in the key: it would reach the
-/// origin in one client's request, and other clients in the answer (RELIABILITY R13).
+/// origin in one client's request, and other clients in the answer (exam R13).
 #[inline]
 pub fn take_unkeyed(fields: &mut Fields, rule: &Rule) {
     if fields.has(Name::XForwardedProto) {
@@ -183,7 +183,7 @@ pub fn sibling(key: &[u8], target: &[u8], rule: &Rule) -> Vec<u8> {
     out
 }
 
-/// Places a URL: seeded, so that no client can aim (RELIABILITY F11).
+/// Places a URL: seeded, so that no client can aim (exam F11).
 #[must_use]
 pub fn hash(key: &[u8], seed: u64) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(url(key), seed)
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn no_two_requests_share_a_key() {
-        // RELIABILITY E01, E02.
+        // exam E01, E02.
         let keys = [
             key("a", "/b/c", None),
             key("a/b", "/c", None),
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn what_changes_the_answer_and_is_not_keyed_is_known() {
-        // RELIABILITY E05.
+        // exam E05.
         let with = |name: &str| {
             let mut fields = Fields::default();
             fields.push(name.as_bytes(), b"/admin");

@@ -141,7 +141,7 @@ pub fn may_store(
         return Err(Refused::Private);
     }
     // Section 3.5: shared with others only by explicit leave; and the same for cookies, which
-    // servers forget to mention (RELIABILITY E07).
+    // servers forget to mention (exam E07).
     let is_shared = says.public || says.s_maxage.is_some() || says.must_revalidate;
     if asked.has_authorization && !is_shared {
         return Err(Refused::Authorization);
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn what_is_somebodys_own_needs_leave() {
-        // RFC 9111 section 3.5; RELIABILITY E07.
+        // RFC 9111 section 3.5; exam E07.
         for own in [("Authorization", "Basic x"), ("Cookie", "a=b")] {
             let refused = if own.0 == "Cookie" { Refused::Cookie } else { Refused::Authorization };
             assert_eq!(judge(&[own], 200, &[cc("max-age=60")]), Err(refused));

@@ -322,7 +322,7 @@ mod tests {
             ("ETag: \"a\"\r\n", &[("ETag", "\"a\"")], true),
             ("ETag: \"a\"\r\n", &[("ETag", "\"b\"")], false),
             ("ETag: W/\"a\"\r\n", &[("ETag", "W/\"a\"")], true),
-            // A filter of the server's has weakened the tag of the 200 (RELIABILITY R15).
+            // A filter of the server's has weakened the tag of the 200 (exam R15).
             ("ETag: W/\"a\"\r\n", &[("ETag", "\"a\"")], true),
             ("ETag: \"a\"\r\n", &[], true),
             ("Last-Modified: x\r\n", &[("Last-Modified", SAME)], true),

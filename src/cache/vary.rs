@@ -42,7 +42,7 @@ pub fn matches(selecting: &[u8], request: &Fields) -> bool {
 /// A request that is held against several stored responses. What it has in the fields that select them is
 /// written once, for they nearly always name the same fields: however many variants there are, and
 /// however long its lists, the work is one pass over its fields and a comparison of octets for each
-/// (RELIABILITY R01).
+/// (exam R01).
 pub struct Asked<'a> {
     request: &'a Fields,
     /// What `selecting` would be for this request. Memory of the caller's, so that nothing is allocated.

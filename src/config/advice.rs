@@ -1,4 +1,4 @@
-//! What users of other proxies write, and how the same is said here (RELIABILITY R44).
+//! What users of other proxies write, and how the same is said here (exam R44).
 
 use super::model::Redirect;
 

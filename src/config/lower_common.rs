@@ -110,7 +110,7 @@ fn read_block(table: &Table<'_>, text: &Located<String>) -> Option<IpNet> {
 }
 
 /// Whether connecting to `address` reaches one of our own listeners: a request would go round for
-/// ever (RELIABILITY O04).
+/// ever (exam O04).
 pub(super) fn reaches(listener: SocketAddr, address: &Address) -> bool {
     let Address::Socket(address) = address else { return false };
     let is_here = listener.ip() == address.ip()

@@ -137,7 +137,7 @@ pub struct Http2 {
     /// Octets of one stream that may come before we have used them.
     pub window: u32,
     /// The same for a whole connection. By default the sum of all its streams, so that streams whose
-    /// servers do not read leave the others theirs (RELIABILITY R08).
+    /// servers do not read leave the others theirs (exam R08).
     pub connection_window: u32,
 }
 

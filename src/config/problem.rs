@@ -175,7 +175,7 @@ fn render(problem: &Problem, shows: Shows, file: &str, page: &Page<'_>) -> Strin
     out
 }
 
-/// A problem's line without the other values that stand in it, which may be secrets (RELIABILITY R19), and
+/// A problem's line without the other values that stand in it, which may be secrets (exam R19), and
 /// where the carets go: how far in, how wide.
 fn shown(
     problem: &Problem,

@@ -163,7 +163,7 @@ fn drain(mut workers: Workers, signals: &Receiver<Signal>) -> Result<(), String>
     let (mut left, mut counters, mut cut) = (workers.count(), Counters::default(), 0);
     // The shards keep the limit themselves; this is for a shard that cannot.
     let patience = crossbeam_channel::after(limit + Duration::from_secs(2));
-    // The next process wants the folder now, and not when the slowest client is served (RELIABILITY R43).
+    // The next process wants the folder now, and not when the slowest client is served (exam R43).
     let give_up = crossbeam_channel::after(FOLDER_KEPT);
     while left > 0 {
         select! {

@@ -122,7 +122,7 @@ impl Frame {
 }
 
 /// The books of the cache, and its disk if it is to have one. Without its disk a cache is still a
-/// cache: that is a warning, and no reason not to serve (RELIABILITY Q03).
+/// cache: that is a warning, and no reason not to serve (exam Q03).
 fn open_cache(cache: &Cache, shards: usize, posts: &Posts) -> (Arc<Ledger>, Option<DiskHandle>) {
     let opened = cache.disk.as_ref().and_then(|path| match disk::Opened::new(path) {
         Ok(opened) => Some(opened),

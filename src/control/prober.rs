@@ -1,5 +1,5 @@
 //! Checks the endpoints on a thread of its own: one probe per endpoint and interval for the whole
-//! process, however many cores it has (RELIABILITY I08). Verdicts go to the coordinator, which
+//! process, however many cores it has (exam I08). Verdicts go to the coordinator, which
 //! tells all shards.
 
 use std::net::SocketAddr;
@@ -157,7 +157,7 @@ async fn keep_checking(mut target: Target, sender: Sender<News>) {
         let (is_good, why) = match check(&target, &peer).await {
             Ok(()) => (Some(true), String::new()),
             Err(Fault::Endpoint(why)) => (Some(false), why),
-            // We could not ask: what was known of it stays (RELIABILITY R10).
+            // We could not ask: what was known of it stays (exam R10).
             Err(Fault::Own(_)) => (None, String::new()),
         };
         let verdict = is_good.and_then(|is_good| target.checked.result(is_good, &target.policy));
@@ -209,7 +209,7 @@ async fn check_one(target: &Target, peer: &Peer) -> Result<(), Fault> {
     let secure = secrets.cluster(target.cluster).zip(target.name.clone());
     let secure = secure.map(|(tls, name)| Secure { tls, name });
     let is_secure = secure.is_some();
-    // An endpoint that wants a header for each connection of a client wants one for a check as well (RELIABILITY R38).
+    // An endpoint that wants a header for each connection of a client wants one for a check as well (exam R38).
     let preface: &[u8] = match target.proxy_protocol {
         None => b"",
         Some(ProxyHeader::V1) => proxy_protocol::LOCAL_V1,

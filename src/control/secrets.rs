@@ -1,5 +1,5 @@
 //! Reads certificates and keys from their files: at the start, on command, and whenever they change.
-//! A pair that is no good is told of and refused; what there was stays (RELIABILITY L06).
+//! A pair that is no good is told of and refused; what there was stays (exam L06).
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

@@ -44,7 +44,7 @@ pub async fn serve(
 }
 
 /// Serves a request as long as its client is there: `None` if it has left, which ends what is under way for
-/// it (RELIABILITY R20).
+/// it (exam R20).
 async fn until_left(
     mut exchange: Pin<&mut impl Future<Output = Next>>,
     transport: &Transport,
@@ -230,7 +230,7 @@ impl Connection<'_> {
     }
 
     /// Reads up to the end of a head. The deadline is absolute: a byte now and then does not buy
-    /// time (RELIABILITY F02).
+    /// time (exam F02).
     async fn find_head(&mut self) -> std::result::Result<Found, NoHead> {
         let listener = self.shard.listener(self.client.facts.listener);
         let start = if self.served == 0 { self.client.born } else { self.shard.now() };

@@ -158,7 +158,7 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Http2Client, request: &mut Taken) 
     let ended = {
         let mut exchange = pin!(async {
             // What is answered from memory does not wait for a server: it waits for the client to take what it is
-            // owed (RELIABILITY R03).
+            // owed (exam R03).
             guest.watched.backlog.drained().await;
             serve_exchange(&mut ex, parsed).await
         });
@@ -176,7 +176,7 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Http2Client, request: &mut Taken) 
 }
 
 /// Reads and drops what still comes of a body that was answered early, for a while: some clients forget an
-/// answer whose stream is reset right behind it (RELIABILITY R21). Then the stream is reset without an error
+/// answer whose stream is reset right behind it (exam R21). Then the stream is reset without an error
 /// (RFC 9113 section 8.1), as it is when it is dropped.
 async fn take_rest(shard: &Shard, body: &Home<ClientBody<'_>>) {
     if let Some(mut loan) = body.lend() {

@@ -44,7 +44,7 @@ impl Failure {
             has_body: !is_repeatable(ex),
         });
         // An endpoint need not wait for ever for the rest of a request: that it ends such a connection says
-        // nothing against it (RELIABILITY R09).
+        // nothing against it (exam R09).
         let is_closed = matches!(kind, Kind::UpstreamGone | Kind::UpstreamBodyCutShort);
         let is_blamed = !is_closed || ex.traffic.has_come.get();
         Self { kind, lost, is_blamed }

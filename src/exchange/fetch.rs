@@ -111,7 +111,7 @@ async fn connect(
     attempt.inspect_err(|_| ex.shard.count(|counters| counters.dial_failures += 1))
 }
 
-/// A client that is gone by then does not reach the endpoint (RELIABILITY H05): one that ended its side while it
+/// A client that is gone by then does not reach the endpoint (exam H05): one that ended its side while it
 /// waited is taken to be gone.
 async fn wait<'a>(
     ex: &Exchange<'a>,

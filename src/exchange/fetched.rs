@@ -60,7 +60,7 @@ impl Fetched<'_> {
     }
 
     /// The answer did not end as it should. An endpoint need not wait for ever for the rest of a request: that it
-    /// ends such a connection says nothing against it (RELIABILITY R09).
+    /// ends such a connection says nothing against it (exam R09).
     pub fn fail(&self, ex: &Exchange<'_>, kind: Kind) {
         let (cluster, id) = (self.target.cluster, self.flight.id);
         if let Some(detail) = ex.traffic.detail.get() {

@@ -56,7 +56,7 @@ fn way(request: &RequestHead, rule: &Rule) -> Way {
         method if method.is_safe(request.method_text()) => return Way::Bypass,
         _ => return Way::Unsafe,
     }
-    // A GET with a body is answered by what the body says (RELIABILITY E06).
+    // A GET with a body is answered by what the body says (exam E06).
     let is_plain = request.framing == Framing::None
         && request.upgrade().is_empty()
         && !validate::is_for_origin(&request.fields)
@@ -264,7 +264,7 @@ impl<'a> Search<'_, '_, 'a> {
         let answer = validate::answer(&entry, &self.fill.question.fields, true, None);
         let how = How { status, answer, own: Vec::new() };
         if !stored::reads_body(self.ex.work.request.method, &how) {
-            // Nothing of it is waited for, so nothing of it is held (RELIABILITY R06).
+            // Nothing of it is waited for, so nothing of it is held (exam R06).
             return Ok(Lookup::Follow(entry, None, how));
         }
         let cursor = Cursor::new(&self.ex.shard.cache, flow, node).ok_or(Kind::Overloaded)?;

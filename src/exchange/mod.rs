@@ -208,7 +208,7 @@ async fn close(ex: &mut Exchange<'_>, mut result: Result<()>) -> Next {
     if ex.keeps && ex.traffic.is_written.get() { Next::Keep } else { Next::Linger }
 }
 
-/// A debug build under `MILLRACE_TEST=panic` panics on request (RELIABILITY P02).
+/// A debug build under `MILLRACE_TEST=panic` panics on request (exam P02).
 fn test_hook(work: &Heads) {
     let asks = |field: &crate::message::fields::Field<'_>| {
         field.known == Name::Other && field.name.eq_ignore_ascii_case(b"x-millrace-panic")

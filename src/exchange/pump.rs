@@ -167,7 +167,7 @@ impl Pump {
         }
     }
 
-    /// What cannot be stored may not run ahead of its readers (RELIABILITY F14): it waits for the last
+    /// What cannot be stored may not run ahead of its readers (exam F14): it waits for the last
     /// of them. Each of them takes something in time, or leaves; but one that reads slowly must not hold up
     /// the rest: one that has kept the others waiting for too long is cut off. False if there is none any
     /// more.

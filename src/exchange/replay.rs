@@ -1,5 +1,5 @@
 //! What was sent of a request's body to an endpoint of HTTP/2 that may still say that nothing was done with
-//! it (RFC 9113 section 8.7): as long as it is little, it is kept and can be sent again (RELIABILITY R27).
+//! it (RFC 9113 section 8.7): as long as it is little, it is kept and can be sent again (exam R27).
 
 use crate::base::limits::REPLAY_MAX;
 use crate::limit::pressure::Stage;

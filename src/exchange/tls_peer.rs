@@ -13,7 +13,7 @@ pub struct TlsPeer {
 
 impl TlsPeer {
     /// Whether this connection may ask for this host: the name that it was opened for, or another
-    /// that its certificate speaks for (RFC 9110 section 15.5.20; RELIABILITY L04).
+    /// that its certificate speaks for (RFC 9110 section 15.5.20; exam L04).
     #[must_use]
     pub fn leads_to(&self, host: &[u8]) -> bool {
         let Some(name) = self.greeting.name.as_deref() else { return true };

@@ -22,7 +22,7 @@ pub fn frame(shard: &Shard, digest: u64, is_secure: bool) -> key::Frame<'_> {
 }
 
 /// Whether a request says by its certificate whose it is: like `Authorization`, such a response is shared with
-/// the origin's leave only (RELIABILITY R11).
+/// the origin's leave only (exam R11).
 #[must_use]
 pub fn names_client(shard: &Shard, fields: &Fields) -> bool {
     let reserved = &shard.plan.config.reserved;

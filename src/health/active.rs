@@ -72,7 +72,7 @@ mod tests {
         let policy = policy();
         let mut checked = Checked::default();
         assert_eq!(checked.result(true, &policy), Some(Verdict::Up));
-        // A flap shorter than the fall is none (RELIABILITY I04).
+        // A flap shorter than the fall is none (exam I04).
         for passed in [false, false, true, false, false, true] {
             assert_eq!(checked.result(passed, &policy), None);
         }

@@ -1,5 +1,5 @@
 //! How many requests may be sent again: a share of all requests, so that a cluster in trouble does
-//! not get more of them than before (RELIABILITY G09).
+//! not get more of them than before (exam G09).
 
 /// What one retry costs.
 const RETRY: u32 = 100;

@@ -1,6 +1,6 @@
 //! What a trusted proxy says of its client, in either of the two families of fields: X-Forwarded-* and
 //! Forwarded (RFC 7239). Most proxies set one; from here on both say the same, and so do the log and the
-//! cache, which read one of them (RELIABILITY R30).
+//! cache, which read one of them (exam R30).
 
 use crate::message::fields::Fields;
 use crate::message::head::RequestHead;

@@ -1,6 +1,6 @@
 //! How a body ends. Deriving it from header fields is `wire::framing`'s work.
 
-/// How a message's body ends. Decided once, from all values (RELIABILITY section 4, rule 3).
+/// How a message's body ends. Decided once, from all values (exam, rule 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
     /// There is no body.

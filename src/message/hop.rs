@@ -1,5 +1,5 @@
 //! What must not pass from one connection to the next, and what a proxy adds: hop-by-hop fields,
-//! Via, X-Forwarded-*, Forwarded, X-Request-Id. Strip, then add (RELIABILITY section 4, rule 8).
+//! Via, X-Forwarded-*, Forwarded, X-Request-Id. Strip, then add (exam, rule 8).
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -39,7 +39,7 @@ const FORWARDING: &[Name] = &[
 ];
 
 /// Fields that a Connection field of a request must not name: taking them out would change which client is
-/// asking or what for (RELIABILITY C01).
+/// asking or what for (exam C01).
 const PROTECTED: &[&[u8]] = &[
     b"host",
     b"content-length",
@@ -74,7 +74,7 @@ pub fn strip_request(head: &mut RequestHead) -> Result<()> {
     Ok(())
 }
 
-/// The same for a response, and takes out what only we may say (RELIABILITY C11).
+/// The same for a response, and takes out what only we may say (exam C11).
 pub fn strip_response(head: &mut ResponseHead) {
     if head.fields.has(Name::Connection) {
         head.options = options(&head.fields);
@@ -158,7 +158,7 @@ impl AddressText {
 }
 
 /// The first address from the right of X-Forwarded-For that is not a trusted proxy
-/// (RELIABILITY C06); the peer if it is not trusted itself or the field ends in junk.
+/// (exam C06); the peer if it is not trusted itself or the field ends in junk.
 pub fn client_address(
     head: &RequestHead,
     client: &Client,
@@ -274,7 +274,7 @@ fn add(fields: &mut Fields, authority: &[u8], version: Version, added: &Added<'_
     let text = AddressText::new(added.client.peer());
     let address = text.bytes();
     let own: &[u8] = if added.client.is_secure { b"https" } else { b"http" };
-    // Where this element is the first, it says what the other family says (RELIABILITY R30).
+    // Where this element is the first, it says what the other family says (exam R30).
     let is_first = !fields.has(Name::Forwarded);
     let told = fields.only(Name::XForwardedProto).filter(|_| is_first).map(<[u8]>::to_vec);
     let proto = told.as_deref().unwrap_or(own);

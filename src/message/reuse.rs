@@ -1,5 +1,5 @@
 //! May this connection carry another message? A connection is reused only by proof
-//! (RELIABILITY section 4, rule 4).
+//! (exam, rule 4).
 
 use crate::message::head::{Options, Version};
 

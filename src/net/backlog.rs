@@ -1,6 +1,6 @@
 //! What one HTTP/2 connection holds of answers that its client has not taken: buffers between a server's
 //! socket and h2, and the data that waits in h2. However many streams there are, and whatever windows the
-//! client opens, that has one bound (RELIABILITY R03). A stream that would hold more waits before it reads
+//! client opens, that has one bound (exam R03). A stream that would hold more waits before it reads
 //! from its server; a stream whose window is shut holds next to nothing.
 
 use std::cell::{Cell, RefCell};

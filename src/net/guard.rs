@@ -1,5 +1,5 @@
 //! A panic in a connection's task ends that connection. Without this it would end the core: the
-//! runtime does not catch (RELIABILITY P02).
+//! runtime does not catch (exam P02).
 
 #![expect(unsafe_code, reason = "pin projection")]
 

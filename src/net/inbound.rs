@@ -188,7 +188,7 @@ fn larger_than(full: &Buffer) -> Size {
 }
 
 /// A head that does not fit, or a buffer whose front was used up: its rest goes into another. Handed back when
-/// the memory is full: many heads that each take four times as much would overshoot it (RELIABILITY R02).
+/// the memory is full: many heads that each take four times as much would overshoot it (exam R02).
 fn enlarge(full: Buffer, buffers: &Buffers) -> Result<Buffer, Buffer> {
     let Some(mut larger) = buffers.try_take(larger_than(&full)) else { return Err(full) };
     move_over(full, &mut larger, buffers);

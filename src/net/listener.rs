@@ -1,6 +1,6 @@
 //! Listening sockets: opened once by the coordinator, one for each worker, and accepted from by
 //! one task for ever. An accept is never dropped: readiness is waited for, then `accept4` takes
-//! what there is (RUNTIME section 10, rule 3).
+//! what there is (net, rule 3).
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::base::limits::{ACCEPT_BATCH, BACKLOG, LISTEN_EVERY, LISTEN_PATIENCE};
 /// What the system says: the address is taken, not ours, or not allowed.
 pub fn open(address: SocketAddr, workers: usize) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
     // A process that was killed gives its port back when its ring is taken down, which is some milliseconds
-    // later (RELIABILITY R43).
+    // later (exam R43).
     let begun = monotonic();
     while let Err(error) = sys::claim(address) {
         let waited = monotonic().since(begun);

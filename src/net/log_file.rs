@@ -1,5 +1,5 @@
 //! The access log's own thread: takes batches from the shards, formats them, writes them. A full
-//! disk or a closed pipe loses lines, not requests (RELIABILITY P10).
+//! disk or a closed pipe loses lines, not requests (exam P10).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -23,7 +23,7 @@ pub enum Message {
     /// The file was moved away: open it anew.
     Reopen,
     /// That was all. A shard's own sender may outlive the log, because the runtime does not drop its
-    /// tasks (RUNTIME section 2).
+    /// tasks.
     End,
 }
 

@@ -1,5 +1,5 @@
 //! How much memory this process has: every allocation is counted, so that a bound is judged by what is in use
-//! and not by what the allocator keeps for later, and at once and not some ticks late (RELIABILITY R02).
+//! and not by what the allocator keeps for later, and at once and not some ticks late (exam R02).
 
 #![expect(unsafe_code, reason = "a global allocator")]
 

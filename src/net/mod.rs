@@ -1,5 +1,5 @@
 //! Floor 4: the only room with sockets, the ring, file descriptors, mailboxes and `unsafe`. The
-//! rules of RUNTIME section 10 are kept here so that no other room needs to know them.
+//! rules in `README.md` are kept here so that no other room needs to know them.
 
 pub mod alarm;
 pub mod backlog;

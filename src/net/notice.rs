@@ -1,5 +1,5 @@
 //! Lines for the operator on standard error, each with its time and level. A thread of its own writes
-//! them: a pipe that is not emptied holds up neither a core nor the coordinator (RELIABILITY R04). What
+//! them: a pipe that is not emptied holds up neither a core nor the coordinator (exam R04). What
 //! finds no room is dropped and counted, and the count is the next line that can be written.
 
 use std::fmt::Display;

@@ -1,5 +1,5 @@
 //! Builds a worker's runtime, on the worker's own thread: the real ring with its flags, or epoll.
-//! No probe ring: a small one can succeed where the real one is refused (RELIABILITY P05).
+//! No probe ring: a small one can succeed where the real one is refused (exam P05).
 
 use std::future::Future;
 use std::io;
@@ -58,7 +58,7 @@ fn epoll() -> io::Result<Loop> {
     RuntimeBuilder::<LegacyDriver>::new().build().map(Loop::Epoll)
 }
 
-/// Without one of the task-run flags the ring costs a third more than epoll (RUNTIME section 9);
+/// Without one of the task-run flags the ring costs a third more than epoll (net, rule 1);
 /// older kernels know fewer of them.
 fn io_uring(ring: Ring) -> io::Result<Loop> {
     let mut result = Err(io::ErrorKind::Unsupported.into());

@@ -1,6 +1,6 @@
 //! Ends what is overdue: ten times a second the shard looks at its wheel and shuts those sockets
 //! down, so that the operation which waits on them returns. No operation is ever dropped for a
-//! timeout, and none has a timer of its own (RUNTIME section 10, rule 4).
+//! timeout, and none has a timer of its own (net, rule 4).
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
@@ -82,7 +82,7 @@ impl Sweep {
     }
 
     /// A client that is gone is told of at once; one that has ended its side alone may still want its answer,
-    /// and is given up when nothing was written for a while (RELIABILITY R20).
+    /// and is given up when nothing was written for a while (exam R20).
     fn look_at_peer(&self, wheel: &mut Wheel, id: SlotId, peer: Peer, now: Moment) {
         let Some(slot) = wheel.slot(id) else { return };
         let written = slot.written;
@@ -107,7 +107,7 @@ impl Sweep {
     }
 
     /// Ends the client connections that have idled longest: called when descriptors run out.
-    /// Returns how many (RELIABILITY F07).
+    /// Returns how many (exam F07).
     pub fn end_idle(&self, now: Moment, most: usize) -> usize {
         let mut wheel = self.wheel.borrow_mut();
         let idle = wheel.longest_idle(now, most);

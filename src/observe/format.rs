@@ -101,7 +101,7 @@ fn or_dash(text: &[u8], out: &mut Vec<u8>) {
     escape(if text.is_empty() { b"-" } else { text }, out);
 }
 
-/// Nothing from a request may end a line or a quoted string (RELIABILITY C13).
+/// Nothing from a request may end a line or a quoted string (exam C13).
 fn escape(text: &[u8], out: &mut Vec<u8>) {
     for byte in text {
         match byte {

@@ -123,7 +123,7 @@ pub struct Shadowed {
     pub by: RouteId,
 }
 
-/// Routes that can never match, because another takes everything they would (RELIABILITY O02).
+/// Routes that can never match, because another takes everything they would (exam O02).
 #[must_use]
 pub fn shadowed(config: &Config) -> Vec<Shadowed> {
     let mut by_host: HashMap<&HostMatch, Vec<(RouteId, &Route)>> = HashMap::new();

@@ -1,5 +1,5 @@
 //! Expressions that match the same paths: which of two routes is asked first is then a matter of their
-//! length, which few expect (RELIABILITY R44).
+//! length, which few expect (exam R44).
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 

@@ -4,7 +4,7 @@ use crate::config::model::Redirect;
 use crate::message::head::RequestHead;
 
 /// Where a redirect leads. Path and query are those of the request in normal form, which never
-/// holds a control character (RELIABILITY C13).
+/// holds a control character (exam C13).
 #[must_use]
 pub fn location(head: &RequestHead, redirect: &Redirect, is_secure: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);

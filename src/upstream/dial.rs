@@ -1,5 +1,5 @@
 //! A new connection to an endpoint. Where that is one of several addresses of a name, another one is tried
-//! beside it when it takes long (RFC 8305 section 5), or at once when it refuses (RELIABILITY R35).
+//! beside it when it takes long (RFC 8305 section 5), or at once when it refuses (exam R35).
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

@@ -76,7 +76,7 @@ impl Pool {
             self.all.set(self.all.get() - 1);
             let is_young = now.since(one.since) < bounds.idle
                 && now.since(one.line.connection().born) < bounds.age;
-            // A byte that no request asked for, or an end: never to be used again (RELIABILITY D06).
+            // A byte that no request asked for, or an end: never to be used again (exam D06).
             if is_young && one.line.connection().transport.peek() == Peek::Quiet {
                 return Some(one.line);
             }

@@ -1,5 +1,5 @@
 //! What the frames of an HTTP/2 connection cost us beside what they bring: counted as they come,
-//! before h2 sees them (RELIABILITY M01 to M06).
+//! before h2 sees them (exam M01 to M06).
 
 use h2::Reason;
 
@@ -170,7 +170,7 @@ impl Meter {
 
     /// So many requests were answered by origins: what a client has really used pays for what it gives
     /// up, one reset for two answers. What we answer by ourselves costs too little to pay for the work
-    /// of others (RELIABILITY R05).
+    /// of others (exam R05).
     pub fn earned(&mut self, answers: u32) {
         self.resets.earn(answers / 2);
     }

@@ -176,7 +176,7 @@ fn f06(driver: Driver) {
     let before = proxy.rss();
     let second = open(4000);
     let each = proxy.rss().saturating_sub(before) * 1024 / 4000;
-    // Ours; the kernel adds about 4 KiB a socket (PERFORMANCE section 2.8). The row's bar is
+    // Ours; the kernel adds about 4 KiB a socket (bench/README.md). The row's bar is
     // 10 KiB with the kernel's share.
     assert!(each <= 6 * 1024, "{each} octets for an idle connection");
     drop((first, second));

@@ -1,4 +1,4 @@
-//! The exam of RELIABILITY section 2: a test for each row, named after it.
+//! The exam of `tests/exam/README.md`: a test for each row, named after it.
 
 mod a_requests;
 mod b_responses;

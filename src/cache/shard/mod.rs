@@ -1,5 +1,5 @@
 //! What one shard decides about the keys that it owns: answer, fetch, or wait for the one that fetches
-//! already. One fetch at a time for a key in the whole process (RELIABILITY E11), and none of what
+//! already. One fetch at a time for a key in the whole process (exam E11), and none of what
 //! was purged meanwhile is kept (E22).
 
 mod disk;

@@ -1,5 +1,5 @@
 //! Faults on purpose, in debug builds: `MILLRACE_TEST=disk-full`, `disk-broken`, `disk-slow`, or
-//! `disk-dies-N`, which ends the process before the N-th step of writing (RELIABILITY Q02, Q03).
+//! `disk-dies-N`, which ends the process before the N-th step of writing (exam Q02, Q03).
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

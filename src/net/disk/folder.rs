@@ -1,5 +1,5 @@
 //! The cache's folder: names, and what is done to files. A file is written under another name and
-//! renamed when it is whole; links are not followed, and what is not ours is left alone (RELIABILITY Q04).
+//! renamed when it is whole; links are not followed, and what is not ours is left alone (exam Q04).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -108,7 +108,7 @@ impl Folder {
         self.of(hash).iter().map(|one| one.octets).sum()
     }
 
-    /// Takes the oldest files of a URL away if they are too many (RELIABILITY E08); octets of the rest.
+    /// Takes the oldest files of a URL away if they are too many (exam E08); octets of the rest.
     pub(super) fn bound_variants(&self, hash: u64) -> u64 {
         let mut all = self.of(hash);
         if all.len() > VARIANTS_MAX {

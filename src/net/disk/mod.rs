@@ -1,5 +1,5 @@
 //! The cache's disk: threads of its own that read, write and look through files, so that no worker
-//! ever waits for one (RELIABILITY Q03). Shards give orders through a `DiskHandle`; what comes of them is told.
+//! ever waits for one (exam Q03). Shards give orders through a `DiskHandle`; what comes of them is told.
 
 mod faults;
 mod folder;
@@ -42,7 +42,7 @@ impl Opened {
     /// # Errors
     /// It cannot be had: not written, no folder, another process's, or another version's.
     pub fn new(path: &Path) -> io::Result<Self> {
-        // The process before this one gives it up soon after it was told to end (RELIABILITY R43).
+        // The process before this one gives it up soon after it was told to end (exam R43).
         let begun = clock::monotonic();
         let state = loop {
             match State::open(path) {

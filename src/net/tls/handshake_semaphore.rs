@@ -1,5 +1,5 @@
 //! Whose handshake is next: its cryptography takes as long as a dozen requests, so only a few
-//! are done before every other task on the core gets a turn (RELIABILITY L11).
+//! are done before every other task on the core gets a turn (exam L11).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
 //! A certificate that is an authority's, shown by a server or a client itself: `openssl req -x509` makes such.
-//! It is believed where its very octets stand in the `ca` file, as others believe it (RELIABILITY R42), if its
+//! It is believed where its very octets stand in the `ca` file, as others believe it (exam R42), if its
 //! time and, for a server, its name are right.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Why a client's handshake failed, in a few words for the access log (RELIABILITY R32): nothing of another
+//! Why a client's handshake failed, in a few words for the access log (exam R32): nothing of another
 //! crate's `Debug` reaches a person.
 
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};

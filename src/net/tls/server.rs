@@ -69,7 +69,7 @@ impl Server {
         }
         config.ticketer = tickets;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        // RELIABILITY L07: what can be replayed is not accepted.
+        // exam L07: what can be replayed is not accepted.
         config.max_early_data_size = 0;
         Ok(Self { config: Arc::new(config), identities })
     }

@@ -37,7 +37,7 @@ pub enum State {
 pub enum Fault {
     /// What the peer sent, or what it is.
     Tls(rustls::Error),
-    /// It makes us work without getting on (RELIABILITY L09).
+    /// It makes us work without getting on (exam L09).
     Flood,
 }
 

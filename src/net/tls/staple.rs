@@ -1,5 +1,5 @@
 //! What an authority says of a certificate (OCSP, RFC 6960), as far as it takes to know whether clients would
-//! believe it: one that they would not is worse than none, and is not sent (RELIABILITY R18).
+//! believe it: one that they would not is worse than none, and is not sent (exam R18).
 
 use std::path::Path;
 

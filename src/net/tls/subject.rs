@@ -1,4 +1,4 @@
-//! What a client's certificate says of its owner, in the forms in which endpoints are told (RELIABILITY R12):
+//! What a client's certificate says of its owner, in the forms in which endpoints are told (exam R12):
 //! the subject by RFC 4514, so that no two subjects look alike, the alternative names, the fingerprint, and
 //! the certificate itself by RFC 9440.
 

@@ -32,7 +32,7 @@ pub struct Connection {
     /// Which of its endpoint's addresses it belongs to: those that DNS no longer tells are not
     /// used again.
     pub generation: u32,
-    /// The client that a PROXY header named on it: it must serve no other (RELIABILITY D09).
+    /// The client that a PROXY header named on it: it must serve no other (exam D09).
     pub identity: Option<SocketAddr>,
     /// Goes out before the first request.
     pub preface: RefCell<Vec<u8>>,
@@ -40,7 +40,7 @@ pub struct Connection {
 
 impl Drop for Connection {
     /// The endpoint is told at once, before its place is another request's: on a ring the descriptor itself
-    /// is closed when what still waits on it has been cancelled, which is later (RELIABILITY M02).
+    /// is closed when what still waits on it has been cancelled, which is later (exam M02).
     fn drop(&mut self) {
         self.transport.end();
     }

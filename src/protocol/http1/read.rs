@@ -135,7 +135,7 @@ impl Reading {
     }
 
     /// Reads into large buffers only as long as the peer that is written to takes what is read at once: what a slow
-    /// reader does not take is held in a medium one (RELIABILITY R03).
+    /// reader does not take is held in a medium one (exam R03).
     pub fn pace_for(&mut self, has_room: impl FnOnce(usize) -> bool) {
         if self.size > Size::Small && memory::stage() > Stage::Calm {
             // Each of those that flow would have four times as much, and then again.

@@ -99,7 +99,7 @@ impl Writing {
     }
 
     /// What ends a body: nothing, where its length or the connection does. Only a complete body may come here
-    /// (RELIABILITY section 4, rule 5).
+    /// (exam, rule 5).
     #[must_use]
     pub fn end(&self, buffers: &Buffers, trailers: Option<&Fields>) -> Option<Buffer> {
         if !self.is_chunked {

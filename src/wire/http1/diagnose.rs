@@ -1,5 +1,5 @@
 //! What is wrong with an answer's head, and in which line: looked for once more, slowly, when a reader has
-//! refused it (RELIABILITY R40). Nothing is decided here, and none of its octets is repeated.
+//! refused it (exam R40). Nothing is decided here, and none of its octets is repeated.
 
 use crate::base::error::Detail;
 use crate::message::fields::is_token_byte;

@@ -1,5 +1,5 @@
 //! What a request that is refused seems to ask for: method, target and host as they stand there, for the log
-//! alone (RELIABILITY R33). Nothing is decided by it.
+//! alone (exam R33). Nothing is decided by it.
 
 use crate::base::limits::{AUTHORITY_MAX, LOG_TEXT_MAX, METHOD_MAX};
 use crate::message::fields::is_token_byte;

@@ -48,7 +48,7 @@ fuzz_target!(|bytes: &[u8]| {
     let wide = HeadLimits { head: 128 * 1024, ..limits };
     let mut again = RequestHead::default();
     parse::request(&out[..len], &wide, &mut again).expect("what we write, we read");
-    // A method that has a body says that it has none (RFC 9110 section 8.6; RELIABILITY R24).
+    // A method that has a body says that it has none (RFC 9110 section 8.6; exam R24).
     let says_none =
         matches!(head.method_text(), b"POST" | b"PUT" | b"PATCH") && head.framing == Framing::None;
     assert_eq!(again.framing, if says_none { Framing::Length(0) } else { head.framing });
