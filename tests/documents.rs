@@ -72,9 +72,18 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 pub fn rows_are_in_the_exam() {
     let exam = text(&root().join("tests/exam/README.md"));
     let has_row = |id: &str| exam.contains(&format!("\n| {id} |"));
+    let is_row = |id: &str| {
+        id.is_ascii()
+            && id.len() == 3
+            && id.starts_with(|group: char| group.is_ascii_uppercase())
+            && id[1..].bytes().all(|byte| byte.is_ascii_digit())
+    };
     for (name, _) in crate::exam::rows() {
         let id = name[..3].to_uppercase();
-        assert!(has_row(&id), "the test {name} is of no row in tests/exam/README.md");
+        assert!(
+            !is_row(&id) || has_row(&id),
+            "the test {name} is of no row in tests/exam/README.md"
+        );
     }
     let mut files = Vec::new();
     sources(&root().join("src"), &mut files);
@@ -83,9 +92,7 @@ pub fn rows_are_in_the_exam() {
         let text = text(&file);
         for cite in text.split("exam ").skip(1) {
             let id = cite.get(..3).unwrap_or_default();
-            let is_row = id.starts_with(|first: char| first.is_ascii_uppercase())
-                && id[1..].bytes().all(|byte| byte.is_ascii_digit());
-            if is_row {
+            if is_row(id) {
                 assert!(has_row(id), "{} cites the row {id}, which there is not", file.display());
                 cited += 1;
             }
