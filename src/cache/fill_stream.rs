@@ -106,7 +106,7 @@ impl FillStream {
         let none: Chunk = Octets::plain(Vec::new());
         let next = OnceLock::new();
         let front = Arc::new(Node { data: none, at: 0, next });
-        let flow = Self {
+        let stream = Self {
             id,
             start: OnceLock::new(),
             version: AtomicU32::new(0),
@@ -116,7 +116,7 @@ impl FillStream {
             progress: AtomicU64::new(0),
             joining: [const { OnceLock::new() }; FLOW_READERS.len()],
         };
-        (Arc::new(flow), front)
+        (Arc::new(stream), front)
     }
 
     /// What became of it; `None` if it is still being asked for.
@@ -288,11 +288,11 @@ mod tests {
 
     #[test]
     fn readers_go_at_their_own_pace_and_pieces_are_let_go_behind_them() {
-        let (flow, front) = FillStream::new(1, 4);
-        flow.follow(2);
-        assert_eq!(flow.followers().collect::<Vec<_>>(), [2]);
-        let first = flow.push(&front, piece(10), false);
-        let last = flow.push(&first, piece(20), false);
+        let (stream, front) = FillStream::new(1, 4);
+        stream.follow(2);
+        assert_eq!(stream.followers().collect::<Vec<_>>(), [2]);
+        let first = stream.push(&front, piece(10), false);
+        let last = stream.push(&first, piece(20), false);
         let behind = Arc::downgrade(&first);
         drop(first);
         let mut reader = Arc::clone(&front);
@@ -304,66 +304,66 @@ mod tests {
             seen += reader.data.len();
         }
         assert!(seen == 30 && behind.upgrade().is_none(), "what all have read is let go");
-        let version = flow.version();
-        flow.end(&last, true);
-        assert!(flow.version() > version && matches!(reader.next(), Some(Link::End)));
+        let version = stream.version();
+        stream.end(&last, true);
+        assert!(stream.version() > version && matches!(reader.next(), Some(Link::End)));
     }
 
     #[test]
     fn what_passes_is_kept_by_its_writer_alone() {
-        let (flow, front) = FillStream::new(1, 1);
-        let first = flow.push(&front, piece(10), false);
-        let second = flow.push(&first, piece(20), true);
+        let (stream, front) = FillStream::new(1, 1);
+        let first = stream.push(&front, piece(10), false);
+        let second = stream.push(&first, piece(20), true);
         assert_eq!((first.at(), second.at()), (10, 30));
         let Some(Link::Passing(weak)) = first.next() else { panic!("passing") };
         assert!(weak.upgrade().is_some());
         drop(second);
         assert!(weak.upgrade().is_none(), "too late");
         // Its writer knows where readers are.
-        let (one, other) = (flow.joined().unwrap(), flow.joined().unwrap());
+        let (one, other) = (stream.joined().unwrap(), stream.joined().unwrap());
         one.set(30);
         other.leave();
-        let seen: Vec<Option<u64>> = flow.newcomers().map(|one| one.get()).collect();
+        let seen: Vec<Option<u64>> = stream.newcomers().map(|one| one.get()).collect();
         assert_eq!(seen, [Some(30), None]);
-        assert!(flow.newcomers().next().is_none());
-        let before = flow.progress();
-        assert!(!flow.moved() && flow.progress() > before, "no request waits for it");
-        flow.set_waiting(true, Moment(5));
-        assert!(flow.moved() && flow.waited(Moment(7)) == Moment(7));
-        flow.set_waiting(false, Moment(8));
-        assert_eq!(flow.waited(Moment(9)), Moment(8));
+        assert!(stream.newcomers().next().is_none());
+        let before = stream.progress();
+        assert!(!stream.moved() && stream.progress() > before, "no request waits for it");
+        stream.set_waiting(true, Moment(5));
+        assert!(stream.moved() && stream.waited(Moment(7)) == Moment(7));
+        stream.set_waiting(false, Moment(8));
+        assert_eq!(stream.waited(Moment(9)), Moment(8));
     }
 
     #[test]
     fn readers_that_come_and_go_do_not_add_up() {
-        let (flow, _front) = FillStream::new(1, 1);
-        let stays = flow.joined().unwrap();
-        (0..10_000).for_each(|_| flow.joined().unwrap().leave());
-        assert!(flow.joining[1].get().is_none(), "the first list is enough");
-        let all: Vec<Position> = std::iter::from_fn(|| flow.joined()).take(20_000).collect();
-        let seen = flow.newcomers().filter(|one| one.get().is_some()).count();
+        let (stream, _front) = FillStream::new(1, 1);
+        let stays = stream.joined().unwrap();
+        (0..10_000).for_each(|_| stream.joined().unwrap().leave());
+        assert!(stream.joining[1].get().is_none(), "the first list is enough");
+        let all: Vec<Position> = std::iter::from_fn(|| stream.joined()).take(20_000).collect();
+        let seen = stream.newcomers().filter(|one| one.get().is_some()).count();
         assert_eq!((all.len() + 1, seen), (FLOW_READERS.iter().sum(), all.len() + 1));
-        assert!(flow.joined().is_some() && stays.get().is_some());
+        assert!(stream.joined().is_some() && stays.get().is_some());
     }
 
     #[test]
     fn only_the_first_word_counts() {
-        let (flow, _front) = FillStream::new(1, 1);
-        flow.begin(Start::Failed(Kind::UpstreamGone));
-        flow.begin(Start::Released(Refused::NoStore));
-        assert!(matches!(flow.start(), Some(Start::Failed(Kind::UpstreamGone))));
+        let (stream, _front) = FillStream::new(1, 1);
+        stream.begin(Start::Failed(Kind::UpstreamGone));
+        stream.begin(Start::Released(Refused::NoStore));
+        assert!(matches!(stream.start(), Some(Start::Failed(Kind::UpstreamGone))));
     }
 
     #[test]
     fn a_long_body_is_let_go_without_recursion() {
-        let (flow, front) = FillStream::new(1, 1);
+        let (stream, front) = FillStream::new(1, 1);
         let mut last = Arc::clone(&front);
-        let first = flow.push(&front, piece(1), false);
+        let first = stream.push(&front, piece(1), false);
         let behind = Arc::downgrade(&first);
         last.clone_from(&first);
         drop(first);
         for _ in 0..1_000_000 {
-            last = flow.push(&last, piece(1), false);
+            last = stream.push(&last, piece(1), false);
         }
         drop((front, last));
         assert!(behind.upgrade().is_none());

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use crate::cache::fill_stream::{FillStream, Node, Position};
 use crate::shard::cache_handle::CacheHandle;
 
-/// A reader's place in a flow. The writer is told when it moves and when it goes: it may be waiting for that.
+/// A reader's place in a stream. The writer is told when it moves and when it goes: it may be waiting for that.
 pub struct Cursor {
     cache: Rc<CacheHandle>,
-    pub flow: Arc<FillStream>,
+    pub stream: Arc<FillStream>,
     pub node: Arc<Node>,
     /// As its writer sees it.
     position: Position,
@@ -18,9 +18,9 @@ pub struct Cursor {
 impl Cursor {
     /// At its beginning. `None` if there are as many readers as there may be.
     #[must_use]
-    pub fn new(cache: &Rc<CacheHandle>, flow: Arc<FillStream>, node: Arc<Node>) -> Option<Self> {
-        let position = flow.joined()?;
-        let cursor = Self { cache: Rc::clone(cache), flow, node, position };
+    pub fn new(cache: &Rc<CacheHandle>, stream: Arc<FillStream>, node: Arc<Node>) -> Option<Self> {
+        let position = stream.joined()?;
+        let cursor = Self { cache: Rc::clone(cache), stream, node, position };
         cursor.moved();
         Some(cursor)
     }
@@ -37,8 +37,8 @@ impl Cursor {
     }
 
     fn moved(&self) {
-        if self.flow.moved() {
-            self.cache.tell(&self.flow);
+        if self.stream.moved() {
+            self.cache.tell(&self.stream);
         }
     }
 }

@@ -362,14 +362,14 @@ impl Fill<'_> {
             return Ok(Judged::Serve(entry));
         }
         let Some(ticket) = guard.ticket() else { return Err(Kind::Internal) };
-        let (flow, front) = (Arc::clone(&ticket.flow), Arc::clone(&ticket.front));
-        flow.begin(Start::Growing(Arc::clone(&pump.head)));
-        shard.cache.tell(&flow);
+        let (stream, front) = (Arc::clone(&ticket.stream), Arc::clone(&ticket.front));
+        stream.begin(Start::Growing(Arc::clone(&pump.head)));
+        shard.cache.tell(&stream);
         // Its reader is known before its first piece: the writer waits for no other.
-        let cursor = Cursor::new(&shard.cache, Arc::clone(&flow), Arc::clone(&front));
+        let cursor = Cursor::new(&shard.cache, Arc::clone(&stream), Arc::clone(&front));
         let cursor = cursor.ok_or(Kind::Internal)?;
         let head = Arc::clone(&pump.head);
-        pump.coming = Some(Coming { guard: Some(guard), flow, last: front, line });
+        pump.coming = Some(Coming { guard: Some(guard), stream, last: front, line });
         pump.start(flight.pause());
         Ok(Judged::Follow(head, cursor))
     }

@@ -48,7 +48,7 @@ impl Guard {
     /// What is stored stands in for the answer, for all requests that wait.
     pub fn stands(mut self, stale: &Arc<Entry>) {
         if let Some(ticket) = self.ticket.take() {
-            ticket.flow.begin(Start::Stands(Arc::clone(stale)));
+            ticket.stream.begin(Start::Stands(Arc::clone(stale)));
             self.cache.fail(&ticket);
         }
     }
@@ -68,7 +68,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            ticket.flow.begin(Start::Failed(self.kind));
+            ticket.stream.begin(Start::Failed(self.kind));
             self.cache.fail(&ticket);
         }
     }

@@ -159,16 +159,16 @@ impl<'a> Search<'_, '_, 'a> {
         let shard = self.ex.shard;
         loop {
             match shard.cache.ask(&self.fill.question, &self.seen, shard.now()).await {
-                Decision::Follow(flow, front) => {
-                    if let Some(found) = self.join(flow, front).await? {
+                Decision::Follow(stream, front) => {
+                    if let Some(found) = self.join(stream, front).await? {
                         return Ok(found);
                     }
                 }
-                Decision::Load(flow) => {
+                Decision::Load(stream) => {
                     // Found or not, or not in time: the next answer goes without the disk.
                     self.seen.disk = true;
                     let by = shard.now().after(DISK_PATIENCE);
-                    if let Some(Start::Looked(Some(entry))) = shard.cache.start(&flow, by).await
+                    if let Some(Start::Looked(Some(entry))) = shard.cache.start(&stream, by).await
                         && self.is_fresh(&entry)
                     {
                         let status = self.hit(&entry, Use::Fresh);
@@ -221,17 +221,21 @@ impl<'a> Search<'_, '_, 'a> {
 
     /// Waits for what another request fetches. `None`: it is not for this request after all. Then
     /// it is known what such requests are told apart by.
-    async fn join(&mut self, flow: Arc<FillStream>, node: Arc<Node>) -> Result<Option<Lookup<'a>>> {
+    async fn join(
+        &mut self,
+        stream: Arc<FillStream>,
+        node: Arc<Node>,
+    ) -> Result<Option<Lookup<'a>>> {
         self.waits += 1;
         let shard = self.ex.shard;
         let by = shard.now().after(self.visit.route.timeouts.first_byte);
-        match shard.cache.start(&flow, by).await {
+        match shard.cache.start(&stream, by).await {
             Some(Start::Stored(entry)) if suits(&entry, &self.fill.question) => {
                 let status = self.collapsed(&entry);
                 Ok(Some(self.serve(entry, status)))
             }
             Some(Start::Growing(entry)) if suits(&entry, &self.fill.question) => {
-                self.follow(entry, flow, node).map(Some)
+                self.follow(entry, stream, node).map(Some)
             }
             Some(Start::Stands(entry)) if self.stands(&entry) => {
                 let detail = Some("stale-if-error");
@@ -257,7 +261,7 @@ impl<'a> Search<'_, '_, 'a> {
     fn follow(
         &self,
         entry: Arc<Entry>,
-        flow: Arc<FillStream>,
+        stream: Arc<FillStream>,
         node: Arc<Node>,
     ) -> Result<Lookup<'a>> {
         let status = self.collapsed(&entry);
@@ -267,7 +271,7 @@ impl<'a> Search<'_, '_, 'a> {
             // Nothing of it is waited for, so nothing of it is held (exam R06).
             return Ok(Lookup::Follow(entry, None, how));
         }
-        let cursor = Cursor::new(&self.ex.shard.cache, flow, node).ok_or(Kind::Overloaded)?;
+        let cursor = Cursor::new(&self.ex.shard.cache, stream, node).ok_or(Kind::Overloaded)?;
         Ok(Lookup::Follow(entry, Some(cursor), how))
     }
 

@@ -49,7 +49,7 @@ pub struct Pump {
 /// A body that did not come with its head.
 pub struct Coming {
     pub guard: Option<Guard>,
-    pub flow: Arc<FillStream>,
+    pub stream: Arc<FillStream>,
     /// Its last piece so far.
     pub last: Arc<Node>,
     pub line: Line,
@@ -72,8 +72,8 @@ impl Pump {
         let cluster = shard.cluster(self.cluster);
         let flight = cluster.resume(layover);
         let Some(coming) = self.coming.take() else { return };
-        let Coming { mut guard, flow, last, mut line } = coming;
-        let mut writer = Tail::new(Arc::clone(&flow), last);
+        let Coming { mut guard, stream, last, mut line } = coming;
+        let mut writer = Tail::new(Arc::clone(&stream), last);
         for data in std::mem::take(&mut self.chunks) {
             self.push(&mut writer, &mut guard, data);
         }
@@ -98,7 +98,7 @@ impl Pump {
                 drop((flight, line));
             }
         }
-        shard.cache.tell(&flow);
+        shard.cache.tell(&stream);
         self.linger(writer).await;
     }
 
@@ -107,12 +107,12 @@ impl Pump {
         if tail.passing.is_empty() {
             return;
         }
-        let flow = Arc::clone(&tail.flow);
-        flow.set_waiting(true, self.shard.now());
+        let stream = Arc::clone(&tail.stream);
+        stream.set_waiting(true, self.shard.now());
         while let Some((seen, _)) = self.who_reads(&mut tail).await
             && !tail.passing.is_empty()
         {
-            self.progress(&flow, seen, self.idle).await;
+            self.progress(&stream, seen, self.idle).await;
         }
     }
 
@@ -151,7 +151,7 @@ impl Pump {
         }
         tail.push(data, !self.is_stored);
         tail.meet_readers();
-        self.shard.cache.tell(&tail.flow);
+        self.shard.cache.tell(&tail.stream);
     }
 
     /// Puts a piece behind the others. Small ones become larger as they come: each costs an allocation
@@ -172,8 +172,8 @@ impl Pump {
     /// the rest: one that has kept the others waiting for too long is cut off. False if there is none any
     /// more.
     async fn readers_keep_up(&self, tail: &mut Tail) -> bool {
-        let flow = Arc::clone(&tail.flow);
-        flow.set_waiting(true, self.shard.now());
+        let stream = Arc::clone(&tail.stream);
+        stream.set_waiting(true, self.shard.now());
         let mut is_read = false;
         while let Some((seen, span)) = self.who_reads(tail).await {
             if tail.last.at() <= span.least + FLOW_WINDOW {
@@ -183,34 +183,34 @@ impl Pump {
             let is_starved = span.most >= tail.last.at();
             let begun = self.shard.now();
             let most = if is_starved { tail.patience } else { self.idle };
-            self.progress(&flow, seen, most).await;
+            self.progress(&stream, seen, most).await;
             if is_starved {
                 tail.charge(self.shard.now().since(begun));
             }
         }
-        flow.set_waiting(false, self.shard.now());
+        stream.set_waiting(false, self.shard.now());
         is_read
     }
 
     /// Where its readers are, and when that was seen. Those that know of it and have not begun are given
     /// a moment.
     async fn who_reads(&self, tail: &mut Tail) -> Option<(u64, Span)> {
-        let (flow, by) = (Arc::clone(&tail.flow), self.shard.now().after(FLOW_GRACE));
+        let (stream, by) = (Arc::clone(&tail.stream), self.shard.now().after(FLOW_GRACE));
         loop {
-            let seen = flow.progress();
+            let seen = stream.progress();
             if let Some(span) = tail.span() {
                 return Some((seen, span));
             }
-            if !self.shard.cache.until(&flow, by, || flow.progress() != seen).await {
+            if !self.shard.cache.until(&stream, by, || stream.progress() != seen).await {
                 return None;
             }
         }
     }
 
     /// Waits until a reader gets on, or not longer than this.
-    async fn progress(&self, flow: &Arc<FillStream>, seen: u64, most: Duration) {
+    async fn progress(&self, stream: &Arc<FillStream>, seen: u64, most: Duration) {
         let by = self.shard.now().after(most);
-        self.shard.cache.until(flow, by, || flow.progress() != seen).await;
+        self.shard.cache.until(stream, by, || stream.progress() != seen).await;
     }
 
     /// The entry of the whole body.
@@ -280,9 +280,9 @@ impl Pump {
     }
 }
 
-/// The end of a flow, where its pump writes. Dropped before the end it cuts the flow off.
+/// The end of a stream, where its pump writes. Dropped before the end it cuts the stream off.
 struct Tail {
-    flow: Arc<FillStream>,
+    stream: Arc<FillStream>,
     last: Arc<Node>,
     /// Pieces that the store does not keep.
     passing: VecDeque<Arc<Node>>,
@@ -303,9 +303,9 @@ struct Span {
 }
 
 impl Tail {
-    const fn new(flow: Arc<FillStream>, last: Arc<Node>) -> Self {
+    const fn new(stream: Arc<FillStream>, last: Arc<Node>) -> Self {
         Self {
-            flow,
+            stream,
             last,
             passing: VecDeque::new(),
             readers: Vec::new(),
@@ -316,7 +316,7 @@ impl Tail {
     }
 
     fn push(&mut self, data: Chunk, is_passing: bool) {
-        self.last = self.flow.push(&self.last, data, is_passing);
+        self.last = self.stream.push(&self.last, data, is_passing);
         if is_passing {
             self.passing.push_back(Arc::clone(&self.last));
         }
@@ -324,7 +324,7 @@ impl Tail {
 
     /// Takes note of readers that have come or left.
     fn meet_readers(&mut self) {
-        self.readers.extend(self.flow.newcomers());
+        self.readers.extend(self.stream.newcomers());
         self.readers.retain(|one| one.get().is_some());
     }
 
@@ -353,7 +353,7 @@ impl Tail {
 
     fn end(&mut self, is_whole: bool) {
         self.is_ended = true;
-        self.flow.end(&self.last, is_whole);
+        self.stream.end(&self.last, is_whole);
     }
 }
 

@@ -72,7 +72,7 @@ pub async fn follow(
     };
     let (shard, idle) = (ex.shard, ex.stall());
     loop {
-        let next = shard.cache.next(&cursor.flow, &cursor.node, idle).await;
+        let next = shard.cache.next(&cursor.stream, &cursor.node, idle).await;
         let Some(next) = next.map_err(|()| Kind::UpstreamBodyCutShort)? else {
             return ex.reply.end(None).await;
         };

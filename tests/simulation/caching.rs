@@ -98,7 +98,7 @@ enum Message {
 enum Event {
     Client,
     Mail(usize, Message),
-    /// A client looks whether its flow has moved.
+    /// A client looks whether its stream has moved.
     Look(usize),
     Fetch(Box<Fetch>),
     Purge,
@@ -375,12 +375,12 @@ impl World {
                 self.begin(ticket, question, url, at, Some(entry));
             }
             Decision::Fetch { ticket, stale, .. } => self.begin(ticket, question, url, at, stale),
-            Decision::Follow(flow, node) => {
-                self.clients[client].on = On::FillStream(flow, node, Vec::new());
+            Decision::Follow(stream, node) => {
+                self.clients[client].on = On::FillStream(stream, node, Vec::new());
                 self.later(Event::Look(client), 5);
             }
-            Decision::Load(flow) => {
-                self.clients[client].on = On::Load(flow);
+            Decision::Load(stream) => {
+                self.clients[client].on = On::Load(stream);
                 self.later(Event::Look(client), 10);
             }
             Decision::Pass { .. } | Decision::Absent => {}
@@ -392,21 +392,21 @@ impl World {
         let waits = self.clients[client].waits;
         match std::mem::replace(&mut self.clients[client].on, On::Nothing) {
             On::Nothing => {}
-            On::Load(flow) => {
-                if let Some(Start::Looked(Some(entry))) = flow.start()
+            On::Load(stream) => {
+                if let Some(Start::Looked(Some(entry))) = stream.start()
                     && self.is_fresh(client, entry)
                 {
                     self.sum.from_disk += 1;
                     return self.serve(client, &Arc::clone(entry));
                 }
-                if flow.start().is_none() && waits < 4 {
-                    self.clients[client].on = On::Load(flow);
+                if stream.start().is_none() && waits < 4 {
+                    self.clients[client].on = On::Load(stream);
                     return self.later(Event::Look(client), 10);
                 }
                 self.clients[client].seen.disk = true;
                 self.ask(client);
             }
-            On::FillStream(flow, node, body) => self.follow(client, flow, node, body),
+            On::FillStream(stream, node, body) => self.follow(client, stream, node, body),
         }
     }
 
@@ -419,14 +419,14 @@ impl World {
     fn follow(
         &mut self,
         client: usize,
-        flow: Arc<FillStream>,
+        stream: Arc<FillStream>,
         mut node: Arc<Node>,
         mut body: Vec<u8>,
     ) {
         let suits = |entry: &Arc<Entry>| {
             vary::matches(entry.selecting(), &self.clients[client].question.fields)
         };
-        match flow.start() {
+        match stream.start() {
             None => {}
             Some(Start::Stored(entry)) if suits(entry) => {
                 self.sum.collapsed += 1;
@@ -459,7 +459,7 @@ impl World {
             Some(Start::Released(_) | Start::Looked(_)) => return self.ask(client),
         }
         if self.clients[client].waits < 100 {
-            self.clients[client].on = On::FillStream(flow, node, body);
+            self.clients[client].on = On::FillStream(stream, node, body);
             self.later(Event::Look(client), 5);
         }
     }
@@ -508,19 +508,19 @@ impl World {
         let Some((version, head, body, come)) = fetch.body.take() else { return self.asked(fetch) };
         if self.random.below(30) == 0 {
             self.sum.aborts += 1;
-            fetch.ticket.flow.end(&fetch.last, false);
+            fetch.ticket.stream.end(&fetch.last, false);
             return self.failed(fetch);
         }
         let piece = &body[come..body.len().min(come + 700)];
         let data = Octets::plain(piece);
         fetch.pieces.push(Arc::clone(&data));
-        fetch.last = fetch.ticket.flow.push(&fetch.last, data, false);
+        fetch.last = fetch.ticket.stream.push(&fetch.last, data, false);
         let come = come + piece.len();
         if come < body.len() {
             fetch.body = Some((version, head, body, come));
             return self.later(Event::Fetch(Box::new(fetch)), 10);
         }
-        fetch.ticket.flow.end(&fetch.last, true);
+        fetch.ticket.stream.end(&fetch.last, true);
         let entry = draft(&head).whole(&fetch.pieces);
         self.commit(fetch.at, fetch.ticket, Arc::new(entry), false);
     }
@@ -534,7 +534,7 @@ impl World {
             }
             1 => {
                 let is_marked = self.random.below(2) == 0;
-                fetch.ticket.flow.begin(Start::Released(Refused::NoStore));
+                fetch.ticket.stream.begin(Start::Released(Refused::NoStore));
                 let to = self.owner(fetch.ticket.hash);
                 return self.mail(to, Message::Release { ticket: fetch.ticket, is_marked });
             }
@@ -574,7 +574,7 @@ impl World {
             return self.commit(fetch.at, fetch.ticket, entry, false);
         }
         let head = Arc::new(draft.large(Large::Growing(Some(len as u64))));
-        fetch.ticket.flow.begin(Start::Growing(Arc::clone(&head)));
+        fetch.ticket.stream.begin(Start::Growing(Arc::clone(&head)));
         fetch.body = Some((version, head, body, 0));
         self.later(Event::Fetch(Box::new(fetch)), 10);
     }
@@ -586,7 +586,7 @@ impl World {
     }
 
     fn commit(&mut self, at: usize, ticket: Ticket, entry: Arc<Entry>, is_same: bool) {
-        ticket.flow.begin(Start::Stored(Arc::clone(&entry)));
+        ticket.stream.begin(Start::Stored(Arc::clone(&entry)));
         let owner = self.owner(ticket.hash);
         if owner == at {
             return self.hear(at, Message::Commit { ticket, entry, is_same });
@@ -595,7 +595,7 @@ impl World {
     }
 
     fn failed(&mut self, fetch: Fetch) {
-        fetch.ticket.flow.begin(Start::Failed(Kind::UpstreamGone));
+        fetch.ticket.stream.begin(Start::Failed(Kind::UpstreamGone));
         let to = self.owner(fetch.ticket.hash);
         self.mail(to, Message::Fail { ticket: fetch.ticket });
     }

@@ -33,7 +33,7 @@ impl CacheShard {
         if let Some(fill) = same {
             // A disk that takes this long is not waited for any more.
             let is_slow = fill.begun.after(DISK_PATIENCE) < now;
-            return (!is_slow).then(|| Arc::clone(&fill.flow));
+            return (!is_slow).then(|| Arc::clone(&fill.stream));
         }
         let ticket = self.begin(question, true, now);
         let fill = self.fills.get_mut(&hash).and_then(|fills| fills.last_mut());
@@ -42,7 +42,7 @@ impl CacheShard {
         if let Some(disk_index) = &mut self.disk_index {
             disk_index.load(Load { hash, key, fields, id: ticket.id });
         }
-        Some(ticket.flow)
+        Some(ticket.stream)
     }
 
     /// Hears what has become of files. Returns the stream that a request may wait on for it.
@@ -56,16 +56,16 @@ impl CacheShard {
         let Some(found) = found else { return self.not_loaded(hash, id) };
         let fills = self.fills.get(&hash);
         let fill = fills.and_then(|fills| fills.iter().find(|fill| fill.id == id));
-        let flow = fill.map(|fill| Arc::clone(&fill.flow));
+        let stream = fill.map(|fill| Arc::clone(&fill.stream));
         let entry = self.loaded(hash, id, &found, now);
-        flow.inspect(|flow| flow.begin(Start::Looked(entry)))
+        stream.inspect(|stream| stream.begin(Start::Looked(entry)))
     }
 
     /// The disk could not be asked. Returns the stream that a request may wait on for it.
     pub fn not_loaded(&mut self, hash: u64, id: u64) -> Option<Arc<FillStream>> {
         let fill = self.end(hash, id)?;
-        fill.flow.begin(Start::Looked(None));
-        Some(fill.flow)
+        fill.stream.begin(Start::Looked(None));
+        Some(fill.stream)
     }
 
     /// What was found, if it may be served.

@@ -99,7 +99,7 @@ impl Decision {
 pub struct Ticket {
     pub id: u64,
     pub hash: u64,
-    pub flow: Arc<FillStream>,
+    pub stream: Arc<FillStream>,
     pub front: Arc<Node>,
     /// No other request is answered by it, but for what it leaves in the store.
     pub is_solo: bool,
@@ -113,7 +113,7 @@ struct Fill {
     fields: Fields,
     /// What its request has in the fields that were thought to select its response.
     asked: Selecting,
-    flow: Arc<FillStream>,
+    stream: Arc<FillStream>,
     front: Arc<Node>,
     begun: Moment,
     /// The last wide purge before it began.
@@ -199,9 +199,9 @@ impl CacheShard {
         let miss = if has_others { Forward::VaryMiss } else { Forward::UriMiss };
         let Some(entry) = entry else {
             if !seen.disk
-                && let Some(flow) = self.look_on_disk(question, now)
+                && let Some(stream) = self.look_on_disk(question, now)
             {
-                return Decision::Load(flow);
+                return Decision::Load(stream);
             }
             let hint = seen.other.as_ref();
             let other = self.store.variants(*hash, key).find(|one| one.key() == key).cloned();
@@ -262,7 +262,7 @@ impl CacheShard {
         // A client that wants it from the origin does not want what another asked for a while ago.
         let may_follow = why != Forward::Request;
         if may_follow && let Some(fill) = self.fill_for(question, hint, now) {
-            return Decision::Follow(Arc::clone(&fill.flow), Arc::clone(&fill.front));
+            return Decision::Follow(Arc::clone(&fill.stream), Arc::clone(&fill.front));
         }
         let is_marked = self.marks.get(&question.hash).is_some_and(|until| now < *until);
         let is_solo = is_marked || !question.may_share || !may_follow;
@@ -286,7 +286,7 @@ impl CacheShard {
             is_open
                 && fill.key == question.key
                 && fill.purges == last
-                && match fill.flow.start() {
+                && match fill.stream.start() {
                     None => {
                         now < fill.begun.after(FILL_ABANDONED)
                             && hint.is_none_or(|hint| asked.like(hint) == fill.like(hint))
@@ -313,13 +313,13 @@ impl CacheShard {
     fn begin(&mut self, question: &CacheRequest, is_solo: bool, now: Moment) -> Ticket {
         self.next_id += 1;
         let id = self.next_id;
-        let (flow, front) = FillStream::new(id, self.ledger.shards());
+        let (stream, front) = FillStream::new(id, self.ledger.shards());
         let fill = Fill {
             id,
             key: question.key.clone(),
             fields: question.fields.clone(),
             asked: Selecting::new(),
-            flow: Arc::clone(&flow),
+            stream: Arc::clone(&stream),
             front: Arc::clone(&front),
             begun: now,
             purges: self.purges.last(),
@@ -328,7 +328,7 @@ impl CacheShard {
             is_load: false,
         };
         self.fills.entry(question.hash).or_default().push(fill);
-        Ticket { id, hash: question.hash, flow, front, is_solo }
+        Ticket { id, hash: question.hash, stream, front, is_solo }
     }
 
     fn end(&mut self, hash: u64, id: u64) -> Option<Fill> {
@@ -395,7 +395,7 @@ impl CacheShard {
     /// A fetch has brought something that cannot be stored; `is_marked` if that will be so again.
     pub fn release(&mut self, hash: u64, id: u64, why: Refused, is_marked: bool, now: Moment) {
         if let Some(fill) = self.end(hash, id) {
-            fill.flow.begin(Start::Released(why));
+            fill.stream.begin(Start::Released(why));
             if is_marked {
                 self.mark(hash, now);
             }
@@ -464,7 +464,7 @@ impl CacheShard {
         self.fills.retain(|_, fills| {
             // The tasks that began these are dead, or they would have ended by their own deadlines.
             let limit = |fill: &Fill| fill.begun.after(60 * FILL_ABANDONED);
-            fills.retain(|fill| now < limit(fill) || Arc::strong_count(&fill.flow) > 1);
+            fills.retain(|fill| now < limit(fill) || Arc::strong_count(&fill.stream) > 1);
             !fills.is_empty()
         });
     }

@@ -12,8 +12,8 @@ use crate::cache::fill_stream::{FillStream, Link, Node, Start};
 
 impl CacheHandle {
     /// Waits until it is known what became of a fetch; `None` after `by`.
-    pub async fn start(&self, flow: &Arc<FillStream>, by: Moment) -> Option<Start> {
-        self.follow(flow, by, || flow.start().cloned()).await
+    pub async fn start(&self, stream: &Arc<FillStream>, by: Moment) -> Option<Start> {
+        self.follow(stream, by, || stream.start().cloned()).await
     }
 
     /// Waits for what follows a piece: another one, or the end (`Ok(None)`).
@@ -22,7 +22,7 @@ impl CacheHandle {
     /// The body was cut off, or nothing came for so long, and no slow client holds it back.
     pub async fn next(
         &self,
-        flow: &Arc<FillStream>,
+        stream: &Arc<FillStream>,
         node: &Node,
         idle: Duration,
     ) -> Result<Option<Arc<Node>>, ()> {
@@ -35,12 +35,12 @@ impl CacheHandle {
         };
         let mut by = self.now.get().after(idle);
         loop {
-            if let Some(next) = self.follow(flow, by, link).await {
+            if let Some(next) = self.follow(stream, by, link).await {
                 return next;
             }
             // As long as its writer waits for other readers it is not the origin that is silent.
             let now = self.now.get();
-            by = flow.waited(now).after(idle);
+            by = stream.waited(now).after(idle);
             if by <= now {
                 return Err(());
             }
@@ -50,39 +50,39 @@ impl CacheHandle {
     /// Waits until a fetch's readers are where its writer wants them; false if that is not before `by`.
     pub async fn until(
         &self,
-        flow: &Arc<FillStream>,
+        stream: &Arc<FillStream>,
         by: Moment,
         is_so: impl Fn() -> bool,
     ) -> bool {
-        self.follow(flow, by, || is_so().then_some(())).await.is_some()
+        self.follow(stream, by, || is_so().then_some(())).await.is_some()
     }
 
     async fn follow<T>(
         &self,
-        flow: &Arc<FillStream>,
+        stream: &Arc<FillStream>,
         by: Moment,
         look: impl Fn() -> Option<T>,
     ) -> Option<T> {
-        flow.follow(usize::from(self.shard.0));
+        stream.follow(usize::from(self.shard.0));
         poll_fn(|context| {
             // The version is read before the look: what is said in between wakes us again.
-            let seen = flow.version();
+            let seen = stream.version();
             if let Some(found) = look() {
                 return Poll::Ready(Some(found));
             }
             if self.now.get() >= by {
                 return Poll::Ready(None);
             }
-            let (flow, waker) = (Arc::clone(flow), context.waker().clone());
-            self.followers.borrow_mut().push(Follower { flow, seen, by, waker });
+            let (stream, waker) = (Arc::clone(stream), context.waker().clone());
+            self.followers.borrow_mut().push(Follower { stream, seen, by, waker });
             Poll::Pending
         })
         .await
     }
 
-    /// Wakes those whose flow has moved.
+    /// Wakes those whose stream has moved.
     pub fn wake_followers(&self) {
-        self.wake_if(|one| one.flow.version() != one.seen);
+        self.wake_if(|one| one.stream.version() != one.seen);
     }
 
     pub(super) fn wake_if(&self, is_due: impl Fn(&Follower) -> bool) {

@@ -1,4 +1,4 @@
-//! A task that waits for something to be said about a flow.
+//! A task that waits for something to be said about a stream.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -6,9 +6,9 @@ use std::task::Waker;
 use crate::base::clock::Moment;
 use crate::cache::fill_stream::FillStream;
 
-/// A flow that a task waits on.
+/// A stream that a task waits on.
 pub(super) struct Follower {
-    pub(super) flow: Arc<FillStream>,
+    pub(super) stream: Arc<FillStream>,
     pub(super) seen: u32,
     pub(super) by: Moment,
     pub(super) waker: Waker,

@@ -249,7 +249,7 @@ impl CacheHandle {
     /// What was to be fetched will not be.
     fn refuse(&self, found: Decision) {
         if let Decision::Fetch { ticket, .. } | Decision::Refresh(_, ticket) = found {
-            ticket.flow.begin(Start::Failed(crate::base::error::Kind::ClientGone));
+            ticket.stream.begin(Start::Failed(crate::base::error::Kind::ClientGone));
             self.fail(&ticket);
         }
     }
@@ -295,7 +295,7 @@ impl CacheHandle {
     /// A fetch has brought a whole entry; `is_same` if it has only confirmed one. What others see of
     /// it first is this.
     pub fn commit(&self, ticket: &Ticket, entry: Arc<Entry>, is_same: bool) {
-        ticket.flow.begin(Start::Stored(Arc::clone(&entry)));
+        ticket.stream.begin(Start::Stored(Arc::clone(&entry)));
         if self.is_own(ticket.hash) {
             let now = self.now.get();
             self.own(|part| part.commit(ticket, &entry, is_same, now));
@@ -303,7 +303,7 @@ impl CacheHandle {
             let message = Message::Commit { ticket: ticket.clone(), entry, is_same };
             self.send(self.owner(ticket.hash), message);
         }
-        self.tell(&ticket.flow);
+        self.tell(&ticket.stream);
     }
 
     /// A fetch has brought what cannot be stored.
@@ -315,8 +315,8 @@ impl CacheHandle {
             let message = Message::Release { ticket: ticket.clone(), why, is_marked };
             self.send(self.owner(ticket.hash), message);
         }
-        ticket.flow.begin(Start::Released(why));
-        self.tell(&ticket.flow);
+        ticket.stream.begin(Start::Released(why));
+        self.tell(&ticket.stream);
     }
 
     /// A fetch has come to nothing. A request from now on begins anew.
@@ -326,7 +326,7 @@ impl CacheHandle {
         } else {
             self.send(self.owner(ticket.hash), Message::Fail { ticket: ticket.clone() });
         }
-        self.tell(&ticket.flow);
+        self.tell(&ticket.stream);
     }
 
     /// Something else takes an entry's place, or nothing.
@@ -339,8 +339,8 @@ impl CacheHandle {
     }
 
     /// There is news of a fill stream: wakes the requests that follow it, here and elsewhere.
-    pub fn tell(&self, flow: &FillStream) {
-        for shard in flow.followers() {
+    pub fn tell(&self, stream: &FillStream) {
+        for shard in stream.followers() {
             if shard == usize::from(self.shard.0) {
                 self.wake_followers();
             } else {
@@ -378,8 +378,8 @@ impl CacheHandle {
         }
         for load in heard {
             // The disk is too busy to be asked.
-            if let Some(flow) = part.not_loaded(load.hash, load.id) {
-                self.tell(&flow);
+            if let Some(stream) = part.not_loaded(load.hash, load.id) {
+                self.tell(&stream);
             }
         }
         result
@@ -444,8 +444,8 @@ impl CacheHandle {
             Message::Purged { number, count } => self.said(number, Said::Purged(count)),
             Message::Disk(News::Noted { number }) => self.said(number, Said::Noted),
             Message::Disk(news) => {
-                let flow = self.own(|part| part.hear(news, now));
-                flow.into_iter().for_each(|flow| self.tell(&flow));
+                let stream = self.own(|part| part.hear(news, now));
+                stream.into_iter().for_each(|stream| self.tell(&stream));
             }
         }
     }
@@ -477,7 +477,7 @@ impl CacheHandle {
         self.now.set(now);
         self.send_late();
         self.own(|part| part.tick(now));
-        self.wake_if(|one| one.by <= now || one.flow.version() != one.seen);
+        self.wake_if(|one| one.by <= now || one.stream.version() != one.seen);
         for one in self.waiting.borrow().values().filter(|one| one.by <= now) {
             one.waker.wake_by_ref();
         }
