@@ -61,7 +61,7 @@ pub struct Cluster {
     pub(super) adaptive: Option<Cell<Gradient>>,
     /// Requests of this shard that are under way, where there is such a limit.
     pub(super) under_way: Cell<u32>,
-    pub(super) lobby: PendingQueue,
+    pub(super) pending: PendingQueue,
     pub(super) seal: Option<Arc<Seal>>,
     /// How long most answers take, where slow ones are hedged.
     pub pace: Option<Cell<Quantile>>,
@@ -113,7 +113,7 @@ impl Cluster {
             adaptive,
             under_way: Cell::new(0),
             seal: common.seal.clone(),
-            lobby: PendingQueue::new(shard, Arc::clone(&common.turns), model.resilience.queue),
+            pending: PendingQueue::new(shard, Arc::clone(&common.turns), model.resilience.queue),
             // A sticky client is served by its own endpoint, or not at all.
             pace: model
                 .resilience
@@ -250,7 +250,7 @@ impl Cluster {
             gradient.tick(now);
             adaptive.set(gradient);
         }
-        self.lobby.expire(now);
+        self.pending.expire(now);
         // An endpoint that has come back in the meantime has room.
         self.grant();
         for (at, one) in self.used().iter().enumerate() {

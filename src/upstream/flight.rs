@@ -23,7 +23,7 @@ impl Cluster {
     /// There is no endpoint to send it to.
     #[inline]
     pub fn begin(&self, ask: &Ask) -> Result<Option<Flight<'_>>> {
-        if self.is_limited && self.lobby.is_busy() {
+        if self.is_limited && self.pending.is_busy() {
             return Ok(None);
         }
         let begun = self.try_begin(ask)?;

@@ -21,9 +21,9 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         match self.waiter.state.replace(State::Refused(Kind::ClientGone)) {
             State::Waiting => {
-                let lobby = &self.cluster.lobby;
-                lobby.queue.borrow_mut().leave(|one| Rc::ptr_eq(one, &self.waiter));
-                lobby.count();
+                let pending = &self.cluster.pending;
+                pending.queue.borrow_mut().leave(|one| Rc::ptr_eq(one, &self.waiter));
+                pending.count();
             }
             // The request was given room and is gone: the next request gets the room.
             State::Granted(begun) => self.cluster.leave(begun.id),
@@ -38,7 +38,7 @@ impl Cluster {
     /// # Errors
     /// `QueueFull`, `QueueTimeout`, or whatever makes waiting useless.
     pub(super) async fn wait(&self, ask: Ask, priority: Priority, now: Moment) -> Result<Begun> {
-        let place = Place { cluster: self, waiter: self.lobby.enter(ask, priority, now)? };
+        let place = Place { cluster: self, waiter: self.pending.enter(ask, priority, now)? };
         // Room may have come free on another core between the look and the entry.
         self.grant();
         poll_fn(|context| {
@@ -60,8 +60,8 @@ impl Cluster {
 
     /// Lets those in for whom there is room, on this shard.
     pub fn grant(&self) {
-        while self.lobby.is_busy() {
-            let next = self.lobby.queue.borrow_mut().next(self.now(), |waiter| {
+        while self.pending.is_busy() {
+            let next = self.pending.queue.borrow_mut().next(self.now(), |waiter| {
                 match self.try_begin(&waiter.ask) {
                     Ok(Some(begun)) => Some(State::Granted(begun)),
                     Ok(None) => None,
@@ -69,7 +69,7 @@ impl Cluster {
                 }
             });
             let Some((waiter, state)) = next else { return };
-            self.lobby.count();
+            self.pending.count();
             waiter.tell(state);
         }
     }
@@ -80,9 +80,9 @@ impl Cluster {
             // That limit is this shard's own.
             self.grant();
         }
-        match self.lobby.turns.next() {
-            Some(shard) if shard == usize::from(self.lobby.shard.0) => self.grant(),
-            Some(shard) => self.lobby.turns.notifiers[shard].notify(),
+        match self.pending.turns.next() {
+            Some(shard) if shard == usize::from(self.pending.shard.0) => self.grant(),
+            Some(shard) => self.pending.turns.notifiers[shard].notify(),
             None => {}
         }
     }
