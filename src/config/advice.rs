@@ -32,15 +32,7 @@ pub fn foreign(text: &str) -> Option<&'static str> {
 #[must_use]
 pub fn of_key(table: &str, key: &str) -> Option<&'static str> {
     Some(match (table, key) {
-        ("route", "root" | "alias" | "try_files" | "index" | "static" | "dir") => {
-            "millrace serves no files: let a server do that, and name it as a cluster's endpoint"
-        }
-        ("route", "proxy_pass" | "backend" | "upstream" | "to" | "service" | "url") => {
-            "write `cluster = \"name\"` here, and [[cluster]] and [[cluster.endpoint]] with its address"
-        }
-        ("route", "location" | "prefix" | "uri") => "write `path = \"/…\"`",
-        ("route", "server_name" | "domain" | "hostname") => "write `host = \"…\"`",
-        ("route", "return") => "write `redirect = { … }` or `respond = { status = … }`",
+        ("route", _) => return of_route(key),
         ("listener", "port" | "bind" | "listen") => "write `address = \"0.0.0.0:8080\"`",
         ("listener", "ssl" | "ssl_certificate" | "certificate" | "cert" | "key") => {
             "write `tls = { certificates = [{ certificate = \"….pem\", key = \"….pem\" }] }`"
@@ -48,15 +40,55 @@ pub fn of_key(table: &str, key: &str) -> Option<&'static str> {
         ("cluster", "servers" | "server" | "endpoints" | "backends" | "targets") => {
             "write one [[cluster.endpoint]] with its `address` for each"
         }
-        ("cluster", "lb" | "algorithm" | "policy" | "load_balancing") => {
-            "write `balance = \"round_robin\"`, or another of them"
-        }
+        (
+            "cluster",
+            "max_fails" | "fail_timeout" | "check" | "observe" | "fail_duration" | "health_uri"
+            | "health_check",
+        ) => "it is on by itself; to ask for a page write `health = { path = \"/\" }`",
+        (
+            "cluster",
+            "least_conn" | "leastconn" | "ip_hash" | "hash" | "lb_policy" | "lb" | "algorithm"
+            | "policy" | "load_balancing",
+        ) => "write `balance = \"least_connections\"`, or another of them",
         ("cluster.endpoint", "host" | "url" | "server" | "port") => {
             "write `address = \"host:port\"`"
         }
         ("", "upstream" | "upstreams" | "backend" | "backends") => "write [[cluster]]",
         ("", "frontend" | "frontends" | "entrypoint" | "bind") => "write [[listener]]",
         ("", "location" | "rule" | "rules" | "router") => "write [[route]]",
+        _ => return None,
+    })
+}
+
+fn of_route(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "root" | "alias" | "try_files" | "index" | "static" | "dir" => {
+            "millrace serves no files: let a server do that, and name it as a cluster's endpoint"
+        }
+        "proxy_pass" | "backend" | "use_backend" | "reverse_proxy" | "upstream" | "to"
+        | "service" | "url" => {
+            "write `cluster = \"name\"` here, and [[cluster]] and [[cluster.endpoint]] with its address"
+        }
+        "location" | "prefix" | "uri" | "path_beg" | "handle_path" | "acl" => {
+            "write `path = \"/…\"`"
+        }
+        "server_name" | "domain" | "hostname" => "write `host = \"…\"`",
+        "proxy_set_header" | "header_up" => {
+            "write `request_headers = { set = { name = \"value\" } }`"
+        }
+        "add_header" | "header" | "headers" | "header_down" => {
+            "write `response_headers = { set = { name = \"value\" } }`"
+        }
+        "proxy_read_timeout" | "proxy_send_timeout" | "read_timeout" => {
+            "write `timeouts = { first_byte = \"60s\", body_idle = \"60s\" }`"
+        }
+        "client_max_body_size" | "request_body" | "max_body" => {
+            "write `limits = { body = \"10MiB\" }`"
+        }
+        "proxy_cache" | "proxy_cache_valid" => {
+            "write `cache = true`, and `memory = \"…\"` in [cache]"
+        }
+        "return" | "redir" => "write `redirect = { … }` or `respond = { status = … }`",
         _ => return None,
     })
 }
@@ -107,6 +139,21 @@ mod tests {
         assert_eq!(without_star("/api/*"), Some("/api"));
         assert_eq!(without_star("/*"), Some("/"));
         assert_eq!(without_star("/api/"), None);
+    }
+
+    #[test]
+    fn the_words_of_the_page_about_other_proxies_are_known() {
+        let route = "server_name location path_beg handle_path acl proxy_pass use_backend reverse_proxy redir return \
+                     proxy_set_header header_up add_header header proxy_read_timeout read_timeout \
+                     client_max_body_size request_body proxy_cache";
+        let cluster =
+            "server least_conn ip_hash hash lb_policy max_fails fail_timeout check health_uri";
+        let words = [("route", route), ("cluster", cluster), ("listener", "listen bind")];
+        for (table, words) in words {
+            for word in words.split_whitespace() {
+                assert!(of_key(table, word).is_some(), "{word} in {table}");
+            }
+        }
     }
 
     #[test]
