@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-/// Tiny pooled buffer: heads of answers that wait for a slow client, and of what goes out without a body.
+/// Tiny pooled buffer: what a first read for a client that is slow to take its answers fills.
 pub const BUFFER_TINY: usize = 2 * 1024;
 /// Small pooled buffer: request heads, most response heads, most bodies.
 pub const BUFFER_SMALL: usize = 16 * 1024;

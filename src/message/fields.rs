@@ -267,7 +267,7 @@ impl Fields {
         (&self.bytes, self.lines.iter().map(place))
     }
 
-    /// TaskPool the fields out as lines that end in CRLF; neighbours in the block come together.
+    /// Hands the fields out as lines that end in CRLF; neighbours in the block come together.
     pub fn each_block(&self, mut each: impl FnMut(&[u8])) {
         let (mut at, mut end) = (0, 0);
         for line in &self.lines {

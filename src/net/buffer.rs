@@ -151,14 +151,6 @@ impl Buffer {
         self.end = short(end);
     }
 
-    /// Moves the data to the front, so that all the room is behind it.
-    pub fn compact(&mut self) {
-        let (from, to) = (self.start(), self.end());
-        self.bytes.copy_within(from..to, BUFFER_HEADROOM);
-        self.start = short(BUFFER_HEADROOM);
-        self.end = short(BUFFER_HEADROOM + to - from);
-    }
-
     fn clear(&mut self) {
         self.start = short(BUFFER_HEADROOM);
         self.end = self.start;

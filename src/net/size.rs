@@ -34,16 +34,6 @@ impl Size {
         }
     }
 
-    /// As `fitting`, and tiny if that will do: for what has nothing put behind it.
-    #[must_use]
-    pub const fn snug(len: usize) -> Self {
-        if len + BUFFER_HEADROOM + BUFFER_TAILROOM <= BUFFER_TINY {
-            Self::Tiny
-        } else {
-            Self::fitting(len)
-        }
-    }
-
     /// The smallest size from `Small` on with room for so much.
     #[must_use]
     pub const fn fitting(len: usize) -> Self {

@@ -49,11 +49,6 @@ impl<'a> Reply<'a> {
         &self.to
     }
 
-    /// The same, to change it.
-    pub const fn to_mut(&mut self) -> &mut To<'a> {
-        &mut self.to
-    }
-
     /// The client must take something within this time.
     pub fn set_stall(&mut self, stall: Duration) {
         self.period = period(stall);

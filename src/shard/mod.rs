@@ -450,7 +450,7 @@ impl Shard {
         }
     }
 
-    /// TaskPool the batch to the writer if it holds at least so much text.
+    /// Hands the batch to the writer if it holds at least so much text.
     pub fn hand_over_log(&self, least: usize) {
         let Some(log) = &self.log else { return };
         let mut batch = self.batch.borrow_mut();

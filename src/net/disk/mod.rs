@@ -131,7 +131,7 @@ enum Change {
 }
 
 impl DiskHandle {
-    /// TaskPool an order over.
+    /// Hands an order over.
     ///
     /// # Errors
     /// The order, if there is no room for it.

@@ -1,4 +1,4 @@
-//! What goes out on one stream: a head, where it answers one, then data and trailers. FillStream control is waited for
+//! What goes out on one stream: a head, where it answers one, then data and trailers. Flow control is waited for
 //! where a socket would wait for room.
 
 use std::cell::{Cell, RefCell};

@@ -176,7 +176,7 @@ impl CacheHandle {
 
     // === asking ===
 
-    /// TaskPool an entry that can be served at once to `serve`: one of this core, or one that it keeps
+    /// Hands an entry that can be served at once to `serve`: one of this core, or one that it keeps
     /// near. Neither waits nor allocates.
     pub fn quick<T>(
         &self,
