@@ -10,13 +10,13 @@ use super::entry::ClientConnection;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::limits::FRESH_LASTS;
-use crate::exchange::state::{Exchange, Home, Next, Traffic};
+use crate::exchange::state::{Exchange, Home, Next, Parts, Traffic};
 use crate::exchange::upload::ClientBody;
-use crate::exchange::{abandon, open, serve as serve_exchange};
+use crate::exchange::{abandon, serve as serve_exchange};
 use crate::net::size::Size;
 use crate::net::transport::Transport;
 use crate::protocol::http1::reply::Reply as Http1Reply;
-use crate::protocol::reply::{Reply, To};
+use crate::protocol::reply::To;
 use crate::protocol::request::RequestBody;
 use crate::shard::{Shard, Workspace};
 use crate::wire::frames::PREFACE;
@@ -150,30 +150,21 @@ impl Connection<'_> {
         let (shard, may_keep) = (self.shard, self.may_keep());
         let ClientConnection { transport, inbound, facts, .. } = &mut *self.client;
         let (transport, version) = (&*transport, work.heads.request.version);
-        let traffic = Traffic::default();
         let has_come = parsed.is_ok() && work.heads.request.framing.is_empty();
-        traffic.has_come.set(has_come);
-        traffic.is_written.set(has_come);
+        let traffic = Traffic::new(has_come);
         let stall = shard.listener(facts.listener).head_timeout;
         let reply = Http1Reply::new(transport, &shard.buffers, version, stall);
         let Workspace { heads, reading } = work;
         let body = Home::new(ClientBody::new(RequestBody::http1(transport, inbound, reading)));
-        let mut ex = Exchange {
+        let mut ex = Exchange::new(Parts {
             shard,
             client: facts,
             work: heads,
             body: &body,
             traffic: &traffic,
-            reply: Reply::new(To::Http1(reply), &shard.buffers),
-            record: open(shard, facts),
-            route: None,
-            filters: None,
-            own_timeouts: None,
-            cache: None,
+            to: To::Http1(reply),
             may_keep,
-            keeps: false,
-            is_prepared: false,
-        };
+        });
         // Pinned here: handed over by value it would be in this task twice.
         let next = {
             let mut exchange = pin!(serve_exchange(&mut ex, parsed));

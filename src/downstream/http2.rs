@@ -13,9 +13,9 @@ use super::task_pool::TaskPool;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::limits::{H2_LINGER, LINGER};
-use crate::exchange::state::{ClientFacts, Exchange, Home, Next, Traffic};
+use crate::exchange::state::{ClientFacts, Exchange, Home, Next, Parts, Traffic};
 use crate::exchange::upload::ClientBody;
-use crate::exchange::{abandon, open, serve as serve_exchange};
+use crate::exchange::{abandon, serve as serve_exchange};
 use crate::message::upgrade;
 use crate::net::deadline::{Class, NO_SOCKET};
 use crate::net::guard::Caught;
@@ -27,7 +27,7 @@ use crate::protocol::http2::receive::Receiver;
 use crate::protocol::http2::reply::Reply as Http2Reply;
 use crate::protocol::http2::server::{Asked, HeadHold, Server};
 use crate::protocol::pace::{self, Pace};
-use crate::protocol::reply::{Reply, To};
+use crate::protocol::reply::To;
 use crate::protocol::request::RequestBody;
 use crate::shard::{DrainWaker, Shard, Workspace};
 use crate::wire::http2;
@@ -132,28 +132,19 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Http2Client, request: &mut Taken) 
     let facts = &guest.facts;
     let Taken { work, parsed, body, reply, .. } = request;
     let parsed = *parsed;
-    let traffic = Traffic::default();
     let has_come = parsed.is_ok() && work.heads.request.framing.is_empty();
-    traffic.has_come.set(has_come);
-    traffic.is_written.set(has_come);
+    let traffic = Traffic::new(has_come);
     let body = body.take().map_or(RequestBody::None, RequestBody::Http2);
     let body = Home::new(ClientBody::new(body));
-    let mut ex = Exchange {
+    let mut ex = Exchange::new(Parts {
         shard,
         client: facts,
         work: &mut work.heads,
         body: &body,
         traffic: &traffic,
-        reply: Reply::new(To::Http2(reply), &shard.buffers),
-        record: open(shard, facts),
-        route: None,
-        filters: None,
-        own_timeouts: None,
-        cache: None,
+        to: To::Http2(reply),
         may_keep: true,
-        keeps: false,
-        is_prepared: false,
-    };
+    });
     // Pinned here: handed over by value it would be in this task twice.
     let ended = {
         let mut exchange = pin!(async {

@@ -19,7 +19,7 @@ pub struct Lost<'a> {
 pub struct Failure {
     pub kind: Kind,
     lost: Option<retry::Lost>,
-    /// It may count against the endpoint.
+    /// It counts against the endpoint.
     is_blamed: bool,
 }
 
@@ -43,11 +43,7 @@ impl Failure {
             has_answer: has_octets && cause != Cause::Status,
             has_body: !is_repeatable(ex),
         });
-        // An endpoint need not wait for ever for the rest of a request: that it ends such a connection says
-        // nothing against it (exam R09).
-        let is_closed = matches!(kind, Kind::UpstreamGone | Kind::UpstreamBodyCutShort);
-        let is_blamed = !is_closed || ex.traffic.has_come.get();
-        Self { kind, lost, is_blamed }
+        Self { kind, lost, is_blamed: ex.blames_endpoint(kind) }
     }
 }
 
@@ -70,7 +66,9 @@ pub fn not_connected(
 ) -> Result<Kind> {
     // That it was dead was known before: this is no news, and there is no other.
     let told = if cluster.is_on_trial(id) { Kind::NoEndpoint } else { kind };
-    blame(cluster, id, kind);
+    if kind.blames_endpoint() {
+        cluster.failed(id, kind);
+    }
     let may = tries.take_another(id, kind, &cluster.model.resilience.retry);
     if may { Ok(told) } else { Err(told) }
 }
@@ -92,7 +90,7 @@ pub fn retry(
         return Ok(true);
     }
     if is_blamed {
-        blame(cluster, id, kind);
+        cluster.failed(id, kind);
     }
     let policy = &cluster.model.resilience.retry;
     match lost {
@@ -100,12 +98,5 @@ pub fn retry(
             Ok(false)
         }
         _ => Err(kind),
-    }
-}
-
-/// Counts a failure against an endpoint, if it is the endpoint's.
-fn blame(cluster: &Cluster, id: EndpointId, kind: Kind) {
-    if kind.blames_endpoint() {
-        cluster.failed(id, kind);
     }
 }

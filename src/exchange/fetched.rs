@@ -59,16 +59,13 @@ impl Fetched<'_> {
         self.flight.landed();
     }
 
-    /// The answer did not end as it should. An endpoint need not wait for ever for the rest of a request: that it
-    /// ends such a connection says nothing against it (exam R09).
+    /// The answer did not end as it should.
     pub fn fail(&self, ex: &Exchange<'_>, kind: Kind) {
         let (cluster, id) = (self.target.cluster, self.flight.id);
         if let Some(detail) = ex.traffic.detail.get() {
             attempt::complain(cluster, id, &detail);
         }
-        let is_closed = matches!(kind, Kind::UpstreamGone | Kind::UpstreamBodyCutShort);
-        let is_blamed = !is_closed || ex.traffic.has_come.get();
-        if is_blamed && kind.blames_endpoint() {
+        if ex.blames_endpoint(kind) {
             cluster.failed(id, kind);
         }
     }

@@ -28,9 +28,6 @@ pub mod tunnel;
 pub mod upload;
 pub mod visit;
 
-use std::time::Duration;
-
-use crate::base::clock;
 use crate::base::error::{Kind, Result};
 use crate::base::id::ClusterId;
 use crate::cache::key;
@@ -39,11 +36,10 @@ use crate::config::model::{Action, Route};
 use crate::filter::Verdict;
 use crate::message::head::Method;
 use crate::message::name::Name;
-use crate::observe::record::Record;
-use crate::shard::{Heads, Shard};
+use crate::shard::Heads;
 use fill::{Fill, Judged};
 use lookup::Lookup;
-use state::{ClientFacts, Exchange, Next};
+use state::{Exchange, Next};
 use stored::How;
 use visit::Visit;
 
@@ -60,13 +56,6 @@ pub async fn serve(ex: &mut Exchange<'_>, parsed: Result<()>) -> Next {
 /// Takes down what is known of an exchange whose client has gone in the middle of it.
 pub fn abandon(ex: &mut Exchange<'_>) {
     ex.note(Some(Kind::ClientGone));
-}
-
-/// What is known of an exchange before it begins.
-#[must_use]
-pub fn open(shard: &Shard, client: &ClientFacts) -> Record {
-    let started = if shard.is_logging() { clock::precise() } else { Duration::ZERO };
-    Record::open(client.client.peer(), started)
 }
 
 async fn run(ex: &mut Exchange<'_>) -> Result<()> {

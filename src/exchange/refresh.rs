@@ -3,12 +3,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::fetch;
 use super::fill::Fill;
 use super::guard::Guard;
-use super::state::{ClientFacts, Exchange, Home, Traffic};
+use super::state::{ClientFacts, Exchange, Home, Parts, Traffic};
 use super::upload::ClientBody;
 use super::visit::{Visit, names_client};
 use crate::base::error::Result;
@@ -21,8 +20,7 @@ use crate::cache::validate;
 use crate::message::head::{Method, RequestHead};
 use crate::net::guard::Caught;
 use crate::net::runtime::spawn;
-use crate::observe::record::Record;
-use crate::protocol::reply::{Reply, To};
+use crate::protocol::reply::To;
 use crate::protocol::request::RequestBody;
 use crate::shard::Shard;
 use crate::shard::cache_handle::CacheHandle;
@@ -108,27 +106,20 @@ impl Refresh {
         fill.has_asked = validate::can_validate(&stale);
         fill.stale = Some(stale);
         fill.ticket = Some(guard);
-        let traffic = Traffic::default();
-        traffic.has_come.set(true);
+        let traffic = Traffic::new(true);
         let body = Home::new(ClientBody::new(RequestBody::None));
         let mut work = shard.workspace();
         work.heads.request = request;
-        let mut ex = Exchange {
+        let mut ex = Exchange::new(Parts {
             shard: &shard,
             client: &facts,
             work: &mut work.heads,
             body: &body,
             traffic: &traffic,
-            reply: Reply::new(To::Discard, &shard.buffers),
-            record: Record::open(facts.client.peer(), Duration::ZERO),
-            route: Some(route),
-            filters: Some(&shard.plan.route_filters[at]),
-            own_timeouts: None,
-            cache: None,
+            to: To::Discard,
             may_keep: false,
-            keeps: false,
-            is_prepared: false,
-        };
+        });
+        (ex.route, ex.filters) = (Some(route), Some(&shard.plan.route_filters[at]));
         // What comes of it is the cache's; there is no client to tell.
         let _ = match fetch::run(&mut ex, route, cluster).await {
             Ok(fetched) => fill.judge(&mut ex, fetched).await,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::tls_peer::TlsPeer;
 use super::upload::ClientBody;
-use crate::base::clock::Moment;
+use crate::base::clock::{self, Moment};
 use crate::base::error::{Detail, Kind, Result};
 use crate::base::id::ListenerId;
 use crate::base::request_id;
@@ -16,7 +16,7 @@ use crate::config::model::{Route, Timeouts};
 use crate::filter::Chain;
 use crate::message::hop::{self, Added, Client, Kept};
 use crate::observe::record::Record;
-use crate::protocol::reply::Reply;
+use crate::protocol::reply::{Reply, To};
 use crate::shard::{Heads, Shard};
 
 /// What is known of a client's connection, for all of its requests.
@@ -74,7 +74,51 @@ pub struct Exchange<'a> {
     pub is_prepared: bool,
 }
 
+impl Traffic {
+    /// Of a request of which all has come, or not.
+    #[must_use]
+    pub fn new(has_come: bool) -> Self {
+        let has_come = Cell::new(has_come);
+        Self { is_written: has_come.clone(), has_come, ..Self::default() }
+    }
+}
+
+/// What an exchange is opened with.
+pub struct Parts<'a> {
+    pub shard: &'a Rc<Shard>,
+    pub client: &'a ClientFacts,
+    pub work: &'a mut Heads,
+    pub body: &'a Home<ClientBody<'a>>,
+    pub traffic: &'a Traffic,
+    pub to: To<'a>,
+    /// Nothing but this exchange will speak against keeping the client's connection.
+    pub may_keep: bool,
+}
+
 impl<'a> Exchange<'a> {
+    /// Opens one, of which nothing is known beside its request.
+    #[must_use]
+    pub fn new(parts: Parts<'a>) -> Self {
+        let Parts { shard, client, work, body, traffic, to, may_keep } = parts;
+        let started = if shard.is_logging() { clock::precise() } else { Duration::ZERO };
+        Self {
+            shard,
+            client,
+            work,
+            body,
+            traffic,
+            reply: Reply::new(to, &shard.buffers),
+            record: Record::open(client.client.peer(), started),
+            route: None,
+            filters: None,
+            own_timeouts: None,
+            cache: None,
+            may_keep,
+            keeps: false,
+            is_prepared: false,
+        }
+    }
+
     /// The route's timeouts, or a call's own.
     #[must_use]
     pub fn timeouts<'t>(&'t self, route: &'t Route) -> &'t Timeouts {
@@ -121,6 +165,14 @@ impl<'a> Exchange<'a> {
             filters.on_forward(&mut request.fields);
         }
         Ok(())
+    }
+
+    /// Whether a fault counts against the endpoint of this exchange. An endpoint need not wait for ever for the rest of
+    /// a request: that it ends such a connection says nothing against it (exam R09).
+    #[must_use]
+    pub fn blames_endpoint(&self, fault: Kind) -> bool {
+        let is_closed = matches!(fault, Kind::UpstreamGone | Kind::UpstreamBodyCutShort);
+        fault.blames_endpoint() && (!is_closed || self.traffic.has_come.get())
     }
 
     /// Takes down what became of it.
