@@ -112,24 +112,31 @@ CASES = {"http1": (drive, False, []), "http2": (drive_http2, False, []),
          "hit": (lambda port, count, pause=0: drive(port, count, pause, PUBLIC), True, ["--cache", "64MiB"])}
 
 
-def run(tool, case, upstream, count, pattern, binary, pause=0):
-    drive_it, _, more = CASES[case]
+def start(tool, log, binary, upstream, more=()):
+    """millrace on its epoll driver and one core; what it says goes to `log`. The process, and its port."""
     OUT.mkdir(exist_ok=True)
-    path = OUT / "instructions.log"
-    log = open(path, "w+")
+    out = open(log, "w")
     process = subprocess.Popen(
         [*tool, binary, "proxy", "--driver", "epoll", "--cores", "1", "--listen", "127.0.0.1:0", "--health", "off",
-         "--to", f"127.0.0.1:{upstream}", *more], stderr=log, stdout=log)
-    port = None
-    while port is None:
+         "--to", f"127.0.0.1:{upstream}", *more], stderr=out, stdout=out)
+    while not (found := re.search(r"listening on http://127.0.0.1:(\d+)", log.read_text())):
+        assert process.poll() is None, log.read_text()
         time.sleep(0.1)
-        assert process.poll() is None, path.read_text()
-        found = re.search(r"listening on http://127.0.0.1:(\d+)", path.read_text())
-        port = found and int(found[1])
-    drive_it(port, count, pause)
+    return process, int(found[1])
+
+
+def stop(process):
     process.send_signal(signal.SIGTERM)
     process.wait()
-    return int(re.findall(pattern, path.read_text())[-1].replace(",", ""))
+
+
+def run(tool, case, upstream, count, pattern, binary, pause=0):
+    drive_it, _, more = CASES[case]
+    log = OUT / "instructions.log"
+    process, port = start(tool, log, binary, upstream, more)
+    drive_it(port, count, pause)
+    stop(process)
+    return int(re.findall(pattern, log.read_text())[-1].replace(",", ""))
 
 
 def slope(tool, case, pattern, binary, counts, pause):

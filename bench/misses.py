@@ -5,7 +5,7 @@ the origin: the origin answers when it has all requests of a round.
 
     bench/misses.py [--connections 1024] [--binary PATH]
 """
-import re, resource, selectors, signal, socket, subprocess, sys, time
+import re, resource, selectors, socket, sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -51,24 +51,13 @@ def play(port, listener, count, rounds):
 
 def run(binary, count, rounds):
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
-    path = shared.OUT / "misses.log"
-    shared.OUT.mkdir(exist_ok=True)
-    log = open(path, "w+")
+    log = shared.OUT / "misses.log"
     tool = ["valgrind", "--tool=cachegrind", "--cache-sim=yes", "--D1=49152,12,64", "--I1=32768,8,64",
             "--LL=1048576,16,64", f"--cachegrind-out-file={shared.OUT}/cachegrind.out"]
-    process = subprocess.Popen(
-        [*tool, binary, "proxy", "--driver", "epoll", "--cores", "1", "--listen", "127.0.0.1:0", "--health", "off",
-         "--to", f"127.0.0.1:{listener.getsockname()[1]}"], stderr=log, stdout=log)
-    port = None
-    while port is None:
-        time.sleep(0.1)
-        assert process.poll() is None, path.read_text()
-        found = re.search(r"listening on http://127.0.0.1:(\d+)", path.read_text())
-        port = found and int(found[1])
+    process, port = shared.start(tool, log, binary, listener.getsockname()[1])
     play(port, listener, count, rounds)
-    process.send_signal(signal.SIGTERM)
-    process.wait()
-    text = path.read_text()
+    shared.stop(process)
+    text = log.read_text()
     return [int(re.findall(rf"{what} +misses: +([\d,]+)", text)[-1].replace(",", "")) for what in ("LLd", "I1 ")]
 
 

@@ -33,40 +33,23 @@ fn main() {
     let mut arguments = Arguments::from_args();
     // Most of these wait for sockets and deadlines.
     arguments.test_threads = arguments.test_threads.or(Some(8));
-    let mut trials = vec![
-        Trial::test("layers_hold", || {
-            layers::check();
-            Ok(())
-        }),
-        Trial::test("config_example_is_the_defaults", || {
-            config_example::check();
-            Ok(())
-        }),
-        Trial::test("one_head_in_both_versions", || {
-            one_head::check();
-            Ok(())
-        }),
-        Trial::test("documents_show_what_is_accepted", || {
-            documents::configurations_are_accepted();
-            Ok(())
-        }),
-        Trial::test("documents_name_the_bars", || {
-            documents::readme_names_the_bars();
-            Ok(())
-        }),
-        Trial::test("documents_have_the_rows_of_the_exam", || {
-            documents::rows_are_in_the_exam();
-            Ok(())
-        }),
-        Trial::test("documents_are_short", || {
-            documents::pages_are_short();
-            Ok(())
-        }),
-        Trial::test("differential_against_another_parser", || {
-            differential::check();
-            Ok(())
-        }),
+    let whole: [(&str, fn()); _] = [
+        ("layers_hold", layers::check),
+        ("config_example_is_the_defaults", config_example::check),
+        ("one_head_in_both_versions", one_head::check),
+        ("documents_show_what_is_accepted", documents::configurations_are_accepted),
+        ("documents_name_the_bars", documents::readme_names_the_bars),
+        ("documents_have_the_rows_of_the_exam", documents::rows_are_in_the_exam),
+        ("documents_are_short", documents::pages_are_short),
+        ("differential_against_another_parser", differential::check),
     ];
+    let run = |(name, check): (&str, fn())| {
+        Trial::test(name, move || {
+            check();
+            Ok(())
+        })
+    };
+    let mut trials: Vec<Trial> = whole.map(run).into();
     for driver in [Driver::IoUring, Driver::Epoll] {
         let exam = exam::rows().into_iter().map(|row| trial(row, driver, true));
         trials.extend(exam);

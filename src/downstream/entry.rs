@@ -19,7 +19,7 @@ use crate::net::size::Size;
 use crate::net::tls::handshake::{self, Means, Refused};
 use crate::net::transport::Transport;
 use crate::observe::record::Record;
-use crate::protocol::http1::write::period;
+use crate::protocol::pace::period;
 use crate::shard::Shard;
 use crate::wire::proxy_protocol::Header;
 

@@ -152,8 +152,7 @@ impl Connection<'_> {
         let (transport, version) = (&*transport, work.heads.request.version);
         let has_come = parsed.is_ok() && work.heads.request.framing.is_empty();
         let traffic = Traffic::new(has_come);
-        let stall = shard.listener(facts.listener).head_timeout;
-        let reply = Http1Reply::new(transport, &shard.buffers, version, stall);
+        let reply = Http1Reply::new(transport, &shard.buffers, version);
         let Workspace { heads, reading } = work;
         let body = Home::new(ClientBody::new(RequestBody::http1(transport, inbound, reading)));
         let mut ex = Exchange::new(Parts {

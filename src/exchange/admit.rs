@@ -43,20 +43,20 @@ pub fn facts<'a>(ex: &Exchange<'a>) -> Facts<'a> {
     }
 }
 
-/// Whether a request must come again by HTTPS: all but those for a route of this very listener.
+/// The port at which a request must come again by HTTPS: all but those for a route of this very listener.
 #[must_use]
-pub fn must_redirect(ex: &Exchange<'_>, route: Result<&Route>) -> bool {
+pub fn https_port(ex: &Exchange<'_>, route: Result<&Route>) -> Option<u16> {
     let listener = ex.client.listener;
-    let is_asked = ex.shard.listener(listener).redirect_https.is_some();
-    is_asked && !route.is_ok_and(|route| route.listener == Some(listener))
+    let port = ex.shard.listener(listener).redirect_https?;
+    let is_ours = route.is_ok_and(|route| route.listener == Some(listener));
+    (!is_ours).then_some(port)
 }
 
 /// Sends a client to the same place by HTTPS.
 ///
 /// # Errors
 /// The client is gone; there is no host to send it to.
-pub async fn redirect(ex: &mut Exchange<'_>) -> Result<()> {
-    let port = ex.shard.listener(ex.client.listener).redirect_https.unwrap_or(443);
+pub async fn redirect(ex: &mut Exchange<'_>, port: u16) -> Result<()> {
     let host = ex.work.request.host();
     if host.is_empty() {
         return Err(Kind::Host);

@@ -6,8 +6,7 @@ use super::failure::{Failure, Lost, not_connected, retry};
 use super::fetched::Fetched;
 use super::grpc;
 use super::hedge;
-use super::state::Exchange;
-use super::state::{Loan, Traffic};
+use super::state::{Exchange, Loan, Traffic};
 use super::target::Target;
 use super::upload::{AnswerBy, ClientBody, Upload, beside, finish};
 use crate::base::clock::Moment;
@@ -142,10 +141,8 @@ fn patience(ex: &mut Exchange<'_>, route: &Route) -> Moment {
 
 /// Takes down where the request goes.
 fn note(ex: &mut Exchange<'_>, flight: &Flight<'_>, was_pooled: bool) {
-    let record = &mut ex.record;
-    record.endpoint = Some(flight.id);
-    record.address = ex.shard.noted_address(flight.cluster(), flight.id);
-    record.reused = was_pooled;
+    note_endpoint(ex, flight);
+    ex.record.reused = was_pooled;
     ex.shard.count(|counters| {
         if was_pooled {
             counters.reuses += 1;
@@ -153,6 +150,11 @@ fn note(ex: &mut Exchange<'_>, flight: &Flight<'_>, was_pooled: bool) {
             counters.dials += 1;
         }
     });
+}
+
+fn note_endpoint(ex: &mut Exchange<'_>, flight: &Flight<'_>) {
+    ex.record.endpoint = Some(flight.id);
+    ex.record.address = ex.shard.noted_address(flight.cluster(), flight.id);
 }
 
 /// One try on one connection.
@@ -196,7 +198,7 @@ async fn ask_and_hear<'a>(ex: &mut Exchange<'a>, fetched: &mut Fetched<'a>) -> R
     {
         (fetched.line, fetched.flight) = won;
         fetched.target.id = fetched.flight.id;
-        note_winner(ex, &fetched.flight);
+        note_endpoint(ex, &fetched.flight);
     }
     let Fetched { line, upload, target, .. } = fetched;
     let heard = beside(upload, pin!(answer::final_head(ex, line, target))).await;
@@ -211,11 +213,6 @@ async fn ask_and_hear<'a>(ex: &mut Exchange<'a>, fetched: &mut Fetched<'a>) -> R
         return Err(Kind::UpstreamStatus);
     }
     Ok(())
-}
-
-fn note_winner(ex: &mut Exchange<'_>, flight: &Flight<'_>) {
-    ex.record.endpoint = Some(flight.id);
-    ex.record.address = ex.shard.noted_address(flight.cluster(), flight.id);
 }
 
 /// Writes the request's head with as much of its body as has come already, in one go if it fits; the rest is an

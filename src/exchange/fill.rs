@@ -17,6 +17,7 @@ use crate::base::error::{Kind, Result};
 use crate::base::id::ClusterId;
 use crate::cache::entry::{Bulk, Draft, Entry, Large};
 use crate::cache::fill_stream::Start;
+use crate::cache::freshness::Freshness;
 use crate::cache::octets::Octets;
 use crate::cache::policy::{self, Asked, Refused, Storable, Times};
 use crate::cache::purge::{Purge, What};
@@ -380,7 +381,7 @@ impl Fill<'_> {
         let Some(stale) = stale.filter(|one| validate::confirms(one, &response.fields)) else {
             return Judged::Again;
         };
-        self.own = self.own_lines(shard, &response.fields);
+        self.own = sorted(shard, &response.fields, &self.withheld(&response.fields)).own;
         let fields = validate::updated(&stale, &response.fields);
         let refreshed = self.refreshed(shard, &stale, &fields);
         match (refreshed, self.ticket.take()) {
@@ -412,16 +413,8 @@ impl Fill<'_> {
 
     /// The stored body under the fields of a 304, for the one client that asked.
     fn answered(&self, shard: &Shard, stale: &Arc<Entry>, fields: &Fields) -> Arc<Entry> {
-        let mut withheld = directive::of_response(fields).0.withheld;
-        if !self.rule.cookies {
-            withheld.push(Box::from(&b"set-cookie"[..]));
-        }
-        let lines = sorted(shard, fields, &withheld);
-        let freshness = crate::cache::freshness::Freshness {
-            received: shard.now(),
-            initial_age: 0,
-            ..stale.freshness()
-        };
+        let lines = sorted(shard, fields, &self.withheld(fields));
+        let freshness = Freshness { received: shard.now(), initial_age: 0, ..stale.freshness() };
         let draft = Draft {
             key: stale.key(),
             selecting: stale.selecting(),
@@ -430,20 +423,16 @@ impl Fill<'_> {
             freshness,
             modified: stale.modified(),
         };
-        Arc::new(match stale.large() {
-            None => draft.small(stale.small().unwrap_or_default()),
-            Some(Large::Whole(bulk)) => draft.large(Large::Whole(Bulk::new(bulk.chunks().into()))),
-            Some(Large::Growing(_) | Large::Partial { .. }) => return Arc::clone(stale),
-        })
+        with_body_of(&draft, stale).map_or_else(|| Arc::clone(stale), Arc::new)
     }
 
-    /// What a 304 says to the one client that asked.
-    fn own_lines(&self, shard: &Shard, fields: &Fields) -> Vec<u8> {
+    /// The names of fields that only the client gets that asked.
+    fn withheld(&self, fields: &Fields) -> Vec<Box<[u8]>> {
         let mut withheld = directive::of_response(fields).0.withheld;
         if !self.rule.cookies {
             withheld.push(Box::from(&b"set-cookie"[..]));
         }
-        sorted(shard, fields, &withheld).own
+        withheld
     }
 
     /// Whether the response to a POST is what a GET would be answered with (RFC 9110 section 9.3.3):
@@ -495,11 +484,7 @@ impl Fill<'_> {
             freshness: storable.freshness,
             modified: storable.modified,
         };
-        Ok(match stale.large() {
-            None => draft.small(stale.small().unwrap_or_default()),
-            Some(Large::Whole(bulk)) => draft.large(Large::Whole(Bulk::new(bulk.chunks().into()))),
-            Some(Large::Growing(_) | Large::Partial { .. }) => return Err(Refused::Status),
-        })
+        with_body_of(&draft, stale).ok_or(Refused::Status)
     }
 
     /// The answer to a HEAD says something of what is stored (RFC 9111 section 4.3.5).
@@ -540,6 +525,17 @@ impl Fill<'_> {
             urls.extend(target.map(|target| key::sibling(own, &target, self.rule)));
         }
         urls
+    }
+}
+
+/// An entry with the body of another; `None` if that has no whole one.
+fn with_body_of(draft: &Draft<'_>, other: &Entry) -> Option<Entry> {
+    match other.large() {
+        None => Some(draft.small(other.small().unwrap_or_default())),
+        Some(Large::Whole(bulk)) => {
+            Some(draft.large(Large::Whole(Bulk::new(bulk.chunks().into()))))
+        }
+        Some(Large::Growing(_) | Large::Partial { .. }) => None,
     }
 }
 

@@ -106,11 +106,11 @@ pub async fn find<'a>(ex: &mut Exchange<'_>, visit: Visit<'a>) -> Result<Lookup<
         Way::Bypass => Forward::Bypass,
         Way::Unsafe => Forward::Method,
     };
-    ex.cache = Some(Status::forwarded(why));
+    let status = Status::forwarded(why);
+    ex.cache = Some(status);
     if way == Way::Bypass && asked.directives.only_if_cached {
         return Err(Kind::NotCached);
     }
-    let status = Status::forwarded(why);
     let mut fill = Box::new(Fill::new(visit, question, asked, status, shard.now()));
     fill.is_open = way == Way::Open;
     if way != Way::Open {

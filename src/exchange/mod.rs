@@ -66,10 +66,8 @@ async fn run(ex: &mut Exchange<'_>) -> Result<()> {
     let facts = admit::facts(ex);
     admit::check(ex, &facts)?;
     let found = shard.find_route(ex.client.listener, &ex.work.request);
-    if shard.listener(ex.client.listener).redirect_https.is_some()
-        && admit::must_redirect(ex, found.map(|(route, _)| route))
-    {
-        return admit::redirect(ex).await;
+    if let Some(port) = admit::https_port(ex, found.map(|(route, _)| route)) {
+        return admit::redirect(ex, port).await;
     }
     let (route, filters) = found?;
     (ex.route, ex.filters) = (Some(route), Some(filters));

@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::http1::line::{Line as Http1, RequestWriter as Http1Writer};
-use super::http1::write::period;
 use super::http2::line::{Line as Http2, RequestWriter as Http2Writer};
 use super::http2::send::Sender;
 use super::pace::Pace;
@@ -27,14 +26,7 @@ pub enum Line {
 
 /// The half of it that the request goes out on: it may outlive the head of the answer.
 #[derive(Debug)]
-pub struct RequestWriter {
-    to: To,
-    /// Milliseconds in which the endpoint must take some of what is written.
-    period: u32,
-}
-
-#[derive(Debug)]
-enum To {
+pub enum RequestWriter {
     Http1(Http1Writer),
     Http2(Http2Writer),
 }
@@ -76,24 +68,22 @@ impl Line {
         first: Option<Buffer>,
         is_last: bool,
     ) -> Result<(RequestWriter, Result<()>)> {
-        let Terms { authority, stall, .. } = terms;
+        let Terms { authority, stall, upgrades, .. } = terms;
         match self {
             Self::Http1(line) => {
                 let connection = terms.connection();
                 let writer = line.writer(head.framing, stall);
                 let begun =
                     writer.begin(buffers, head, authority, connection, first, is_last).await;
-                let writer = RequestWriter { to: To::Http1(writer), period: 0 };
-                Ok((writer, begun))
+                Ok((RequestWriter::Http1(writer), begun))
             }
             Self::Http2(line) => {
-                let to = To::Http2(line.begin(head, authority, terms.upgrades)?);
-                let writer = RequestWriter { to, period: period(stall) };
+                let writer = line.begin(head, authority, upgrades, stall)?;
                 let begun = match first {
                     Some(data) => writer.data(buffers, data, is_last).await,
                     None => Ok(()),
                 };
-                Ok((writer, begun))
+                Ok((RequestWriter::Http2(writer), begun))
             }
         }
     }
@@ -114,7 +104,9 @@ impl Line {
                 let connection = terms.connection();
                 Ok(line.send(buffers, head, terms.authority, connection, terms.stall).await)
             }
-            Self::Http2(line) => line.begin(head, terms.authority, false).map(|_| Ok(())),
+            Self::Http2(line) => {
+                line.begin(head, terms.authority, false, terms.stall).map(|_| Ok(()))
+            }
         }
     }
 
@@ -287,9 +279,9 @@ impl RequestWriter {
     /// # Errors
     /// The endpoint is gone or does not read.
     pub async fn data(&self, buffers: &Buffers, data: Buffer, is_last: bool) -> Result<()> {
-        match &self.to {
-            To::Http1(writer) => writer.data(buffers, data, is_last).await,
-            To::Http2(writer) => writer.data(buffers, data, is_last, self.period).await,
+        match self {
+            Self::Http1(writer) => writer.data(buffers, data, is_last).await,
+            Self::Http2(writer) => writer.data(buffers, data, is_last).await,
         }
     }
 
@@ -298,38 +290,38 @@ impl RequestWriter {
     /// # Errors
     /// The endpoint is gone or does not read.
     pub async fn end(&self, buffers: &Buffers, trailers: Option<&Fields>) -> Result<()> {
-        match &self.to {
-            To::Http1(writer) => writer.end(buffers, trailers).await,
-            To::Http2(writer) => writer.end(trailers),
+        match self {
+            Self::Http1(writer) => writer.end(buffers, trailers).await,
+            Self::Http2(writer) => writer.end(trailers),
         }
     }
 
     /// All of the request is written: its answer must have come by then.
     pub fn answer_by(&self, deadline: Moment) {
-        match &self.to {
-            To::Http1(writer) => writer.answer_by(deadline),
-            To::Http2(writer) => writer.answer_by(deadline),
+        match self {
+            Self::Http1(writer) => writer.answer_by(deadline),
+            Self::Http2(writer) => writer.answer_by(deadline),
         }
     }
 
     /// It is a stream.
     #[must_use]
     pub const fn is_stream(&self) -> bool {
-        matches!(self.to, To::Http2(_))
+        matches!(self, Self::Http2(_))
     }
 
     /// Whether the endpoint takes so many octets at once.
     #[must_use]
     pub fn has_room(&self, len: usize) -> bool {
-        matches!(&self.to, To::Http1(writer) if writer.has_room(len))
+        matches!(self, Self::Http1(writer) if writer.has_room(len))
     }
 
     /// The stream, for a tunnel; `None` if it is a connection of HTTP/1.
     #[must_use]
     pub fn into_sender(self) -> Option<Box<Sender>> {
-        match self.to {
-            To::Http1(_) => None,
-            To::Http2(writer) => writer.into_sender(),
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(writer) => writer.into_sender(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::clock::Moment;
+use crate::base::clock::{Moment, millis};
 use crate::base::error::Kind;
 
 /// Which faults a body's reader or writer reports.
@@ -59,4 +59,11 @@ impl Pace {
         let earned = Duration::from_millis(received.saturating_mul(1000) / self.rate);
         idle.min(began.after(self.idle.saturating_add(earned)))
     }
+}
+
+/// The period, in milliseconds, for a peer that may take nothing for so long: the sweep gives a write two periods
+/// at the least.
+#[must_use]
+pub fn period(idle: Duration) -> u32 {
+    u32::try_from(millis(idle) / 2).unwrap_or(u32::MAX)
 }

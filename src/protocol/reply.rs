@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::http1::reply::Reply as Http1;
-use super::http1::write::period;
 use super::http2::reply::Reply as Http2;
+use super::pace::period;
 use crate::base::error::Kind;
 use crate::base::error::Result;
 use crate::message::fields::Fields;

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::http1::write::{Writing, period};
+use super::http1::write::Writing;
 use super::http2::receive::Receiver;
 use super::http2::send::Sender;
 use crate::base::clock::Moment;
@@ -70,22 +70,17 @@ pub async fn both_ways(
     // Octets in either direction keep both alive.
     let active = Cell::new(now());
     let way = Way { buffers, now, silence: patience.silence, active: &active };
-    let (down, up) =
-        (Writing::downstream(patience.stall), Writing::upstream(patience.stall, false));
-    let stall = period(patience.stall);
     let upward = Pump {
         source: client.source,
+        gone: Kind::ClientGone,
         sink: endpoint.sink,
-        writing: up,
-        stall,
-        faults: (Kind::ClientGone, Kind::UpstreamGone, Kind::UpstreamWriteTimeout),
+        writing: Writing::upstream(patience.stall, false),
     };
     let downward = Pump {
         source: endpoint.source,
+        gone: Kind::UpstreamGone,
         sink: client.sink,
-        writing: down,
-        stall,
-        faults: (Kind::UpstreamGone, Kind::ClientGone, Kind::ClientTooSlow),
+        writing: Writing::downstream(patience.stall),
     };
     both(way.run(upward, moved.received), way.run(downward, moved.sent)).await
 }
@@ -103,12 +98,11 @@ struct Way<'a> {
 /// One way.
 struct Pump<'a> {
     source: Source<'a>,
+    /// The source has gone.
+    gone: Kind,
     sink: Sink<'a>,
+    /// How the sink is written to, and what it is blamed for.
     writing: Writing,
-    /// For streams, in milliseconds.
-    stall: u32,
-    /// The source is gone; the sink is gone; the sink takes nothing.
-    faults: (Kind, Kind, Kind),
 }
 
 impl Way<'_> {
@@ -130,7 +124,7 @@ impl Way<'_> {
     }
 
     async fn read(&self, pump: &mut Pump<'_>, by: Moment) -> Result<Option<Buffer>> {
-        let gone = pump.faults.0;
+        let gone = pump.gone;
         match &mut pump.source {
             Source::Transport(from, inbound) => {
                 from.read_by(by);
@@ -166,12 +160,11 @@ impl Pump<'_> {
         match &self.sink {
             Sink::Transport(to) => self.writing.buffer(to, buffers, data).await,
             Sink::Stream(to) => {
-                let sent = to.data(data.data(), false, false, self.stall).await;
+                let sent = to.data(data.data(), false, false, self.writing.period()).await;
                 buffers.give(data);
-                let (_, gone, slow) = self.faults;
-                sent.map_err(|_| if to.is_late() { slow } else { gone })
+                sent.map_err(|_| self.writing.fault(to.is_late()))
             }
-            Sink::None => Err(self.faults.1),
+            Sink::None => Err(self.writing.fault(false)),
         }
     }
 

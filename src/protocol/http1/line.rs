@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::read::{Reading, Source};
-use super::write::{Writing, join};
+use super::write::Writing;
 use crate::base::clock::Moment;
 use crate::base::error::{Detail, Kind, Result};
+use crate::message::fields::Fields;
 use crate::message::framing::Framing;
 use crate::message::head::{Method, RequestHead, ResponseHead};
 use crate::message::limits::HeadLimits;
@@ -288,18 +289,8 @@ impl RequestWriter {
         first: Option<Buffer>,
         is_last: bool,
     ) -> Result<()> {
-        let mut out = self.connection.head(buffers, head, authority, connection)?;
-        let mut rest = None;
-        if let Some(mut data) = first {
-            self.writing.frame(&mut data, is_last);
-            rest = join(&mut out, data, buffers);
-        }
-        let transport = &self.connection.transport;
-        self.writing.buffer(transport, buffers, out).await?;
-        match rest {
-            Some(rest) => self.writing.buffer(transport, buffers, rest).await,
-            None => Ok(()),
-        }
+        let out = self.connection.head(buffers, head, authority, connection)?;
+        self.writing.begin(&self.connection.transport, buffers, out, first, is_last).await
     }
 
     /// Writes octets of no message: what goes out before the first.
@@ -320,24 +311,16 @@ impl RequestWriter {
     ///
     /// # Errors
     /// The endpoint is gone or does not read.
-    pub async fn data(&self, buffers: &Buffers, mut data: Buffer, is_last: bool) -> Result<()> {
-        self.writing.frame(&mut data, is_last);
-        self.writing.buffer(&self.connection.transport, buffers, data).await
+    pub async fn data(&self, buffers: &Buffers, data: Buffer, is_last: bool) -> Result<()> {
+        self.writing.data(&self.connection.transport, buffers, data, is_last).await
     }
 
     /// Ends a body that is complete.
     ///
     /// # Errors
     /// The endpoint is gone or does not read.
-    pub async fn end(
-        &self,
-        buffers: &Buffers,
-        trailers: Option<&crate::message::fields::Fields>,
-    ) -> Result<()> {
-        match self.writing.end(buffers, trailers) {
-            Some(last) => self.writing.buffer(&self.connection.transport, buffers, last).await,
-            None => Ok(()),
-        }
+    pub async fn end(&self, buffers: &Buffers, trailers: Option<&Fields>) -> Result<()> {
+        self.writing.end(&self.connection.transport, buffers, trailers).await
     }
 
     /// All of the request is written: its answer must have come by then.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::write::{Writing, join};
+use super::write::Writing;
 use crate::base::error::{Kind, Result};
 use crate::message::fields::Fields;
 use crate::message::framing::{BodySize, Framing};
@@ -27,15 +27,10 @@ pub struct Reply<'a> {
 }
 
 impl<'a> Reply<'a> {
-    /// To a client that speaks this version.
+    /// To a client that speaks this version. How long it may take nothing is set before anything is written.
     #[must_use]
-    pub fn new(
-        transport: &'a Transport,
-        buffers: &'a Buffers,
-        version: Version,
-        stall: Duration,
-    ) -> Self {
-        Self { transport, buffers, version, writing: Writing::downstream(stall) }
+    pub fn new(transport: &'a Transport, buffers: &'a Buffers, version: Version) -> Self {
+        Self { transport, buffers, version, writing: Writing::downstream(Duration::ZERO) }
     }
 
     /// The connection that the answer goes out on.
@@ -92,17 +87,8 @@ impl<'a> Reply<'a> {
         first: Option<Buffer>,
         is_last: bool,
     ) -> Result<()> {
-        let mut out = self.head(head, 0)?;
-        let mut rest = None;
-        if let Some(mut data) = first {
-            self.writing.frame(&mut data, is_last);
-            rest = join(&mut out, data, self.buffers);
-        }
-        self.writing.buffer(self.transport, self.buffers, out).await?;
-        match rest {
-            Some(rest) => self.writing.buffer(self.transport, self.buffers, rest).await,
-            None => Ok(()),
-        }
+        let out = self.head(head, 0)?;
+        self.writing.begin(self.transport, self.buffers, out, first, is_last).await
     }
 
     /// Writes the final head and a whole body that lies in pieces.
@@ -153,10 +139,8 @@ impl<'a> Reply<'a> {
     ///
     /// # Errors
     /// The client is gone or does not read.
-    pub async fn data(&mut self, mut data: Buffer, is_last: bool) -> Result<()> {
-        debug_assert!(!data.is_empty(), "an empty chunk would be the last");
-        self.writing.frame(&mut data, is_last);
-        self.writing.buffer(self.transport, self.buffers, data).await
+    pub async fn data(&mut self, data: Buffer, is_last: bool) -> Result<()> {
+        self.writing.data(self.transport, self.buffers, data, is_last).await
     }
 
     /// Writes data that others read too: from where it lies, if nothing has to stand around it.
@@ -180,9 +164,6 @@ impl<'a> Reply<'a> {
     /// # Errors
     /// The client is gone or does not read.
     pub async fn end(&mut self, trailers: Option<&Fields>) -> Result<()> {
-        match self.writing.end(self.buffers, trailers) {
-            Some(last) => self.writing.buffer(self.transport, self.buffers, last).await,
-            None => Ok(()),
-        }
+        self.writing.end(self.transport, self.buffers, trailers).await
     }
 }

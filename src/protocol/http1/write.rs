@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::base::clock::millis;
 use crate::base::error::{Kind, Result};
 use crate::message::fields::Fields;
 use crate::net::buffer::{Buffer, Buffers, Outgoing};
 use crate::net::deadline::Due;
 use crate::net::size::Size;
 use crate::net::transport::Transport;
+use crate::protocol::pace::period;
 use crate::wire::http1::chunked;
 use crate::wire::http1::write::{self, Writer};
 
@@ -25,15 +25,8 @@ pub struct Writing {
     period: u32,
 }
 
-/// The period, in milliseconds, for a peer that may take nothing for so long: the sweep gives a write two periods
-/// at the least.
-#[must_use]
-pub fn period(idle: Duration) -> u32 {
-    u32::try_from(millis(idle) / 2).unwrap_or(u32::MAX)
-}
-
 impl Writing {
-    /// To a client that may take nothing for so long.
+    /// To a client; it may take nothing for so long.
     #[must_use]
     pub fn downstream(idle: Duration) -> Self {
         let (gone, slow) = (Kind::ClientGone, Kind::ClientTooSlow);
@@ -81,11 +74,78 @@ impl Writing {
     }
 
     fn sent(&self, to: &Transport, result: std::io::Result<()>) -> Result<()> {
-        result.map_err(|_| if to.expired() == Some(Due::Write) { self.slow } else { self.gone })
+        result.map_err(|_| self.fault(to.expired() == Some(Due::Write)))
+    }
+
+    /// Writes a head, and the first of the body behind it: both at once if there is room.
+    ///
+    /// # Errors
+    /// The peer is gone or does not read.
+    pub async fn begin(
+        &self,
+        to: &Transport,
+        buffers: &Buffers,
+        mut head: Buffer,
+        first: Option<Buffer>,
+        is_last: bool,
+    ) -> Result<()> {
+        let rest = first.and_then(|mut data| {
+            self.frame(&mut data, is_last);
+            join(&mut head, data, buffers)
+        });
+        self.buffer(to, buffers, head).await?;
+        match rest {
+            Some(rest) => self.buffer(to, buffers, rest).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes data; `is_last` ends the body with it.
+    ///
+    /// # Errors
+    /// The peer is gone or does not read.
+    pub async fn data(
+        &self,
+        to: &Transport,
+        buffers: &Buffers,
+        mut data: Buffer,
+        is_last: bool,
+    ) -> Result<()> {
+        debug_assert!(!data.is_empty(), "an empty chunk would be the last");
+        self.frame(&mut data, is_last);
+        self.buffer(to, buffers, data).await
+    }
+
+    /// Ends a body that is complete: by nothing, where its length or the connection does (exam, rule 5).
+    ///
+    /// # Errors
+    /// The peer is gone or does not read.
+    pub async fn end(
+        &self,
+        to: &Transport,
+        buffers: &Buffers,
+        trailers: Option<&Fields>,
+    ) -> Result<()> {
+        if !self.is_chunked {
+            return Ok(());
+        }
+        self.buffer(to, buffers, last_chunk(buffers, trailers)).await
+    }
+
+    /// What a peer is blamed for that did not take what was written: it was late, or is gone.
+    #[must_use]
+    pub const fn fault(&self, is_late: bool) -> Kind {
+        if is_late { self.slow } else { self.gone }
+    }
+
+    /// Milliseconds in which the peer must take some of what is written.
+    #[must_use]
+    pub const fn period(&self) -> u32 {
+        self.period
     }
 
     /// Puts a chunk's frame around the data, and the last chunk behind it.
-    pub fn frame(&self, buffer: &mut Buffer, is_last: bool) {
+    fn frame(&self, buffer: &mut Buffer, is_last: bool) {
         if !self.is_chunked {
             return;
         }
@@ -97,28 +157,22 @@ impl Writing {
             buffer.append(chunked::LAST);
         }
     }
+}
 
-    /// What ends a body: nothing, where its length or the connection does. Only a complete body may come here
-    /// (exam, rule 5).
-    #[must_use]
-    pub fn end(&self, buffers: &Buffers, trailers: Option<&Fields>) -> Option<Buffer> {
-        if !self.is_chunked {
-            return None;
-        }
-        let mut buffer = buffers.take(Size::Small);
-        let none = Fields::default();
-        let mut out = Writer::new(buffer.spare());
-        write::last_chunk(trailers.unwrap_or(&none), &mut out);
-        // A trailer section that does not fit is left out; its bound is below a small buffer.
-        let len = out.finish().unwrap_or(0);
-        debug_assert!(len > 0, "limits::TRAILERS_MAX fits in a small buffer");
-        buffer.filled(len);
-        Some(buffer)
-    }
+fn last_chunk(buffers: &Buffers, trailers: Option<&Fields>) -> Buffer {
+    let mut buffer = buffers.take(Size::Small);
+    let none = Fields::default();
+    let mut out = Writer::new(buffer.spare());
+    write::last_chunk(trailers.unwrap_or(&none), &mut out);
+    // A trailer section that does not fit is left out; its bound is below a small buffer.
+    let len = out.finish().unwrap_or(0);
+    debug_assert!(len > 0, "limits::TRAILERS_MAX fits in a small buffer");
+    buffer.filled(len);
+    buffer
 }
 
 /// Puts data behind a head if there is room, so that both go out at once; hands it back if not.
-pub fn join(head: &mut Buffer, data: Buffer, buffers: &Buffers) -> Option<Buffer> {
+fn join(head: &mut Buffer, data: Buffer, buffers: &Buffers) -> Option<Buffer> {
     if data.len() > head.space() {
         return Some(data);
     }

@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use h2::RecvStream;
 use h2::client::{ResponseFuture, SendRequest};
@@ -15,13 +16,14 @@ use super::receive::{Receiver, is_refusal};
 use super::send::Sender;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
+use crate::message::fields::Fields;
 use crate::message::framing::Framing;
 use crate::message::head::{Method, RequestHead, ResponseHead};
 use crate::net::backlog::Backlog;
 use crate::net::buffer::{Buffer, Buffers};
 use crate::net::deadline::{Class, NO_SOCKET};
 use crate::net::sweep::{Sweep, Watch};
-use crate::protocol::pace::{self, Pace};
+use crate::protocol::pace::{self, Pace, period};
 use crate::wire::http2::{self, Upgrade};
 
 /// One exchange on a stream.
@@ -66,6 +68,8 @@ impl std::fmt::Debug for Line {
 pub struct RequestWriter {
     sender: Option<Box<Sender>>,
     watch: Rc<Watch>,
+    /// Milliseconds in which the endpoint must take some of what is written.
+    period: u32,
 }
 
 impl Line {
@@ -92,7 +96,7 @@ impl Line {
         }
     }
 
-    /// Sends the head; the half that the body goes out on.
+    /// Sends the head; the half that the body goes out on, of which the endpoint may take nothing for so long.
     ///
     /// # Errors
     /// `NotInHttp2` for what cannot be said, or not to this peer; `UpstreamGone`.
@@ -101,6 +105,7 @@ impl Line {
         head: &RequestHead,
         authority: &[u8],
         upgrades: bool,
+        stall: Duration,
     ) -> Result<RequestWriter> {
         let said = http2::request(head, authority, self.is_secure, upgrades);
         let said = said.ok_or(Kind::NotInHttp2)?;
@@ -117,7 +122,7 @@ impl Line {
         self.upgrade = said.upgrade;
         let watch = || self.sweep.watch(NO_SOCKET, Class::Upstream);
         let sender = has_body.then(|| Box::new(Sender::body(body, &self.buffers, watch())));
-        Ok(RequestWriter { sender, watch: Rc::clone(&self.watch) })
+        Ok(RequestWriter { sender, watch: Rc::clone(&self.watch), period: period(stall) })
     }
 
     /// What is read is for a client that may hold only so much.
@@ -267,15 +272,9 @@ impl RequestWriter {
     ///
     /// # Errors
     /// The endpoint is gone or does not read.
-    pub async fn data(
-        &self,
-        buffers: &Buffers,
-        data: Buffer,
-        is_last: bool,
-        period: u32,
-    ) -> Result<()> {
+    pub async fn data(&self, buffers: &Buffers, data: Buffer, is_last: bool) -> Result<()> {
         let Some(sender) = &self.sender else { return Err(Kind::Internal) };
-        let result = sender.data(data.data(), is_last, false, period).await;
+        let result = sender.data(data.data(), is_last, false, self.period).await;
         buffers.give(data);
         result.map_err(|_| {
             if sender.is_late() { Kind::UpstreamWriteTimeout } else { Kind::UpstreamGone }
@@ -286,7 +285,7 @@ impl RequestWriter {
     ///
     /// # Errors
     /// The endpoint is gone.
-    pub fn end(&self, trailers: Option<&crate::message::fields::Fields>) -> Result<()> {
+    pub fn end(&self, trailers: Option<&Fields>) -> Result<()> {
         let Some(sender) = &self.sender else { return Ok(()) };
         sender.end(trailers).map_err(|_| Kind::UpstreamGone)
     }
