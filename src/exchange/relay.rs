@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use super::fetched::Fetched;
-use super::reply::{self, Opening, With};
+use super::reply::{self, Opening};
 use super::state::Exchange;
 use super::tunnel;
 use super::upload::beside;
@@ -15,7 +15,7 @@ use crate::message::head::ResponseHead;
 use crate::net::buffer::Buffers;
 use crate::protocol::line::Line;
 use crate::protocol::pace::Pace;
-use crate::protocol::reply::Reply;
+use crate::protocol::reply::{Reply, With};
 
 /// Answers with what was fetched. What fails is held against the endpoint; what does not is for the caller to land.
 ///
@@ -51,7 +51,8 @@ async fn relay<'a>(ex: &mut Exchange<'a>, fetched: &mut Fetched<'a>) -> Result<(
     let size = BodySize::from(ex.work.response.framing);
     let cookie = cookie(ex, target);
     let opening = Opening { cookie, ..Opening::new(size) };
-    beside(upload, pin!(reply::begin(ex, opening, With::First(first, is_last)))).await?;
+    let opened = reply::open(ex, opening, With::First(first, is_last))?;
+    beside(upload, pin!(ex.reply.begin(opened))).await?;
     if is_last {
         return if size == BodySize::Unknown && ex.reply.sent() == 0 {
             ex.reply.end(None).await

@@ -10,7 +10,7 @@ use crate::message::framing::BodySize;
 use crate::message::head::FinalHead;
 use crate::message::name::Name;
 use crate::message::reuse::peer_keeps;
-use crate::net::buffer::Buffer;
+use crate::protocol::reply::{Opened, With};
 use crate::shard::{Heads, Shard};
 
 /// What an answer is made of beside `work.response`, which has its status and its fields.
@@ -33,19 +33,11 @@ impl Opening<'_> {
     }
 }
 
-/// What goes out with the head.
-pub enum With<'a> {
-    /// The first data of the body, and whether it is the last.
-    First(Option<Buffer>, bool),
-    /// The whole body, in pieces.
-    Whole(&'a [&'a [u8]]),
-}
-
-/// Begins an answer. From here on no other can be given.
+/// Opens an answer: what it says is decided here, and no other can be given from here on. `ex.reply.begin` writes it.
 ///
 /// # Errors
-/// The client is gone or does not read; the head has outgrown every bound.
-pub async fn begin(ex: &mut Exchange<'_>, opening: Opening<'_>, with: With<'_>) -> Result<()> {
+/// The head has outgrown every bound, or cannot be said to this client.
+pub fn open<'w>(ex: &mut Exchange<'_>, opening: Opening<'_>, with: With<'w>) -> Result<Opened<'w>> {
     let shard = ex.shard;
     ex.keeps = keeps(ex, opening.size);
     ex.reply.set_stall(ex.stall());
@@ -68,10 +60,7 @@ pub async fn begin(ex: &mut Exchange<'_>, opening: Opening<'_>, with: With<'_>) 
         keeps: ex.keeps,
         ..response.as_final()
     };
-    match with {
-        With::First(first, is_last) => ex.reply.begin(&head, first, is_last).await,
-        With::Whole(pieces) => ex.reply.whole(&head, pieces).await,
-    }
+    ex.reply.open(&head, with)
 }
 
 /// Whether the client's connection may carry another request after this answer.

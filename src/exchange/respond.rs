@@ -1,7 +1,7 @@
 //! Answers that come from us: errors, redirects, fixed responses, OPTIONS that ends here.
 
 use super::grpc;
-use super::reply::{self, Opening, With};
+use super::reply::{self, Opening};
 use super::state::Exchange;
 use crate::base::error::{Kind, Result};
 use crate::config::model::{Redirect, Respond};
@@ -9,6 +9,7 @@ use crate::message::canned::{self, Form};
 use crate::message::framing::BodySize;
 use crate::message::head::{Method, Version};
 use crate::message::name::Name;
+use crate::protocol::reply::With;
 use crate::route::redirect::location;
 
 const METHODS: &[u8] = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
@@ -118,5 +119,6 @@ async fn send(ex: &mut Exchange<'_>, body: &[u8]) -> Result<()> {
     let size = if is_bodiless { BodySize::Empty } else { BodySize::Known(body.len() as u64) };
     let sends_body = ex.work.request.method != Method::Head && !is_bodiless;
     let pieces: &[&[u8]] = if sends_body { &[body] } else { &[] };
-    reply::begin(ex, Opening::new(size), With::Whole(pieces)).await
+    let opened = reply::open(ex, Opening::new(size), With::Whole(pieces))?;
+    ex.reply.begin(opened).await
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::cursor::Cursor;
-use super::reply::{self, Opening, With};
+use super::reply::{self, Opening};
 use super::state::Exchange;
 use crate::base::error::{Kind, Result};
 use crate::cache::entry::{Entry, Large, lines};
@@ -17,6 +17,7 @@ use crate::message::framing::BodySize;
 use crate::message::head::Method;
 use crate::message::name::Name;
 use crate::net::buffer::Shared;
+use crate::protocol::reply::{Opened, With};
 
 /// Between the parts of a multipart answer; what is between them is counted, not searched.
 const BOUNDARY: &[u8] = b"millrace-part-5f1d9a";
@@ -43,15 +44,18 @@ pub struct How {
 /// The client is gone.
 pub async fn serve(ex: &mut Exchange<'_>, entry: &Arc<Entry>, how: &How) -> Result<()> {
     let body = Body::of(entry, &how.answer, None);
-    let sends_body = ex.work.request.method != Method::Head;
-    match (sends_body, body.rest.is_empty()) {
-        (true, true) => begin(ex, entry, how, &body, With::Whole(&[body.small])).await,
-        (true, false) => {
-            let pieces: Vec<&[u8]> = body.rest.iter().map(Piece::octets).collect();
-            begin(ex, entry, how, &body, With::Whole(&pieces)).await
-        }
-        (false, _) => begin(ex, entry, how, &body, With::Whole(&[])).await,
-    }
+    let (small, all);
+    let pieces: &[&[u8]] = if ex.work.request.method == Method::Head {
+        &[]
+    } else if body.rest.is_empty() {
+        small = [body.small];
+        &small
+    } else {
+        all = body.rest.iter().map(Piece::octets).collect::<Vec<_>>();
+        &all
+    };
+    let opened = open(ex, entry, how, &body, With::Whole(pieces))?;
+    ex.reply.begin(opened).await
 }
 
 /// Answers with what is on its way into the cache, as it comes; without a cursor, with its head.
@@ -66,7 +70,8 @@ pub async fn follow(
 ) -> Result<()> {
     let size = entry.body_len().map_or(BodySize::Unknown, BodySize::Known);
     let body = Body::of(entry, &how.answer, Some(size));
-    begin(ex, entry, how, &body, With::First(None, false)).await?;
+    let opened = open(ex, entry, how, &body, With::First(None, false))?;
+    ex.reply.begin(opened).await?;
     let Some(mut cursor) = cursor.filter(|_| reads_body(ex.work.request.method, how)) else {
         return Ok(());
     };
@@ -89,13 +94,13 @@ pub fn reads_body(method: Method, how: &How) -> bool {
     method != Method::Head && how.answer == Answer::Whole
 }
 
-async fn begin(
+fn open<'w>(
     ex: &mut Exchange<'_>,
-    entry: &Arc<Entry>,
+    entry: &Entry,
     how: &How,
     body: &Body<'_>,
-    with: With<'_>,
-) -> Result<()> {
+    with: With<'w>,
+) -> Result<Opened<'w>> {
     let now = ex.now();
     ex.cache = Some(how.status);
     let response = &mut ex.work.response;
@@ -116,7 +121,7 @@ async fn begin(
         key: ex.client.client.is_trusted.then(|| key::parts(entry.key())),
         cookie: None,
     };
-    reply::begin(ex, opening, with).await
+    reply::open(ex, opening, with)
 }
 
 fn put_number(fields: &mut Fields, name: &[u8], number: u64) {

@@ -1,13 +1,13 @@
 //! After a 101 that was asked for.
 
 use super::fetched::Fetched;
-use super::reply::{self, Opening, With};
+use super::reply::{self, Opening};
 use super::state::Exchange;
 use crate::base::error::{Kind, Result};
 use crate::message::framing::{BodySize, Framing};
 use crate::protocol::line::Line;
 use crate::protocol::pace::Pace;
-use crate::protocol::reply::To;
+use crate::protocol::reply::{To, With};
 use crate::protocol::request::RequestBody;
 use crate::protocol::tunnel::{End, Moved, Patience, Sink, Source, both_ways};
 
@@ -20,7 +20,8 @@ pub async fn run(ex: &mut Exchange<'_>, fetched: &mut Fetched<'_>) -> Result<()>
     ex.may_keep = false;
     ex.traffic.is_tunnel.set(true);
     let opening = Opening::new(BodySize::Empty);
-    reply::begin(ex, opening, With::First(None, false)).await?;
+    let opened = reply::open(ex, opening, With::First(None, false))?;
+    ex.reply.begin(opened).await?;
     let mut loan = ex.body.lend().ok_or(Kind::Internal)?;
     let sender = fetched.writer.take().and_then(|writer| writer.into_sender());
     let client = client_end(&ex.reply, &mut loan.get().body)?;

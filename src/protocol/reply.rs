@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::http1::reply::Reply as Http1;
-use super::http2::reply::Reply as Http2;
+use super::http1::{self, reply::Reply as Http1};
+use super::http2::{self, reply::Reply as Http2};
 use super::pace::period;
 use crate::base::error::Kind;
 use crate::base::error::Result;
@@ -26,6 +26,31 @@ pub struct Reply<'a> {
     sent: u64,
     /// The body ends with the connection: if it ends now, only a reset tells that something is missing.
     ends_by_close: bool,
+}
+
+/// What goes out with a head.
+pub enum With<'w> {
+    /// The first data of the body, and whether it is the last.
+    First(Option<Buffer>, bool),
+    /// The whole body, in pieces.
+    Whole(&'w [&'w [u8]]),
+}
+
+impl With<'_> {
+    fn len(&self) -> u64 {
+        match self {
+            Self::First(first, _) => first.as_ref().map_or(0, Buffer::len) as u64,
+            Self::Whole(pieces) => pieces.iter().map(|piece| piece.len() as u64).sum(),
+        }
+    }
+}
+
+/// A beginning that is ready to go out.
+pub enum Opened<'w> {
+    Http1(http1::reply::Opened<'w>),
+    /// In a box, for a head of `http` is large.
+    Http2(Box<http2::reply::Opened<'w>>),
+    Discard,
 }
 
 /// The client's version.
@@ -137,57 +162,33 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Writes the final head, and the first of the body behind it.
+    /// Makes the final head ready to go out, with what goes out behind it. From here on no other answer can be given.
     ///
     /// # Errors
-    /// The client is gone, or does not read; the head cannot be said.
-    pub async fn begin(
-        &mut self,
-        head: &FinalHead<'_>,
-        first: Option<Buffer>,
-        is_last: bool,
-    ) -> Result<()> {
-        self.has_head(head);
-        self.sent += first.as_ref().map_or(0, Buffer::len) as u64;
-        match &mut self.to {
-            To::Http1(one) => one.begin(head, first, is_last).await,
-            To::Http2(one) => {
-                let is_counted = first.as_ref().is_some_and(Buffer::is_counted);
-                one.head(head, is_counted, self.period).await?;
-                match first {
-                    Some(data) => one.buffer(self.buffers, data, is_last, self.period).await,
-                    None => Ok(()),
-                }
-            }
-            To::Discard => Ok(()),
-        }
-    }
-
-    /// Writes the final head and a whole body that lies in pieces.
-    ///
-    /// # Errors
-    /// As `begin`.
-    pub async fn whole(&mut self, head: &FinalHead<'_>, pieces: &[&[u8]]) -> Result<()> {
-        self.has_head(head);
-        self.sent = pieces.iter().map(|piece| piece.len() as u64).sum();
-        match &mut self.to {
-            To::Http1(one) => one.whole(head, pieces).await,
-            To::Http2(one) => {
-                one.head(head, false, self.period).await?;
-                let last = pieces.iter().rposition(|piece| !piece.is_empty());
-                for (at, piece) in pieces.iter().enumerate().filter(|(_, piece)| !piece.is_empty())
-                {
-                    one.data(piece, Some(at) == last, false, self.period).await?;
-                }
-                Ok(())
-            }
-            To::Discard => Ok(()),
-        }
-    }
-
-    fn has_head(&mut self, head: &FinalHead<'_>) {
+    /// The head cannot be said.
+    pub fn open<'w>(&mut self, head: &FinalHead<'_>, with: With<'w>) -> Result<Opened<'w>> {
         self.status = head.status;
         self.ends_by_close = self.must_end(head.size);
+        self.sent = with.len();
+        match &mut self.to {
+            To::Http1(one) => one.open(head, with).map(Opened::Http1),
+            To::Http2(one) => Http2::open(one, head, with).map(|one| Opened::Http2(Box::new(one))),
+            To::Discard => Ok(Opened::Discard),
+        }
+    }
+
+    /// Writes what was made ready.
+    ///
+    /// # Errors
+    /// The client is gone, or does not read.
+    pub async fn begin(&mut self, opened: Opened<'_>) -> Result<()> {
+        match (opened, &mut self.to) {
+            (Opened::Http1(opened), To::Http1(one)) => one.begin(opened).await,
+            (Opened::Http2(opened), To::Http2(one)) => {
+                one.begin(self.buffers, *opened, self.period).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes data; `is_last` ends the body with it.

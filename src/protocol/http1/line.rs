@@ -289,8 +289,14 @@ impl RequestWriter {
         first: Option<Buffer>,
         is_last: bool,
     ) -> Result<()> {
-        let out = self.connection.head(buffers, head, authority, connection)?;
-        self.writing.begin(&self.connection.transport, buffers, out, first, is_last).await
+        let mut out = self.connection.head(buffers, head, authority, connection)?;
+        let rest = first.and_then(|data| self.writing.join(&mut out, data, is_last, buffers));
+        let transport = &self.connection.transport;
+        self.writing.buffer(transport, buffers, out).await?;
+        match rest {
+            Some(rest) => self.writing.buffer(transport, buffers, rest).await,
+            None => Ok(()),
+        }
     }
 
     /// Writes octets of no message: what goes out before the first.

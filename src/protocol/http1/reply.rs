@@ -10,6 +10,7 @@ use crate::message::head::{FinalHead, ResponseHead, Version};
 use crate::net::buffer::{Buffer, Buffers, Shared};
 use crate::net::size::Size;
 use crate::net::transport::Transport;
+use crate::protocol::reply::With;
 use crate::wire::http1::write::{self, ResponseConnection, Writer};
 
 /// What a head's start line, framing, Date and Connection take beside its fields.
@@ -24,6 +25,20 @@ pub struct Reply<'a> {
     buffers: &'a Buffers,
     version: Version,
     writing: Writing,
+}
+
+/// A beginning that is ready to go out.
+pub struct Opened<'w> {
+    /// The head, and what goes out in one buffer with it.
+    out: Buffer,
+    rest: Rest<'w>,
+}
+
+/// What did not fit behind a head.
+enum Rest<'w> {
+    None,
+    Data(Buffer),
+    Pieces(&'w [&'w [u8]]),
 }
 
 impl<'a> Reply<'a> {
@@ -77,31 +92,48 @@ impl<'a> Reply<'a> {
         self.writing.buffer(self.transport, self.buffers, buffer).await
     }
 
-    /// Writes the final head, and the first of the body behind it.
+    /// Makes the final head ready to go out, with what goes out behind it.
     ///
     /// # Errors
-    /// The client is gone; `UpstreamHeadTooLarge`.
-    pub async fn begin(
-        &mut self,
-        head: &FinalHead<'_>,
-        first: Option<Buffer>,
-        is_last: bool,
-    ) -> Result<()> {
-        let out = self.head(head, 0)?;
-        self.writing.begin(self.transport, self.buffers, out, first, is_last).await
+    /// `UpstreamHeadTooLarge`.
+    pub fn open<'w>(&mut self, head: &FinalHead<'_>, with: With<'w>) -> Result<Opened<'w>> {
+        match with {
+            With::First(first, is_last) => {
+                let mut out = self.head(head, 0)?;
+                let rest =
+                    first.and_then(|data| self.writing.join(&mut out, data, is_last, self.buffers));
+                Ok(Opened { out, rest: rest.map_or(Rest::None, Rest::Data) })
+            }
+            With::Whole(pieces) => {
+                let len = pieces.iter().map(|piece| piece.len()).sum();
+                let mut out = self.head(head, len)?;
+                if len > out.space() {
+                    return Ok(Opened { out, rest: Rest::Pieces(pieces) });
+                }
+                pieces.iter().for_each(|piece| out.append(piece));
+                Ok(Opened { out, rest: Rest::None })
+            }
+        }
     }
 
-    /// Writes the final head and a whole body that lies in pieces.
+    /// Writes what was made ready.
     ///
     /// # Errors
-    /// As `begin`.
-    pub async fn whole(&mut self, head: &FinalHead<'_>, pieces: &[&[u8]]) -> Result<()> {
-        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let mut out = self.head(head, len)?;
-        if len <= out.space() {
-            pieces.iter().for_each(|piece| out.append(piece));
-            return self.writing.buffer(self.transport, self.buffers, out).await;
+    /// The client is gone or does not read.
+    pub async fn begin(&self, opened: Opened<'_>) -> Result<()> {
+        let Opened { out, rest } = opened;
+        if let Rest::Pieces(pieces) = rest {
+            return Box::pin(self.pieces(out, pieces)).await;
         }
+        self.writing.buffer(self.transport, self.buffers, out).await?;
+        match rest {
+            Rest::Data(data) => self.writing.buffer(self.transport, self.buffers, data).await,
+            Rest::None | Rest::Pieces(_) => Ok(()),
+        }
+    }
+
+    /// Writes a head and a whole body that lies elsewhere.
+    async fn pieces(&self, out: Buffer, pieces: &[&[u8]]) -> Result<()> {
         let mut all = Vec::with_capacity(pieces.len() + 1);
         all.push(out.data());
         all.extend_from_slice(pieces);

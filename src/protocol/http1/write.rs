@@ -77,27 +77,22 @@ impl Writing {
         result.map_err(|_| self.fault(to.expired() == Some(Due::Write)))
     }
 
-    /// Writes a head, and the first of the body behind it: both at once if there is room.
-    ///
-    /// # Errors
-    /// The peer is gone or does not read.
-    pub async fn begin(
+    /// Puts the first of a body behind its head if there is room, so that both go out at once; hands it back if not.
+    #[must_use]
+    pub fn join(
         &self,
-        to: &Transport,
-        buffers: &Buffers,
-        mut head: Buffer,
-        first: Option<Buffer>,
+        head: &mut Buffer,
+        mut data: Buffer,
         is_last: bool,
-    ) -> Result<()> {
-        let rest = first.and_then(|mut data| {
-            self.frame(&mut data, is_last);
-            join(&mut head, data, buffers)
-        });
-        self.buffer(to, buffers, head).await?;
-        match rest {
-            Some(rest) => self.buffer(to, buffers, rest).await,
-            None => Ok(()),
+        buffers: &Buffers,
+    ) -> Option<Buffer> {
+        self.frame(&mut data, is_last);
+        if data.len() > head.space() {
+            return Some(data);
         }
+        head.append(data.data());
+        buffers.give(data);
+        None
     }
 
     /// Writes data; `is_last` ends the body with it.
@@ -169,14 +164,4 @@ fn last_chunk(buffers: &Buffers, trailers: Option<&Fields>) -> Buffer {
     debug_assert!(len > 0, "limits::TRAILERS_MAX fits in a small buffer");
     buffer.filled(len);
     buffer
-}
-
-/// Puts data behind a head if there is room, so that both go out at once; hands it back if not.
-fn join(head: &mut Buffer, data: Buffer, buffers: &Buffers) -> Option<Buffer> {
-    if data.len() > head.space() {
-        return Some(data);
-    }
-    head.append(data.data());
-    buffers.give(data);
-    None
 }

@@ -1,11 +1,14 @@
 //! An answer to a client of HTTP/2, on its stream.
 
+use http::Response;
+
 use super::send::Sender;
 use crate::base::error::{Kind, Result};
 use crate::message::fields::Fields;
 use crate::message::framing::BodySize;
 use crate::message::head::{FinalHead, Method, ResponseHead};
 use crate::net::buffer::{Buffer, Buffers, Outgoing};
+use crate::protocol::reply::With;
 use crate::wire::http2;
 
 /// The answer to one request. Shared by the exchange that gives it and the task that asks whether the client still
@@ -14,6 +17,16 @@ use crate::wire::http2;
 pub struct Reply {
     sender: Sender,
     asked: Method,
+}
+
+/// A beginning that is ready to go out.
+pub struct Opened<'w> {
+    said: Response<()>,
+    /// The head is all of the answer.
+    is_bodiless: bool,
+    /// How much the head counts.
+    len: usize,
+    with: With<'w>,
 }
 
 impl Reply {
@@ -38,29 +51,52 @@ impl Reply {
         self.sender.interim(head).map_err(|_| Kind::ClientGone)
     }
 
-    /// Writes the final head.
+    /// Makes the final head ready to go out, with what goes out behind it.
     ///
     /// # Errors
-    /// The client is gone or does not read; `UpstreamHead` for what cannot be said. `is_counted`: what follows it is
-    /// counted already, and so it waits for nothing.
-    pub async fn head(&self, head: &FinalHead<'_>, is_counted: bool, period: u32) -> Result<()> {
+    /// `UpstreamHead` for what cannot be said; `ClientGone` if the request was a CONNECT that failed in a way that
+    /// looks like success.
+    pub fn open<'w>(&self, head: &FinalHead<'_>, with: With<'w>) -> Result<Opened<'w>> {
         let is_bodiless = self.asked == Method::Head
             || matches!(head.status, 204 | 304)
             || matches!(head.size, BodySize::Empty | BodySize::Known(0)) && head.status != 101;
         let is_tunnel = self.asked == Method::Connect;
         if is_tunnel && (200..300).contains(&head.status) {
             // RFC 8441 section 4: any 2xx would open a tunnel that is none.
-            let mut refused = http::Response::new(());
+            let mut refused = Response::new(());
             *refused.status_mut() = http::StatusCode::NOT_IMPLEMENTED;
             let _ = self.sender.head(refused, true, 0);
             return Err(Kind::ClientGone);
         }
         let len = head.stored.len() + head.fields.wire_len();
         let said = http2::final_head(head).ok_or(Kind::UpstreamHead)?;
-        if !is_counted {
+        Ok(Opened { said, is_bodiless, len, with })
+    }
+
+    /// Writes what was made ready. Data that is counted already waits for nothing, and its head neither.
+    ///
+    /// # Errors
+    /// The client is gone or does not read.
+    pub async fn begin(&self, buffers: &Buffers, opened: Opened<'_>, period: u32) -> Result<()> {
+        let Opened { said, is_bodiless, len, with } = opened;
+        if !matches!(&with, With::First(Some(first), _) if first.is_counted()) {
             self.sender.has_turn(len, period).await.map_err(|_| Kind::ClientTooSlow)?;
         }
-        self.sender.head(said, is_bodiless, len).map_err(|_| Kind::ClientGone)
+        self.sender.head(said, is_bodiless, len).map_err(|_| Kind::ClientGone)?;
+        match with {
+            With::First(None, _) => Ok(()),
+            With::First(Some(data), is_last) => self.buffer(buffers, data, is_last, period).await,
+            With::Whole(pieces) => self.pieces(pieces, period).await,
+        }
+    }
+
+    /// Writes a whole body.
+    async fn pieces(&self, pieces: &[&[u8]], period: u32) -> Result<()> {
+        let last = pieces.iter().rposition(|piece| !piece.is_empty());
+        for (at, piece) in pieces.iter().enumerate().filter(|(_, piece)| !piece.is_empty()) {
+            self.data(piece, Some(at) == last, false, period).await?;
+        }
+        Ok(())
     }
 
     /// Writes data; `is_last` ends the stream with it.
