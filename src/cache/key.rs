@@ -4,7 +4,7 @@
 use crate::config::cache::{Part, Rule};
 use crate::message::fields::Fields;
 use crate::message::head::RequestHead;
-use crate::message::name::Name;
+use crate::message::name::{Name, Names};
 
 /// What of a key is not in the request: where it came in and where it goes.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,26 @@ const UNKEYED: [&[u8]; 11] = [
 const UNKEYED_FAMILIES: [(&[u8], &[u8]); 4] =
     [(b"x-original-", b""), (b"x-rewrite-", b""), (b"x-", b"-override"), (b"x-override-", b"")];
 
+/// A bit for each letter that one of them begins with: most names of fields begin with another.
+const UNKEYED_LETTERS: u32 = {
+    let (mut letters, mut at) = (0, 0);
+    while at < UNKEYED.len() {
+        letters |= letter(UNKEYED[at]);
+        at += 1;
+    }
+    let mut at = 0;
+    while at < UNKEYED_FAMILIES.len() {
+        letters |= letter(UNKEYED_FAMILIES[at].0);
+        at += 1;
+    }
+    letters
+};
+
+/// The bit of a name's first letter, in either case.
+const fn letter(name: &[u8]) -> u32 {
+    if name.is_empty() { 0 } else { 1 << (name[0] & 31) }
+}
+
 /// Whether a request has something that changes the answer and is not in the key.
 #[must_use]
 pub fn is_unkeyed(fields: &Fields) -> bool {
@@ -48,7 +68,9 @@ pub fn is_unkeyed(fields: &Fields) -> bool {
         let from = name.len().checked_sub(with.len());
         from.is_some_and(|from| name[from..].eq_ignore_ascii_case(with))
     };
-    fields.iter().filter(|field| field.known == Name::Other).any(|field| {
+    let may_be = |name: &[u8]| letter(name) & UNKEYED_LETTERS != 0;
+    let mut others = fields.iter().filter(|field| field.known == Name::Other && may_be(field.name));
+    others.any(|field| {
         UNKEYED.iter().any(|name| field.name.eq_ignore_ascii_case(name))
             || UNKEYED_FAMILIES
                 .iter()
@@ -57,8 +79,8 @@ pub fn is_unkeyed(fields: &Fields) -> bool {
 }
 
 /// What a proxy in front of us says of its client, and what is in no key by itself.
-const OF_PROXIES: &[Name] =
-    &[Name::Forwarded, Name::XForwardedPort, Name::XForwardedOther, Name::XRealIp];
+const OF_PROXIES: Names =
+    Names::of(&[Name::Forwarded, Name::XForwardedPort, Name::XForwardedOther, Name::XRealIp]);
 
 /// Takes out what a trusted proxy says of its client and what is not in the key: it would reach the
 /// origin in one client's request, and other clients in the answer (exam R13).
@@ -83,7 +105,7 @@ pub fn take_unkeyed(fields: &mut Fields, rule: &Rule) {
     };
     let names: Vec<Vec<u8>> = fields
         .iter()
-        .filter(|field| OF_PROXIES.contains(&field.known) && !is_keyed(field.name))
+        .filter(|field| OF_PROXIES.has(field.known) && !is_keyed(field.name))
         .map(|field| field.name.to_vec())
         .collect();
     names.iter().for_each(|name| fields.remove_named(name));

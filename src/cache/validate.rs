@@ -5,7 +5,7 @@ use super::entry::{Entry, Large, lines};
 use super::range::{self, Wanted};
 use crate::message::date;
 use crate::message::fields::Fields;
-use crate::message::name::Name;
+use crate::message::name::{Name, Names};
 
 /// What a client wants to know or have, beyond the whole response.
 #[derive(Clone, Debug, Default)]
@@ -14,8 +14,9 @@ pub struct Conditions {
 }
 
 /// The fields that this is about; those of `ASKS_ORIGIN` are the origin's to decide.
-const CONDITIONS: &[Name] = &[Name::IfNoneMatch, Name::IfModifiedSince, Name::Range, Name::IfRange];
-const ASKS_ORIGIN: &[Name] = &[Name::IfMatch, Name::IfUnmodifiedSince];
+const CONDITIONS: Names =
+    Names::of(&[Name::IfNoneMatch, Name::IfModifiedSince, Name::Range, Name::IfRange]);
+const ASKS_ORIGIN: Names = Names::of(&[Name::IfMatch, Name::IfUnmodifiedSince]);
 
 /// Whether only the origin can tell (RFC 9110 section 13.2.1: a cache has no authority over these).
 #[must_use]
@@ -50,7 +51,7 @@ impl Conditions {
     pub fn of(fields: &Fields) -> Self {
         let mut kept = Fields::default();
         if fields.has_any(CONDITIONS) {
-            for field in fields.iter().filter(|field| CONDITIONS.contains(&field.known)) {
+            for field in fields.iter().filter(|field| CONDITIONS.has(field.known)) {
                 kept.push_known(field.known, field.name, field.value);
             }
         }
@@ -208,7 +209,7 @@ pub fn is_part_of(part: &Entry, whole: &Entry) -> bool {
 }
 
 /// What a 304 does not change: it would not fit the body any more (RFC 9111 section 3.2).
-const BODYS: &[Name] = &[Name::ContentLength, Name::ContentRange];
+const BODYS: Names = Names::of(&[Name::ContentLength, Name::ContentRange]);
 
 /// A stored response's fields after a 304: those that came replace those that were there
 /// (section 3.2).
@@ -218,7 +219,7 @@ pub fn updated(entry: &Entry, response: &Fields) -> Fields {
     let stays = |name: &[u8]| {
         // A strong tag is no promise about octets that had a weak one.
         (is_weak && Name::of(name) == Name::Etag)
-            || BODYS.contains(&Name::of(name))
+            || BODYS.has(Name::of(name))
             || name.eq_ignore_ascii_case(b"content-encoding")
     };
     let mut fields = Fields::default();

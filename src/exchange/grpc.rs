@@ -6,11 +6,12 @@ use std::time::Duration;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Side};
 use crate::message::head::RequestHead;
+use crate::message::name::Name;
 
 /// Whether a request is a call.
 #[must_use]
 pub fn is_call(request: &RequestHead) -> bool {
-    let kind = request.fields.values_named(b"content-type").next().unwrap_or_default();
+    let kind = request.fields.values(Name::ContentType).next().unwrap_or_default();
     // Not gRPC-Web, whose answers are bodies.
     let rest = kind.strip_prefix(b"application/grpc");
     rest.is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))

@@ -10,7 +10,7 @@ use crate::cache::purge::{Purge, What};
 use crate::config::cache::{Cached, Rule};
 use crate::message::fields::list;
 use crate::message::head::RequestHead;
-use crate::message::name::Name;
+use crate::message::name::{Name, Names};
 use crate::shard::{Heads, Shard};
 
 /// The field that says how.
@@ -59,7 +59,7 @@ fn parse(request: &RequestHead, key: &[u8]) -> Result<Purge> {
         }
     }
     let names = [Name::SurrogateKey, Name::CacheTag];
-    if request.fields.has_any(&names) {
+    if request.fields.has_any(Names::of(&names)) {
         let values = names.into_iter().flat_map(|name| request.fields.values(name));
         let tags = values.flat_map(|value| value.split(|byte| matches!(byte, b',' | b' ')));
         let tags = tags.filter(|tag| !tag.is_empty()).map(<[u8]>::to_vec).collect();

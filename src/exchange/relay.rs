@@ -12,6 +12,7 @@ use crate::base::error::Result;
 use crate::config::model::Timeouts;
 use crate::message::framing::BodySize;
 use crate::message::head::ResponseHead;
+use crate::message::name::Name;
 use crate::net::buffer::Buffers;
 use crate::protocol::line::Line;
 use crate::protocol::pace::Pace;
@@ -96,7 +97,7 @@ fn cookie(ex: &Exchange<'_>, target: &super::target::Target<'_>) -> Option<Strin
 /// How long a body may be silent: one of events, or of a call, for as long as nothing happens.
 #[must_use]
 pub fn silence_of(response: &ResponseHead, timeouts: &Timeouts) -> Duration {
-    let kind = response.fields.values_named(b"content-type").next().unwrap_or_default();
+    let kind = response.fields.values(Name::ContentType).next().unwrap_or_default();
     let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     let is_stream = kind.eq_ignore_ascii_case(b"text/event-stream")
         || kind.get(..16).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/grpc"));

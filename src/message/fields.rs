@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::name::Name;
+use super::name::{Name, Names};
 
 /// A piece of the block. Heads are bounded far below 4 GiB (`limits::HEAD_MAX`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ struct Line {
 pub struct Fields {
     bytes: Vec<u8>,
     lines: Vec<Line>,
-    present: u64,
+    present: Names,
 }
 
 /// A field section that was taken over; see [`Fields::begin_section`].
@@ -61,7 +61,7 @@ impl Fields {
     pub fn clear(&mut self, keep: usize) {
         self.bytes.clear();
         self.lines.clear();
-        self.present = 0;
+        self.present = Names::default();
         self.bytes.shrink_to(keep);
     }
 
@@ -118,7 +118,7 @@ impl Fields {
         self.bytes.extend_from_slice(&others.bytes);
         let moved = |line: &Line| Line { at: base + line.at, end: base + line.end, ..*line };
         self.lines.extend(others.lines.iter().map(moved));
-        self.present |= others.present;
+        self.present = self.present.or(others.present);
     }
 
     fn index(&mut self, at: usize, name_len: usize, end: usize, known: Name) {
@@ -129,7 +129,7 @@ impl Fields {
             end: whole.at + whole.len,
             known,
         });
-        self.present |= known.bit();
+        self.present = self.present.and(known);
     }
 
     /// For the codec: lines in canonical form follow, which begin at `start` of their head.
@@ -183,14 +183,15 @@ impl Fields {
     /// Whether a field of one of these names may be there. False is certain.
     #[must_use]
     #[inline]
-    pub fn has_any(&self, names: &[Name]) -> bool {
-        self.present & mask(names) != 0
+    pub const fn has_any(&self, names: Names) -> bool {
+        self.present.has_any(names)
     }
 
     /// Whether a field of this name may be there. False is certain.
     #[must_use]
-    pub fn has(&self, known: Name) -> bool {
-        self.present & known.bit() != 0
+    #[inline]
+    pub const fn has(&self, known: Name) -> bool {
+        self.present.has(known)
     }
 
     /// The value of the only field of this name; `None` if there is none or more than one.
@@ -216,16 +217,16 @@ impl Fields {
     pub fn remove(&mut self, known: Name) {
         if self.has(known) {
             self.lines.retain(|line| line.known != known);
-            self.present &= !known.bit();
+            self.present = self.present.without(Names::of(&[known]));
         }
     }
 
     /// Takes out every field of any of these names, in one pass.
-    pub fn remove_all(&mut self, names: &[Name]) {
-        let mask = mask(names);
-        if self.present & mask != 0 {
-            self.lines.retain(|line| line.known.bit() & mask == 0);
-            self.present &= !mask;
+    #[inline]
+    pub fn remove_all(&mut self, names: Names) {
+        if self.present.has_any(names) {
+            self.lines.retain(|line| !names.has(line.known));
+            self.present = self.present.without(names);
         }
     }
 
@@ -331,11 +332,6 @@ pub const fn is_token_byte(byte: u8) -> bool {
         )
 }
 
-#[inline]
-fn mask(names: &[Name]) -> u64 {
-    names.iter().fold(0, |mask, name| mask | name.bit())
-}
-
 #[expect(clippy::cast_possible_truncation, reason = "heads are bounded by limits::HEAD_MAX")]
 fn span(at: usize, len: usize) -> Span {
     debug_assert!(u32::try_from(at + len).is_ok(), "a head is far below 4 GiB");
@@ -369,7 +365,7 @@ mod tests {
     fn removing_takes_every_line_of_a_name() {
         let mut fields = sample();
         fields.remove_named(b"X-FOO");
-        fields.remove_all(&[Name::Via, Name::Te]);
+        fields.remove_all(Names::of(&[Name::Via, Name::Te]));
         assert_eq!(fields.len(), 1);
         fields.set(b"host", b"b.example");
         assert_eq!(fields.only(Name::Host), Some(&b"b.example"[..]));

@@ -4,11 +4,11 @@
 
 use crate::message::fields::Fields;
 use crate::message::head::RequestHead;
-use crate::message::name::Name;
+use crate::message::name::{Name, Names};
 use crate::message::target::check_authority;
 
-const BOTH: &[Name] =
-    &[Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedHost, Name::Forwarded];
+const BY_X: Names = Names::of(&[Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedHost]);
+const BOTH: Names = BY_X.and(Name::Forwarded);
 
 /// Makes both families say the same. Where they differ X-Forwarded-* counts: balancers that know neither of
 /// them pass on what clients send as Forwarded.
@@ -16,7 +16,7 @@ pub fn unify(head: &mut RequestHead, is_secure: bool) {
     if !head.fields.has_any(BOTH) {
         return;
     }
-    let is_x = head.fields.has_any(&BOTH[..3]);
+    let is_x = head.fields.has_any(BY_X);
     let mut said = if is_x { by_x_forwarded(&head.fields) } else { by_forwarded(&head.fields) };
     said.proto = said.proto.or(Some(if is_secure { "https" } else { "http" }));
     let authority = head.authority().to_vec();
@@ -118,7 +118,7 @@ fn write(fields: &mut Fields, said: &Said, authority: &[u8], is_x: bool) {
         fields.remove(Name::XForwardedFor);
         fields.push_known(Name::XForwardedFor, b"X-Forwarded-For", &nodes.join(&b", "[..]));
     }
-    fields.remove_all(&[Name::XForwardedProto, Name::XForwardedHost, Name::Forwarded]);
+    fields.remove_all(BOTH.without(Names::of(&[Name::XForwardedFor])));
     let proto = proto.unwrap_or("http").as_bytes();
     fields.push_known(Name::XForwardedProto, b"X-Forwarded-Proto", proto);
     if let Some(host) = told_host {

@@ -8,11 +8,11 @@ use crate::base::error::{Kind, Result};
 use crate::base::limits;
 use crate::message::fields::{Fields, list};
 use crate::message::head::{Options, RequestHead, ResponseHead, Version};
-use crate::message::name::Name;
+use crate::message::name::{Name, Names};
 
 /// Fields that end at this connection (RFC 9110 section 7.6.1), and `Proxy`, which CGI programs
 /// take for a setting (CVE-2016-5385).
-const HOP_BY_HOP: &[Name] = &[
+const HOP_BY_HOP: Names = Names::of(&[
     Name::Connection,
     Name::KeepAlive,
     Name::ProxyConnection,
@@ -23,11 +23,10 @@ const HOP_BY_HOP: &[Name] = &[
     Name::Upgrade,
     Name::Http2Settings,
     Name::Proxy,
-];
+]);
 
-/// Fields that claim to know what the client is. Believed from trusted proxies only. The last, the
-/// request's id, is the one that an answer may carry.
-const FORWARDING: &[Name] = &[
+/// Fields that claim to know what the client is. Believed from trusted proxies only, and never in an answer.
+const ABOUT_CLIENT: Names = Names::of(&[
     Name::Forwarded,
     Name::XForwardedFor,
     Name::XForwardedProto,
@@ -35,8 +34,10 @@ const FORWARDING: &[Name] = &[
     Name::XForwardedPort,
     Name::XForwardedOther,
     Name::XRealIp,
-    Name::XRequestId,
-];
+]);
+
+/// The same, and a request's id, which an answer may carry.
+const FORWARDING: Names = ABOUT_CLIENT.and(Name::XRequestId);
 
 /// Fields that a Connection field of a request must not name: taking them out would change which client is
 /// asking or what for (exam C01).
@@ -84,7 +85,7 @@ pub fn strip_response(head: &mut ResponseHead) {
         head.set_upgrade(&protocol);
     }
     head.fields.remove_all(HOP_BY_HOP);
-    head.fields.remove_all(&FORWARDING[..FORWARDING.len() - 1]);
+    head.fields.remove_all(ABOUT_CLIENT);
 }
 
 /// The protocol of an Upgrade field that Connection vouches for. Rare enough to be copied out.
@@ -229,8 +230,8 @@ pub struct Kept {
 }
 
 /// The fields that are kept; a request that has one of them already gets lines of its own.
-const KEPT: &[Name] =
-    &[Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedHost, Name::Forwarded];
+const KEPT: Names =
+    Names::of(&[Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedHost, Name::Forwarded]);
 
 /// Adds what a proxy adds; what an untrusted client forged was taken out by `distrust`.
 ///

@@ -76,25 +76,27 @@ pub fn fields<'a>(
     longest: usize,
     mut each: impl FnMut(Line<'a>) -> Option<()>,
 ) -> Option<usize> {
-    let mut rest = bytes.get(at..)?;
+    let mut at = at;
     loop {
+        let rest = bytes.get(at..)?;
         if let [b'\r', b'\n', ..] = rest {
-            return Some(bytes.len() - rest.len() + 2);
+            return Some(at + 2);
         }
-        let at = bytes.len() - rest.len();
-        let (name, behind) = rest.split_at_checked(lanes::name_end(rest)?)?;
+        let name_len = lanes::name_end(rest)?;
+        let (name, behind) = rest.split_at_checked(name_len)?;
         let [b':', b' ', behind @ ..] = behind else { return None };
         let value = text(behind)?;
+        let len = name_len + 2 + value.len();
         // An empty value, or one with white space around it, is written otherwise.
         let ([first, ..], [.., last]) = (value, value) else {
             return None;
         };
-        rest = behind.get(value.len() + 2..)?;
-        let end = bytes.len() - rest.len();
-        if name.is_empty() || *first == b' ' || *last == b' ' || end - at > longest + 2 {
+        if name_len == 0 || *first == b' ' || *last == b' ' || len > longest {
             return None;
         }
+        let end = at + len + 2;
         each(Line { name, value, at, end })?;
+        at = end;
     }
 }
 
