@@ -1,7 +1,6 @@
 //! From an accepted socket to a client whose requests can be served: the PROXY header first, then
 //! TLS, then what is spoken.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -68,7 +67,7 @@ impl ClientConnection {
             is_trusted: model.trusts(address.ip()),
             is_secure: model.tls.is_some(),
         };
-        let facts = ClientFacts { listener, client, tls: None, kept: RefCell::default() };
+        let facts = ClientFacts { listener, client, tls: None };
         Box::new(Self { transport, inbound: Inbound::default(), facts, born: shard.now() })
     }
 

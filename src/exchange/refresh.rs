@@ -1,6 +1,5 @@
 //! Fetches an entry anew while it is still served: a fetch without a client.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -71,7 +70,7 @@ pub fn start(
     request.set_method(b"GET");
     let Some(route) = shard.route_index(visit.route) else { return Ok(()) };
     let ClientFacts { listener, client, .. } = *ex.client;
-    let facts = ClientFacts { listener, client, tls: None, kept: RefCell::default() };
+    let facts = ClientFacts { listener, client, tls: None };
     let refresh = Refresh {
         shard: Rc::clone(shard),
         route,

@@ -1,7 +1,7 @@
 //! One exchange: everything that is known of a request and its answer, in one place. Each step is a function of
 //! its own file that takes it and returns what comes of the step.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use crate::base::request_id;
 use crate::cache::status::Status;
 use crate::config::model::{Route, Timeouts};
 use crate::filter::Chain;
-use crate::message::hop::{self, Added, Client, Kept};
+use crate::message::hop::Client;
+use crate::message::introduce::{self, Added};
 use crate::observe::record::Record;
 use crate::protocol::reply::{Reply, To};
 use crate::shard::{Heads, Shard};
@@ -25,8 +26,6 @@ pub struct ClientFacts {
     pub client: Client,
     /// What its TLS handshake said.
     pub tls: Option<Box<TlsPeer>>,
-    /// The lines that this connection's requests get.
-    pub kept: RefCell<Kept>,
 }
 
 /// How far the two directions of an exchange have come. Cells: they move at once, and the task that serves the
@@ -157,10 +156,10 @@ impl<'a> Exchange<'a> {
             [random.bits(), random.bits()]
         };
         let id = request_id::text(shard.wall(), random);
-        let ClientFacts { client, kept, .. } = self.client;
+        let client = &self.client.client;
         let added = Added { client, via: &shard.plan.name, request_id: &id };
         let request = &mut self.work.request;
-        hop::forward_request(request, &added, &mut kept.borrow_mut())?;
+        introduce::forward_request(request, &added, &mut shard.introductions.borrow_mut())?;
         if let Some(filters) = self.filters {
             filters.on_forward(&mut request.fields);
         }

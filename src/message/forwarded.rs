@@ -169,8 +169,11 @@ mod tests {
         lines.iter().for_each(|(name, value)| head.fields.push(name.as_bytes(), value.as_bytes()));
         unify(&mut head, is_secure);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        BOTH.iter()
-            .map(|name| head.fields.values(*name).map(text).collect::<Vec<_>>().join(" | "))
+        let names =
+            [Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedHost, Name::Forwarded];
+        let names = names.into_iter();
+        names
+            .map(|name| head.fields.values(name).map(text).collect::<Vec<_>>().join(" | "))
             .collect()
     }
 

@@ -7,6 +7,7 @@ pub mod forwarded;
 pub mod framing;
 pub mod head;
 pub mod hop;
+pub mod introduce;
 pub mod limits;
 pub mod name;
 pub mod reuse;

@@ -22,6 +22,7 @@ use crate::filter::Chain;
 use crate::limit::gate::{Gate, Refusal};
 use crate::limit::pressure::Stage;
 use crate::message::head::{RequestHead, ResponseHead};
+use crate::message::introduce::Introductions;
 use crate::net::alarm::Alarms;
 use crate::net::buffer::Buffers;
 use crate::net::disk::DiskHandle;
@@ -87,6 +88,8 @@ pub struct Shard {
     pub turns: Rc<HandshakeSemaphore>,
     secrets: RefCell<Arc<Secrets>>,
     pub random: RefCell<Random>,
+    /// The lines that requests of the last clients got.
+    pub introductions: RefCell<Introductions>,
     /// No new connections; those there are end after their next answer.
     is_draining: Cell<bool>,
     /// The tasks that are to be told when it begins to drain.
@@ -157,6 +160,7 @@ impl Shard {
             turns: Rc::default(),
             secrets: RefCell::new(Arc::clone(&plan.secrets)),
             random: RefCell::new(random),
+            introductions: RefCell::default(),
             is_draining: Cell::new(false),
             nudges: RefCell::default(),
             counters: Cell::default(),
