@@ -16,7 +16,8 @@ use crate::message::name::Name;
 use crate::net::buffer::Buffers;
 use crate::protocol::line::Line;
 use crate::protocol::pace::Pace;
-use crate::protocol::reply::{Reply, With};
+use crate::protocol::reply::Reply;
+use crate::protocol::with::With;
 
 /// Answers with what was fetched. What fails is held against the endpoint; what does not is for the caller to land.
 ///

@@ -10,7 +10,8 @@ use crate::message::framing::BodySize;
 use crate::message::head::FinalHead;
 use crate::message::name::Name;
 use crate::message::reuse::peer_keeps;
-use crate::protocol::reply::{Opened, With};
+use crate::protocol::reply::Opened;
+use crate::protocol::with::With;
 use crate::shard::{Heads, Shard};
 
 /// What an answer is made of beside `work.response`, which has its status and its fields.

@@ -9,7 +9,7 @@ use crate::message::canned::{self, Form};
 use crate::message::framing::BodySize;
 use crate::message::head::{Method, Version};
 use crate::message::name::Name;
-use crate::protocol::reply::With;
+use crate::protocol::with::With;
 use crate::route::redirect::location;
 
 const METHODS: &[u8] = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";

@@ -17,7 +17,8 @@ use crate::message::framing::BodySize;
 use crate::message::head::Method;
 use crate::message::name::Name;
 use crate::net::buffer::Shared;
-use crate::protocol::reply::{Opened, With};
+use crate::protocol::reply::Opened;
+use crate::protocol::with::With;
 
 /// Between the parts of a multipart answer; what is between them is counted, not searched.
 const BOUNDARY: &[u8] = b"millrace-part-5f1d9a";

@@ -7,9 +7,10 @@ use crate::base::error::{Kind, Result};
 use crate::message::framing::{BodySize, Framing};
 use crate::protocol::line::Line;
 use crate::protocol::pace::Pace;
-use crate::protocol::reply::{To, With};
+use crate::protocol::reply::To;
 use crate::protocol::request::RequestBody;
 use crate::protocol::tunnel::{End, Moved, Patience, Sink, Source, both_ways};
+use crate::protocol::with::With;
 
 /// Passes the 101 on and moves octets until both directions have ended.
 ///

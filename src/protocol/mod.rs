@@ -9,3 +9,4 @@ pub mod pace;
 pub mod reply;
 pub mod request;
 pub mod tunnel;
+pub mod with;

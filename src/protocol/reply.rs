@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::http1::{self, reply::Reply as Http1};
 use super::http2::{self, reply::Reply as Http2};
 use super::pace::period;
+use super::with::With;
 use crate::base::error::Kind;
 use crate::base::error::Result;
 use crate::message::fields::Fields;
@@ -26,23 +27,6 @@ pub struct Reply<'a> {
     sent: u64,
     /// The body ends with the connection: if it ends now, only a reset tells that something is missing.
     ends_by_close: bool,
-}
-
-/// What goes out with a head.
-pub enum With<'w> {
-    /// The first data of the body, and whether it is the last.
-    First(Option<Buffer>, bool),
-    /// The whole body, in pieces.
-    Whole(&'w [&'w [u8]]),
-}
-
-impl With<'_> {
-    fn len(&self) -> u64 {
-        match self {
-            Self::First(first, _) => first.as_ref().map_or(0, Buffer::len) as u64,
-            Self::Whole(pieces) => pieces.iter().map(|piece| piece.len() as u64).sum(),
-        }
-    }
 }
 
 /// A beginning that is ready to go out.
@@ -169,7 +153,7 @@ impl<'a> Reply<'a> {
     pub fn open<'w>(&mut self, head: &FinalHead<'_>, with: With<'w>) -> Result<Opened<'w>> {
         self.status = head.status;
         self.ends_by_close = self.must_end(head.size);
-        self.sent = with.len();
+        self.sent = with.octets();
         match &mut self.to {
             To::Http1(one) => one.open(head, with).map(Opened::Http1),
             To::Http2(one) => Http2::open(one, head, with).map(|one| Opened::Http2(Box::new(one))),

@@ -10,7 +10,7 @@ use crate::message::head::{FinalHead, ResponseHead, Version};
 use crate::net::buffer::{Buffer, Buffers, Shared};
 use crate::net::size::Size;
 use crate::net::transport::Transport;
-use crate::protocol::reply::With;
+use crate::protocol::with::With;
 use crate::wire::http1::write::{self, ResponseConnection, Writer};
 
 /// What a head's start line, framing, Date and Connection take beside its fields.

@@ -8,7 +8,7 @@ use crate::message::fields::Fields;
 use crate::message::framing::BodySize;
 use crate::message::head::{FinalHead, Method, ResponseHead};
 use crate::net::buffer::{Buffer, Buffers, Outgoing};
-use crate::protocol::reply::With;
+use crate::protocol::with::With;
 use crate::wire::http2;
 
 /// The answer to one request. Shared by the exchange that gives it and the task that asks whether the client still
