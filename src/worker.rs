@@ -117,13 +117,13 @@ struct Shards {
     leaving: RefCell<Vec<Rc<Shard>>>,
     /// What those have counted that are gone.
     gone: Cell<Counters>,
-    hands: Rc<TaskPool<Job>>,
+    pool: Rc<TaskPool<Job>>,
 }
 
 impl Shards {
     fn new(first: Rc<Shard>) -> Rc<Self> {
         let (leaving, gone) = (RefCell::default(), Cell::default());
-        Rc::new(Self { current: RefCell::new(first), leaving, gone, hands: TaskPool::new() })
+        Rc::new(Self { current: RefCell::new(first), leaving, gone, pool: TaskPool::new() })
     }
 
     fn current(&self) -> Rc<Shard> {
@@ -236,7 +236,7 @@ async fn keep_accepting(
     pause: Ticker,
 ) {
     let current = || shards.current();
-    while Caught(downstream::accept(&current, &shards.hands, &acceptor, listener, &pause))
+    while Caught(downstream::accept(&current, &shards.pool, &acceptor, listener, &pause))
         .await
         .is_err()
     {
@@ -291,7 +291,7 @@ async fn drain(shards: &Shards, acceptors: &[(ListenerId, Rc<Acceptor>)], clock:
                 break;
             }
             sockets.into_iter().for_each(|(one, from)| {
-                downstream::admit(&shard, &shards.hands, one, from, *listener)
+                downstream::admit(&shard, &shards.pool, one, from, *listener)
             });
         }
         acceptor.shutdown();

@@ -140,8 +140,7 @@ pub(super) fn read_client(table: &mut Table<'_>, text: &str) -> Option<Client> {
     }
     let verify = tls.boolean("verify").unwrap_or(true);
     if !verify {
-        let message =
-            "verify = false: whoever answers is believed; anybody on the way can read along";
+        let message = "verify = false: any server is believed; a machine on the way can read along";
         tls.warning(tls.place_of("verify"), message);
     }
     let ca = tls.string("ca").map(|ca| ca.value.into());

@@ -393,7 +393,7 @@ impl Address {
 }
 
 impl Address {
-    /// Whom a certificate must be for, unless the configuration says something else.
+    /// The name that a certificate must be for, unless the configuration says something else.
     #[must_use]
     pub fn host(&self) -> String {
         match self {

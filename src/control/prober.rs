@@ -61,7 +61,7 @@ struct Target {
     is_name: bool,
     peer: watch::Receiver<Option<Peer>>,
     secrets: watch::Receiver<Arc<Secrets>>,
-    /// Whom a certificate must be for, where there must be one.
+    /// The name that a certificate must be for, where there must be one.
     name: Option<ServerName<'static>>,
     protocol: Protocol,
     proxy_protocol: Option<ProxyHeader>,

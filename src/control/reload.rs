@@ -94,7 +94,7 @@ fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
     if old.server != new.server {
         return Some("[server]");
     }
-    // Whom PURGE is obeyed from may change at any time.
+    // Which clients may PURGE may change at any time.
     let lasting = |config: &Config| {
         let cache = &config.cache;
         (cache.memory, cache.object, cache.disk.clone(), cache.disk_size)

@@ -40,14 +40,14 @@ struct Http2Client {
 /// A request that is to be served.
 pub struct Job {
     shard: Rc<Shard>,
-    guest: Rc<Http2Client>,
+    client: Rc<Http2Client>,
     asked: Asked,
 }
 
 async fn do_job(job: Job) {
-    let Job { shard, guest, asked } = job;
-    let mut request = taken(&shard, &guest, asked);
-    let served = shard.futures.put(|| Caught(serve_one(&shard, &guest, &mut request)));
+    let Job { shard, client, asked } = job;
+    let mut request = taken(&shard, &client, asked);
+    let served = shard.futures.put(|| Caught(serve_one(&shard, &client, &mut request)));
     if served.await.is_err() {
         shard.count(|counters| counters.panics += 1);
     }
@@ -64,10 +64,10 @@ struct Taken {
     _hold: HeadHold,
 }
 
-fn taken(shard: &Rc<Shard>, guest: &Http2Client, asked: Asked) -> Taken {
+fn taken(shard: &Rc<Shard>, client: &Http2Client, asked: Asked) -> Taken {
     let Asked { request, body, reply, hold } = asked;
     let mut work = shard.workspace();
-    let limits = &shard.listener(guest.facts.listener).head;
+    let limits = &shard.listener(client.facts.listener).head;
     let parsed = http2::take_request(&request, body.is_some(), limits, &mut work.heads.request);
     upgrade::complete(&mut work.heads.request, || shard.random.borrow_mut().ten_bytes());
     let body = body.map(|stream| {
@@ -79,7 +79,7 @@ fn taken(shard: &Rc<Shard>, guest: &Http2Client, asked: Asked) -> Taken {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(shard: &Rc<Shard>, hands: &Rc<TaskPool<Job>>, client: Box<ClientConnection>) {
+pub async fn serve(shard: &Rc<Shard>, pool: &Rc<TaskPool<Job>>, client: Box<ClientConnection>) {
     let ClientConnection { transport, inbound, facts, born } = *client;
     let model = shard.listener(facts.listener);
     transport.read_by(born.after(model.head_timeout));
@@ -95,11 +95,11 @@ pub async fn serve(shard: &Rc<Shard>, hands: &Rc<TaskPool<Job>>, client: Box<Cli
         return;
     };
     watched.transport.read_by(Moment::NEVER);
-    let guest = Rc::new(Http2Client { facts, watched: Rc::clone(&watched) });
+    let client = Rc::new(Http2Client { facts, watched: Rc::clone(&watched) });
     let mut watch = Patience {
         shard: Rc::clone(shard),
         watched: Rc::clone(&watched),
-        guest: Rc::clone(&guest),
+        client: Rc::clone(&client),
         idle: shard.sweep.watch(NO_SOCKET, Class::Downstream),
         nudge: shard.nudge(),
         phase: Phase::Fresh,
@@ -111,8 +111,8 @@ pub async fn serve(shard: &Rc<Shard>, hands: &Rc<TaskPool<Job>>, client: Box<Cli
     };
     while let Some(asked) = server.next(|server, context| watch.look(server, context)).await {
         watch.served += 1;
-        let (shard, guest) = (Rc::clone(shard), Rc::clone(&guest));
-        hands.give(Job { shard, guest, asked }, do_job);
+        let (shard, client) = (Rc::clone(shard), Rc::clone(&client));
+        pool.give(Job { shard, client, asked }, do_job);
     }
     watch.take_note();
 }
@@ -127,8 +127,8 @@ fn note(shard: &Shard, client: IpAddr, kind: Kind, times: u32) {
 }
 
 /// One request.
-async fn serve_one(shard: &Rc<Shard>, guest: &Http2Client, request: &mut Taken) {
-    let facts = &guest.facts;
+async fn serve_one(shard: &Rc<Shard>, client: &Http2Client, request: &mut Taken) {
+    let facts = &client.facts;
     let Taken { work, parsed, body, reply, .. } = request;
     let parsed = *parsed;
     let has_come = parsed.is_ok() && work.heads.request.framing.is_empty();
@@ -149,7 +149,7 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Http2Client, request: &mut Taken) 
         let mut exchange = pin!(async {
             // What is answered from memory does not wait for a server: it waits for the client to take what it is
             // owed (exam R03).
-            guest.watched.backlog.drained().await;
+            client.watched.backlog.drained().await;
             serve_exchange(&mut ex, parsed).await
         });
         until_gone(exchange.as_mut(), reply).await
@@ -161,7 +161,7 @@ async fn serve_one(shard: &Rc<Shard>, guest: &Http2Client, request: &mut Taken) 
     } else if !traffic.is_written.get() {
         Box::pin(take_rest(shard, &body)).await;
     } else if was_forwarded {
-        guest.watched.answered.set(guest.watched.answered.get().saturating_add(1));
+        client.watched.answered.set(client.watched.answered.get().saturating_add(1));
     }
 }
 
@@ -207,7 +207,7 @@ enum Phase {
 struct Patience {
     shard: Rc<Shard>,
     watched: Rc<ConnectionState>,
-    guest: Rc<Http2Client>,
+    client: Rc<Http2Client>,
     /// Ends idling politely: with GOAWAY.
     idle: Watch,
     nudge: DrainWaker,
@@ -255,7 +255,7 @@ impl Patience {
 
     /// What the client was told since last time, if that was its fault.
     fn take_note(&self) {
-        let client = self.guest.facts.client.peer();
+        let client = self.client.facts.client.peer();
         let faults = self.watched.told.take();
         if faults > 0 {
             note(&self.shard, client, Kind::Http2, faults);

@@ -40,7 +40,7 @@ const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/pla
 /// `pause` is the wait after a shortage; it must be there before descriptors run out.
 pub async fn accept(
     current: &impl Fn() -> Rc<Shard>,
-    hands: &Rc<TaskPool<Job>>,
+    pool: &Rc<TaskPool<Job>>,
     acceptor: &Acceptor,
     listener: ListenerId,
     pause: &Ticker,
@@ -52,7 +52,7 @@ pub async fn accept(
         match accepted {
             Accepted::Some(sockets) => {
                 for (socket, address) in sockets {
-                    admit(&shard, hands, socket, address, listener);
+                    admit(&shard, pool, socket, address, listener);
                 }
             }
             Accepted::Exhausted(error) => {
@@ -75,7 +75,7 @@ pub async fn accept(
 /// Starts a task for a connection, if it may come in.
 pub fn admit(
     shard: &Rc<Shard>,
-    hands: &Rc<TaskPool<Job>>,
+    pool: &Rc<TaskPool<Job>>,
     socket: OwnedFd,
     address: SocketAddr,
     listener: ListenerId,
@@ -90,10 +90,10 @@ pub fn admit(
     let Ok(transport) = Transport::new(socket, &shard.sweep, Class::Downstream) else { return };
     // In a box, and so is the way in: an idle connection is small.
     let client = ClientConnection::new(shard, transport, address, listener);
-    let (shard, hands) = (Rc::clone(shard), Rc::clone(hands));
+    let (shard, pool) = (Rc::clone(shard), Rc::clone(pool));
     spawn(async move {
         let served = match mode {
-            Mode::Http => Caught(serve(&shard, &hands, client)).await,
+            Mode::Http => Caught(serve(&shard, &pool, client)).await,
             Mode::Tcp => Caught(Box::pin(tcp::serve(&shard, client))).await,
         };
         if served.is_err() {
@@ -104,16 +104,16 @@ pub fn admit(
 }
 
 /// Serves a client in the version that it speaks.
-async fn serve(shard: &Rc<Shard>, hands: &Rc<TaskPool<Job>>, client: Box<ClientConnection>) {
+async fn serve(shard: &Rc<Shard>, pool: &Rc<TaskPool<Job>>, client: Box<ClientConnection>) {
     let Some(client) = Box::pin(entry::enter(shard, client)).await else { return };
     let agreed = client.facts.tls.as_ref().and_then(|peer| peer.greeting.protocol);
     if agreed == Some(Protocol::Http2) {
-        return Box::pin(http2::serve(shard, hands, client)).await;
+        return Box::pin(http2::serve(shard, pool, client)).await;
     }
     // Without a word on it in the handshake, or without a handshake, the first octets tell.
     let may_be_http2 = agreed.is_none() && shard.listener(client.facts.listener).http2;
     if let Some(client) = http1::serve(shard, client, may_be_http2).await {
-        Box::pin(http2::serve(shard, hands, client)).await;
+        Box::pin(http2::serve(shard, pool, client)).await;
     }
 }
 

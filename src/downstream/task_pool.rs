@@ -41,10 +41,10 @@ impl<Work: 'static> TaskPool<Work> {
             }
             return;
         }
-        let hands = Rc::clone(self);
+        let pool = Rc::clone(self);
         spawn(async move {
             let seat = Rc::new(IdleTask { work: Cell::new(Some(work)), waker: Cell::default() });
-            while let Some(work) = hands.next(&seat).await {
+            while let Some(work) = pool.next(&seat).await {
                 act(work).await;
             }
         });
@@ -84,18 +84,18 @@ mod tests {
 
     #[test]
     fn who_waits_is_given_work_and_not_too_many_wait() {
-        let (hands, mut context) = (TaskPool::new(), Context::from_waker(Waker::noop()));
+        let (pool, mut context) = (TaskPool::new(), Context::from_waker(Waker::noop()));
         let no_new_task = |_: u8| async { unreachable!("a task waits") };
         let one = seat(Some(1));
-        assert_eq!(pin!(hands.next(&one)).poll(&mut context), Poll::Ready(Some(1)));
-        let mut next = pin!(hands.next(&one));
+        assert_eq!(pin!(pool.next(&one)).poll(&mut context), Poll::Ready(Some(1)));
+        let mut next = pin!(pool.next(&one));
         assert_eq!(next.as_mut().poll(&mut context), Poll::Pending);
         assert_eq!(next.as_mut().poll(&mut context), Poll::Pending);
-        hands.give(2, no_new_task);
+        pool.give(2, no_new_task);
         assert_eq!(next.as_mut().poll(&mut context), Poll::Ready(Some(2)));
         for _ in 0..H2_HANDS_KEPT {
-            assert_eq!(pin!(hands.next(&seat(None))).poll(&mut context), Poll::Pending);
+            assert_eq!(pin!(pool.next(&seat(None))).poll(&mut context), Poll::Pending);
         }
-        assert_eq!(pin!(hands.next(&seat(None))).poll(&mut context), Poll::Ready(None));
+        assert_eq!(pin!(pool.next(&seat(None))).poll(&mut context), Poll::Ready(None));
     }
 }

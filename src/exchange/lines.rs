@@ -43,8 +43,8 @@ pub fn sorted(shard: &Shard, fields: &Fields, withheld: &[Box<[u8]>]) -> Lines {
     lines
 }
 
-/// The path and query of a reference, if it leads to the origin that the request went to: nobody
-/// invalidates what is another's (RFC 9111 section 4.4).
+/// The path and query of a reference, if it leads to the origin that the request went to: no origin invalidates
+/// what is another's (RFC 9111 section 4.4).
 pub fn same_origin(uri: &[u8], own: &[u8], request: &RequestHead) -> Option<Vec<u8>> {
     let (authority, _) = key::parts(own);
     let uri = uri.split(|byte| *byte == b'#').next()?;

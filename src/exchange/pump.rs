@@ -141,8 +141,8 @@ impl Pump {
         if self.is_stored && fits && ledger.may_take(0) {
             self.keep_piece(&data);
         } else if self.is_stored {
-            // Too large after all, or there is too little memory. Those who read it go on; nobody
-            // joins them, for what they have read is let go behind them.
+            // Too large after all, or there is too little memory. The requests that read it go on; no other joins
+            // them, for what they have read is let go behind them.
             self.is_stored = false;
             (self.chunks, self.small) = (Vec::new(), Vec::new());
             if let Some(guard) = guard.take() {

@@ -41,7 +41,7 @@ pub struct Answer {
     pub trailers: HeaderMap,
 }
 
-/// How a connection is encrypted, and whom it must lead to.
+/// How a connection is encrypted, and the name that its certificate must be for.
 pub struct Secure<'a> {
     pub tls: &'a Client,
     pub name: ServerName<'static>,

@@ -52,7 +52,7 @@ impl<'a> Reply<'a> {
         Self { to, buffers, period: 0, status: 0, sent: 0, ends_by_close: false }
     }
 
-    /// Whom it goes to.
+    /// The client's version, and the connection or stream that it goes out on.
     #[must_use]
     pub const fn to(&self) -> &To<'a> {
         &self.to

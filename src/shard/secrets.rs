@@ -1,4 +1,4 @@
-//! Certificates, keys and whom we trust, of one moment: replaced as a whole when files change.
+//! Certificates, keys and the authorities that we trust, of one moment: replaced as a whole when files change.
 
 use std::sync::Arc;
 

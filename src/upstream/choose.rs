@@ -1,4 +1,4 @@
-//! Which endpoint gets a request. Whom the balancer may choose from is said here, in steps: first
+//! Which endpoint gets a request. Here is decided which ones the balancer may choose from, in steps: first
 //! those with which all is well, in the end those that have an address.
 
 use super::ask::{Ask, Begun};

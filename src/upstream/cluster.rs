@@ -72,7 +72,7 @@ pub struct Cluster {
     pub(super) now: Cell<Moment>,
     /// Microseconds, where the balancer goes by them.
     pub(super) clock: Option<fn() -> Micros>,
-    /// Whom to believe, where connections are encrypted.
+    /// Which certificates are believed, where connections are encrypted.
     pub(super) tls: RefCell<Option<trust::Client>>,
 }
 
@@ -320,7 +320,7 @@ impl Cluster {
         self.trust();
     }
 
-    /// Whom the checks let requests go to. When too few are up, to all.
+    /// Decides which endpoints get requests by what the checks say: when too few are up, all do.
     pub(super) fn trust(&self) {
         let is_down = |one: &&Endpoint| one.is_reachable() && one.verdict.get() == Verdict::Down;
         let is_panic = is_panic(self.used().iter().filter(is_down).count(), self.count.get());

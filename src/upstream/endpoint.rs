@@ -31,7 +31,7 @@ pub enum Duty {
 pub struct Endpoint {
     /// For Host, under the policy `endpoint`.
     pub authority: Box<str>,
-    /// Whom its certificate must be for.
+    /// The name that its certificate must be for.
     pub name: Option<ServerName<'static>>,
     pub pool: Pool,
     /// Connections that several requests share.
@@ -146,7 +146,7 @@ impl Endpoint {
         self.peer.borrow().clone()
     }
 
-    /// Counts how often its address changed, or whom we believe to be it.
+    /// Counts how often its address changed, or the certificates that we believe to be its own.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.generation.get()

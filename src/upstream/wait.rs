@@ -58,7 +58,7 @@ impl Cluster {
         .await
     }
 
-    /// Lets those in for whom there is room, on this shard.
+    /// Lets as many requests of this shard in as there is room for.
     pub fn grant(&self) {
         while self.pending.is_busy() {
             let next = self.pending.queue.borrow_mut().next(self.now(), |waiter| {

@@ -17,7 +17,7 @@ use super::pem;
 use super::staple::{self, Staple};
 use crate::config::tls::Pair;
 
-/// Whom a certificate speaks for, in lower case; `*.` in front stands for one label.
+/// The names that a certificate speaks for, in lower case; `*.` in front stands for one label.
 type Names = Arc<[Box<str>]>;
 
 /// A certificate with its key.

@@ -1,4 +1,4 @@
-//! Whom we believe when we connect by TLS, and what we show.
+//! Which certificates we believe when we connect by TLS, and which we show.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ fn names(protocols: &[Protocol]) -> Vec<Vec<u8>> {
     protocols.iter().map(|one| one.name().as_bytes().to_vec()).collect()
 }
 
-/// Whom the certificate of an endpoint must be for.
+/// The name that the certificate of an endpoint must be for.
 #[must_use]
 pub fn name_of(model: &tls::Client, address: &Address) -> Option<ServerName<'static>> {
     server_name(&model.name.clone().unwrap_or_else(|| address.host()))
