@@ -57,7 +57,7 @@ pub const TRAILERS_MAX: usize = 8 * 1024;
 pub const TRAILER_FIELDS_MAX: usize = 64;
 /// Entries of a Via field before we call it a loop (exam C09).
 pub const VIA_HOPS_MAX: usize = 20;
-/// Clients of a shard for which the lines that a proxy adds are kept: at most 2 KiB each.
+/// Clients of a shard for which the lines that a proxy adds are kept: at most 3 KiB each.
 pub const INTRODUCTIONS: usize = 512;
 /// Addresses looked at in X-Forwarded-For, from the right.
 pub const FORWARDED_HOPS_MAX: usize = 64;

@@ -65,12 +65,6 @@ impl Fields {
         self.bytes.shrink_to(keep);
     }
 
-    /// Gives memory back that is not used.
-    pub fn shrink_to_fit(&mut self) {
-        self.bytes.shrink_to_fit();
-        self.lines.shrink_to_fit();
-    }
-
     /// Keeps bytes that are no field (a path, an authority) in the same block.
     pub fn store(&mut self, bytes: &[u8]) -> Span {
         let at = self.bytes.len();

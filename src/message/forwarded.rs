@@ -8,7 +8,8 @@ use crate::message::name::{Name, Names};
 use crate::message::target::check_authority;
 
 const BY_X: Names = Names::of(&[Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedHost]);
-const BOTH: Names = BY_X.and(Name::Forwarded);
+/// The fields of both families that proxies agree on.
+pub(super) const BOTH: Names = BY_X.and(Name::Forwarded);
 
 /// Makes both families say the same. Where they differ X-Forwarded-* counts: balancers that know neither of
 /// them pass on what clients send as Forwarded.
@@ -118,7 +119,7 @@ fn write(fields: &mut Fields, said: &Said, authority: &[u8], is_x: bool) {
         fields.remove(Name::XForwardedFor);
         fields.push_known(Name::XForwardedFor, b"X-Forwarded-For", &nodes.join(&b", "[..]));
     }
-    fields.remove_all(BOTH.without(Names::of(&[Name::XForwardedFor])));
+    fields.remove_all(Names::of(&[Name::XForwardedProto, Name::XForwardedHost, Name::Forwarded]));
     let proto = proto.unwrap_or("http").as_bytes();
     fields.push_known(Name::XForwardedProto, b"X-Forwarded-Proto", proto);
     if let Some(host) = told_host {
@@ -171,10 +172,8 @@ mod tests {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let names =
             [Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedHost, Name::Forwarded];
-        let names = names.into_iter();
-        names
-            .map(|name| head.fields.values(name).map(text).collect::<Vec<_>>().join(" | "))
-            .collect()
+        let joined = |name| head.fields.values(name).map(text).collect::<Vec<_>>().join(" | ");
+        names.into_iter().map(joined).collect()
     }
 
     #[test]

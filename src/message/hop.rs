@@ -209,10 +209,10 @@ pub fn is_trailer_allowed(name: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn head(lines: &[(&str, &str)]) -> RequestHead {
+    pub(in crate::message) fn head(lines: &[(&str, &str)]) -> RequestHead {
         let mut head = RequestHead::default();
         head.set_authority(b"a.example:80", 9);
         for (name, value) in lines {
@@ -221,7 +221,7 @@ mod tests {
         head
     }
 
-    fn client(peer: &str, is_trusted: bool) -> Client {
+    pub(in crate::message) fn client(peer: &str, is_trusted: bool) -> Client {
         let address = SocketAddr::new(peer.parse().unwrap(), 1);
         Client { address, is_trusted, is_secure: false }
     }

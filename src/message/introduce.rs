@@ -4,12 +4,13 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use super::forwarded;
 use super::hop::Client;
 use crate::base::error::{Kind, Result};
 use crate::base::limits;
 use crate::message::fields::{Fields, list};
 use crate::message::head::{RequestHead, Version};
-use crate::message::name::{Name, Names};
+use crate::message::name::Name;
 
 /// What we add to a request; all of it plain values, so that adding is a pure function.
 #[derive(Clone, Copy, Debug)]
@@ -70,10 +71,6 @@ struct Introduction {
     lines: Fields,
 }
 
-/// The fields that are kept; a request that has one of them already gets lines of its own.
-const KEPT: Names =
-    Names::of(&[Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedHost, Name::Forwarded]);
-
 /// Adds what a proxy adds; what an untrusted client forged was taken out by `distrust`.
 ///
 /// # Errors
@@ -84,7 +81,8 @@ pub fn forward_request(
     kept: &mut Introductions,
 ) -> Result<()> {
     check_loop(&head.fields, added.via.as_bytes())?;
-    if head.fields.has_any(KEPT) {
+    if head.fields.has_any(forwarded::BOTH) {
+        // What is there already is part of what is added.
         let authority = head.authority().to_vec();
         add(&mut head.fields, &authority, head.version, added);
     } else {
@@ -208,23 +206,8 @@ impl AddressText {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
-
-    fn head(lines: &[(&str, &str)]) -> RequestHead {
-        let mut head = RequestHead::default();
-        head.set_authority(b"a.example:80", 9);
-        for (name, value) in lines {
-            head.fields.push(name.as_bytes(), value.as_bytes());
-        }
-        head
-    }
-
-    fn client(peer: &str, is_trusted: bool) -> Client {
-        let address = SocketAddr::new(peer.parse().unwrap(), 1);
-        Client { address, is_trusted, is_secure: false }
-    }
+    use crate::message::hop::tests::{client, head};
 
     fn forward(head: &mut RequestHead, client: Client) {
         let added = Added { client: &client, via: "m", request_id: b"id" };

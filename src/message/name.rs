@@ -206,7 +206,7 @@ impl Name {
     }
 }
 
-/// A set of names, made when the program is compiled: asking it costs one instruction.
+/// A set of names: one that is made when the program is compiled costs one instruction to ask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Names(u64);
 

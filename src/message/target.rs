@@ -46,15 +46,14 @@ pub fn parse(target: &[u8], is_options: bool) -> Result<Target<'_>> {
 }
 
 fn split<'a>(authority: Option<&'a [u8]>, rest: &'a [u8]) -> Result<Target<'a>> {
-    // What is not in normal form: an escape anywhere, a dot behind a slash.
-    let (mut odd, mut found) = (ESCAPE, 0);
-    let mark = rest.iter().position(|byte| {
-        let parts = PARTS[usize::from(*byte)];
-        found |= parts & odd;
-        odd = ESCAPE | ((parts & SLASH) >> 1);
-        parts & PATH == 0
-    });
-    let (mark, is_odd) = (mark.unwrap_or(rest.len()), found != 0);
+    let (mut mark, mut before, mut is_odd) = (0, 0, false);
+    for byte in rest {
+        if PARTS[usize::from(*byte)] & PATH == 0 {
+            break;
+        }
+        is_odd |= (*byte == b'%') | ((*byte == b'.') & (before == b'/'));
+        (mark, before) = (mark + 1, *byte);
+    }
     let (path, query) = match rest[mark..].split_first() {
         None => (rest, None),
         Some((b'?', query)) => (&rest[..mark], Some(query)),
@@ -181,14 +180,15 @@ pub fn check_authority(authority: &[u8]) -> Result<usize> {
 /// Where a name ends. What else stops it than the colon before a port is for the caller to refuse.
 fn name_end(authority: &[u8]) -> Result<usize> {
     // A label is never empty: behind its beginning, and behind a dot, there is no dot.
-    let mut may_be = NAME;
-    let end = authority.iter().position(|byte| {
+    let (mut may_be, mut end) = (NAME, 0);
+    for byte in authority {
         let parts = PARTS[usize::from(*byte)];
-        let is_end = parts & may_be == 0;
+        if parts & may_be == 0 {
+            break;
+        }
         may_be = NAME | ((parts & NAME) << 1);
-        is_end
-    });
-    let end = end.unwrap_or(authority.len());
+        end += 1;
+    }
     let has_empty = authority.get(end) == Some(&b'.');
     // A dot at the end is the root of DNS: legal, and the same host. A label has at most 63 octets
     // (RFC 1035 section 2.3.4).
@@ -201,7 +201,7 @@ const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
-/// What an octet may be part of, and what it is.
+/// What an octet may be part of: `PATH`, `NAME`, `DOT`, `QUERY`.
 static PARTS: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0_u8;
@@ -209,8 +209,6 @@ static PARTS: [u8; 256] = {
         table[byte as usize] = (is_path_byte(byte) as u8 * PATH)
             | (is_name_byte(byte) as u8 * NAME)
             | ((byte == b'.') as u8 * DOT)
-            | ((byte == b'/') as u8 * SLASH)
-            | ((byte == b'%') as u8 * ESCAPE)
             | (is_query_byte(byte) as u8 * QUERY);
         if byte == 255 {
             break table;
@@ -221,11 +219,8 @@ static PARTS: [u8; 256] = {
 const PATH: u8 = 1;
 const NAME: u8 = 2;
 const DOT: u8 = 4;
-const SLASH: u8 = 8;
-const ESCAPE: u8 = 16;
-const QUERY: u8 = 32;
+const QUERY: u8 = 8;
 const _: () = assert!(NAME << 1 == DOT, "where there was a name there may be a dot");
-const _: () = assert!(SLASH >> 1 == DOT, "behind a slash a dot is odd");
 
 /// A port: one to five digits, 1 to 65535. Never `str::parse`, which takes `+80`.
 #[must_use]

@@ -156,7 +156,7 @@ impl<'a> Reply<'a> {
         self.sent = with.octets();
         match &mut self.to {
             To::Http1(one) => one.open(head, with).map(Opened::Http1),
-            To::Http2(one) => Http2::open(one, head, with).map(|one| Opened::Http2(Box::new(one))),
+            To::Http2(one) => one.open(head, with).map(|one| Opened::Http2(Box::new(one))),
             To::Discard => Ok(Opened::Discard),
         }
     }
