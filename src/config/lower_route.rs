@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::advice;
+use super::digest;
 use super::lower_cache;
 use super::lower_cluster::Lowered;
 use super::lower_common::{
@@ -88,15 +89,15 @@ fn read_one(mut table: Table<'_>, names: &Names<'_>) -> Option<Route> {
     let upgrade = read_upgrade(&mut table);
     let priority = table.word("priority", &Priority::NAMES).unwrap_or_default();
     let cache = lower_cache::read_rule(&mut table, action.as_ref(), |rule| {
-        let cluster = match &action {
-            Some(Action::Forward(ClusterId(at))) => {
-                let lowered = &names.clusters[usize::from(*at)];
-                (&lowered.name, lowered.model.as_ref().map(|model| &model.host))
-            }
-            _ => return 0,
+        let Some(Action::Forward(ClusterId(at))) = &action else { return 0 };
+        let lowered = &names.clusters[usize::from(*at)];
+        let origin = digest::Origin {
+            cluster: &lowered.name,
+            host: lowered.model.as_ref().map(|model| &model.host),
+            requests: &request_headers,
+            responses: &response_headers,
         };
-        let all = (cluster, rule, &request_headers, &response_headers);
-        crate::base::hash::stable(format!("{all:?}").as_bytes())
+        digest::of(&origin, rule)
     });
     table.finish();
     Some(Route {

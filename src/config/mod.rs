@@ -10,6 +10,7 @@ pub mod resilience;
 pub mod tls;
 pub mod units;
 
+mod digest;
 mod lower_cache;
 mod lower_cluster;
 mod lower_common;
