@@ -15,7 +15,7 @@ use crate::net::notice;
 #[command(version, about, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -27,7 +27,7 @@ const EXAMPLES: &str = "Examples:
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Start three small servers and a proxy in front of them
     #[command(after_help = "Examples:
   millrace demo
@@ -61,7 +61,7 @@ pub enum Command {
 
 /// How to run.
 #[derive(Clone, Debug, Args)]
-pub struct How {
+pub struct RunOptions {
     /// Cores to run on: all, a number of them, or a list such as 0,2-5
     #[arg(long, value_name = "N|LIST|all", value_parser = parse_cores)]
     pub cores: Option<CoresArg>,
@@ -106,7 +106,7 @@ pub struct Demo {
     #[arg(long, value_name = "IP:PORT|off", default_value = LISTEN_TLS, value_parser = parse_tls_listen)]
     pub listen_tls: String,
     #[command(flatten)]
-    pub how: How,
+    pub how: RunOptions,
 }
 
 /// `millrace proxy`
@@ -133,7 +133,7 @@ pub struct Proxy {
         required = true,
         value_parser = parse_to
     )]
-    pub to: Vec<To>,
+    pub to: Vec<ToServer>,
     /// How a server is chosen
     #[arg(long, value_name = "NAME", default_value = "round_robin", value_parser = parse_balance)]
     pub balance: String,
@@ -141,7 +141,7 @@ pub struct Proxy {
     #[arg(long, value_name = "PATH|tcp|off", default_value = "tcp", value_parser = parse_health)]
     pub health: String,
     #[command(flatten)]
-    pub how: How,
+    pub how: RunOptions,
     /// Cache responses, as HTTP allows it, in so much memory
     #[arg(long, value_name = "SIZE", value_parser = parse_cache)]
     pub cache: Option<String>,
@@ -166,7 +166,7 @@ pub struct Run {
     #[arg(long, short, value_name = "FILE", conflicts_with = "file")]
     config: Option<PathBuf>,
     #[command(flatten)]
-    pub how: How,
+    pub how: RunOptions,
 }
 
 impl Run {
@@ -179,14 +179,14 @@ impl Run {
 
 /// `--to`
 #[derive(Clone, Debug)]
-pub struct To {
+pub struct ToServer {
     address: String,
     weight: u32,
     /// It was written as `https://…`.
     is_secure: bool,
 }
 
-impl How {
+impl RunOptions {
     /// What the command line says goes before what the file says.
     pub fn apply(&self, config: &mut Config) {
         if let Some(CoresArg(_, cores)) = &self.cores {
@@ -339,7 +339,7 @@ fn parse_health(text: &str) -> Result<String, String> {
     }
 }
 
-fn parse_to(text: &str) -> Result<To, String> {
+fn parse_to(text: &str) -> Result<ToServer, String> {
     let (address, weight) = match text.rsplit_once(",weight=") {
         Some((address, weight)) => {
             let number = weight.parse::<u32>().ok().filter(|weight| (1..=1000).contains(weight));
@@ -348,7 +348,7 @@ fn parse_to(text: &str) -> Result<To, String> {
         None => (text, 1),
     };
     let (address, is_secure) = units::origin(address)?;
-    Ok(To { address, weight, is_secure })
+    Ok(ToServer { address, weight, is_secure })
 }
 
 #[cfg(test)]
@@ -367,7 +367,7 @@ mod tests {
     fn https_without_files_is_one_word() {
         let parse = |arguments: &[&str]| {
             let all = ["millrace", "proxy", "--to", "127.0.0.1:3"].iter().chain(arguments);
-            let Command::Proxy(proxy) = Cli::parse_from(all).command else { panic!("no proxy") };
+            let CliCommand::Proxy(proxy) = Cli::parse_from(all).command else { panic!("no proxy") };
             let text = proxy.configuration();
             lower(&text).0.unwrap_or_else(|| panic!("{text}"))
         };
@@ -385,7 +385,7 @@ mod tests {
     fn servers_may_be_written_as_urls() {
         let parse = |all: &[&str]| {
             let words = ["millrace", "proxy"].iter().chain(all);
-            let Command::Proxy(proxy) =
+            let CliCommand::Proxy(proxy) =
                 Cli::try_parse_from(words).map_err(|e| e.to_string())?.command
             else {
                 panic!("no proxy")
@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn a_file_is_named_either_way() {
         let path = |all: &[&str]| match Cli::try_parse_from(all).map(|cli| cli.command) {
-            Ok(Command::Run(run)) => Some(run.path().to_owned()),
+            Ok(CliCommand::Run(run)) => Some(run.path().to_owned()),
             _ => None,
         };
         assert_eq!(path(&["millrace", "run", "a.toml"]), Some("a.toml".into()));
@@ -445,7 +445,9 @@ mod tests {
             "--health",
             "/up",
         ];
-        let Command::Proxy(proxy) = Cli::parse_from(arguments).command else { panic!("no proxy") };
+        let CliCommand::Proxy(proxy) = Cli::parse_from(arguments).command else {
+            panic!("no proxy")
+        };
         let text = proxy.configuration();
         let (config, problems) = lower(&text);
         let config = config.unwrap_or_else(|| panic!("{}", problems.render("printed", &text)));

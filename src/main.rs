@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use crossbeam_channel::Receiver;
 use millrace::base::limits::NOTICES_PATIENCE;
-use millrace::cli::{Cli, Command, Demo, How, Proxy, Run};
+use millrace::cli::{Cli, CliCommand, Demo, Proxy, Run, RunOptions};
 use millrace::config::model::Config;
-use millrace::control::reload::Source;
+use millrace::control::reload::ConfigSource;
 use millrace::control::{self, Inputs, load};
 use millrace::demo;
 use millrace::net::notice;
@@ -24,17 +24,17 @@ fn main() -> ExitCode {
         Err(error) => return refuse_arguments(&error),
     };
     match cli.command {
-        Command::Demo(arguments) => run_demo(&arguments),
-        Command::Proxy(arguments) => run_proxy(&arguments),
-        Command::Run(arguments) => match load::file(arguments.path()) {
+        CliCommand::Demo(arguments) => run_demo(&arguments),
+        CliCommand::Proxy(arguments) => run_proxy(&arguments),
+        CliCommand::Run(arguments) => match load::file(arguments.path()) {
             Ok(verdict) => {
                 let again = || read_again(&arguments);
                 run(verdict, &arguments.how, &signal::listen(), Some(&again), "")
             }
             Err(message) => refuse(&message),
         },
-        Command::Check { file } => check(&file),
-        Command::Example => {
+        CliCommand::Check { file } => check(&file),
+        CliCommand::Example => {
             print(EXAMPLE);
             ExitCode::SUCCESS
         }
@@ -68,10 +68,10 @@ fn read_again(arguments: &Run) -> Option<Config> {
 }
 
 fn run(
-    verdict: load::Verdict,
-    how: &How,
+    verdict: load::CheckedConfig,
+    how: &RunOptions,
     signals: &Receiver<Signal>,
-    source: Option<&Source<'_>>,
+    source: Option<&ConfigSource<'_>>,
     hint: &str,
 ) -> ExitCode {
     let _ = write!(std::io::stderr(), "{}", verdict.report);

@@ -16,7 +16,7 @@ use crate::base::id::{ListenerId, ShardId};
 use crate::base::limits::IDLE_GRACE;
 use crate::base::limits::{ACCEPT_PAUSE, SWEEP_EVERY};
 use crate::downstream;
-use crate::downstream::http2::Job;
+use crate::downstream::http2::Http2Job;
 use crate::downstream::task_pool::TaskPool;
 use crate::net::guard::Caught;
 use crate::net::listener::{Accepted, Acceptor};
@@ -25,7 +25,7 @@ use crate::net::mailbox::{Mailbox, Receiver};
 use crate::net::notifier::Notified;
 use crate::net::runtime::{Loop, Ticker, spawn};
 use crate::observe::counters::Counters;
-use crate::shard::cache_handle::{CacheHandle, Message};
+use crate::shard::cache_handle::{CacheHandle, CacheMessage};
 use crate::shard::command::{Command, Report};
 use crate::shard::{Plan, Shard};
 use crate::upstream::cluster::Cluster;
@@ -41,7 +41,7 @@ pub struct Setup {
     pub has_disk: bool,
     pub log: Option<LogSender>,
     pub commands: Receiver<Command>,
-    pub post: Receiver<Message>,
+    pub post: Receiver<CacheMessage>,
     pub reports: Sender<Report>,
     pub seed: u64,
     /// What is known of endpoints.
@@ -117,7 +117,7 @@ struct Shards {
     leaving: RefCell<Vec<Rc<Shard>>>,
     /// What those have counted that are gone.
     gone: Cell<Counters>,
-    pool: Rc<TaskPool<Job>>,
+    pool: Rc<TaskPool<Http2Job>>,
 }
 
 impl Shards {
@@ -202,7 +202,7 @@ async fn tick(shards: Rc<Shards>, ticker: Ticker) {
 }
 
 /// Does what other cores ask of this one's part of the cache.
-async fn hear(cache: Rc<CacheHandle>, shards: Rc<Shards>, post: Mailbox<Message>) {
+async fn hear(cache: Rc<CacheHandle>, shards: Rc<Shards>, post: Mailbox<CacheMessage>) {
     loop {
         let all = async {
             while let Some(message) = post.take() {

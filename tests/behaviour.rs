@@ -381,7 +381,7 @@ fn spread(driver: Driver) {
     let proxy = Proxy::run(driver, &text, &[], None);
     for number in 0..40 {
         let mut client = proxy.connect();
-        // POST too: nothing was sent where nobody listens.
+        // POST too: nothing was sent where no server listens.
         client.send(format!(
             "POST /{number} HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\n\r\nab"
         ));
@@ -472,7 +472,7 @@ fn names(driver: Driver) {
     let cluster = |name: &str| {
         format!("[[cluster]]\nname = \"app\"\n[[cluster.endpoint]]\naddress = \"{name}:{port}\"\n")
     };
-    // localhost may be ::1 first, where nobody listens: the next address is tried.
+    // localhost may be ::1 first, where no server listens: the next address is tried.
     let proxy = Proxy::with(driver, &origin, &cluster("localhost"));
     assert_eq!(proxy.get("/named").body, b"/named");
     // No such name, asked of a server that does not answer: the proxy starts and says so.
@@ -481,7 +481,7 @@ fn names(driver: Driver) {
     let reply = proxy.get("/x");
     assert_eq!(reply.status, 503);
     assert!(reply.header("proxy-status").unwrap().contains("dns_error"));
-    // Beside one that works, nobody notices.
+    // Beside one that works, no client notices.
     let both = format!(
         "{}[[cluster.endpoint]]\naddress = \"{}\"\n[dns]\nservers = [\"127.0.0.1:9\"]\n",
         cluster("nowhere.invalid"),

@@ -271,6 +271,40 @@ fn bound_outside(file: &File) -> Vec<String> {
     out
 }
 
+/// Names of types that several files give on purpose: each version of HTTP has its own half of these.
+const OF_EACH_VERSION: &[&str] = &["Line", "Opened", "Reply", "RequestWriter"];
+
+/// A name that two types have. What the configuration says of a thing may be called as the thing is.
+fn names_given_twice(all: &[File]) -> Vec<String> {
+    let mut given = BTreeMap::<String, Vec<&File>>::new();
+    for file in all.iter().filter(|file| !matches!(file.room(), "config" | "demo")) {
+        for line in file.code().lines() {
+            let words: Vec<&str> = line
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .filter(|w| !w.is_empty())
+                .collect();
+            let Some(at) =
+                words.iter().take(3).position(|w| matches!(*w, "struct" | "enum" | "trait"))
+            else {
+                continue;
+            };
+            if let Some(name) = words.get(at + 1) {
+                given.entry((*name).to_owned()).or_default().push(file);
+            }
+        }
+    }
+    let twice = given
+        .into_iter()
+        .filter(|(name, files)| files.len() > 1 && !OF_EACH_VERSION.contains(&name.as_str()));
+    twice
+        .map(|(name, files)| {
+            let files: Vec<String> =
+                files.iter().map(|one| one.path.display().to_string()).collect();
+            format!("two types are called {name}: {}", files.join(", "))
+        })
+        .collect()
+}
+
 /// What one file does that its room may not.
 fn faults_of(file: &File) -> Vec<String> {
     let (room, mut faults) = (file.room(), bound_outside(file));
@@ -329,6 +363,7 @@ pub fn check() {
             .map(|file| format!("{}: the exchange knows no version's text", file.path.display())),
     );
     faults.extend(circles(&inner));
+    faults.extend(names_given_twice(&inner));
     faults.sort();
     faults.dedup();
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));

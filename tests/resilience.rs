@@ -32,7 +32,7 @@ fn answering(status: u16) -> Origin {
     })
 }
 
-/// A status is hidden if it is in the list, the request may be executed twice, and somebody else
+/// A status is hidden if it is in the list, the request may be executed twice, and another endpoint
 /// is there to ask; otherwise the client gets the very answer.
 fn statuses_are_tried_again_as_configured(driver: Driver) {
     let good = Origin::echo();
@@ -59,7 +59,7 @@ fn statuses_are_tried_again_as_configured(driver: Driver) {
         let posts = (0..4).filter(|_| send(&proxy, "POST").status == status).count();
         assert_eq!(posts, 2, "{on} {status}: a POST gets the answer that there is");
     }
-    // Nobody else: the answer is passed on as it is.
+    // No other endpoint: the answer is passed on as it is.
     let bad = answering(503);
     let proxy = Proxy::run(driver, &cluster(&[bad.address], ""), &[], None);
     let reply = proxy.get("/");
@@ -70,11 +70,11 @@ fn statuses_are_tried_again_as_configured(driver: Driver) {
 /// One try, no checks, no ejection.
 fn off_is_off(driver: Driver) {
     let (bad, good) = (answering(503), Origin::echo());
-    let more = "resilience = \"off\" # no health";
-    let proxy = Proxy::run(driver, &cluster(&[bad.address, good.address], more), &[], None);
+    let more = "resilience = \"off\"";
+    let proxy = Proxy::as_written(driver, &cluster(&[bad.address, good.address], more));
     let failed = (0..40).filter(|_| proxy.get("/").status == 503).count();
     assert_eq!((failed, bad.requests().len(), bad.connections()), (20, 20, 1));
-    let proxy = Proxy::run(driver, &cluster(&[nobody(), good.address], more), &[], None);
+    let proxy = Proxy::as_written(driver, &cluster(&[nobody(), good.address], more));
     // Where the turns begin is left to chance.
     let mut both = [proxy.get("/").status, proxy.get("/").status];
     both.sort_unstable();
@@ -82,8 +82,8 @@ fn off_is_off(driver: Driver) {
     assert!(!proxy.log().contains("is down"), "{}", proxy.log());
 }
 
-/// Sixteen reloads under load, with connections that are kept and with one for each request. Who
-/// keeps a connection is told to close it with the next answer, and nobody loses a request.
+/// Sixteen reloads under load, with connections that are kept and with one for each request. A client that
+/// keeps a connection is told to close it with the next answer, and no request is lost.
 fn reloads_lose_nothing(driver: Driver) {
     let (one, two) = (Origin::echo(), Origin::echo());
     let config = |origin: &Origin| {
@@ -170,7 +170,7 @@ fn ask(address: SocketAddr, line: &str, more: &str) -> Reply {
     client.reply()
 }
 
-/// What the demo prints is what it does: a server of the three is stopped, and nobody notices.
+/// What the demo prints is what it does: a server of the three is stopped, and no client notices.
 fn the_demo_bears_a_stop(driver: Driver) {
     let demo = demo(driver);
     assert_eq!(ask(demo.proxy, "GET /stop", "").status, 403, "not through the proxy");

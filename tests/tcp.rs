@@ -1,4 +1,4 @@
-//! Listeners that speak no HTTP: octets in both directions, and TLS that somebody else decrypts.
+//! Listeners that speak no HTTP: octets in both directions, and TLS that the server behind decrypts.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -98,7 +98,7 @@ fn passed_over(driver: Driver) {
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(rest(&client), (b"alive!".to_vec(), true));
     }
-    // With nobody there the client is told by a reset, not by an orderly end.
+    // Without a server the client is told by a reset, not by an orderly end.
     let text = config(&[("*", nobody())], "", "");
     let proxy = Proxy::run(driver, &text, &[], None);
     let (all, is_orderly) = rest(&connect(&proxy));
@@ -196,7 +196,7 @@ fn by_name(driver: Driver) {
             assert!(is_orderly && all == whole, "{name:?} in records of {size}");
         }
     }
-    // What is no TLS goes where everything goes; who says nothing is not waited for.
+    // What is no TLS goes where everything goes; a client that says nothing is not waited for.
     let mut client = connect(&proxy);
     client.write_all(b"SSH-2.0-x\r\n").unwrap();
     client.shutdown(Shutdown::Write).unwrap();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::places::Places;
-use super::slots::Table;
+use super::slots::SlotTable;
 use super::{Balancer, View};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
@@ -14,7 +14,7 @@ use crate::base::random::Random;
 /// Looks keys up in the cluster's table, which all shards share.
 #[derive(Debug)]
 pub struct Maglev {
-    table: Option<Arc<Table>>,
+    table: Option<Arc<SlotTable>>,
 }
 
 impl Maglev {
@@ -61,7 +61,7 @@ mod tests {
     fn shares(weights: &[u32]) -> Vec<usize> {
         let names: Vec<_> =
             weights.iter().enumerate().map(|(at, weight)| (at, name(at), *weight)).collect();
-        let table = Table::new(&names);
+        let table = SlotTable::new(&names);
         let mut counts = vec![0; weights.len()];
         table.slots.iter().for_each(|at| counts[usize::from(*at)] += 1);
         counts
@@ -83,7 +83,7 @@ mod tests {
         let names = |gone: usize| {
             (0..100).filter(|at| *at != gone).map(|at| (at, name(at), 1)).collect::<Vec<_>>()
         };
-        let (all, without) = (Table::new(&names(999)), Table::new(&names(99)));
+        let (all, without) = (SlotTable::new(&names(999)), SlotTable::new(&names(99)));
         let pairs = || all.slots.iter().zip(&without.slots);
         let moved = pairs().filter(|(old, new)| **old != 99 && old != new).count();
         // The figure of the issue: 0.6 % beyond the share of the one that left.

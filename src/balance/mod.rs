@@ -72,11 +72,11 @@ pub trait Balancer {
 
 /// What the shards of a cluster share: the loads.
 #[derive(Debug)]
-pub struct Shared {
+pub struct SharedLoads {
     pub loads: Box<[Load]>,
 }
 
-impl Shared {
+impl SharedLoads {
     /// Nothing under way.
     #[must_use]
     pub fn new(cluster: &Cluster) -> Arc<Self> {

@@ -18,7 +18,7 @@ use crate::config::model::{Address, Balance, Cluster, Endpoint};
 pub struct Places {
     at: Arc<[Place]>,
     /// For those algorithms that have one.
-    pub(super) table: Option<Arc<slots::Table>>,
+    pub(super) table: Option<Arc<slots::SlotTable>>,
     /// Counts changes.
     changes: u32,
 }
@@ -83,7 +83,7 @@ impl Places {
                 counts.then_some((number, one.name, weight))
             };
             let owners = self.at.iter().enumerate().filter_map(owner).collect::<Vec<_>>();
-            Arc::new(slots::Table::new(&owners))
+            Arc::new(slots::SlotTable::new(&owners))
         });
         self
     }

@@ -6,19 +6,19 @@ pub(super) const SIZES: [usize; 3] = [65_537, 655_373, 6_553_621];
 
 /// The slots.
 #[derive(Debug)]
-pub struct Table {
+pub struct SlotTable {
     pub(super) slots: Box<[u16]>,
 }
 
-impl Table {
+impl SlotTable {
     /// Fills the table for endpoints: the index of each, the hash of its name, and its weight.
     #[must_use]
     pub fn new(endpoints: &[(usize, u64, u32)]) -> Self {
         let size = SIZES.into_iter().find(|size| *size >= 100 * endpoints.len());
         let size = size.unwrap_or(SIZES[SIZES.len() - 1]);
         let heaviest = endpoints.iter().map(|(_, _, weight)| *weight).max().unwrap_or(1);
-        let mut walks: Vec<Walk> =
-            endpoints.iter().map(|(_, name, weight)| Walk::new(*name, *weight, size)).collect();
+        let mut walks: Vec<SlotWalk> =
+            endpoints.iter().map(|(_, name, weight)| SlotWalk::new(*name, *weight, size)).collect();
         let mut slots = vec![u16::MAX; size].into_boxed_slice();
         let mut left = if endpoints.is_empty() { 0 } else { size };
         while left > 0 {
@@ -38,14 +38,14 @@ impl Table {
 }
 
 /// The order in which one endpoint would like to have the slots.
-struct Walk {
+struct SlotWalk {
     next: usize,
     step: usize,
     weight: u32,
     credit: u32,
 }
 
-impl Walk {
+impl SlotWalk {
     fn new(hash: u64, weight: u32, size: usize) -> Self {
         let wide = size as u64;
         let place = |number: u64| usize::try_from(number).unwrap_or(0);

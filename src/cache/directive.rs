@@ -4,7 +4,7 @@
 
 use crate::base::limits::SECONDS_MAX;
 use crate::message::fields::Fields;
-use crate::message::name::{Name, Names};
+use crate::message::name::{Name, NameSet};
 
 /// What a Cache-Control field says. Seconds are clamped to `SECONDS_MAX`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub fn of_response(fields: &Fields) -> (Directives, bool) {
 /// `Cache-Control: no-cache` (section 5.4).
 #[must_use]
 pub fn of_request(fields: &Fields) -> Directives {
-    if !fields.has_any(Names::of(&[Name::CacheControl, Name::Pragma])) {
+    if !fields.has_any(NameSet::of(&[Name::CacheControl, Name::Pragma])) {
         return Directives::default();
     }
     let mut directives = parse(fields.values(Name::CacheControl));

@@ -21,9 +21,9 @@ const REWRITE_EVERY: u64 = 60;
 
 /// What is to be done to files. All of them are of one URL, which its hash names.
 #[derive(Debug)]
-pub enum Order {
+pub enum DiskOrder {
     /// Read the newest response that answers these fields.
-    Load(Load),
+    Load(LoadOrder),
     /// Write a response. `born` counts the wide purges that it has outlived.
     Write { hash: u64, entry: Arc<Entry>, born: u64 },
     /// Take all files of the URL away.
@@ -32,7 +32,7 @@ pub enum Order {
 
 /// A file is wanted.
 #[derive(Clone, Debug)]
-pub struct Load {
+pub struct LoadOrder {
     pub hash: u64,
     pub key: Vec<u8>,
     pub fields: Fields,
@@ -42,7 +42,7 @@ pub struct Load {
 
 /// What has become of files.
 #[derive(Debug)]
-pub enum News {
+pub enum DiskNews {
     /// These were there before: hashes, and octets under each.
     Listed(Vec<(u64, u64)>),
     /// And that was all.
@@ -51,7 +51,7 @@ pub enum News {
     Loaded {
         hash: u64,
         id: u64,
-        found: Option<Loaded>,
+        found: Option<LoadedEntry>,
         octets: u64,
     },
     /// Octets that are there after a `Write`; `is_done` if it was carried out.
@@ -80,7 +80,7 @@ pub enum News {
 
 /// A response from a file.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct LoadedEntry {
     pub entry: Arc<Entry>,
     pub born: u64,
 }
@@ -114,7 +114,7 @@ impl Books {
 
 /// A URL's files.
 #[derive(Debug, Default)]
-struct Item {
+struct DiskItem {
     octets: u64,
     /// Orders under way. Until they are carried out it is not known what would be read.
     pending: u32,
@@ -132,14 +132,14 @@ struct Item {
 pub struct DiskIndex {
     shard: usize,
     books: Arc<Books>,
-    items: HashMap<u64, Item, Xxh3DefaultBuilder>,
+    items: HashMap<u64, DiskItem, Xxh3DefaultBuilder>,
     queue: VecDeque<u64>,
     octets: u64,
     /// URLs with files.
     filled: usize,
     is_listed: bool,
     purges: Purges,
-    orders: Vec<Order>,
+    orders: Vec<DiskOrder>,
 }
 
 impl DiskIndex {
@@ -162,9 +162,9 @@ impl DiskIndex {
     }
 
     /// The orders since this was asked last.
-    pub fn take_orders(&mut self) -> Vec<Order> {
+    pub fn take_orders(&mut self) -> Vec<DiskOrder> {
         for order in &self.orders {
-            if let Order::Remove { hash } = order
+            if let DiskOrder::Remove { hash } = order
                 && let Some(item) = self.items.get_mut(hash)
             {
                 item.is_leaving = false;
@@ -180,8 +180,8 @@ impl DiskIndex {
     }
 
     /// An order could not be sent: later, again.
-    pub fn put_back(&mut self, order: Order) {
-        if let Order::Remove { hash } = &order
+    pub fn put_back(&mut self, order: DiskOrder) {
+        if let DiskOrder::Remove { hash } = &order
             && let Some(item) = self.items.get_mut(hash)
         {
             item.is_leaving = true;
@@ -192,7 +192,7 @@ impl DiskIndex {
     /// An order to write was not even sent: what is there is older than what should be.
     pub fn not_written(&mut self, hash: u64) {
         let octets = self.items.get(&hash).map_or(0, |item| item.octets);
-        self.hear(&News::Written { hash, octets, is_done: false });
+        self.hear(&DiskNews::Written { hash, octets, is_done: false });
     }
 
     /// Whether it is worth looking for a URL there.
@@ -205,11 +205,11 @@ impl DiskIndex {
     }
 
     /// Orders a URL's file to be read.
-    pub fn load(&mut self, load: Load) {
+    pub fn load(&mut self, load: LoadOrder) {
         if let Some(item) = self.items.get_mut(&load.hash) {
             item.was_used = true;
         }
-        self.orders.push(Order::Load(load));
+        self.orders.push(DiskOrder::Load(load));
     }
 
     /// A response is stored; `is_same` if its body was stored before and was only confirmed.
@@ -228,7 +228,7 @@ impl DiskIndex {
         // An order to remove it that waits comes before this one: the next one is another.
         item.is_leaving = false;
         let (entry, born) = (Arc::clone(entry), self.purges.heard);
-        self.orders.push(Order::Write { hash, entry, born });
+        self.orders.push(DiskOrder::Write { hash, entry, born });
     }
 
     /// What is there of a URL is over.
@@ -240,7 +240,7 @@ impl DiskIndex {
         let octets = std::mem::take(&mut item.octets);
         if !std::mem::replace(&mut item.is_leaving, true) {
             item.pending += 1;
-            self.orders.push(Order::Remove { hash });
+            self.orders.push(DiskOrder::Remove { hash });
         }
         self.settle(octets, 0);
     }
@@ -252,7 +252,7 @@ impl DiskIndex {
 
     /// Whether a response from a file was purged since it was written: softly or not.
     #[must_use]
-    pub fn verdict(&self, loaded: &Loaded) -> Option<bool> {
+    pub fn verdict(&self, loaded: &LoadedEntry) -> Option<bool> {
         self.purges.verdict(&loaded.entry, loaded.born)
     }
 
@@ -281,30 +281,30 @@ impl DiskIndex {
     }
 
     /// Hears what has become of files. `Loaded` is the cache's to hear first.
-    pub fn hear(&mut self, news: &News) {
+    pub fn hear(&mut self, news: &DiskNews) {
         match news {
-            News::Listed(all) => all.iter().for_each(|(hash, octets)| {
+            DiskNews::Listed(all) => all.iter().for_each(|(hash, octets)| {
                 if !self.items.contains_key(hash) {
                     self.set(*hash, *octets, 0);
                 }
             }),
-            News::AllListed => self.is_listed = true,
-            News::Loaded { hash, octets, .. } | News::Swept { hash, octets } => {
+            DiskNews::AllListed => self.is_listed = true,
+            DiskNews::Loaded { hash, octets, .. } | DiskNews::Swept { hash, octets } => {
                 let is_busy = self.items.get(hash).is_some_and(|item| item.pending > 0);
                 if !is_busy {
                     self.set(*hash, *octets, 0);
                 }
             }
-            News::Written { hash, octets, is_done } => {
+            DiskNews::Written { hash, octets, is_done } => {
                 self.set(*hash, *octets, 1);
                 if !is_done {
                     // What is there is older than what should be.
                     self.remove(*hash);
                 }
             }
-            News::Removed { hash } => self.set(*hash, 0, 1),
+            DiskNews::Removed { hash } => self.set(*hash, 0, 1),
             // A load that is under way may have read what was swept: `forget_met` comes later.
-            News::SweptAll { .. } | News::Noted { .. } => {}
+            DiskNews::SweptAll { .. } | DiskNews::Noted { .. } => {}
         }
     }
 
@@ -440,24 +440,24 @@ mod tests {
     }
 
     fn kinds(disk_index: &mut DiskIndex) -> Vec<&'static str> {
-        let kind = |order: &Order| match order {
-            Order::Load(_) => "load",
-            Order::Write { .. } => "write",
-            Order::Remove { .. } => "remove",
+        let kind = |order: &DiskOrder| match order {
+            DiskOrder::Load(_) => "load",
+            DiskOrder::Write { .. } => "write",
+            DiskOrder::Remove { .. } => "remove",
         };
         disk_index.take_orders().iter().map(kind).collect()
     }
 
-    fn written(hash: u64, octets: u64) -> News {
-        News::Written { hash, octets, is_done: true }
+    fn written(hash: u64, octets: u64) -> DiskNews {
+        DiskNews::Written { hash, octets, is_done: true }
     }
 
     #[test]
     fn what_is_under_way_is_not_read() {
         let mut disk_index = disk_index(1000);
         assert!(disk_index.may_have(1), "it is not known yet");
-        disk_index.hear(&News::Listed(vec![(1, 100)]));
-        disk_index.hear(&News::AllListed);
+        disk_index.hear(&DiskNews::Listed(vec![(1, 100)]));
+        disk_index.hear(&DiskNews::AllListed);
         assert!(disk_index.may_have(1) && !disk_index.may_have(2));
         disk_index.store(1, &entry(60), false, Moment(0));
         assert!(!disk_index.may_have(1), "an older one is there");
@@ -466,7 +466,7 @@ mod tests {
         disk_index.remove(1);
         assert!(!disk_index.may_have(1) && disk_index.octets() == 0);
         assert_eq!(kinds(&mut disk_index), ["write", "remove"]);
-        disk_index.hear(&News::Removed { hash: 1 });
+        disk_index.hear(&DiskNews::Removed { hash: 1 });
         assert!(!disk_index.may_have(1) && disk_index.is_empty());
         disk_index.remove(2);
         assert_eq!(kinds(&mut disk_index), [""; 0], "there is nothing of it");
@@ -475,7 +475,7 @@ mod tests {
     #[test]
     fn only_what_lasts_is_written_and_what_it_replaces_is_removed() {
         let mut disk_index = disk_index(1000);
-        disk_index.hear(&News::AllListed);
+        disk_index.hear(&DiskNews::AllListed);
         disk_index.store(1, &entry(5), false, Moment(0));
         assert_eq!(kinds(&mut disk_index), [""; 0]);
         disk_index.store(1, &entry(60), false, Moment(0));
@@ -486,7 +486,7 @@ mod tests {
         disk_index.hear(&written(1, 10));
         disk_index.store(1, &entry(5), false, Moment(0));
         assert_eq!(kinds(&mut disk_index), ["write", "remove"]);
-        let failed = News::Written { hash: 2, octets: 30, is_done: false };
+        let failed = DiskNews::Written { hash: 2, octets: 30, is_done: false };
         disk_index.store(2, &entry(60), false, Moment(0));
         disk_index.hear(&failed);
         assert_eq!(kinds(&mut disk_index), ["write", "remove"], "what is there is older");
@@ -495,13 +495,13 @@ mod tests {
     #[test]
     fn there_is_a_bound_and_what_is_read_stays_longer() {
         let mut disk_index = disk_index(1000);
-        disk_index.hear(&News::AllListed);
+        disk_index.hear(&DiskNews::AllListed);
         for hash in 0..20 {
             disk_index.store(hash, &entry(60), false, Moment(0));
             disk_index.hear(&written(hash, 100));
         }
         let (key, fields) = (Vec::new(), Fields::default());
-        disk_index.load(Load { hash: 0, key, fields, id: 0 });
+        disk_index.load(LoadOrder { hash: 0, key, fields, id: 0 });
         disk_index.take_orders();
         disk_index.tick();
         assert!(disk_index.octets() <= 1000 && disk_index.len() == 10, "{}", disk_index.octets());
@@ -510,7 +510,7 @@ mod tests {
         for hash in 0..5000 {
             disk_index.hear(&written(hash, 1));
             disk_index.remove(hash);
-            disk_index.hear(&News::Removed { hash });
+            disk_index.hear(&DiskNews::Removed { hash });
         }
         disk_index.take_orders();
         disk_index.tick();
@@ -525,12 +525,12 @@ mod tests {
     fn files_are_held_against_purges_that_they_have_not_met() {
         let mut disk_index = disk_index(1000);
         let all = Purge { what: What::All, is_soft: false };
-        let loaded = |born| Loaded { entry: entry(60), born };
+        let loaded = |born| LoadedEntry { entry: entry(60), born };
         disk_index.purge(2, &all);
         assert_eq!(disk_index.purges.heard, 0, "the first is still under way");
         disk_index.store(1, &entry(60), false, Moment(0));
         let orders = disk_index.take_orders();
-        assert!(matches!(orders[0], Order::Write { born: 0, .. }));
+        assert!(matches!(orders[0], DiskOrder::Write { born: 0, .. }));
         disk_index.purge(1, &Purge { what: What::Tags(Vec::new()), is_soft: false });
         assert_eq!(disk_index.purges.heard, 2);
         assert_eq!(

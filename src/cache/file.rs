@@ -114,7 +114,7 @@ const fn number_of(stale: Stale) -> u8 {
 
 /// What the header says.
 #[derive(Clone, Copy, Debug)]
-pub struct Header {
+pub struct FileHeader {
     status: u16,
     stale: Stale,
     lens: [u32; 3],
@@ -130,7 +130,7 @@ pub struct Header {
     body_sum: u64,
 }
 
-impl Header {
+impl FileHeader {
     /// Whether these are the first octets of a file of ours, in this form.
     #[must_use]
     pub fn is_of_our_time(bytes: &[u8; HEADER]) -> bool {
@@ -187,14 +187,14 @@ impl Header {
 /// All before the body, unharmed.
 #[derive(Clone, Debug)]
 pub struct Front {
-    pub header: Header,
+    pub header: FileHeader,
     bytes: Vec<u8>,
 }
 
 impl Front {
     /// Checks header and texts, which `bytes` holds and nothing else.
     #[must_use]
-    pub fn check(header: Header, bytes: Vec<u8>) -> Option<Self> {
+    pub fn check(header: FileHeader, bytes: Vec<u8>) -> Option<Self> {
         let told = bytes.get(HEADER - 8..HEADER)?;
         let is_whole = bytes.len() as u64 == HEADER as u64 + header.texts();
         let is_same = is_whole && told == sum_of_front(&bytes).to_le_bytes();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8], when: When) -> Option<Entry> {
-        let header = Header::read(bytes.get(..HEADER)?.try_into().ok()?)?;
+        let header = FileHeader::read(bytes.get(..HEADER)?.try_into().ok()?)?;
         if header.file_len() != Some(bytes.len() as u64) {
             return None;
         }
@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn it_belongs_to_one_place() {
         let bytes = file(&entry(0));
-        let header = Header::read(bytes[..HEADER].try_into().unwrap()).unwrap();
+        let header = FileHeader::read(bytes[..HEADER].try_into().unwrap()).unwrap();
         let front = Front::check(header, bytes).unwrap();
         let hash = key::hash(front.key(), 3);
         assert!(front.is_at(hash, 3) && !front.is_at(hash, 4) && !front.is_at(hash + 1, 3));

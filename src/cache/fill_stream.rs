@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::entry::Entry;
 use super::octets::{Chunk, Octets};
-use super::policy::Refused;
+use super::policy::NotStored;
 use crate::base::clock::Moment;
 use crate::base::error::Kind;
 use crate::base::limits::FLOW_READERS;
@@ -24,7 +24,7 @@ pub enum Start {
     /// It will be, if its body comes whole. What there is of it follows `Link` by `Link`.
     Growing(Arc<Entry>),
     /// It is not for other clients: ask for yourself.
-    Released(Refused),
+    Released(NotStored),
     /// There was no answer.
     Failed(Kind),
     /// The disk was looked into, and this was there: ask again if it does not suit.
@@ -350,7 +350,7 @@ mod tests {
     fn only_the_first_word_counts() {
         let (stream, _front) = FillStream::new(1, 1);
         stream.begin(Start::Failed(Kind::UpstreamGone));
-        stream.begin(Start::Released(Refused::NoStore));
+        stream.begin(Start::Released(NotStored::NoStore));
         assert!(matches!(stream.start(), Some(Start::Failed(Kind::UpstreamGone))));
     }
 

@@ -36,7 +36,7 @@ pub enum Stale {
 
 /// What may be done with a stored response, now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
+pub enum StoredUse {
     /// Serve it.
     Fresh,
     /// Serve it: the client takes stale ones.
@@ -68,32 +68,32 @@ impl Freshness {
     /// What may be done with it for a request that says `wants`, on a route that serves for
     /// `grace` seconds beyond the end (section 4).
     #[must_use]
-    pub fn judge(&self, wants: &Directives, grace: u32, now: Moment) -> Use {
+    pub fn judge(&self, wants: &Directives, grace: u32, now: Moment) -> StoredUse {
         let (age, lifetime) = (self.age_millis(now), u64::from(self.lifetime) * 1000);
         // Section 5.2.1: no-cache, max-age and min-fresh of the request.
         let is_refused = self.stale == Stale::Always
             || wants.no_cache
             || wants.max_age.is_some_and(|most| age > u64::from(most) * 1000 || most == 0);
         if is_refused {
-            return Use::Validate;
+            return StoredUse::Validate;
         }
         let margin = u64::from(wants.min_fresh.unwrap_or(0)) * 1000;
         if lifetime > age && lifetime - age >= margin {
-            return Use::Fresh;
+            return StoredUse::Fresh;
         }
         if margin > 0 {
-            return Use::Validate;
+            return StoredUse::Validate;
         }
         let over = age - lifetime;
         if self.stale == Stale::Asked
             && wants.max_stale.is_some_and(|most| over <= u64::from(most) * 1000)
         {
-            return Use::Stale;
+            return StoredUse::Stale;
         }
         let window = self.window(self.while_revalidating, grace);
         // An explicit max-age of the client's was met above, but it asks for a fresh one.
         let is_allowed = over < window && wants.max_age.is_none();
-        if is_allowed { Use::WhileRevalidating } else { Use::Validate }
+        if is_allowed { StoredUse::WhileRevalidating } else { StoredUse::Validate }
     }
 
     /// Whether it may be served instead of an error (RFC 5861 section 4).
@@ -136,7 +136,7 @@ impl Freshness {
 
 /// Facts of a response that has just come.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Facts {
+pub struct ResponseFacts {
     /// Its Date, in seconds since 1970.
     pub date: Option<u64>,
     /// The first member of its Age.
@@ -150,7 +150,7 @@ pub struct Facts {
     pub delay: u64,
 }
 
-impl Facts {
+impl ResponseFacts {
     /// Section 4.2.3, `corrected_initial_age`.
     #[must_use]
     pub fn initial_age(&self) -> u32 {
@@ -202,20 +202,20 @@ mod tests {
     #[test]
     fn clients_say_how_fresh_it_must_be() {
         // RFC 9111 sections 4.2 and 5.2.1: so many seconds after it came, what may be done.
-        let cases: &[(u64, &str, Use)] = &[
-            (0, "", Use::Fresh),
-            (49, "", Use::Fresh),
-            (50, "", Use::Validate),
-            (0, "no-cache", Use::Validate),
-            (0, "max-age=0", Use::Validate),
-            (0, "max-age=10", Use::Fresh),
-            (1, "max-age=10", Use::Validate),
-            (10, "min-fresh=40", Use::Fresh),
-            (11, "min-fresh=40", Use::Validate),
-            (50, "max-stale=0", Use::Stale),
-            (55, "max-stale=5", Use::Stale),
-            (56, "max-stale=5", Use::Validate),
-            (100_000, "max-stale", Use::Stale),
+        let cases: &[(u64, &str, StoredUse)] = &[
+            (0, "", StoredUse::Fresh),
+            (49, "", StoredUse::Fresh),
+            (50, "", StoredUse::Validate),
+            (0, "no-cache", StoredUse::Validate),
+            (0, "max-age=0", StoredUse::Validate),
+            (0, "max-age=10", StoredUse::Fresh),
+            (1, "max-age=10", StoredUse::Validate),
+            (10, "min-fresh=40", StoredUse::Fresh),
+            (11, "min-fresh=40", StoredUse::Validate),
+            (50, "max-stale=0", StoredUse::Stale),
+            (55, "max-stale=5", StoredUse::Stale),
+            (56, "max-stale=5", StoredUse::Validate),
+            (100_000, "max-stale", StoredUse::Stale),
         ];
         for (seconds, text, expected) in cases {
             let now = Moment(1_000_000 + seconds * 1000);
@@ -230,13 +230,13 @@ mod tests {
         // RFC 9111 section 4.2.4, RFC 5861. 20 seconds after its end:
         let now = Moment(1_000_000 + 70_000);
         let granted = Freshness { while_revalidating: 30, if_error: 30, ..BASE };
-        let cases: &[(Stale, &str, u32, Use, bool)] = &[
-            (Stale::Asked, "", 0, Use::WhileRevalidating, true),
-            (Stale::Asked, "max-age=1000", 0, Use::Validate, true),
-            (Stale::Asked, "no-cache", 0, Use::Validate, false),
-            (Stale::Granted, "max-stale", 0, Use::WhileRevalidating, true),
-            (Stale::Never, "max-stale", 60, Use::Validate, false),
-            (Stale::Always, "max-stale", 60, Use::Validate, false),
+        let cases: &[(Stale, &str, u32, StoredUse, bool)] = &[
+            (Stale::Asked, "", 0, StoredUse::WhileRevalidating, true),
+            (Stale::Asked, "max-age=1000", 0, StoredUse::Validate, true),
+            (Stale::Asked, "no-cache", 0, StoredUse::Validate, false),
+            (Stale::Granted, "max-stale", 0, StoredUse::WhileRevalidating, true),
+            (Stale::Never, "max-stale", 60, StoredUse::Validate, false),
+            (Stale::Always, "max-stale", 60, StoredUse::Validate, false),
         ];
         for (stale, text, grace, expected, on_error) in cases {
             let one = Freshness { stale: *stale, ..granted };
@@ -247,7 +247,7 @@ mod tests {
         assert!(BASE.serves_errors(&wants("stale-if-error=21"), 0, now));
         assert!(!BASE.serves_errors(&wants("stale-if-error=20"), 0, now));
         assert!(BASE.serves_errors(&wants(""), 21, now));
-        assert_eq!(BASE.judge(&wants(""), 21, now), Use::WhileRevalidating);
+        assert_eq!(BASE.judge(&wants(""), 21, now), StoredUse::WhileRevalidating);
         assert!(BASE.serves_cut_off(&wants("max-age=0"), 21, now));
         assert!(
             !BASE.serves_cut_off(&wants(""), 20, now)
@@ -264,14 +264,18 @@ mod tests {
     #[test]
     fn ages_and_lifetimes_add_up() {
         // Section 4.2.3: the larger of what Date and Age say.
-        let facts = Facts { wall: 1000, delay: 2500, ..Facts::default() };
-        assert_eq!(Facts { date: Some(1005), ..facts }.initial_age(), 2, "a clock ahead of ours");
-        assert_eq!(Facts { date: Some(900), ..facts }.initial_age(), 100);
-        assert_eq!(Facts { date: Some(990), age: Some(30), ..facts }.initial_age(), 32);
-        let huge = Facts { age: Some(u32::MAX), ..facts };
+        let facts = ResponseFacts { wall: 1000, delay: 2500, ..ResponseFacts::default() };
+        assert_eq!(
+            ResponseFacts { date: Some(1005), ..facts }.initial_age(),
+            2,
+            "a clock ahead of ours"
+        );
+        assert_eq!(ResponseFacts { date: Some(900), ..facts }.initial_age(), 100);
+        assert_eq!(ResponseFacts { date: Some(990), age: Some(30), ..facts }.initial_age(), 32);
+        let huge = ResponseFacts { age: Some(u32::MAX), ..facts };
         assert_eq!(huge.initial_age(), u32::MAX);
         // Section 4.2.1: s-maxage before max-age before Expires; what cannot be read has expired.
-        let dated = Facts { date: Some(1000), expires: Some(Some(1090)), ..facts };
+        let dated = ResponseFacts { date: Some(1000), expires: Some(Some(1090)), ..facts };
         let cases: &[(&str, bool, Option<u32>)] = &[
             ("", false, Some(90)),
             ("max-age=7", false, Some(7)),
@@ -281,12 +285,12 @@ mod tests {
         for (text, is_targeted, expected) in cases {
             assert_eq!(dated.explicit_lifetime(&wants(text), *is_targeted), *expected, "{text}");
         }
-        let invalid = Facts { expires: Some(None), ..dated };
+        let invalid = ResponseFacts { expires: Some(None), ..dated };
         assert_eq!(invalid.explicit_lifetime(&wants(""), false), Some(0));
         // Section 4.2.2.
-        let old = Facts { date: Some(1000), last_modified: Some(0), ..facts };
+        let old = ResponseFacts { date: Some(1000), last_modified: Some(0), ..facts };
         assert_eq!(old.heuristic_lifetime(3600), Some(100));
         assert_eq!(old.heuristic_lifetime(50), Some(50));
-        assert_eq!(Facts { last_modified: Some(2000), ..old }.heuristic_lifetime(50), None);
+        assert_eq!(ResponseFacts { last_modified: Some(2000), ..old }.heuristic_lifetime(50), None);
     }
 }

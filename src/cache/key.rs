@@ -1,14 +1,14 @@
 //! What an entry is called, and which shard owns it. The key is what is forwarded, piece by piece
 //! with lengths, so that no two requests share one by accident (exam E01 to E03).
 
-use crate::config::cache::{Part, Rule};
+use crate::config::cache::{CacheRule, RequestPart};
 use crate::message::fields::Fields;
 use crate::message::head::RequestHead;
-use crate::message::name::{Name, Names};
+use crate::message::name::{Name, NameSet};
 
 /// What of a key is not in the request: where it came in and where it goes.
 #[derive(Clone, Copy, Debug)]
-pub struct Frame<'a> {
+pub struct KeyFrame<'a> {
     /// Stands for the route's rules and the cluster's name: other rules, other keys.
     pub digest: u64,
     pub is_secure: bool,
@@ -79,13 +79,13 @@ pub fn is_unkeyed(fields: &Fields) -> bool {
 }
 
 /// What a proxy in front of us says of its client, and what is in no key by itself.
-const OF_PROXIES: Names =
-    Names::of(&[Name::Forwarded, Name::XForwardedPort, Name::XForwardedOther, Name::XRealIp]);
+const OF_PROXIES: NameSet =
+    NameSet::of(&[Name::Forwarded, Name::XForwardedPort, Name::XForwardedOther, Name::XRealIp]);
 
 /// Takes out what a trusted proxy says of its client and what is not in the key: it would reach the
 /// origin in one client's request, and other clients in the answer (exam R13).
 #[inline]
-pub fn take_unkeyed(fields: &mut Fields, rule: &Rule) {
+pub fn take_unkeyed(fields: &mut Fields, rule: &CacheRule) {
     if fields.has(Name::XForwardedProto) {
         let proto = fields.only(Name::XForwardedProto);
         let is_plain = proto.is_some_and(|proto| {
@@ -100,7 +100,7 @@ pub fn take_unkeyed(fields: &mut Fields, rule: &Rule) {
     }
     let is_keyed = |name: &[u8]| {
         rule.key.iter().any(
-            |part| matches!(part, Part::Header(one) if one.as_bytes().eq_ignore_ascii_case(name)),
+            |part| matches!(part, RequestPart::Header(one) if one.as_bytes().eq_ignore_ascii_case(name)),
         )
     };
     let names: Vec<Vec<u8>> = fields
@@ -112,7 +112,7 @@ pub fn take_unkeyed(fields: &mut Fields, rule: &Rule) {
 }
 
 /// Writes the key of a request into `out`.
-pub fn write(request: &RequestHead, frame: Frame<'_>, rule: &Rule, out: &mut Vec<u8>) {
+pub fn write(request: &RequestHead, frame: KeyFrame<'_>, rule: &CacheRule, out: &mut Vec<u8>) {
     out.clear();
     let is_secure = match request.fields.only(Name::XForwardedProto) {
         None => frame.is_secure,
@@ -138,9 +138,11 @@ pub fn write(request: &RequestHead, frame: Frame<'_>, rule: &Rule, out: &mut Vec
     }
     for part in &rule.key {
         match part {
-            Part::Header(name) => push_values(request.fields.values_named(name.as_bytes()), out),
-            Part::Cookie(name) => push_values(cookies(&request.fields, name), out),
-            Part::Query(name) => push_values(parameters(request.query(), name), out),
+            RequestPart::Header(name) => {
+                push_values(request.fields.values_named(name.as_bytes()), out)
+            }
+            RequestPart::Cookie(name) => push_values(cookies(&request.fields, name), out),
+            RequestPart::Query(name) => push_values(parameters(request.query(), name), out),
         }
     }
     for name in frame.reserved {
@@ -162,11 +164,11 @@ pub fn of_url(is_secure: bool, authority: &[u8], target: &[u8]) -> Vec<u8> {
 
 /// Whether a request has one of these.
 #[must_use]
-pub fn has_any(request: &RequestHead, parts: &[Part]) -> bool {
+pub fn has_any(request: &RequestHead, parts: &[RequestPart]) -> bool {
     parts.iter().any(|part| match part {
-        Part::Header(name) => request.fields.values_named(name.as_bytes()).next().is_some(),
-        Part::Cookie(name) => cookies(&request.fields, name).next().is_some(),
-        Part::Query(name) => parameters(request.query(), name).next().is_some(),
+        RequestPart::Header(name) => request.fields.values_named(name.as_bytes()).next().is_some(),
+        RequestPart::Cookie(name) => cookies(&request.fields, name).next().is_some(),
+        RequestPart::Query(name) => parameters(request.query(), name).next().is_some(),
     })
 }
 
@@ -188,7 +190,7 @@ pub fn parts(key: &[u8]) -> (&[u8], &[u8]) {
 /// The key of another target of the same scheme and authority (section 4.4 of RFC 9111): its URL
 /// part, which is what invalidation goes by.
 #[must_use]
-pub fn sibling(key: &[u8], target: &[u8], rule: &Rule) -> Vec<u8> {
+pub fn sibling(key: &[u8], target: &[u8], rule: &CacheRule) -> Vec<u8> {
     let (authority, _) = parts(key);
     let mut out = key[..FIXED].to_vec();
     out.extend_from_slice(authority);
@@ -240,7 +242,7 @@ fn push_values<'a>(values: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
 }
 
 /// The query with its `?`, without what the rule leaves out.
-fn push_query(query: &[u8], rule: &Rule, out: &mut Vec<u8>) {
+fn push_query(query: &[u8], rule: &CacheRule, out: &mut Vec<u8>) {
     if rule.ignore_query.is_empty() && rule.keep_query.is_empty() && !rule.sort_query {
         out.push(b'?');
         out.extend_from_slice(query);
@@ -285,18 +287,18 @@ fn cookies<'a>(fields: &'a Fields, name: &str) -> impl Iterator<Item = &'a [u8]>
 mod tests {
     use super::*;
 
-    fn key_with(rule: &Rule, authority: &str, path: &str, query: Option<&str>) -> Vec<u8> {
+    fn key_with(rule: &CacheRule, authority: &str, path: &str, query: Option<&str>) -> Vec<u8> {
         let mut head = RequestHead::default();
         head.set_authority(authority.as_bytes(), authority.len());
         head.set_target(path.as_bytes(), query.map(str::as_bytes));
         head.fields.push(b"Cookie", b"lang=de; id=7");
         let mut out = Vec::new();
-        write(&head, Frame { digest: 7, is_secure: false, reserved: &[] }, rule, &mut out);
+        write(&head, KeyFrame { digest: 7, is_secure: false, reserved: &[] }, rule, &mut out);
         out
     }
 
     fn key(authority: &str, path: &str, query: Option<&str>) -> Vec<u8> {
-        key_with(&Rule::default(), authority, path, query)
+        key_with(&CacheRule::default(), authority, path, query)
     }
 
     #[test]
@@ -319,7 +321,7 @@ mod tests {
         }
         assert_eq!(key("A.Example", "/", None), key("a.example", "/", None));
         assert_eq!(parts(&key("a", "/b", Some("c"))), (&b"a"[..], &b"/b?c"[..]));
-        let other = sibling(&key("a", "/b", None), b"/other?x", &Rule::default());
+        let other = sibling(&key("a", "/b", None), b"/other?x", &CacheRule::default());
         assert_eq!(other, key("a", "/other", Some("x")));
     }
 
@@ -347,29 +349,29 @@ mod tests {
 
     #[test]
     fn queries_are_what_the_rule_leaves_of_them() {
-        let drop = |names: &[&str]| Rule {
+        let drop = |names: &[&str]| CacheRule {
             ignore_query: names.iter().map(|name| (*name).to_owned()).collect(),
-            ..Rule::default()
+            ..CacheRule::default()
         };
         let query = Some("b=2&utm_source=x&a=1&b=1");
-        let target = |rule: &Rule| {
+        let target = |rule: &CacheRule| {
             let key = key_with(rule, "h", "/", query);
             String::from_utf8(parts(&key).1.to_vec()).unwrap()
         };
         assert_eq!(target(&drop(&["utm_*"])), "/?b=2&a=1&b=1");
         assert_eq!(target(&drop(&["*"])), "/");
-        let keep = Rule { keep_query: vec!["a".to_owned()], ..Rule::default() };
+        let keep = CacheRule { keep_query: vec!["a".to_owned()], ..CacheRule::default() };
         assert_eq!(target(&keep), "/?a=1");
-        let sort = Rule { sort_query: true, ..drop(&["utm_*"]) };
+        let sort = CacheRule { sort_query: true, ..drop(&["utm_*"]) };
         assert_eq!(target(&sort), "/?a=1&b=2&b=1");
     }
 
     #[test]
     fn parts_of_a_request_can_belong_to_it() {
-        let with = |part| Rule { key: vec![part], ..Rule::default() };
+        let with = |part| CacheRule { key: vec![part], ..CacheRule::default() };
         let plain = key("h", "/", None);
-        let cookie = key_with(&with(Part::Cookie("lang".to_owned())), "h", "/", None);
-        let other = key_with(&with(Part::Cookie("none".to_owned())), "h", "/", None);
+        let cookie = key_with(&with(RequestPart::Cookie("lang".to_owned())), "h", "/", None);
+        let other = key_with(&with(RequestPart::Cookie("none".to_owned())), "h", "/", None);
         assert!(plain != cookie && cookie != other && cookie.ends_with(b"de"));
         // The same URL is at the same place.
         assert_eq!(hash(&plain, 3), hash(&cookie, 3));

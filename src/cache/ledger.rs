@@ -7,7 +7,7 @@ use super::octets::Gauge;
 /// One shard's line; a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Line {
+struct ShardLine {
     /// Octets stored.
     used: AtomicU64,
     /// Of these, what pieces of large bodies count as.
@@ -25,7 +25,7 @@ pub struct Ledger {
     pub budget: u64,
     /// A larger body is not stored.
     pub object: u64,
-    lines: Box<[Line]>,
+    lines: Box<[ShardLine]>,
     /// Pieces of bodies, whichever task holds them.
     pub bodies: Gauge,
     /// Purges of more than one URL so far.
@@ -38,7 +38,7 @@ impl Ledger {
     /// For so many shards, each with an even share to begin with.
     #[must_use]
     pub fn new(budget: u64, object: u64, shards: usize, seed: u64) -> Self {
-        let lines: Box<[Line]> = (0..shards).map(|_| Line::default()).collect();
+        let lines: Box<[ShardLine]> = (0..shards).map(|_| ShardLine::default()).collect();
         let share = budget / shards.max(1) as u64;
         lines.iter().for_each(|line| line.share.store(share, Relaxed));
         let (bodies, epoch) = (Gauge::default(), AtomicU32::new(0));
@@ -129,10 +129,10 @@ impl Ledger {
 
     /// Once a second, by one thread: gives each shard its share anew.
     pub fn balance(&self) {
-        let uses: Vec<Use> = self
+        let uses: Vec<ShardUse> = self
             .lines
             .iter()
-            .map(|line| Use {
+            .map(|line| ShardUse {
                 used: line.used.load(Relaxed),
                 share: line.share.load(Relaxed),
                 regrets: line.regrets.swap(0, Relaxed),
@@ -146,7 +146,7 @@ impl Ledger {
 
 /// What is known of one shard.
 #[derive(Clone, Copy, Debug)]
-pub struct Use {
+pub struct ShardUse {
     pub used: u64,
     pub share: u64,
     pub regrets: u64,
@@ -155,13 +155,13 @@ pub struct Use {
 /// The next shares: a shard that does not use its share lends the rest, and from the one that misses least what it let
 /// go, a little goes to the one that misses most. They add up to the budget.
 #[must_use]
-pub fn shares(uses: &[Use], budget: u64) -> Vec<u64> {
+pub fn shares(uses: &[ShardUse], budget: u64) -> Vec<u64> {
     let count = uses.len().max(1) as u64;
     let step = budget / count / 16;
     let mut shares: Vec<u64> = uses.iter().map(|one| one.share).collect();
-    let spare = |one: &Use| one.share.saturating_sub(one.used + step);
+    let spare = |one: &ShardUse| one.share.saturating_sub(one.used + step);
     // Those that are full want more, the more they regret.
-    let full = |one: &&Use| one.used + step >= one.share;
+    let full = |one: &&ShardUse| one.used + step >= one.share;
     let wanting: u64 = uses.iter().filter(full).map(|one| one.regrets + 1).sum();
     let mut lent: u64 = 0;
     if wanting > 0 {
@@ -203,8 +203,8 @@ mod tests {
 
     #[test]
     fn who_needs_it_gets_what_others_do_not() {
-        let idle = Use { used: 10, share: 250, regrets: 0 };
-        let busy = Use { used: 250, share: 250, regrets: 100 };
+        let idle = ShardUse { used: 10, share: 250, regrets: 0 };
+        let busy = ShardUse { used: 250, share: 250, regrets: 100 };
         let mut uses = [idle, idle, busy, busy];
         for _ in 0..20 {
             let next = shares(&uses, 1000);
@@ -219,8 +219,8 @@ mod tests {
 
     #[test]
     fn all_are_full_and_one_regrets_more() {
-        let calm = Use { used: 250, share: 250, regrets: 10 };
-        let uses = [calm, calm, Use { regrets: 500, ..calm }, calm];
+        let calm = ShardUse { used: 250, share: 250, regrets: 10 };
+        let uses = [calm, calm, ShardUse { regrets: 500, ..calm }, calm];
         let found = shares(&uses, 1000);
         assert!(sums(&found) && found[2] > 250, "{found:?}");
         assert_eq!(shares(&[calm; 4], 1000), [250; 4], "and nothing moves without a reason");

@@ -7,12 +7,12 @@ use hashbrown::HashTable;
 
 use super::entry::Entry;
 use super::key;
-use super::vary::{Asked, Selecting};
+use super::vary::{Selecting, Selection};
 use crate::message::fields::Fields;
 
 /// One reference.
 #[derive(Debug)]
-struct Item {
+struct NearItem {
     entry: Arc<Entry>,
     hash: u64,
     /// The count of wide purges when its owner was asked.
@@ -23,7 +23,7 @@ struct Item {
 /// The near set.
 #[derive(Debug)]
 pub struct Near {
-    items: Vec<Item>,
+    items: Vec<NearItem>,
     index: HashTable<u32>,
     most: usize,
     hand: usize,
@@ -61,7 +61,7 @@ impl Near {
         epoch: u32,
     ) -> Option<&Arc<Entry>> {
         let items = &self.items;
-        let mut asked = Asked::new(fields, &mut self.asked);
+        let mut asked = Selection::new(fields, &mut self.asked);
         let mut suits = |at: u32| {
             let item = &items[at as usize];
             item.hash == hash && item.entry.key() == key && asked.suits(item.entry.selecting())
@@ -96,7 +96,7 @@ impl Near {
             self.make_room();
         }
         let at = u32::try_from(self.items.len()).unwrap_or(0);
-        self.items.push(Item { entry: Arc::clone(entry), hash, epoch, was_used: false });
+        self.items.push(NearItem { entry: Arc::clone(entry), hash, epoch, was_used: false });
         let items = &self.items;
         self.index.insert_unique(hash, at, |at| items[*at as usize].hash);
     }

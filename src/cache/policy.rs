@@ -1,11 +1,11 @@
 //! Which responses may be stored (RFC 9111 section 3), and what they are worth.
 
 use super::directive::{self, Directives};
-use super::freshness::{Facts, Freshness, Stale};
+use super::freshness::{Freshness, ResponseFacts, Stale};
 use super::vary::{self, Selecting};
 use crate::base::clock::Moment;
 use crate::base::limits::HEURISTIC_MAX;
-use crate::config::cache::Rule;
+use crate::config::cache::CacheRule;
 use crate::message::date;
 use crate::message::fields::{Fields, list};
 use crate::message::framing::Framing;
@@ -19,7 +19,7 @@ const ODD_FIELD: usize = 2 * 1024;
 
 /// What of a request matters for storing its response.
 #[derive(Clone, Debug, Default)]
-pub struct Asked {
+pub struct StorableRequest {
     /// Its fields, as far as they may select (before ours were added).
     pub fields: Fields,
     pub directives: Directives,
@@ -29,10 +29,10 @@ pub struct Asked {
     pub is_odd: bool,
 }
 
-impl Asked {
+impl StorableRequest {
     /// Of a request as the client sent it.
     #[must_use]
-    pub fn of(fields: &Fields, rule: &Rule) -> Self {
+    pub fn of(fields: &Fields, rule: &CacheRule) -> Self {
         let directives =
             if rule.ignore_clients { Directives::default() } else { directive::of_request(fields) };
         let has_large = || fields.iter().any(|field| field.value.len() > ODD_FIELD);
@@ -48,7 +48,7 @@ impl Asked {
 
 /// Why a response is not stored. Said in Cache-Status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum NotStored {
     Method,
     /// The cache was not asked.
     Bypassed,
@@ -67,7 +67,7 @@ pub enum Refused {
     Faulty,
 }
 
-impl Refused {
+impl NotStored {
     /// In Cache-Status.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -114,58 +114,58 @@ pub struct Times {
 /// # Errors
 /// Why not.
 pub fn may_store(
-    asked: &Asked,
+    asked: &StorableRequest,
     response: &ResponseHead,
-    rule: &Rule,
+    rule: &CacheRule,
     times: Times,
-) -> Result<Storable, Refused> {
+) -> Result<Storable, NotStored> {
     let fields = &response.fields;
     let (says, is_targeted) = directive::of_response(fields);
     let status = response.status;
     let ends_by_close = response.framing == Framing::UntilClose;
     if response.tainted && !ends_by_close {
-        return Err(Refused::Faulty);
+        return Err(NotStored::Faulty);
     }
     // Section 3: the status is final, and if it must be understood, it is.
     if says.must_understand && !is_understood(status) {
-        return Err(Refused::NotUnderstood);
+        return Err(NotStored::NotUnderstood);
     }
     if matches!(status, 0..200 | 304 | 412 | 416) {
-        return Err(Refused::Status);
+        return Err(NotStored::Status);
     }
     // Section 5.2.2.3: must-understand puts no-store aside where the status is understood.
     if (says.no_store && !says.must_understand) || asked.directives.no_store {
-        return Err(Refused::NoStore);
+        return Err(NotStored::NoStore);
     }
     if says.private {
-        return Err(Refused::Private);
+        return Err(NotStored::Private);
     }
     // Section 3.5: shared with others only by explicit leave; and the same for cookies, which
     // servers forget to mention (exam E07).
     let is_shared = says.public || says.s_maxage.is_some() || says.must_revalidate;
     if asked.has_authorization && !is_shared {
-        return Err(Refused::Authorization);
+        return Err(NotStored::Authorization);
     }
     let is_withheld = says.withheld.iter().any(|name| name.eq_ignore_ascii_case(b"set-cookie"));
     let has_cookie = asked.has_cookie || (fields.has(Name::SetCookie) && !is_withheld);
     if has_cookie && !rule.cookies && !is_shared {
-        return Err(Refused::Cookie);
+        return Err(NotStored::Cookie);
     }
     if asked.is_odd && status >= 400 {
-        return Err(Refused::OddRequest);
+        return Err(NotStored::OddRequest);
     }
-    let selecting = vary::selecting(fields, &asked.fields).ok_or(Refused::Vary)?;
+    let selecting = vary::selecting(fields, &asked.fields).ok_or(NotStored::Vary)?;
     let facts = facts(fields, times);
     let freshness = freshness(&says, is_targeted, status, &facts, rule, times.now)?;
     // A body that ends with its connection may lack its end: it takes the word of a length (B03).
     let is_explicit = facts.explicit_lifetime(&says, is_targeted).is_some();
     if ends_by_close && !is_explicit && rule.default_ttl.is_none() {
-        return Err(Refused::NoFreshness);
+        return Err(NotStored::NoFreshness);
     }
     let can_validate = fields.has(Name::Etag) || facts.last_modified.is_some();
     let is_of_use = freshness.is_of_use(rule.grace) && freshness.stale != Stale::Always;
     if !is_of_use && !can_validate {
-        return Err(Refused::NoFreshness);
+        return Err(NotStored::NoFreshness);
     }
     let mut withheld = says.withheld;
     if !rule.cookies {
@@ -178,10 +178,10 @@ fn freshness(
     says: &Directives,
     is_targeted: bool,
     status: u16,
-    facts: &Facts,
-    rule: &Rule,
+    facts: &ResponseFacts,
+    rule: &CacheRule,
     now: Moment,
-) -> Result<Freshness, Refused> {
+) -> Result<Freshness, NotStored> {
     let explicit = facts.explicit_lifetime(says, is_targeted);
     let is_default = is_heuristic(status);
     // Section 4.2.2.
@@ -195,7 +195,7 @@ fn freshness(
     let lifetime = explicit.or(ttl).or(guessed);
     // Section 3: without anything of this it may not be stored.
     if lifetime.is_none() && !is_default && !says.public {
-        return Err(Refused::NoFreshness);
+        return Err(NotStored::NoFreshness);
     }
     let stale = if says.no_cache {
         Stale::Always
@@ -225,14 +225,14 @@ pub fn is_explicit(fields: &Fields) -> bool {
 
 /// The facts of a response.
 #[must_use]
-pub fn facts(fields: &Fields, times: Times) -> Facts {
+pub fn facts(fields: &Fields, times: Times) -> ResponseFacts {
     let parsed = |name| fields.values(name).next().and_then(date::parse);
     // Section 5.3: a list of dates is none.
     let expires =
         fields.has(Name::Expires).then(|| fields.only(Name::Expires).and_then(date::parse));
     // Section 5.1: the first member counts; what is no number does not.
     let age = list(fields.values(Name::Age)).next().and_then(directive::seconds);
-    Facts {
+    ResponseFacts {
         date: parsed(Name::Date),
         age,
         last_modified: parsed(Name::LastModified),
@@ -266,11 +266,11 @@ mod tests {
     const WEEK_OLD: (&str, &str) = ("Last-Modified", "Sun, 30 Oct 1994 08:49:37 GMT");
 
     fn judge_with(
-        rule: &Rule,
+        rule: &CacheRule,
         request: &[(&str, &str)],
         status: u16,
         response: &[(&str, &str)],
-    ) -> Result<u32, Refused> {
+    ) -> Result<u32, NotStored> {
         let mut fields = Fields::default();
         request.iter().for_each(|(name, value)| fields.push(name.as_bytes(), value.as_bytes()));
         let mut head = ResponseHead::default();
@@ -278,15 +278,16 @@ mod tests {
         for (name, value) in response {
             head.fields.push(name.as_bytes(), value.as_bytes());
         }
-        may_store(&Asked::of(&fields, rule), &head, rule, TIMES).map(|one| one.freshness.lifetime)
+        may_store(&StorableRequest::of(&fields, rule), &head, rule, TIMES)
+            .map(|one| one.freshness.lifetime)
     }
 
     fn judge(
         request: &[(&str, &str)],
         status: u16,
         response: &[(&str, &str)],
-    ) -> Result<u32, Refused> {
-        judge_with(&Rule::default(), request, status, response)
+    ) -> Result<u32, NotStored> {
+        judge_with(&CacheRule::default(), request, status, response)
     }
 
     fn cc(text: &str) -> (&str, &str) {
@@ -296,19 +297,19 @@ mod tests {
     #[test]
     fn directives_decide() {
         // RFC 9111 sections 3 and 5.2.2.
-        let cases: &[(u16, &str, Result<u32, Refused>)] = &[
+        let cases: &[(u16, &str, Result<u32, NotStored>)] = &[
             (200, "max-age=60", Ok(60)),
-            (200, "no-store, max-age=60", Err(Refused::NoStore)),
-            (200, "private, max-age=60", Err(Refused::Private)),
+            (200, "no-store, max-age=60", Err(NotStored::NoStore)),
+            (200, "private, max-age=60", Err(NotStored::Private)),
             (200, "private=\"x\", max-age=60", Ok(60)),
             (200, "no-store, must-understand, max-age=60", Ok(60)),
-            (599, "must-understand, max-age=60", Err(Refused::NotUnderstood)),
+            (599, "must-understand, max-age=60", Err(NotStored::NotUnderstood)),
             (599, "max-age=60", Ok(60)),
-            (599, "", Err(Refused::NoFreshness)),
-            (200, "", Err(Refused::NoFreshness)),
-            (200, "max-age=0", Err(Refused::NoFreshness)),
+            (599, "", Err(NotStored::NoFreshness)),
+            (200, "", Err(NotStored::NoFreshness)),
+            (200, "max-age=0", Err(NotStored::NoFreshness)),
             (200, "max-age=0, stale-while-revalidate=9", Ok(0)),
-            (304, "max-age=60", Err(Refused::Status)),
+            (304, "max-age=60", Err(NotStored::Status)),
             (500, "max-age=60", Ok(60)),
         ];
         for (status, text, expected) in cases {
@@ -320,17 +321,18 @@ mod tests {
     fn what_is_somebodys_own_needs_leave() {
         // RFC 9111 section 3.5; exam E07.
         for own in [("Authorization", "Basic x"), ("Cookie", "a=b")] {
-            let refused = if own.0 == "Cookie" { Refused::Cookie } else { Refused::Authorization };
+            let refused =
+                if own.0 == "Cookie" { NotStored::Cookie } else { NotStored::Authorization };
             assert_eq!(judge(&[own], 200, &[cc("max-age=60")]), Err(refused));
             for leave in ["max-age=60, public", "s-maxage=60", "max-age=60, must-revalidate"] {
                 assert_eq!(judge(&[own], 200, &[cc(leave)]), Ok(60), "{leave}");
             }
         }
         let set = ("Set-Cookie", "a=b");
-        assert_eq!(judge(&[], 200, &[cc("max-age=60"), set]), Err(Refused::Cookie));
+        assert_eq!(judge(&[], 200, &[cc("max-age=60"), set]), Err(NotStored::Cookie));
         let named = cc("max-age=60, no-cache=\"Set-Cookie\"");
         assert_eq!(judge(&[], 200, &[named, set]), Ok(60), "it says itself what is not for others");
-        let rule = Rule { cookies: true, ..Rule::default() };
+        let rule = CacheRule { cookies: true, ..CacheRule::default() };
         assert_eq!(judge_with(&rule, &[("Cookie", "x")], 200, &[cc("max-age=60"), set]), Ok(60));
     }
 
@@ -342,24 +344,25 @@ mod tests {
         }
         for status in [201, 202, 403, 502, 503, 504, 599] {
             let refused = judge(&[], status, &[DATE, WEEK_OLD]);
-            assert_eq!(refused, Err(Refused::NoFreshness), "{status}");
+            assert_eq!(refused, Err(NotStored::NoFreshness), "{status}");
             assert_eq!(judge(&[], status, &[DATE, WEEK_OLD, cc("public")]), Ok(60_480));
         }
-        let rule = Rule { default_ttl: Some(7), negative_ttl: Some(3), ..Rule::default() };
+        let rule =
+            CacheRule { default_ttl: Some(7), negative_ttl: Some(3), ..CacheRule::default() };
         assert_eq!(judge_with(&rule, &[], 200, &[DATE, WEEK_OLD]), Ok(7));
         assert_eq!(judge_with(&rule, &[], 404, &[]), Ok(3));
         assert_eq!(judge_with(&rule, &[], 503, &[]), Ok(3));
         assert_eq!(judge_with(&rule, &[], 200, &[cc("max-age=1")]), Ok(1));
-        assert_eq!(judge_with(&rule, &[], 401, &[]), Err(Refused::NoFreshness));
+        assert_eq!(judge_with(&rule, &[], 401, &[]), Err(NotStored::NoFreshness));
     }
 
     #[test]
     fn validators_are_reason_enough() {
         assert_eq!(judge(&[], 200, &[("ETag", "\"a\"")]), Ok(0));
         assert_eq!(judge(&[], 200, &[("ETag", "\"a\""), cc("no-cache")]), Ok(0));
-        assert_eq!(judge(&[], 200, &[cc("max-age=9"), ("Vary", "*")]), Err(Refused::Vary));
+        assert_eq!(judge(&[], 200, &[cc("max-age=9"), ("Vary", "*")]), Err(NotStored::Vary));
         let odd = "x".repeat(3000);
-        assert_eq!(judge(&[("X", &odd)], 400, &[cc("max-age=9")]), Err(Refused::OddRequest));
+        assert_eq!(judge(&[("X", &odd)], 400, &[cc("max-age=9")]), Err(NotStored::OddRequest));
         assert_eq!(judge(&[("X", &odd)], 200, &[cc("max-age=9")]), Ok(9));
     }
 }

@@ -5,7 +5,7 @@ use crate::message::target::parse_digits;
 
 /// What a Range field asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum WantedRange {
     /// All of it: the field is not for us, makes no sense, or wants too much.
     Whole,
     /// So many octets from there.
@@ -18,10 +18,10 @@ pub enum Wanted {
 
 /// Reads a Range field for a body of `len` octets (sections 14.1 and 14.2).
 #[must_use]
-pub fn parse(value: &[u8], len: u64) -> Wanted {
-    let Some((unit, ranges)) = value.split_at_checked(6) else { return Wanted::Whole };
+pub fn parse(value: &[u8], len: u64) -> WantedRange {
+    let Some((unit, ranges)) = value.split_at_checked(6) else { return WantedRange::Whole };
     if !unit.eq_ignore_ascii_case(b"bytes=") {
-        return Wanted::Whole;
+        return WantedRange::Whole;
     }
     let mut found = Vec::new();
     let mut count = 0;
@@ -30,19 +30,19 @@ pub fn parse(value: &[u8], len: u64) -> Wanted {
             continue;
         }
         count += 1;
-        let Some(spec) = spec(one, len) else { return Wanted::Whole };
+        let Some(spec) = spec(one, len) else { return WantedRange::Whole };
         if count > RANGES_MAX {
-            return Wanted::Whole;
+            return WantedRange::Whole;
         }
         found.extend(spec);
     }
     match found.as_slice() {
-        [] if count == 0 => Wanted::Whole,
-        [] => Wanted::Unsatisfiable,
-        [(first, count)] => Wanted::One(*first, *count),
+        [] if count == 0 => WantedRange::Whole,
+        [] => WantedRange::Unsatisfiable,
+        [(first, count)] => WantedRange::One(*first, *count),
         // Section 14.2: overlapping ranges are a sign of malice or of error.
-        _ if overlap(&found) => Wanted::Whole,
-        _ => Wanted::Many(found),
+        _ if overlap(&found) => WantedRange::Whole,
+        _ => WantedRange::Many(found),
     }
 }
 
@@ -105,33 +105,33 @@ mod tests {
 
     #[test]
     fn ranges_of_a_body_of_ten() {
-        let many = Wanted::Many(vec![(0, 2), (5, 1)]);
-        let cases: &[(&str, Wanted)] = &[
-            ("bytes=0-1", Wanted::One(0, 2)),
-            ("Bytes=1-", Wanted::One(1, 9)),
-            ("bytes=-3", Wanted::One(7, 3)),
-            ("bytes=-99", Wanted::One(0, 10)),
-            ("bytes=8-99", Wanted::One(8, 2)),
-            ("bytes=-0", Wanted::Unsatisfiable),
-            ("bytes=10-", Wanted::Unsatisfiable),
-            ("bytes=10-, 20-30", Wanted::Unsatisfiable),
-            ("bytes=5-5,20-", Wanted::One(5, 1)),
+        let many = WantedRange::Many(vec![(0, 2), (5, 1)]);
+        let cases: &[(&str, WantedRange)] = &[
+            ("bytes=0-1", WantedRange::One(0, 2)),
+            ("Bytes=1-", WantedRange::One(1, 9)),
+            ("bytes=-3", WantedRange::One(7, 3)),
+            ("bytes=-99", WantedRange::One(0, 10)),
+            ("bytes=8-99", WantedRange::One(8, 2)),
+            ("bytes=-0", WantedRange::Unsatisfiable),
+            ("bytes=10-", WantedRange::Unsatisfiable),
+            ("bytes=10-, 20-30", WantedRange::Unsatisfiable),
+            ("bytes=5-5,20-", WantedRange::One(5, 1)),
             ("bytes=0-1, 5-5", many),
-            ("bytes=0-5,3-7", Wanted::Whole),
-            ("bytes=5-1", Wanted::Whole),
-            ("bytes=a-b", Wanted::Whole),
-            ("bytes=1", Wanted::Whole),
-            ("bytes=", Wanted::Whole),
-            ("bytes=+1-2", Wanted::Whole),
-            ("lines=0-1", Wanted::Whole),
-            ("", Wanted::Whole),
+            ("bytes=0-5,3-7", WantedRange::Whole),
+            ("bytes=5-1", WantedRange::Whole),
+            ("bytes=a-b", WantedRange::Whole),
+            ("bytes=1", WantedRange::Whole),
+            ("bytes=", WantedRange::Whole),
+            ("bytes=+1-2", WantedRange::Whole),
+            ("lines=0-1", WantedRange::Whole),
+            ("", WantedRange::Whole),
         ];
         for (text, expected) in cases {
             assert_eq!(parse(text.as_bytes(), 10), *expected, "{text}");
         }
         let many: Vec<String> = (0..20).map(|at| format!("{at}-{at}")).collect();
-        assert_eq!(parse(format!("bytes={}", many.join(",")).as_bytes(), 100), Wanted::Whole);
-        assert_eq!(parse(b"bytes=0-", 0), Wanted::Unsatisfiable);
+        assert_eq!(parse(format!("bytes={}", many.join(",")).as_bytes(), 100), WantedRange::Whole);
+        assert_eq!(parse(b"bytes=0-", 0), WantedRange::Unsatisfiable);
     }
 
     #[test]

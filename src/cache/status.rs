@@ -1,6 +1,6 @@
 //! What the cache did, in the words of RFC 9211: the Cache-Status field of every answer.
 
-use super::policy::Refused;
+use super::policy::NotStored;
 
 /// Why a request went to the origin (RFC 9211 section 2.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,9 +60,9 @@ impl Status {
 
     /// It was not stored, for this reason.
     #[must_use]
-    pub fn refused(self, why: Refused) -> Self {
+    pub fn refused(self, why: NotStored) -> Self {
         // That it was bypassed is said already.
-        Self { detail: Some(why.word()).filter(|_| why != Refused::Bypassed), ..self }
+        Self { detail: Some(why.word()).filter(|_| why != NotStored::Bypassed), ..self }
     }
 
     /// The whole in a word, for the access log.
@@ -154,7 +154,7 @@ mod tests {
         let stale = Status { forward_status: Some(304), ..Status::forwarded(Forward::Stale) };
         let stored = Status { is_stored: true, is_collapsed: true, ttl: Some(60), ..stale };
         assert_eq!(text(stored, None), "m; fwd=stale; fwd-status=304; ttl=60; stored; collapsed");
-        let refused = Status::forwarded(Forward::UriMiss).refused(Refused::NoStore);
+        let refused = Status::forwarded(Forward::UriMiss).refused(NotStored::NoStore);
         assert_eq!(text(refused, None), "m; fwd=uri-miss; detail=no-store");
     }
 }

@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 
 use super::entry::Entry;
 use super::key;
-use super::vary::{self, Asked, Selecting};
+use super::vary::{self, Selecting, Selection};
 use crate::base::limits::VARIANTS_MAX;
 use crate::message::fields::Fields;
 
@@ -21,7 +21,7 @@ const NONE: u32 = u32::MAX;
 
 /// A place for an entry. It is free again when its queue has come to it.
 #[derive(Debug)]
-struct Slot {
+struct EntrySlot {
     entry: Option<Arc<Entry>>,
     /// The next variant of the same URL.
     next: u32,
@@ -33,7 +33,7 @@ struct Slot {
 pub struct Store {
     seed: u64,
     index: HashTable<u32>,
-    slots: Vec<Slot>,
+    slots: Vec<EntrySlot>,
     free: Vec<u32>,
     small: VecDeque<u32>,
     main: VecDeque<u32>,
@@ -110,7 +110,7 @@ impl Store {
     pub fn find(&self, hash: u64, key: &[u8], fields: &Fields) -> (Option<&Arc<Entry>>, bool) {
         let mut has_others = false;
         let mut text = self.asked.borrow_mut();
-        let mut asked = Asked::new(fields, &mut text);
+        let mut asked = Selection::new(fields, &mut text);
         for entry in self.variants(hash, key).filter(|entry| entry.key() == key) {
             if asked.suits(entry.selecting()) {
                 return (Some(entry), has_others);
@@ -170,7 +170,7 @@ impl Store {
         self.large += entry.large_cost();
         self.count += 1;
         let next = self.first(hash, entry.key());
-        let slot = Slot { entry: Some(entry), next: next.unwrap_or(NONE), is_small };
+        let slot = EntrySlot { entry: Some(entry), next: next.unwrap_or(NONE), is_small };
         let at = self.place(slot);
         match next {
             Some(next) => {
@@ -191,7 +191,7 @@ impl Store {
         }
     }
 
-    fn place(&mut self, slot: Slot) -> u32 {
+    fn place(&mut self, slot: EntrySlot) -> u32 {
         if let Some(at) = self.free.pop() {
             self.slots[at as usize] = slot;
             return at;
@@ -335,7 +335,7 @@ impl Store {
     }
 }
 
-fn hash_of(slots: &[Slot], at: u32, seed: u64) -> u64 {
+fn hash_of(slots: &[EntrySlot], at: u32, seed: u64) -> u64 {
     let entry = slots.get(at as usize).and_then(|slot| slot.entry.as_ref());
     entry.map_or(0, |entry| key::hash(entry.key(), seed))
 }
@@ -421,7 +421,7 @@ mod tests {
     fn an_entry_costs_little_beside_its_texts() {
         // Entry with its two counts, the two words of its block, slot, queue, index, ghost.
         let fixed = size_of::<Entry>() + 2 * size_of::<usize>();
-        let places = size_of::<Slot>() + 2 * size_of::<u32>() + 1 + size_of::<u32>();
+        let places = size_of::<EntrySlot>() + 2 * size_of::<u32>() + 1 + size_of::<u32>();
         assert!(fixed + places <= 128, "{fixed} and {places} octets");
         let one = entry("/name", "", 100);
         let texts = one.key().len() as u64 + 100;

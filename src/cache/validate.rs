@@ -2,10 +2,10 @@
 //! ours, whose 304 brings a stored response up to date (RFC 9111 section 4.3).
 
 use super::entry::{Entry, Large, lines};
-use super::range::{self, Wanted};
+use super::range::{self, WantedRange};
 use crate::message::date;
 use crate::message::fields::Fields;
-use crate::message::name::{Name, Names};
+use crate::message::name::{Name, NameSet};
 
 /// What a client wants to know or have, beyond the whole response.
 #[derive(Clone, Debug, Default)]
@@ -14,9 +14,9 @@ pub struct Conditions {
 }
 
 /// The fields that this is about; those of `ASKS_ORIGIN` are the origin's to decide.
-const CONDITIONS: Names =
-    Names::of(&[Name::IfNoneMatch, Name::IfModifiedSince, Name::Range, Name::IfRange]);
-const ASKS_ORIGIN: Names = Names::of(&[Name::IfMatch, Name::IfUnmodifiedSince]);
+const CONDITIONS: NameSet =
+    NameSet::of(&[Name::IfNoneMatch, Name::IfModifiedSince, Name::Range, Name::IfRange]);
+const ASKS_ORIGIN: NameSet = NameSet::of(&[Name::IfMatch, Name::IfUnmodifiedSince]);
 
 /// Whether only the origin can tell (RFC 9110 section 13.2.1: a cache has no authority over these).
 #[must_use]
@@ -67,7 +67,7 @@ impl Conditions {
 
 /// What a client gets of a stored response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum StoredAnswer {
     NotModified,
     Whole,
     Part(u64, u64),
@@ -78,42 +78,44 @@ pub enum Answer {
 /// Answers a client's conditions from a response, of whose body `len` octets there are, if that is
 /// known already (RFC 9110 section 13.2.2). Parts are for GET only (section 14.2).
 #[must_use]
-pub fn answer(entry: &Entry, fields: &Fields, is_get: bool, len: Option<u64>) -> Answer {
+pub fn answer(entry: &Entry, fields: &Fields, is_get: bool, len: Option<u64>) -> StoredAnswer {
     // Preconditions are for what would be a success without them (section 13.2.1).
     if entry.status() != 200 && entry.status() != 206 || !fields.has_any(CONDITIONS) {
-        return Answer::Whole;
+        return StoredAnswer::Whole;
     }
     if is_not_modified(entry, fields) {
-        return Answer::NotModified;
+        return StoredAnswer::NotModified;
     }
-    let (Some(wanted), Some(len)) = (fields.only(Name::Range), len) else { return Answer::Whole };
+    let (Some(wanted), Some(len)) = (fields.only(Name::Range), len) else {
+        return StoredAnswer::Whole;
+    };
     if !is_get || !may_have_part(entry, fields) {
-        return Answer::Whole;
+        return StoredAnswer::Whole;
     }
     match range::parse(wanted, len) {
-        Wanted::Whole => Answer::Whole,
-        Wanted::One(first, count) => Answer::Part(first, count),
-        Wanted::Many(parts) => Answer::Parts(parts),
-        Wanted::Unsatisfiable => Answer::Unsatisfiable,
+        WantedRange::Whole => StoredAnswer::Whole,
+        WantedRange::One(first, count) => StoredAnswer::Part(first, count),
+        WantedRange::Many(parts) => StoredAnswer::Parts(parts),
+        WantedRange::Unsatisfiable => StoredAnswer::Unsatisfiable,
     }
 }
 
 /// Answers a client's conditions from a stored response that is not growing. Of one that is stored
 /// in part only that part is there: it is what the client gets if it wants another.
 #[must_use]
-pub fn answer_of(entry: &Entry, fields: &Fields, is_get: bool) -> Answer {
+pub fn answer_of(entry: &Entry, fields: &Fields, is_get: bool) -> StoredAnswer {
     let found = answer(entry, fields, is_get, entry.body_len());
     let Some(Large::Partial { first, data, .. }) = entry.large() else { return found };
-    if found == Answer::NotModified || holds(entry, &found) {
+    if found == StoredAnswer::NotModified || holds(entry, &found) {
         return found;
     }
-    Answer::Part(*first, data.len() as u64)
+    StoredAnswer::Part(*first, data.len() as u64)
 }
 
 /// Whether what a client gets is there, of a response that is stored in part.
-fn holds(entry: &Entry, wanted: &Answer) -> bool {
+fn holds(entry: &Entry, wanted: &StoredAnswer) -> bool {
     let Some(Large::Partial { first: begins, data, .. }) = entry.large() else { return true };
-    let Answer::Part(first, count) = wanted else { return false };
+    let StoredAnswer::Part(first, count) = wanted else { return false };
     first >= begins && first + count <= begins + data.len() as u64
 }
 
@@ -209,7 +211,7 @@ pub fn is_part_of(part: &Entry, whole: &Entry) -> bool {
 }
 
 /// What a 304 does not change: it would not fit the body any more (RFC 9111 section 3.2).
-const BODYS: Names = Names::of(&[Name::ContentLength, Name::ContentRange]);
+const BODYS: NameSet = NameSet::of(&[Name::ContentLength, Name::ContentRange]);
 
 /// A stored response's fields after a 304: those that came replace those that were there
 /// (section 3.2).
@@ -279,8 +281,8 @@ mod tests {
         let dated = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
         let inm = "If-None-Match";
         let ims = "If-Modified-Since";
-        let (whole, same) = (Answer::Whole, Answer::NotModified);
-        let cases: &[(&str, &[(&str, &str)], &Answer)] = &[
+        let (whole, same) = (StoredAnswer::Whole, StoredAnswer::NotModified);
+        let cases: &[(&str, &[(&str, &str)], &StoredAnswer)] = &[
             (stored, &[(inm, "\"a\"")], &same),
             (stored, &[(inm, "W/\"a\"")], &same),
             (stored, &[(inm, "\"x\", \"a\", \"y\"")], &same),
@@ -298,15 +300,15 @@ mod tests {
             (stored, &[(ims, OLDER)], &whole),
             (stored, &[(ims, "yesterday")], &whole),
             (dated, &[(ims, SAME)], &same),
-            (stored, &[("Range", "bytes=2-3")], &Answer::Part(2, 2)),
+            (stored, &[("Range", "bytes=2-3")], &StoredAnswer::Part(2, 2)),
             (stored, &[("Range", "bytes=2-3"), (inm, "\"a\"")], &same),
-            (stored, &[("Range", "bytes=2-3"), ("If-Range", "\"a\"")], &Answer::Part(2, 2)),
+            (stored, &[("Range", "bytes=2-3"), ("If-Range", "\"a\"")], &StoredAnswer::Part(2, 2)),
             (stored, &[("Range", "bytes=2-3"), ("If-Range", "\"b\"")], &whole),
             (weak, &[("Range", "bytes=2-3"), ("If-Range", "W/\"a\"")], &whole),
-            (stored, &[("Range", "bytes=2-3"), ("If-Range", SAME)], &Answer::Part(2, 2)),
+            (stored, &[("Range", "bytes=2-3"), ("If-Range", SAME)], &StoredAnswer::Part(2, 2)),
             (stored, &[("Range", "bytes=2-3"), ("If-Range", OLDER)], &whole),
             (young, &[("Range", "bytes=2-3"), ("If-Range", SAME)], &whole),
-            (stored, &[("Range", "bytes=10-")], &Answer::Unsatisfiable),
+            (stored, &[("Range", "bytes=10-")], &StoredAnswer::Unsatisfiable),
         ];
         for (stored, asked, expected) in cases {
             let found = answer(&entry(stored), &fields(asked), true, Some(10));

@@ -36,21 +36,21 @@ pub fn selecting(response: &Fields, request: &Fields) -> Option<Selecting> {
 /// Whether a request has in all of these fields what the stored one had.
 #[must_use]
 pub fn matches(selecting: &[u8], request: &Fields) -> bool {
-    Asked::new(request, &mut Vec::new()).suits(selecting)
+    Selection::new(request, &mut Vec::new()).suits(selecting)
 }
 
 /// A request that is held against several stored responses. What it has in the fields that select them is
 /// written once, for they nearly always name the same fields: however many variants there are, and
 /// however long its lists, the work is one pass over its fields and a comparison of octets for each
 /// (exam R01).
-pub struct Asked<'a> {
+pub struct Selection<'a> {
     request: &'a Fields,
     /// What `selecting` would be for this request. Memory of the caller's, so that nothing is allocated.
     text: &'a mut Selecting,
     is_written: bool,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> Selection<'a> {
     /// `text` is only used as memory.
     #[must_use]
     pub const fn new(request: &'a Fields, text: &'a mut Selecting) -> Self {
@@ -280,7 +280,7 @@ mod tests {
         let made = |vary: &str| selecting(&fields(&[("Vary", vary)]), &asked).unwrap();
         let (mut text, all) =
             (Vec::new(), [made("a"), made("b"), made("a, b"), made("a"), made("")]);
-        let mut asked = Asked::new(&asked, &mut text);
+        let mut asked = Selection::new(&asked, &mut text);
         for one in &all {
             assert!(asked.suits(one), "{}", one.escape_ascii());
         }

@@ -30,7 +30,7 @@ impl Default for Cache {
 /// A route's part in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cached {
-    pub rule: Rule,
+    pub rule: CacheRule,
     /// Stands for all that makes responses of this route what they are: where they come from and
     /// what is changed about them. Under another one nothing of theirs is served.
     pub digest: u64,
@@ -38,9 +38,9 @@ pub struct Cached {
 
 /// `route.cache`
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Rule {
+pub struct CacheRule {
     /// What belongs to the key besides scheme, authority, path and query.
-    pub key: Vec<Part>,
+    pub key: Vec<RequestPart>,
     /// Query parameters that do not count: names, or beginnings of names that end in `*`.
     pub ignore_query: Vec<String>,
     /// The only query parameters that count, if there are any.
@@ -58,12 +58,12 @@ pub struct Rule {
     /// The same, where no server of the cluster can be reached.
     pub grace_down: u32,
     /// Requests with one of these do not touch the cache.
-    pub bypass: Vec<Part>,
+    pub bypass: Vec<RequestPart>,
     /// Cookies do not keep responses from being stored, and Set-Cookie is stored with them.
     pub cookies: bool,
 }
 
-impl Default for Rule {
+impl Default for CacheRule {
     fn default() -> Self {
         Self {
             key: Vec::new(),
@@ -83,7 +83,7 @@ impl Default for Rule {
 
 /// Something of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Part {
+pub enum RequestPart {
     Header(String),
     Cookie(String),
     Query(String),

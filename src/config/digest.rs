@@ -3,14 +3,14 @@
 //! A field that has its default is not written: a key that a later version adds leaves the stored responses of
 //! all routes that do not use it. What is written, and how, is the format of [`VERSION`].
 
-use super::cache::{Part, Rule};
+use super::cache::{CacheRule, RequestPart};
 use super::model::{HeaderRules, HostPolicy};
 
 /// Goes up when the meaning of a field changes: then nothing that was stored before is served.
 const VERSION: u8 = 1;
 
 /// Where the responses of a route come from, and what is changed about them.
-pub(super) struct Origin<'a> {
+pub(super) struct RouteOrigin<'a> {
     pub(super) cluster: &'a str,
     /// The host that the cluster's servers are asked for; the cluster is faulty without it.
     pub(super) host: Option<&'a HostPolicy>,
@@ -19,8 +19,8 @@ pub(super) struct Origin<'a> {
 }
 
 /// The digest of a route's part in the cache.
-pub(super) fn of(origin: &Origin<'_>, rule: &Rule) -> u64 {
-    let mut out = Out(vec![VERSION]);
+pub(super) fn of(origin: &RouteOrigin<'_>, rule: &CacheRule) -> u64 {
+    let mut out = DigestText(vec![VERSION]);
     out.field("cluster", [origin.cluster]);
     match origin.host {
         None | Some(HostPolicy::Preserve) => {}
@@ -33,9 +33,9 @@ pub(super) fn of(origin: &Origin<'_>, rule: &Rule) -> u64 {
     crate::base::hash::stable(&out.0)
 }
 
-fn write_rule(rule: &Rule, out: &mut Out) {
+fn write_rule(rule: &CacheRule, out: &mut DigestText) {
     // Each field has a name here, so that the compiler asks about a new one.
-    let Rule {
+    let CacheRule {
         key,
         ignore_query,
         keep_query,
@@ -48,7 +48,7 @@ fn write_rule(rule: &Rule, out: &mut Out) {
         bypass,
         cookies,
     } = rule;
-    let default = Rule::default();
+    let default = CacheRule::default();
     out.field("key", key.iter().flat_map(texts_of));
     out.field("ignore_query", ignore_query.iter().map(String::as_str));
     out.field("keep_query", keep_query.iter().map(String::as_str));
@@ -62,25 +62,25 @@ fn write_rule(rule: &Rule, out: &mut Out) {
     out.number("cookies", u32::from(*cookies), 0);
 }
 
-fn write_headers(names: [&str; 3], rules: &HeaderRules, out: &mut Out) {
+fn write_headers(names: [&str; 3], rules: &HeaderRules, out: &mut DigestText) {
     let HeaderRules { set, add, remove } = rules;
     out.field(names[0], set.iter().flat_map(|(name, value)| [name.as_str(), value]));
     out.field(names[1], add.iter().flat_map(|(name, value)| [name.as_str(), value]));
     out.field(names[2], remove.iter().map(String::as_str));
 }
 
-fn texts_of(part: &Part) -> [&str; 2] {
+fn texts_of(part: &RequestPart) -> [&str; 2] {
     match part {
-        Part::Header(name) => ["header", name],
-        Part::Cookie(name) => ["cookie", name],
-        Part::Query(name) => ["query", name],
+        RequestPart::Header(name) => ["header", name],
+        RequestPart::Cookie(name) => ["cookie", name],
+        RequestPart::Query(name) => ["query", name],
     }
 }
 
 /// Fields, each text behind its length, so that no two lists are written alike.
-struct Out(Vec<u8>);
+struct DigestText(Vec<u8>);
 
-impl Out {
+impl DigestText {
     /// A field with these texts; nothing if there are none.
     fn field<'t>(&mut self, name: &str, texts: impl IntoIterator<Item = &'t str>) {
         let mut texts = texts.into_iter().peekable();
@@ -113,35 +113,35 @@ mod tests {
 
     const PLAIN: HeaderRules = HeaderRules { set: Vec::new(), add: Vec::new(), remove: Vec::new() };
 
-    fn digest(rule: &Rule, responses: &HeaderRules) -> u64 {
+    fn digest(rule: &CacheRule, responses: &HeaderRules) -> u64 {
         let host = Some(&HostPolicy::Preserve);
-        of(&Origin { cluster: "shop", host, requests: &PLAIN, responses }, rule)
+        of(&RouteOrigin { cluster: "shop", host, requests: &PLAIN, responses }, rule)
     }
 
     /// The value itself: another one gives up what every disk holds, and wants another `VERSION`.
     #[test]
     fn a_route_with_defaults_has_the_digest_that_it_had_when_disks_were_written() {
-        assert_eq!(digest(&Rule::default(), &PLAIN), 17_770_137_194_348_216_094);
+        assert_eq!(digest(&CacheRule::default(), &PLAIN), 17_770_137_194_348_216_094);
     }
 
     #[test]
     fn all_that_changes_a_response_changes_the_digest() {
         let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let rules = [
-            Rule { key: vec![Part::Header("a".into())], ..Rule::default() },
-            Rule { key: vec![Part::Cookie("a".into())], ..Rule::default() },
-            Rule { bypass: vec![Part::Cookie("a".into())], ..Rule::default() },
-            Rule { ignore_query: names(&["a", "b"]), ..Rule::default() },
-            Rule { ignore_query: names(&["ab"]), ..Rule::default() },
-            Rule { keep_query: names(&["ab"]), ..Rule::default() },
-            Rule { sort_query: true, ..Rule::default() },
-            Rule { default_ttl: Some(0), ..Rule::default() },
-            Rule { default_ttl: Some(1), ..Rule::default() },
-            Rule { negative_ttl: Some(0), ..Rule::default() },
-            Rule { ignore_clients: true, ..Rule::default() },
-            Rule { grace: 1, ..Rule::default() },
-            Rule { grace_down: 0, ..Rule::default() },
-            Rule { cookies: true, ..Rule::default() },
+            CacheRule { key: vec![RequestPart::Header("a".into())], ..CacheRule::default() },
+            CacheRule { key: vec![RequestPart::Cookie("a".into())], ..CacheRule::default() },
+            CacheRule { bypass: vec![RequestPart::Cookie("a".into())], ..CacheRule::default() },
+            CacheRule { ignore_query: names(&["a", "b"]), ..CacheRule::default() },
+            CacheRule { ignore_query: names(&["ab"]), ..CacheRule::default() },
+            CacheRule { keep_query: names(&["ab"]), ..CacheRule::default() },
+            CacheRule { sort_query: true, ..CacheRule::default() },
+            CacheRule { default_ttl: Some(0), ..CacheRule::default() },
+            CacheRule { default_ttl: Some(1), ..CacheRule::default() },
+            CacheRule { negative_ttl: Some(0), ..CacheRule::default() },
+            CacheRule { ignore_clients: true, ..CacheRule::default() },
+            CacheRule { grace: 1, ..CacheRule::default() },
+            CacheRule { grace_down: 0, ..CacheRule::default() },
+            CacheRule { cookies: true, ..CacheRule::default() },
         ];
         let pair = || vec![("a".to_owned(), "b".to_owned())];
         let headers = [
@@ -150,21 +150,25 @@ mod tests {
             HeaderRules { remove: names(&["a", "b"]), ..PLAIN },
         ];
         let mut all: Vec<u64> = rules.iter().map(|rule| digest(rule, &PLAIN)).collect();
-        all.extend(headers.iter().map(|rules| digest(&Rule::default(), rules)));
-        all.push(digest(&Rule::default(), &PLAIN));
+        all.extend(headers.iter().map(|rules| digest(&CacheRule::default(), rules)));
+        all.push(digest(&CacheRule::default(), &PLAIN));
         for host in [HostPolicy::Endpoint, HostPolicy::Fixed("shop".into())] {
-            let origin =
-                Origin { cluster: "shop", host: Some(&host), requests: &PLAIN, responses: &PLAIN };
-            all.push(of(&origin, &Rule::default()));
+            let origin = RouteOrigin {
+                cluster: "shop",
+                host: Some(&host),
+                requests: &PLAIN,
+                responses: &PLAIN,
+            };
+            all.push(of(&origin, &CacheRule::default()));
         }
         let requests = &HeaderRules { set: pair(), ..PLAIN };
         all.push(of(
-            &Origin { cluster: "shop", host: None, requests, responses: &PLAIN },
-            &Rule::default(),
+            &RouteOrigin { cluster: "shop", host: None, requests, responses: &PLAIN },
+            &CacheRule::default(),
         ));
         all.push(of(
-            &Origin { cluster: "b", host: None, requests: &PLAIN, responses: &PLAIN },
-            &Rule::default(),
+            &RouteOrigin { cluster: "b", host: None, requests: &PLAIN, responses: &PLAIN },
+            &CacheRule::default(),
         ));
         let count = all.len();
         all.sort_unstable();

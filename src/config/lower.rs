@@ -15,7 +15,7 @@ use super::model::{
     Route, Server, Timeouts,
 };
 use super::problem::{self, Problems, Shows};
-use super::raw::Table;
+use super::raw::ConfigTable;
 use super::{advice, lower_cache, lower_cluster, lower_route, lower_tls, units};
 use crate::base::id::ListenerId;
 use crate::base::limits::{FIELDS_MAX, HALF_CLOSED, HEAD_MAX};
@@ -37,12 +37,12 @@ pub fn lower(text: &str) -> (Option<Config>, Problems) {
         let message = format!("not TOML: {}", fault.message());
         problems.borrow_mut().error_hidden(span, message, Shows::Beginning);
     }
-    let config = read(Table::root(&table, &problems), text);
+    let config = read(ConfigTable::root(&table, &problems), text);
     let problems = problems.into_inner();
     (config.filter(|_| !problems.has_errors()), problems)
 }
 
-fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
+fn read(mut root: ConfigTable<'_>, text: &str) -> Option<Config> {
     let server = read_server(root.table("server"));
     let (limits, head) = read_limits(root.table("limits"));
     let http2 = read_http2(root.table("http2"));
@@ -56,7 +56,7 @@ fn read(mut root: Table<'_>, text: &str) -> Option<Config> {
     let cluster_tables = root.tables("cluster");
     let cluster_places: Vec<_> = cluster_tables.iter().map(|table| table.span.clone()).collect();
     let clusters = lower_cluster::read(cluster_tables, &timeouts.exchange, &listeners, text);
-    let names = lower_route::Names {
+    let names = lower_route::RouteScope {
         listeners: index(listeners.iter().flatten().map(|listener| listener.name.as_str())),
         modes: listeners.iter().flatten().map(|listener| listener.mode).collect(),
         clusters: &clusters,
@@ -105,7 +105,7 @@ fn index<'a>(names: impl Iterator<Item = &'a str>) -> HashMap<String, ListenerId
         .collect()
 }
 
-fn read_server(mut table: Table<'_>) -> Server {
+fn read_server(mut table: ConfigTable<'_>) -> Server {
     let defaults = Server::default();
     let name = table.parsed("name", |name| {
         let is_token = name.bytes().all(crate::message::fields::is_token_byte);
@@ -134,7 +134,7 @@ fn read_server(mut table: Table<'_>) -> Server {
     }
 }
 
-fn read_limits(mut table: Table<'_>) -> (Limits, HeadLimits) {
+fn read_limits(mut table: ConfigTable<'_>) -> (Limits, HeadLimits) {
     let (defaults, head) = (Limits::default(), HeadLimits::default());
     let words = [
         ("drop", Underscores::Drop),
@@ -167,7 +167,7 @@ fn read_limits(mut table: Table<'_>) -> (Limits, HeadLimits) {
     (limits, head_limits)
 }
 
-fn read_http2(mut table: Table<'_>) -> Http2 {
+fn read_http2(mut table: ConfigTable<'_>) -> Http2 {
     let defaults = Http2::default();
     let streams = table.number("streams", 1..1001).and_then(|count| u32::try_from(count).ok());
     // RFC 9113 section 6.9.2: what every peer begins with, up to the most that can be said.
@@ -204,7 +204,7 @@ struct AllTimeouts {
     half_closed: Duration,
 }
 
-fn read_all_timeouts(mut table: Table<'_>) -> AllTimeouts {
+fn read_all_timeouts(mut table: ConfigTable<'_>) -> AllTimeouts {
     let connection = read_listener_timeouts(&mut table, OfConnection::DEFAULT);
     let exchange = read_exchange_timeouts(&mut table, &Timeouts::default());
     let half_closed = duration(&mut table, "half_closed", true).unwrap_or(HALF_CLOSED);
@@ -228,7 +228,7 @@ impl OfConnection {
     };
 }
 
-fn read_listener_timeouts(table: &mut Table<'_>, defaults: OfConnection) -> OfConnection {
+fn read_listener_timeouts(table: &mut ConfigTable<'_>, defaults: OfConnection) -> OfConnection {
     let mut read = |key, default| duration(table, key, false).unwrap_or(default);
     OfConnection {
         head: read("head", defaults.head),
@@ -238,7 +238,7 @@ fn read_listener_timeouts(table: &mut Table<'_>, defaults: OfConnection) -> OfCo
 }
 
 fn read_listener(
-    mut table: Table<'_>,
+    mut table: ConfigTable<'_>,
     head: HeadLimits,
     timeouts: &AllTimeouts,
     text: &str,
@@ -293,7 +293,7 @@ fn read_listener(
 }
 
 /// `redirect_https = true`, or the port that browsers find HTTPS at.
-fn read_redirect(table: &mut Table<'_>) -> Option<u16> {
+fn read_redirect(table: &mut ConfigTable<'_>) -> Option<u16> {
     match table.switch("redirect_https") {
         Some(true) => Some(443),
         Some(false) => None,
@@ -303,7 +303,7 @@ fn read_redirect(table: &mut Table<'_>) -> Option<u16> {
 
 /// A listener that passes octets on must know where to.
 fn check_tcp(
-    root: &Table<'_>,
+    root: &ConfigTable<'_>,
     listeners: &[Option<Listener>],
     places: &[std::ops::Range<usize>],
     routes: &[Option<Route>],
@@ -326,7 +326,7 @@ fn check_tcp(
 
 /// Octets that are passed on as they are cannot be a stream of HTTP/2.
 fn check_tcp_clusters(
-    root: &Table<'_>,
+    root: &ConfigTable<'_>,
     listeners: &[Option<Listener>],
     places: &[std::ops::Range<usize>],
     routes: &[Option<Route>],
@@ -355,7 +355,7 @@ fn check_tcp_clusters(
 }
 
 fn check_listeners(
-    root: &Table<'_>,
+    root: &ConfigTable<'_>,
     listeners: &[Option<Listener>],
     places: &[std::ops::Range<usize>],
     text: &str,
@@ -399,7 +399,7 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 
 /// A cluster that no route leads to is checked for nothing.
 fn warn_of_unused(
-    root: &Table<'_>,
+    root: &ConfigTable<'_>,
     clusters: &[lower_cluster::Lowered],
     places: &[std::ops::Range<usize>],
     routes: &[Option<Route>],
@@ -420,7 +420,7 @@ fn warn_of_unused(
     }
 }
 
-fn read_access_log(mut table: Table<'_>) -> Option<AccessLog> {
+fn read_access_log(mut table: ConfigTable<'_>) -> Option<AccessLog> {
     let path = table.string("path").map_or_else(|| "off".to_owned(), |path| path.value);
     let formats = [("json", LogFormat::Json), ("combined", LogFormat::Combined)];
     let format = table.word("format", &formats).unwrap_or(LogFormat::Json);
@@ -428,7 +428,7 @@ fn read_access_log(mut table: Table<'_>) -> Option<AccessLog> {
     (path != "off").then(|| AccessLog { path: path.into(), format })
 }
 
-fn read_dns(mut table: Table<'_>) -> Vec<SocketAddr> {
+fn read_dns(mut table: ConfigTable<'_>) -> Vec<SocketAddr> {
     let servers = table.strings("servers");
     let parsed = servers.into_iter().filter_map(|text| {
         let address = text.value.parse::<SocketAddr>().ok();

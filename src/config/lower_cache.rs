@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::cache::{Cache, Cached, Part, Rule};
+use super::cache::{Cache, CacheRule, Cached, RequestPart};
 use super::lower_common::{duration, read_blocks};
 use super::model::Action;
-use super::raw::Table;
+use super::raw::ConfigTable;
 use super::units;
 use crate::base::limits::CACHE_MEMORY_MIN;
 use crate::config::model::HashOn;
 
-pub(super) fn read(mut table: Table<'_>) -> Cache {
+pub(super) fn read(mut table: ConfigTable<'_>) -> Cache {
     let defaults = Cache::default();
     let memory = table.parsed("memory", |text| match units::size(text)? {
         bytes if bytes >= CACHE_MEMORY_MIN => Ok(bytes),
@@ -44,14 +44,14 @@ pub(super) fn read(mut table: Table<'_>) -> Cache {
 
 /// `cache = true`, `cache = false`, or a table.
 pub(super) fn read_rule(
-    route: &mut Table<'_>,
+    route: &mut ConfigTable<'_>,
     action: Option<&Action>,
-    digest_of: impl Fn(&Rule) -> u64,
+    digest_of: impl Fn(&CacheRule) -> u64,
 ) -> Option<Cached> {
     let place = route.place_of("cache");
     let rule = match route.switch("cache") {
         Some(false) => return None,
-        Some(true) => Rule::default(),
+        Some(true) => CacheRule::default(),
         None if !route.has("cache") => return None,
         None => read_table(route.table("cache")),
     };
@@ -62,13 +62,13 @@ pub(super) fn read_rule(
     Some(Cached { rule, digest })
 }
 
-fn read_table(mut table: Table<'_>) -> Rule {
-    let seconds = |table: &mut Table<'_>, key| {
+fn read_table(mut table: ConfigTable<'_>) -> CacheRule {
+    let seconds = |table: &mut ConfigTable<'_>, key| {
         let found: Option<Duration> = duration(table, key, true);
         // HTTP counts whole seconds: what is begun counts.
         found.map(|found| u32::try_from(found.as_millis().div_ceil(1000)).unwrap_or(u32::MAX))
     };
-    let rule = Rule {
+    let rule = CacheRule {
         key: parts(&mut table, "key"),
         ignore_query: names(&mut table, "ignore_query"),
         keep_query: names(&mut table, "keep_query"),
@@ -77,7 +77,8 @@ fn read_table(mut table: Table<'_>) -> Rule {
         negative_ttl: seconds(&mut table, "negative_ttl"),
         ignore_clients: !table.boolean("client_directives").unwrap_or(true),
         grace: seconds(&mut table, "grace").unwrap_or_default(),
-        grace_down: seconds(&mut table, "grace_down").unwrap_or_else(|| Rule::default().grace_down),
+        grace_down: seconds(&mut table, "grace_down")
+            .unwrap_or_else(|| CacheRule::default().grace_down),
         bypass: parts(&mut table, "bypass"),
         cookies: table.boolean("cookies").unwrap_or_default(),
     };
@@ -85,13 +86,13 @@ fn read_table(mut table: Table<'_>) -> Rule {
     rule
 }
 
-fn parts(table: &mut Table<'_>, key: &'static str) -> Vec<Part> {
+fn parts(table: &mut ConfigTable<'_>, key: &'static str) -> Vec<RequestPart> {
     let mut found = Vec::new();
     for text in table.strings(key) {
         match units::hash_on(&text.value) {
-            Ok(HashOn::Header(name)) => found.push(Part::Header(name)),
-            Ok(HashOn::Cookie(name)) => found.push(Part::Cookie(name)),
-            Ok(HashOn::Query(name)) => found.push(Part::Query(name)),
+            Ok(HashOn::Header(name)) => found.push(RequestPart::Header(name)),
+            Ok(HashOn::Cookie(name)) => found.push(RequestPart::Cookie(name)),
+            Ok(HashOn::Query(name)) => found.push(RequestPart::Query(name)),
             _ => {
                 let wanted = "\"header:NAME\", \"cookie:NAME\" or \"query:NAME\"";
                 table.error(text.span, format!("\"{}\" is none of {wanted}", text.value));
@@ -102,7 +103,7 @@ fn parts(table: &mut Table<'_>, key: &'static str) -> Vec<Part> {
 }
 
 /// Names of query parameters, of which the last character may be a star.
-fn names(table: &mut Table<'_>, key: &'static str) -> Vec<String> {
+fn names(table: &mut ConfigTable<'_>, key: &'static str) -> Vec<String> {
     let mut found = Vec::new();
     for name in table.strings(key) {
         let stem = name.value.strip_suffix('*').unwrap_or(&name.value);

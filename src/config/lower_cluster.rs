@@ -7,7 +7,7 @@ use super::model::{
     Address, Balance, Cluster, Endpoint, HashOn, HostPolicy, Listener, Mode, Pool, Protocol,
     ProxyHeader, Timeouts,
 };
-use super::raw::Table;
+use super::raw::ConfigTable;
 use super::{lower_health, lower_resilience, lower_tls, problem, units};
 use crate::message::target;
 
@@ -19,7 +19,7 @@ pub(super) struct Lowered {
 }
 
 pub(super) fn read(
-    tables: Vec<Table<'_>>,
+    tables: Vec<ConfigTable<'_>>,
     timeouts: &Timeouts,
     listeners: &[Option<Listener>],
     text: &str,
@@ -43,11 +43,11 @@ pub(super) fn read(
 }
 
 fn read_one<'a>(
-    mut table: Table<'a>,
+    mut table: ConfigTable<'a>,
     timeouts: &Timeouts,
     listeners: &[Option<Listener>],
     text: &str,
-) -> (Lowered, Table<'a>) {
+) -> (Lowered, ConfigTable<'a>) {
     let name = table.string("name").map(|name| name.value).unwrap_or_default();
     if name.is_empty() {
         table.error(table.span.clone(), "a [[cluster]] needs a \"name\" for routes to call it by");
@@ -110,8 +110,8 @@ fn read_one<'a>(
 
 /// `[[cluster.endpoint]]`
 fn read_endpoints(
-    table: &Table<'_>,
-    tables: Vec<Table<'_>>,
+    table: &ConfigTable<'_>,
+    tables: Vec<ConfigTable<'_>>,
     most: Option<u32>,
     listeners: &[Option<Listener>],
     text: &str,
@@ -135,7 +135,7 @@ fn read_endpoints(
 }
 
 /// `hash = { on = "header:x-user" }`, for the balancers that go by one.
-fn read_hash(table: &mut Table<'_>, balance: Balance) -> Option<HashOn> {
+fn read_hash(table: &mut ConfigTable<'_>, balance: Balance) -> Option<HashOn> {
     let place = table.place_of("hash");
     let mut hash = table.table("hash");
     let on = hash.parsed("on", units::hash_on);
@@ -148,7 +148,7 @@ fn read_hash(table: &mut Table<'_>, balance: Balance) -> Option<HashOn> {
     on.or(default)
 }
 
-fn read_pool(mut table: Table<'_>) -> Pool {
+fn read_pool(mut table: ConfigTable<'_>) -> Pool {
     let defaults = Pool::default();
     let size = table.number("size", 0..65_536).and_then(|size| usize::try_from(size).ok());
     let pool = Pool {
@@ -161,12 +161,12 @@ fn read_pool(mut table: Table<'_>) -> Pool {
 }
 
 /// `max_connections`, of a cluster's endpoints or of a single one.
-fn read_most(table: &mut Table<'_>) -> Option<u32> {
+fn read_most(table: &mut ConfigTable<'_>) -> Option<u32> {
     table.number("max_connections", 1..1_000_001).and_then(|most| u32::try_from(most).ok())
 }
 
 fn read_endpoint(
-    mut table: Table<'_>,
+    mut table: ConfigTable<'_>,
     most: Option<u32>,
     listeners: &[Option<Listener>],
 ) -> Option<Endpoint> {

@@ -7,18 +7,18 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::model::{Address, Timeouts};
-use super::raw::{Located, Table};
+use super::raw::{ConfigTable, Located};
 use super::units;
 use crate::base::limits::{REGEX_COMPILED_MAX, REGEX_MAX};
 use crate::message::fields::is_token_byte;
 use crate::message::name::Name;
 
 /// `body = "10MiB"` or `"none"`.
-pub(super) fn body_limit(table: &mut Table<'_>) -> Option<Option<u64>> {
+pub(super) fn body_limit(table: &mut ConfigTable<'_>) -> Option<Option<u64>> {
     size_or_none(table, "body")
 }
 
-pub(super) fn size_or_none(table: &mut Table<'_>, key: &'static str) -> Option<Option<u64>> {
+pub(super) fn size_or_none(table: &mut ConfigTable<'_>, key: &'static str) -> Option<Option<u64>> {
     table.parsed(key, |text| match text {
         "none" => Ok(None),
         _ => units::size(text).map(Some),
@@ -26,7 +26,7 @@ pub(super) fn size_or_none(table: &mut Table<'_>, key: &'static str) -> Option<O
 }
 
 pub(super) fn size(
-    table: &mut Table<'_>,
+    table: &mut ConfigTable<'_>,
     key: &'static str,
     range: RangeInclusive<u64>,
 ) -> Option<usize> {
@@ -40,13 +40,13 @@ pub(super) fn size(
     })
 }
 
-pub(super) fn count(table: &mut Table<'_>, key: &'static str, most: usize) -> Option<usize> {
+pub(super) fn count(table: &mut ConfigTable<'_>, key: &'static str, most: usize) -> Option<usize> {
     table.number(key, 1..most as u64 + 1).and_then(|number| usize::try_from(number).ok())
 }
 
 /// A duration; zero makes no sense for most.
 pub(super) fn duration(
-    table: &mut Table<'_>,
+    table: &mut ConfigTable<'_>,
     key: &'static str,
     zero_is_fine: bool,
 ) -> Option<Duration> {
@@ -63,7 +63,7 @@ pub(super) fn duration(
 }
 
 /// The timeouts of an exchange, as a cluster or a route sets them.
-pub(super) fn read_timeouts(table: &mut Table<'_>, defaults: &Timeouts) -> Timeouts {
+pub(super) fn read_timeouts(table: &mut ConfigTable<'_>, defaults: &Timeouts) -> Timeouts {
     for key in ["head", "keepalive", "tls_handshake"] {
         if table.has(key) {
             let message = format!("\"{key}\" is a listener's: nothing is routed yet; ignored here");
@@ -74,7 +74,7 @@ pub(super) fn read_timeouts(table: &mut Table<'_>, defaults: &Timeouts) -> Timeo
 }
 
 /// The timeouts of an exchange, which clusters and routes may set too.
-pub(super) fn read_exchange_timeouts(table: &mut Table<'_>, defaults: &Timeouts) -> Timeouts {
+pub(super) fn read_exchange_timeouts(table: &mut ConfigTable<'_>, defaults: &Timeouts) -> Timeouts {
     let total = table.parsed("total", |text| match text {
         "none" => Ok(Duration::MAX),
         _ => match units::duration(text)? {
@@ -94,12 +94,12 @@ pub(super) fn read_exchange_timeouts(table: &mut Table<'_>, defaults: &Timeouts)
 
 /// A block in CIDR notation, or one address.
 /// A list of blocks of addresses.
-pub(super) fn read_blocks(table: &mut Table<'_>, key: &'static str) -> Vec<IpNet> {
+pub(super) fn read_blocks(table: &mut ConfigTable<'_>, key: &'static str) -> Vec<IpNet> {
     let blocks = table.strings(key);
     blocks.iter().filter_map(|block| read_block(table, block)).collect()
 }
 
-fn read_block(table: &Table<'_>, text: &Located<String>) -> Option<IpNet> {
+fn read_block(table: &ConfigTable<'_>, text: &Located<String>) -> Option<IpNet> {
     let block = text.value.parse::<IpNet>().ok();
     let block = block.or_else(|| text.value.parse::<IpAddr>().ok().map(IpNet::from));
     if block.is_none() {
@@ -127,7 +127,7 @@ pub(super) fn regex(pattern: &str) -> Result<(), String> {
 }
 
 /// Names and values of header fields that are the configuration's to say.
-pub(super) fn read_fields(table: &mut Table<'_>, key: &'static str) -> Vec<(String, String)> {
+pub(super) fn read_fields(table: &mut ConfigTable<'_>, key: &'static str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (name, value) in table.pairs(key) {
         if value.value.bytes().any(|byte| byte != b'\t' && !(b' '..=b'~').contains(&byte)) {
@@ -140,7 +140,7 @@ pub(super) fn read_fields(table: &mut Table<'_>, key: &'static str) -> Vec<(Stri
 }
 
 /// Framing, Host and Connection are the proxy's own business.
-pub(super) fn check_field(table: &Table<'_>, name: &Located<String>) -> bool {
+pub(super) fn check_field(table: &ConfigTable<'_>, name: &Located<String>) -> bool {
     let fault = if !is_field_name(&name.value) {
         Some(format!("\"{}\" is no field name", name.value))
     } else {

@@ -2,14 +2,18 @@
 
 use super::lower_common::{duration, read_fields, regex, statuses};
 use super::model::{Health, HttpProbe, Probe};
-use super::raw::Table;
+use super::raw::ConfigTable;
 use crate::message::target;
 
-const KINDS: [(&str, Kind); 4] =
-    [("tcp", Kind::Tcp), ("http", Kind::Http), ("grpc", Kind::Grpc), ("off", Kind::Off)];
+const KINDS: [(&str, ProbeKind); 4] = [
+    ("tcp", ProbeKind::Tcp),
+    ("http", ProbeKind::Http),
+    ("grpc", ProbeKind::Grpc),
+    ("off", ProbeKind::Off),
+];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ProbeKind {
     Tcp,
     Http,
     Grpc,
@@ -17,33 +21,34 @@ enum Kind {
 }
 
 /// `by_default`: whether there are checks without the table.
-pub(super) fn read(mut table: Table<'_>, by_default: bool) -> Option<Health> {
+pub(super) fn read(mut table: ConfigTable<'_>, by_default: bool) -> Option<Health> {
     let is_there = by_default || table.is_there();
     let path = table.parsed("path", path);
     let kind = table.word("type", &KINDS);
-    let kind = kind.unwrap_or_else(|| if table.has("path") { Kind::Http } else { Kind::Tcp });
-    if kind == Kind::Http && !table.has("path") {
+    let kind =
+        kind.unwrap_or_else(|| if table.has("path") { ProbeKind::Http } else { ProbeKind::Tcp });
+    if kind == ProbeKind::Http && !table.has("path") {
         table.error(table.span.clone(), "an HTTP check needs a \"path\" to ask for");
     }
     let http = read_http(&mut table, path.unwrap_or_else(|| "/".to_owned()));
     let http_only = ["path", "method", "host", "headers", "expect", "body"];
-    for key in http_only.into_iter().filter(|_| matches!(kind, Kind::Tcp | Kind::Grpc)) {
+    for key in http_only.into_iter().filter(|_| matches!(kind, ProbeKind::Tcp | ProbeKind::Grpc)) {
         if table.has(key) {
-            let name = if kind == Kind::Tcp { "TCP" } else { "gRPC" };
+            let name = if kind == ProbeKind::Tcp { "TCP" } else { "gRPC" };
             table.error(table.place_of(key), format!("a {name} check has no \"{key}\""));
         }
     }
     let service = table.string("service").map(|service| service.value);
-    if service.is_some() && kind != Kind::Grpc {
+    if service.is_some() && kind != ProbeKind::Grpc {
         table.error(table.place_of("service"), "\"service\" is for type = \"grpc\"");
     }
     let probe = match kind {
-        Kind::Http => Probe::Http(http),
-        Kind::Grpc => Probe::Grpc { service: service.unwrap_or_default() },
-        Kind::Tcp | Kind::Off => Probe::Tcp,
+        ProbeKind::Http => Probe::Http(http),
+        ProbeKind::Grpc => Probe::Grpc { service: service.unwrap_or_default() },
+        ProbeKind::Tcp | ProbeKind::Off => Probe::Tcp,
     };
     let defaults = Health::new(probe);
-    let in_a_row = |table: &mut Table<'_>, key, default| {
+    let in_a_row = |table: &mut ConfigTable<'_>, key, default| {
         let number = table.number(key, 1..101).and_then(|number| u32::try_from(number).ok());
         number.unwrap_or(default)
     };
@@ -58,10 +63,10 @@ pub(super) fn read(mut table: Table<'_>, by_default: bool) -> Option<Health> {
         ..defaults
     };
     table.finish();
-    (is_there && kind != Kind::Off).then_some(health)
+    (is_there && kind != ProbeKind::Off).then_some(health)
 }
 
-fn read_http(table: &mut Table<'_>, path: String) -> HttpProbe {
+fn read_http(table: &mut ConfigTable<'_>, path: String) -> HttpProbe {
     let defaults = HttpProbe::new(&path);
     let method = table.parsed("method", |text| match text {
         "GET" | "HEAD" | "OPTIONS" => Ok(text.to_owned()),

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use super::lower_common::{duration, statuses};
-use super::raw::Table;
+use super::raw::ConfigTable;
 use super::resilience::{Adaptive, Passive, Queue, Resilience, Retry, RetryOn, Statuses, Sticky};
 use super::units;
 use crate::base::limits::{ATTEMPTS_MAX, QUEUE_MAX};
 use crate::message::fields::is_token_byte;
 
 /// The set that the word stands for, with what the tables change. Also whether it is `"auto"`.
-pub(super) fn read(table: &mut Table<'_>) -> (Resilience, bool) {
+pub(super) fn read(table: &mut ConfigTable<'_>) -> (Resilience, bool) {
     let is_auto = table.word("resilience", &[("auto", true), ("off", false)]).unwrap_or(true);
     let base = if is_auto { Resilience::AUTO } else { Resilience::OFF };
     let resilience = Resilience {
@@ -25,11 +25,15 @@ pub(super) fn read(table: &mut Table<'_>) -> (Resilience, bool) {
     (resilience, is_auto)
 }
 
-fn count(table: &mut Table<'_>, key: &'static str, range: std::ops::Range<u64>) -> Option<u32> {
+fn count(
+    table: &mut ConfigTable<'_>,
+    key: &'static str,
+    range: std::ops::Range<u64>,
+) -> Option<u32> {
     table.number(key, range).and_then(|number| u32::try_from(number).ok())
 }
 
-fn read_passive(mut table: Table<'_>, base: Passive) -> Passive {
+fn read_passive(mut table: ConfigTable<'_>, base: Passive) -> Passive {
     let passive = Passive {
         failures: count(&mut table, "failures", 0..1001).unwrap_or(base.failures),
         failure_rate: count(&mut table, "failure_rate", 0..101).unwrap_or(base.failure_rate),
@@ -45,7 +49,7 @@ fn read_passive(mut table: Table<'_>, base: Passive) -> Passive {
     passive
 }
 
-fn read_retry(mut table: Table<'_>, base: Retry) -> Retry {
+fn read_retry(mut table: ConfigTable<'_>, base: Retry) -> Retry {
     let most = ATTEMPTS_MAX as u64 + 1;
     let on = if table.has("on") { read_on(&mut table) } else { base.on };
     let try_timeout = table.parsed("try_timeout", |text| match text {
@@ -66,7 +70,7 @@ fn read_retry(mut table: Table<'_>, base: Retry) -> Retry {
 }
 
 /// `on = ["connect", "lost", "timeout", "503", "5xx"]`
-fn read_on(table: &mut Table<'_>) -> RetryOn {
+fn read_on(table: &mut ConfigTable<'_>) -> RetryOn {
     let mut on = RetryOn::default();
     for word in table.strings("on") {
         match word.value.as_str() {
@@ -90,7 +94,7 @@ fn read_on(table: &mut Table<'_>) -> RetryOn {
     on
 }
 
-fn read_queue(mut table: Table<'_>, base: Queue) -> Queue {
+fn read_queue(mut table: ConfigTable<'_>, base: Queue) -> Queue {
     let max = table.number("max", 0..QUEUE_MAX + 1).and_then(|max| usize::try_from(max).ok());
     let queue = Queue {
         max: max.unwrap_or(base.max),
@@ -100,14 +104,14 @@ fn read_queue(mut table: Table<'_>, base: Queue) -> Queue {
     queue
 }
 
-fn read_slow_start(mut table: Table<'_>, base: Duration) -> Duration {
+fn read_slow_start(mut table: ConfigTable<'_>, base: Duration) -> Duration {
     let found = duration(&mut table, "duration", true).unwrap_or(base);
     table.finish();
     found
 }
 
 /// `[cluster.adaptive]`; without the table there is no such limit.
-fn read_adaptive(mut table: Table<'_>) -> Option<Adaptive> {
+fn read_adaptive(mut table: ConfigTable<'_>) -> Option<Adaptive> {
     let (is_there, defaults) = (table.is_there(), Adaptive::default());
     let adaptive = Adaptive {
         min: count(&mut table, "min", 1..1_000_001).unwrap_or(defaults.min),
@@ -122,7 +126,7 @@ fn read_adaptive(mut table: Table<'_>) -> Option<Adaptive> {
 }
 
 /// `[cluster.hedge]`; without the table nothing is asked twice.
-fn read_hedge(mut table: Table<'_>) -> Option<u32> {
+fn read_hedge(mut table: ConfigTable<'_>) -> Option<u32> {
     let is_there = table.is_there();
     let percentile = count(&mut table, "percentile", 50..100).unwrap_or(95);
     table.finish();
@@ -130,7 +134,7 @@ fn read_hedge(mut table: Table<'_>) -> Option<u32> {
 }
 
 /// `[cluster.sticky]`; without the table no client is remembered.
-pub(super) fn read_sticky(table: &mut Table<'_>) -> Option<Sticky> {
+pub(super) fn read_sticky(table: &mut ConfigTable<'_>) -> Option<Sticky> {
     let is_there = table.has("sticky");
     let mut table = table.table("sticky");
     let cookie = table.parsed("cookie", |text| {

@@ -14,7 +14,7 @@ use super::model::{
     ValueMatch,
 };
 use super::problem;
-use super::raw::Table;
+use super::raw::ConfigTable;
 use super::resilience::Priority;
 use crate::base::id::{ClusterId, ListenerId};
 use crate::message::fields::is_token_byte;
@@ -37,7 +37,7 @@ const HTTP_ONLY: [&str; 12] = [
 ];
 
 /// What a route may refer to.
-pub(super) struct Names<'a> {
+pub(super) struct RouteScope<'a> {
     pub(super) listeners: HashMap<String, ListenerId>,
     pub(super) modes: Vec<Mode>,
     pub(super) clusters: &'a [Lowered],
@@ -46,11 +46,11 @@ pub(super) struct Names<'a> {
     pub(super) text: &'a str,
 }
 
-pub(super) fn read(tables: Vec<Table<'_>>, names: &Names<'_>) -> Vec<Option<Route>> {
+pub(super) fn read(tables: Vec<ConfigTable<'_>>, names: &RouteScope<'_>) -> Vec<Option<Route>> {
     tables.into_iter().map(|table| read_one(table, names)).collect()
 }
 
-fn read_upgrade(table: &mut Table<'_>) -> Vec<Box<str>> {
+fn read_upgrade(table: &mut ConfigTable<'_>) -> Vec<Box<str>> {
     if table.has("upgrade") {
         table.strings("upgrade").into_iter().map(|one| one.value.into_boxed_str()).collect()
     } else {
@@ -58,7 +58,7 @@ fn read_upgrade(table: &mut Table<'_>) -> Vec<Box<str>> {
     }
 }
 
-fn read_one(mut table: Table<'_>, names: &Names<'_>) -> Option<Route> {
+fn read_one(mut table: ConfigTable<'_>, names: &RouteScope<'_>) -> Option<Route> {
     let line = problem::place(names.text, table.span.start).0;
     let listener = read_listener(&mut table, names);
     refuse_http(&table, listener, names);
@@ -91,7 +91,7 @@ fn read_one(mut table: Table<'_>, names: &Names<'_>) -> Option<Route> {
     let cache = lower_cache::read_rule(&mut table, action.as_ref(), |rule| {
         let Some(Action::Forward(ClusterId(at))) = &action else { return 0 };
         let lowered = &names.clusters[usize::from(*at)];
-        let origin = digest::Origin {
+        let origin = digest::RouteOrigin {
             cluster: &lowered.name,
             host: lowered.model.as_ref().map(|model| &model.host),
             requests: &request_headers,
@@ -122,7 +122,7 @@ fn read_one(mut table: Table<'_>, names: &Names<'_>) -> Option<Route> {
 }
 
 /// What has no meaning where no HTTP is spoken.
-fn refuse_http(table: &Table<'_>, listener: Option<ListenerId>, names: &Names<'_>) {
+fn refuse_http(table: &ConfigTable<'_>, listener: Option<ListenerId>, names: &RouteScope<'_>) {
     let mode = listener.and_then(|ListenerId(at)| names.modes.get(usize::from(at)));
     if mode != Some(&Mode::Tcp) {
         return;
@@ -136,7 +136,7 @@ fn refuse_http(table: &Table<'_>, listener: Option<ListenerId>, names: &Names<'_
     }
 }
 
-fn read_listener(table: &mut Table<'_>, names: &Names<'_>) -> Option<ListenerId> {
+fn read_listener(table: &mut ConfigTable<'_>, names: &RouteScope<'_>) -> Option<ListenerId> {
     let name = table.string("listener")?;
     if let Some(id) = names.listeners.get(&name.value) {
         return Some(*id);
@@ -208,7 +208,7 @@ fn check_normal(path: &str) -> Result<(), String> {
     }
 }
 
-fn read_methods(table: &mut Table<'_>) -> Vec<String> {
+fn read_methods(table: &mut ConfigTable<'_>) -> Vec<String> {
     let mut methods = Vec::new();
     for method in table.strings("methods") {
         let is_token = !method.value.is_empty() && method.value.bytes().all(is_token_byte);
@@ -228,7 +228,7 @@ fn read_methods(table: &mut Table<'_>) -> Vec<String> {
 }
 
 fn read_matches(
-    table: &mut Table<'_>,
+    table: &mut ConfigTable<'_>,
     key: &'static str,
     are_fields: bool,
 ) -> Vec<(String, ValueMatch)> {
@@ -257,7 +257,7 @@ fn read_matches(
 }
 
 /// A star at the end of a path is a letter here, not a pattern.
-fn warn_of_star(table: &Table<'_>) {
+fn warn_of_star(table: &ConfigTable<'_>) {
     let Some(path) = table.text_of("path") else { return };
     if let Some(prefix) = advice::without_star(path) {
         let message = format!(
@@ -268,7 +268,7 @@ fn warn_of_star(table: &Table<'_>) {
     }
 }
 
-fn read_action(table: &mut Table<'_>, names: &Names<'_>) -> Option<Action> {
+fn read_action(table: &mut ConfigTable<'_>, names: &RouteScope<'_>) -> Option<Action> {
     let has = ["cluster", "redirect", "respond"].map(|key| table.has(key));
     if has.iter().filter(|one| **one).count() != 1 {
         let message = "a [[route]] needs exactly one of \"cluster\", \"redirect\" and \"respond\"";
@@ -295,7 +295,7 @@ fn read_action(table: &mut Table<'_>, names: &Names<'_>) -> Option<Action> {
     at.and_then(|at| u16::try_from(at).ok()).map(|at| Action::Forward(ClusterId(at)))
 }
 
-fn read_redirect(mut table: Table<'_>) -> Option<Redirect> {
+fn read_redirect(mut table: ConfigTable<'_>) -> Option<Redirect> {
     let status = table.number("status", 301..309).unwrap_or(308);
     if matches!(status, 304..=306) {
         let message = format!("{status} is no redirect; use 301, 302, 303, 307 or 308");
@@ -316,7 +316,7 @@ fn read_redirect(mut table: Table<'_>) -> Option<Redirect> {
     Some(Redirect { status: u16::try_from(status).ok()?, scheme, host, path })
 }
 
-fn read_respond(mut table: Table<'_>) -> Option<Respond> {
+fn read_respond(mut table: ConfigTable<'_>) -> Option<Respond> {
     let status = table.number("status", 200..600).unwrap_or(200);
     let body = table.string("body").map(|body| body.value).unwrap_or_default();
     if matches!(status, 204 | 304) && !body.is_empty() {
@@ -328,7 +328,7 @@ fn read_respond(mut table: Table<'_>) -> Option<Respond> {
     Some(Respond { status: u16::try_from(status).ok()?, body, headers })
 }
 
-fn read_as_received(table: &mut Table<'_>, rewrite: &Rewrite) -> bool {
+fn read_as_received(table: &mut ConfigTable<'_>, rewrite: &Rewrite) -> bool {
     let is_asked = table.boolean("path_as_received").unwrap_or(false);
     let is_rewritten = !rewrite.strip_prefix.is_empty() || !rewrite.add_prefix.is_empty();
     if is_asked && is_rewritten {
@@ -339,7 +339,7 @@ fn read_as_received(table: &mut Table<'_>, rewrite: &Rewrite) -> bool {
     is_asked
 }
 
-fn read_rewrite(mut table: Table<'_>) -> Rewrite {
+fn read_rewrite(mut table: ConfigTable<'_>) -> Rewrite {
     let prefix = |text: &str| match text {
         "" => Ok(String::new()),
         _ => check_normal(text).map(|()| text.trim_end_matches('/').to_owned()),
@@ -352,7 +352,7 @@ fn read_rewrite(mut table: Table<'_>) -> Rewrite {
     rewrite
 }
 
-fn read_rules(mut table: Table<'_>) -> HeaderRules {
+fn read_rules(mut table: ConfigTable<'_>) -> HeaderRules {
     let set = read_fields(&mut table, "set");
     let add = read_fields(&mut table, "add");
     let mut remove = Vec::new();

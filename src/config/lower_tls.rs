@@ -1,17 +1,17 @@
 //! `tls = { … }` of a listener and of a cluster to plan. No file is opened here.
 
 use super::problem;
-use super::raw::{Located, Table};
-use super::tls::{Client, ClientAuth, Line, Pair, Protocol, Server};
+use super::raw::{ConfigTable, Located};
+use super::tls::{Alpn, ClientAuth, ClusterTls, ListenerTls, Pair, SourceLine};
 use crate::message::fields::is_token_byte;
 use crate::message::name::Name;
 use crate::message::target;
 
 /// What a listener offers unless the configuration says something else.
-const OFFERED: &[Protocol] = &[Protocol::Http2, Protocol::Http1];
+const OFFERED: &[Alpn] = &[Alpn::Http2, Alpn::Http1];
 
 /// `[listener.tls]`, if there is one.
-pub(super) fn read_server(table: &mut Table<'_>, text: &str) -> Option<Server> {
+pub(super) fn read_server(table: &mut ConfigTable<'_>, text: &str) -> Option<ListenerTls> {
     let line = line_of(table, "tls", text);
     let mut tls = table.table("tls");
     if !tls.is_there() {
@@ -34,29 +34,29 @@ pub(super) fn read_server(table: &mut Table<'_>, text: &str) -> Option<Server> {
     let client_auth = read_client_auth(tls.table("client_auth"), auth_line);
     let only_13 = tls.word("min_version", &[("1.2", false), ("1.3", true)]).unwrap_or(false);
     tls.finish();
-    Some(Server { line, certificates, self_signed, alpn, client_auth, only_13 })
+    Some(ListenerTls { line, certificates, self_signed, alpn, client_auth, only_13 })
 }
 
 /// Where a key's value stands.
-fn line_of(table: &Table<'_>, key: &str, text: &str) -> Line {
-    Line(problem::place(text, table.place_of(key).start).0)
+fn line_of(table: &ConfigTable<'_>, key: &str, text: &str) -> SourceLine {
+    SourceLine(problem::place(text, table.place_of(key).start).0)
 }
 
 /// Something stands in one of the lists, even if it is wrong: that was told already.
-fn has_items(tls: &Table<'_>) -> bool {
+fn has_items(tls: &ConfigTable<'_>) -> bool {
     tls.length_of("certificates") + tls.length_of("self_signed") > 0
 }
 
-fn read_alpn(tls: &mut Table<'_>) -> Vec<Protocol> {
+fn read_alpn(tls: &mut ConfigTable<'_>) -> Vec<Alpn> {
     if !tls.has("alpn") {
         return OFFERED.to_vec();
     }
     let mut alpn = Vec::new();
     for name in tls.strings("alpn") {
-        match Protocol::of(name.value.as_bytes()) {
+        match Alpn::of(name.value.as_bytes()) {
             Some(protocol) => alpn.push(protocol),
             None => {
-                let known = Protocol::NAMES.map(|(name, _)| name);
+                let known = Alpn::NAMES.map(|(name, _)| name);
                 let message = format!("\"{}\" is not spoken here", name.value);
                 tls.error_near(name.span, message, &name.value, &known);
             }
@@ -65,7 +65,7 @@ fn read_alpn(tls: &mut Table<'_>) -> Vec<Protocol> {
     alpn
 }
 
-fn check_name(tls: &Table<'_>, name: Located<String>) -> Option<String> {
+fn check_name(tls: &ConfigTable<'_>, name: Located<String>) -> Option<String> {
     let is_address = name.value.parse::<std::net::IpAddr>().is_ok();
     let host = name.value.strip_prefix("*.").unwrap_or(&name.value);
     let is_host = target::check_authority(host.as_bytes()).is_ok() && !host.contains(':');
@@ -77,7 +77,7 @@ fn check_name(tls: &Table<'_>, name: Located<String>) -> Option<String> {
 }
 
 /// `{ certificate = "…", key = "…" }`
-fn read_pair_of(mut table: Table<'_>, text: &str) -> Option<Pair> {
+fn read_pair_of(mut table: ConfigTable<'_>, text: &str) -> Option<Pair> {
     let pair = read_pair(&mut table, text);
     if pair.is_none() {
         table.error(table.span.clone(), "a certificate needs both \"certificate\" and \"key\"");
@@ -86,7 +86,7 @@ fn read_pair_of(mut table: Table<'_>, text: &str) -> Option<Pair> {
     pair
 }
 
-fn read_pair(table: &mut Table<'_>, text: &str) -> Option<Pair> {
+fn read_pair(table: &mut ConfigTable<'_>, text: &str) -> Option<Pair> {
     let line = line_of(table, "certificate", text);
     let path = |text: Located<String>| text.value.into();
     let certificate = table.string("certificate").map(path);
@@ -95,7 +95,7 @@ fn read_pair(table: &mut Table<'_>, text: &str) -> Option<Pair> {
     Some(Pair { line, certificate: certificate?, key: key?, ocsp })
 }
 
-fn read_client_auth(mut table: Table<'_>, line: Line) -> Option<ClientAuth> {
+fn read_client_auth(mut table: ConfigTable<'_>, line: SourceLine) -> Option<ClientAuth> {
     if !table.is_there() {
         table.finish();
         return None;
@@ -131,7 +131,7 @@ fn own_field(name: &str) -> Result<String, String> {
 }
 
 /// `[cluster.tls]`, if there is one.
-pub(super) fn read_client(table: &mut Table<'_>, text: &str) -> Option<Client> {
+pub(super) fn read_client(table: &mut ConfigTable<'_>, text: &str) -> Option<ClusterTls> {
     let line = line_of(table, "tls", text);
     let mut tls = table.table("tls");
     if !tls.is_there() {
@@ -155,5 +155,5 @@ pub(super) fn read_client(table: &mut Table<'_>, text: &str) -> Option<Client> {
         tls.error(place, "\"certificate\" and \"key\" come together");
     }
     tls.finish();
-    Some(Client { line, verify, ca, name, own })
+    Some(ClusterTls { line, verify, ca, name, own })
 }

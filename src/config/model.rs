@@ -86,7 +86,7 @@ pub struct Listener {
     pub keepalive: Duration,
     /// A TLS handshake must be through by then.
     pub tls_handshake: Duration,
-    pub tls: Option<tls::Server>,
+    pub tls: Option<tls::ListenerTls>,
     /// HTTP/2 is spoken too.
     pub http2: bool,
     /// Requests are sent to the same host's HTTPS, at this port.
@@ -175,7 +175,7 @@ pub struct Cluster {
     pub resilience: Resilience,
     pub sticky: Option<Sticky>,
     /// Connections to its endpoints are encrypted.
-    pub tls: Option<tls::Client>,
+    pub tls: Option<tls::ClusterTls>,
     pub protocol: Protocol,
 }
 
@@ -225,11 +225,11 @@ impl Protocol {
 
     /// What is offered in a TLS handshake.
     #[must_use]
-    pub const fn offers(self) -> &'static [tls::Protocol] {
+    pub const fn offers(self) -> &'static [tls::Alpn] {
         match self {
-            Self::Http1 => &[tls::Protocol::Http1],
-            Self::Http2 => &[tls::Protocol::Http2],
-            Self::Auto => &[tls::Protocol::Http2, tls::Protocol::Http1],
+            Self::Http1 => &[tls::Alpn::Http1],
+            Self::Http2 => &[tls::Alpn::Http2],
+            Self::Auto => &[tls::Alpn::Http2, tls::Alpn::Http1],
         }
     }
 }

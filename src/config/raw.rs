@@ -20,7 +20,7 @@ pub struct Located<T> {
 
 /// One table of the file. Remembers which keys were asked for: whatever is left over in the end
 /// is unknown.
-pub struct Table<'a> {
+pub struct ConfigTable<'a> {
     /// As in `cluster.endpoint`, for messages.
     path: String,
     table: Option<&'a DeTable<'a>>,
@@ -30,7 +30,7 @@ pub struct Table<'a> {
     problems: &'a RefCell<Problems>,
 }
 
-impl<'a> Table<'a> {
+impl<'a> ConfigTable<'a> {
     /// The whole file.
     pub fn root(table: &'a Spanned<DeTable<'a>>, problems: &'a RefCell<Problems>) -> Self {
         Self::new(String::new(), Some(table.get_ref()), 0..0, problems)

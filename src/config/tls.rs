@@ -6,17 +6,17 @@ use std::path::PathBuf;
 /// Where something stands in the configuration, for messages. All lines are equal: what has only moved in its
 /// file is the same.
 #[derive(Clone, Copy, Debug)]
-pub struct Line(pub usize);
+pub struct SourceLine(pub usize);
 
-impl PartialEq for Line {
+impl PartialEq for SourceLine {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Line {}
+impl Eq for SourceLine {}
 
-impl fmt::Display for Line {
+impl fmt::Display for SourceLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}", self.0)
     }
@@ -25,7 +25,7 @@ impl fmt::Display for Line {
 /// A certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    pub line: Line,
+    pub line: SourceLine,
     pub certificate: PathBuf,
     pub key: PathBuf,
     /// What the authority says of the certificate, in DER.
@@ -34,13 +34,13 @@ pub struct Pair {
 
 /// `[listener.tls]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    pub line: Line,
+pub struct ListenerTls {
+    pub line: SourceLine,
     pub certificates: Vec<Pair>,
     /// Names that the local authority makes a certificate for.
     pub self_signed: Vec<String>,
     /// In the order of preference.
-    pub alpn: Vec<Protocol>,
+    pub alpn: Vec<Alpn>,
     pub client_auth: Option<ClientAuth>,
     /// Nothing below TLS 1.3.
     pub only_13: bool,
@@ -48,12 +48,12 @@ pub struct Server {
 
 /// What is spoken over TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub enum Alpn {
     Http2,
     Http1,
 }
 
-impl Protocol {
+impl Alpn {
     /// Names in the configuration, and on the wire (RFC 7301 section 6).
     pub const NAMES: [(&'static str, Self); 2] = [("h2", Self::Http2), ("http/1.1", Self::Http1)];
 
@@ -83,7 +83,7 @@ impl Protocol {
 /// `client_auth = { … }`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAuth {
-    pub line: Line,
+    pub line: SourceLine,
     /// A client without a certificate is turned away.
     pub is_required: bool,
     pub ca: PathBuf,
@@ -109,8 +109,8 @@ impl Headers {
 
 /// `[cluster.tls]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Client {
-    pub line: Line,
+pub struct ClusterTls {
+    pub line: SourceLine,
     /// Certificates of endpoints are verified.
     pub verify: bool,
     /// Instead of the system's authorities.

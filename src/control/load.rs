@@ -15,7 +15,7 @@ use crate::route::overlap::{self, Contested};
 use crate::route::{self, path};
 
 /// A verdict on a configuration: the plan if it is good, and everything there is to say.
-pub struct Verdict {
+pub struct CheckedConfig {
     pub config: Option<Config>,
     /// Errors and warnings, ready to print; empty if there are none.
     pub report: String,
@@ -27,7 +27,7 @@ pub struct Verdict {
 ///
 /// # Errors
 /// It cannot be read, is no text or too large.
-pub fn file(path: &Path) -> Result<Verdict, String> {
+pub fn file(path: &Path) -> Result<CheckedConfig, String> {
     let shown = path.display();
     let fault = |error: std::io::Error| format!("{shown}: {error}");
     let mut bytes = Vec::new();
@@ -51,13 +51,13 @@ pub fn file(path: &Path) -> Result<Verdict, String> {
 
 /// Judges a text. This is the verdict of `check` and of `run`.
 #[must_use]
-pub fn check(name: &str, text: &str) -> Verdict {
+pub fn check(name: &str, text: &str) -> CheckedConfig {
     let (config, mut problems) = lower(text);
     if let Some(config) = &config {
         warn_of_shadowed(config, text, &mut problems);
         warn_of_contested(config, text, &mut problems);
     }
-    Verdict { report: problems.render(name, text), problems: problems.len(), config }
+    CheckedConfig { report: problems.render(name, text), problems: problems.len(), config }
 }
 
 fn warn_of_shadowed(config: &Config, text: &str, problems: &mut Problems) {

@@ -32,7 +32,7 @@ use crate::net::{memory, notice};
 use crate::observe::counters::Counters;
 use crate::shard::command::{Command, Report};
 use orders::Orders;
-use reload::{Helpers, Source};
+use reload::{ConfigSource, Helpers};
 use resolve::Resolution;
 use start::Workers;
 
@@ -67,7 +67,7 @@ pub struct Inputs<'a> {
     pub signals: &'a Receiver<Signal>,
     pub orders: &'a Orders,
     /// How the configuration is read again, if it came from a file.
-    pub source: Option<&'a Source<'a>>,
+    pub source: Option<&'a ConfigSource<'a>>,
 }
 
 fn serve(

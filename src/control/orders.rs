@@ -17,7 +17,7 @@ use crate::upstream::endpoint::Duty;
 
 /// An order. The task that gives it is told what came of it.
 #[derive(Debug)]
-pub enum Order {
+pub enum AdminOrder {
     /// An endpoint, by its address as it is configured.
     Assign { cluster: String, endpoint: String, duty: Duty, reply: Sender<Result<(), String>> },
     /// How many entries were taken out, as far as that is known at once.
@@ -25,13 +25,13 @@ pub enum Order {
 }
 
 /// Where orders come from; `never` where none can be given.
-pub type Orders = Receiver<Order>;
+pub type Orders = Receiver<AdminOrder>;
 
 /// Carries an order out.
-pub(super) fn obey(workers: &mut Workers, order: Order) {
+pub(super) fn obey(workers: &mut Workers, order: AdminOrder) {
     let (cluster, endpoint, duty, reply) = match order {
-        Order::Assign { cluster, endpoint, duty, reply } => (cluster, endpoint, duty, reply),
-        Order::Purge { purge, reply } => return workers.purge(purge, reply),
+        AdminOrder::Assign { cluster, endpoint, duty, reply } => (cluster, endpoint, duty, reply),
+        AdminOrder::Purge { purge, reply } => return workers.purge(purge, reply),
     };
     let result = find(workers, &cluster, &endpoint).map(|(id, endpoints)| {
         let common = &workers.plan().common[usize::from(id.0)];

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::balance::Shared;
+use crate::balance::SharedLoads;
 use crate::balance::places::Places;
 use crate::base::id::{ClusterId, EndpointId, ListenerId};
 use crate::base::limits::CACHE_MAILBOX;
@@ -15,33 +15,33 @@ use crate::cache::ledger::Ledger;
 use crate::config::cache::Cache;
 use crate::config::model::{Address, Cluster, Config};
 use crate::filter::Chain;
-use crate::health::Table;
+use crate::health::HealthTable;
 use crate::net::disk::{self, DiskHandle};
 use crate::net::notifier::Notifier;
 use crate::net::{mailbox, notice};
 use crate::route::Router;
 use crate::shard::Plan;
-use crate::shard::cache_handle::{Message, Posts};
+use crate::shard::cache_handle::{CacheMessage, Posts};
 use crate::shard::command::Command;
 use crate::shard::secrets::Secrets;
-use crate::upstream::cluster::Common;
+use crate::upstream::cluster::ClusterShared;
 use crate::upstream::pending_queue::Turns;
 use crate::upstream::sticky::Seal;
 
 /// What stays the same as long as the process lives.
-pub(super) struct Frame {
+pub(super) struct ProcessFrame {
     pub(super) name: Box<str>,
     pub(super) notifiers: Arc<[Notifier]>,
     ledger: Arc<Ledger>,
     posts: Posts,
     door: Option<DiskHandle>,
     /// By shard: kept here, so that a worker can be started again.
-    boxes: Vec<mailbox::Receiver<Message>>,
+    boxes: Vec<mailbox::Receiver<CacheMessage>>,
     /// Seals sticky cookies where the configuration has no key for them.
     key: [u8; 32],
 }
 
-impl Frame {
+impl ProcessFrame {
     /// For so many shards.
     pub(super) fn new(name: Box<str>, shards: usize, cache: &Cache) -> Result<Self, String> {
         let notifiers: Result<Arc<[Notifier]>, _> = (0..shards).map(|_| Notifier::new()).collect();
@@ -60,7 +60,7 @@ impl Frame {
     }
 
     /// A shard's end of its cache mailbox.
-    pub(super) fn post(&self, shard: usize) -> mailbox::Receiver<Message> {
+    pub(super) fn post(&self, shard: usize) -> mailbox::Receiver<CacheMessage> {
         self.boxes[shard].clone()
     }
 
@@ -70,7 +70,7 @@ impl Frame {
         config: Arc<Config>,
         secrets: Arc<Secrets>,
         places: &[Places],
-        old: Option<Known<'_>>,
+        old: Option<KnownPlan<'_>>,
     ) -> Plan {
         let ids = (0..config.listeners.len()).filter_map(|at| u16::try_from(at).ok());
         let common = config.clusters.iter().zip(places).map(|(cluster, places)| {
@@ -103,15 +103,15 @@ impl Frame {
         }
     }
 
-    fn common(&self, cluster: &Cluster, places: &Places, old: Option<Before<'_>>) -> Common {
+    fn common(&self, cluster: &Cluster, places: &Places, old: Option<Before<'_>>) -> ClusterShared {
         let turns = Arc::new(Turns::new(Arc::clone(&self.notifiers)));
         let places = places.clone();
         match old {
             Some((before, common, stood)) if before == cluster && stood.is_same(&places) => {
-                Common { turns, places, ..common.clone() }
+                ClusterShared { turns, places, ..common.clone() }
             }
-            _ => Common {
-                balance: Shared::new(cluster),
+            _ => ClusterShared {
+                balance: SharedLoads::new(cluster),
                 health: Arc::new(inherited(cluster, &places, old)),
                 turns,
                 seal: Seal::new(cluster, &self.key).map(Arc::new),
@@ -124,20 +124,20 @@ impl Frame {
 /// The books of the cache, and its disk if it is to have one. Without its disk a cache is still a
 /// cache: that is a warning, and no reason not to serve (exam Q03).
 fn open_cache(cache: &Cache, shards: usize, posts: &Posts) -> (Arc<Ledger>, Option<DiskHandle>) {
-    let opened = cache.disk.as_ref().and_then(|path| match disk::Opened::new(path) {
+    let opened = cache.disk.as_ref().and_then(|path| match disk::OpenedFolder::new(path) {
         Ok(opened) => Some(opened),
         Err(error) => {
             notice::warn(disk_fault(path, &error));
             None
         }
     });
-    let seed = opened.as_ref().map_or_else(Random::seed_from_os, disk::Opened::seed);
+    let seed = opened.as_ref().map_or_else(Random::seed_from_os, disk::OpenedFolder::seed);
     let ledger = Arc::new(Ledger::new(cache.memory, cache.object, shards, seed));
     let door = opened.and_then(|opened| {
         let books = opened.books(cache.disk_size, shards);
         let posts = Arc::clone(posts);
-        let tell = move |shard: usize, news| match posts[shard].send(Message::Disk(news)) {
-            Err(Message::Disk(news)) => Err(news),
+        let tell = move |shard: usize, news| match posts[shard].send(CacheMessage::Disk(news)) {
+            Err(CacheMessage::Disk(news)) => Err(news),
             _ => Ok(()),
         };
         let started = disk::start(opened, books, Arc::clone(&ledger), Box::new(tell));
@@ -154,8 +154,8 @@ pub(super) fn disk_fault(path: &Path, error: &std::io::Error) -> String {
     )
 }
 
-fn inherited(cluster: &Cluster, places: &Places, old: Option<Before<'_>>) -> Table {
-    let table = Table::new(cluster.endpoints.len());
+fn inherited(cluster: &Cluster, places: &Places, old: Option<Before<'_>>) -> HealthTable {
+    let table = HealthTable::new(cluster.endpoints.len());
     table.set_count(places.count(cluster));
     let Some((before, common, stood)) = old else { return table };
     for at in 0..cluster.endpoints.len() {
@@ -168,7 +168,7 @@ fn inherited(cluster: &Cluster, places: &Places, old: Option<Before<'_>>) -> Tab
 
 /// The places of a new configuration before its names are resolved: addresses stay where they stand in
 /// clusters that have not changed.
-pub(super) fn carried(config: &Config, old: &Known<'_>) -> Vec<Places> {
+pub(super) fn carried(config: &Config, old: &KnownPlan<'_>) -> Vec<Places> {
     let stood = |cluster: &Cluster| {
         let mut all = old.plan.config.clusters.iter().zip(old.places);
         let same = all.find(|(one, _)| *one == cluster);
@@ -179,13 +179,13 @@ pub(super) fn carried(config: &Config, old: &Known<'_>) -> Vec<Places> {
 
 /// A plan, and where the addresses of its names stand now.
 #[derive(Clone, Copy)]
-pub(super) struct Known<'a> {
+pub(super) struct KnownPlan<'a> {
     pub(super) plan: &'a Plan,
     pub(super) places: &'a [Places],
 }
 
 /// A cluster under the plan before.
-type Before<'a> = (&'a Cluster, &'a Common, &'a Places);
+type Before<'a> = (&'a Cluster, &'a ClusterShared, &'a Places);
 
 /// The index of the same address, or of the same address of the same name, in another version of a cluster.
 fn same_endpoint(

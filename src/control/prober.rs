@@ -18,39 +18,39 @@ use crate::base::limits::NEWS;
 use crate::base::random::Random;
 use crate::config::model::{Config, Health, Probe, Protocol, ProxyHeader};
 use crate::health::active::Checked;
-use crate::health::{Verdict, grpc, http};
+use crate::health::{CheckVerdict, grpc, http};
 use crate::net::connect::Peer;
-use crate::net::probe::{self, Answer, Exchange, Fault, Secure};
+use crate::net::probe::{self, ProbeAnswer, ProbeCall, ProbeFault, Secure};
 use crate::net::tls::trust::{self, ServerName};
 use crate::shard::secrets::Secrets;
 use crate::wire::proxy_protocol;
 
 /// A verdict that has changed.
 #[derive(Clone, Debug)]
-pub struct News {
+pub struct CheckNews {
     pub cluster: ClusterId,
     pub endpoint: EndpointId,
     /// Which of a name's addresses that is said of.
     pub address: Option<SocketAddr>,
-    pub verdict: Verdict,
+    pub verdict: CheckVerdict,
     /// Why it is down, as the end of a sentence.
     pub why: String,
 }
 
 /// What the coordinator keeps of the prober.
 pub struct Prober {
-    pub news: Receiver<News>,
+    pub news: Receiver<CheckNews>,
     /// Where the addresses at places of names are told; as long as these live, endpoints are checked.
-    places: Vec<Place>,
+    places: Vec<AddressWatch>,
     /// Where new certificates are told.
     secrets: watch::Sender<Arc<Secrets>>,
 }
 
 /// Where one endpoint's address is told.
-type Place = (ClusterId, EndpointId, watch::Sender<Option<Peer>>);
+type AddressWatch = (ClusterId, EndpointId, watch::Sender<Option<Peer>>);
 
 /// One endpoint's checks.
-struct Target {
+struct CheckTarget {
     cluster: ClusterId,
     endpoint: EndpointId,
     policy: Health,
@@ -99,7 +99,7 @@ pub fn start(
     config: &Config,
     secrets: Arc<Secrets>,
     places: &[Places],
-    known: impl Fn(ClusterId, EndpointId) -> Option<Verdict>,
+    known: impl Fn(ClusterId, EndpointId) -> Option<CheckVerdict>,
 ) -> Prober {
     let (tell_secrets, secrets) = watch::channel(secrets);
     let (sender, news) = crossbeam_channel::bounded(NEWS);
@@ -118,7 +118,7 @@ pub fn start(
             let peer = Peer::of(&model.address).or_else(|| address.map(Peer::Socket));
             let (tell, peer) = watch::channel(peer);
             told.push((cluster, endpoint, tell));
-            targets.push(Target {
+            targets.push(CheckTarget {
                 cluster,
                 endpoint,
                 policy: policy.clone(),
@@ -144,7 +144,7 @@ pub fn start(
     Prober { news, places: told, secrets: tell_secrets }
 }
 
-async fn keep_checking(mut target: Target, sender: Sender<News>) {
+async fn keep_checking(mut target: CheckTarget, sender: Sender<CheckNews>) {
     loop {
         let peer = target.peer.borrow_and_update().clone();
         let Some(peer) = peer else {
@@ -156,18 +156,18 @@ async fn keep_checking(mut target: Target, sender: Sender<News>) {
         };
         let (is_good, why) = match check(&target, &peer).await {
             Ok(()) => (Some(true), String::new()),
-            Err(Fault::Endpoint(why)) => (Some(false), why),
+            Err(ProbeFault::Endpoint(why)) => (Some(false), why),
             // We could not ask: what was known of it stays (exam R10).
-            Err(Fault::Own(_)) => (None, String::new()),
+            Err(ProbeFault::Own(_)) => (None, String::new()),
         };
         let verdict = is_good.and_then(|is_good| target.checked.result(is_good, &target.policy));
-        let Target { cluster, endpoint, is_name, .. } = target;
+        let CheckTarget { cluster, endpoint, is_name, .. } = target;
         let address = match peer {
             Peer::Socket(address) if is_name => Some(address),
             _ => None,
         };
         if let Some(verdict) = verdict
-            && sender.send(News { cluster, endpoint, address, verdict, why }).is_err()
+            && sender.send(CheckNews { cluster, endpoint, address, verdict, why }).is_err()
         {
             return;
         }
@@ -179,11 +179,11 @@ async fn keep_checking(mut target: Target, sender: Sender<News>) {
 }
 
 /// Others check it now.
-struct Over;
+struct Superseded;
 
-impl Target {
+impl CheckTarget {
     /// Waits, but no longer than until another address stands there, of which nothing is known.
-    async fn has_other_address(&mut self, most: Duration) -> Result<(), Over> {
+    async fn has_other_address(&mut self, most: Duration) -> Result<(), Superseded> {
         let wait = tokio::time::timeout(most, self.peer.changed());
         match wait.await {
             Err(_) => Ok(()),
@@ -191,12 +191,12 @@ impl Target {
                 self.checked = Checked::default();
                 Ok(())
             }
-            Ok(Err(_)) => Err(Over),
+            Ok(Err(_)) => Err(Superseded),
         }
     }
 }
 
-async fn check(target: &Target, peer: &Peer) -> Result<(), Fault> {
+async fn check(target: &CheckTarget, peer: &Peer) -> Result<(), ProbeFault> {
     let peer = match (peer, target.policy.port) {
         (Peer::Socket(address), Some(port)) => Peer::Socket(SocketAddr::new(address.ip(), port)),
         (peer, _) => peer.clone(),
@@ -204,7 +204,7 @@ async fn check(target: &Target, peer: &Peer) -> Result<(), Fault> {
     check_one(target, &peer).await
 }
 
-async fn check_one(target: &Target, peer: &Peer) -> Result<(), Fault> {
+async fn check_one(target: &CheckTarget, peer: &Peer) -> Result<(), ProbeFault> {
     let (secrets, timeout) = (Arc::clone(&target.secrets.borrow()), target.policy.timeout);
     let secure = secrets.cluster(target.cluster).zip(target.name.clone());
     let secure = secure.map(|(tls, name)| Secure { tls, name });
@@ -222,19 +222,19 @@ async fn check_one(target: &Target, peer: &Peer) -> Result<(), Fault> {
             let text = http::request(http, &target.authority);
             let judge_text = |bytes: &[u8], is_end: bool| http::judge(http, pattern, bytes, is_end);
             let judge_call =
-                |answer: &Answer| http::judge_call(http, pattern, answer.status, &answer.body);
+                |answer: &ProbeAnswer| http::judge_call(http, pattern, answer.status, &answer.body);
             let call = || {
                 let request = http::call(http, &target.authority, is_secure);
                 let request =
                     request.ok_or_else(|| "its request cannot be said in HTTP/2".to_owned())?;
                 let (request, body) = (Box::new(request), Bytes::new());
-                Ok::<_, String>(Exchange::Call { request, body, judge: &judge_call })
+                Ok::<_, String>(ProbeCall::Call { request, body, judge: &judge_call })
             };
-            let text = Exchange::Text { request: &text, judge: &judge_text };
+            let text = ProbeCall::Text { request: &text, judge: &judge_text };
             let exchange = match target.protocol {
                 Protocol::Http1 => text,
                 Protocol::Http2 => call()?,
-                Protocol::Auto => Exchange::Agreed(Box::new([text, call()?])),
+                Protocol::Auto => ProbeCall::Agreed(Box::new([text, call()?])),
             };
             probe::run(peer, preface, secure, Some(exchange), timeout).await
         }
@@ -242,11 +242,11 @@ async fn check_one(target: &Target, peer: &Peer) -> Result<(), Fault> {
             let request = grpc::request(service, &target.authority, is_secure);
             let (request, body) =
                 request.ok_or_else(|| "its address is no authority".to_owned())?;
-            let judge = |answer: &Answer| {
+            let judge = |answer: &ProbeAnswer| {
                 grpc::judge(answer.status, &answer.fields, &answer.body, &answer.trailers)
             };
             let exchange =
-                Exchange::Call { request: Box::new(request), body: body.into(), judge: &judge };
+                ProbeCall::Call { request: Box::new(request), body: body.into(), judge: &judge };
             probe::run(peer, preface, secure, Some(exchange), timeout).await
         }
     }

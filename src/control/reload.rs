@@ -11,20 +11,20 @@ use super::resolve::{self, Resolver};
 use super::secrets::{self, Known};
 use super::start::Workers;
 use super::verdicts::Verdicts;
-use super::watch::Watch;
+use super::watch::OperatorWatch;
 use crate::config::model::Config;
 use crate::net::notice;
 
 /// Reads the configuration again, as it was read at the start; tells the operator what is wrong
 /// with it, and returns it if it is good.
-pub type Source<'a> = dyn Fn() -> Option<Config> + 'a;
+pub type ConfigSource<'a> = dyn Fn() -> Option<Config> + 'a;
 
 /// What depends on the configuration, besides the workers.
 pub(super) struct Helpers {
     pub(super) prober: Prober,
     pub(super) resolver: Resolver,
     pub(super) verdicts: Verdicts,
-    pub(super) watch: Watch,
+    pub(super) watch: OperatorWatch,
     pub(super) certificates: Watcher,
 }
 
@@ -37,14 +37,14 @@ impl Helpers {
             prober: prober::start(&config, secrets, places, |_, _| None),
             resolver,
             verdicts: Verdicts::new(Arc::clone(&config)),
-            watch: Watch::new(&config.clusters),
+            watch: OperatorWatch::new(&config.clusters),
             certificates: Watcher::new(known),
         }
     }
 }
 
 /// Takes the new configuration, or says why not.
-pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Source<'_>) {
+pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &ConfigSource<'_>) {
     let Some(config) = source().map(Config::with_places) else {
         notice::warn("the configuration is refused: the old one stays");
         return;
@@ -75,7 +75,7 @@ pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Sour
     let known = |cluster, endpoint| verdicts.get(cluster, endpoint);
     let prober = prober::start(&config, Arc::clone(&secrets), &places, known);
     workers.adopt(Arc::clone(&config), secrets, places);
-    let watch = Watch::new(&config.clusters);
+    let watch = OperatorWatch::new(&config.clusters);
     let certificates = Watcher::new(loaded.known);
     *helpers = Helpers { prober, resolver, verdicts, watch, certificates };
     helpers.watch.inherit(workers);

@@ -41,20 +41,20 @@ impl Resolution {
 }
 
 #[derive(Clone, Debug)]
-struct Name {
+struct WatchedName {
     cluster: ClusterId,
     endpoint: EndpointId,
     host: String,
     port: u16,
 }
 
-fn names(config: &Config) -> Vec<Name> {
+fn names(config: &Config) -> Vec<WatchedName> {
     let mut found = Vec::new();
     for (cluster, model) in (0_u16..).zip(&config.clusters) {
         for (endpoint, model) in (0_u16..).zip(&model.endpoints) {
             if let (Address::Name { host, port }, 0) = (&model.address, model.place) {
                 let (cluster, endpoint) = (ClusterId(cluster), EndpointId(endpoint));
-                found.push(Name { cluster, endpoint, host: host.clone(), port: *port });
+                found.push(WatchedName { cluster, endpoint, host: host.clone(), port: *port });
             }
         }
     }
@@ -81,14 +81,14 @@ pub fn start(config: &Config, known: &dyn Fn(&str, &str) -> Option<Vec<IpAddr>>)
     let servers = config.dns_servers.clone();
     let alive = Arc::downgrade(&life);
     let mut told = Vec::new();
-    let names: Vec<(Name, Option<Arc<[SocketAddr]>>)> = names
+    let names: Vec<(WatchedName, Option<Arc<[SocketAddr]>>)> = names
         .into_iter()
         .map(|name| {
             let ips = known(&config.clusters[usize::from(name.cluster.0)].name, &name.host);
             let addresses = ips.map(|ips| -> Arc<[SocketAddr]> {
                 ips.iter().map(|ip| SocketAddr::new(*ip, name.port)).collect()
             });
-            let Name { cluster, endpoint, .. } = name;
+            let WatchedName { cluster, endpoint, .. } = name;
             told.extend(addresses.clone().map(|addresses| Resolution {
                 cluster,
                 endpoint,
@@ -108,7 +108,7 @@ pub fn start(config: &Config, known: &dyn Fn(&str, &str) -> Option<Vec<IpAddr>>)
 /// Names that have no address yet.
 #[must_use]
 pub fn unknown(config: &Config, places: &[Places]) -> Vec<String> {
-    let is_unknown = |name: &Name| {
+    let is_unknown = |name: &WatchedName| {
         let at = usize::from(name.cluster.0);
         let all = 0..config.clusters[at].endpoints.len();
         let own = &config.clusters[at].endpoints[usize::from(name.endpoint.0)].address;
@@ -135,7 +135,7 @@ pub fn first(resolver: &Resolver, config: &Config, mut tell: impl FnMut(&Resolut
 }
 
 async fn keep_resolving(
-    (name, mut told): (Name, Option<Arc<[SocketAddr]>>),
+    (name, mut told): (WatchedName, Option<Arc<[SocketAddr]>>),
     dns: Arc<Dns>,
     sender: Sender<Resolution>,
     alive: Weak<()>,
@@ -180,7 +180,7 @@ async fn keep_resolving(
 
 /// Tells the coordinator, if there is news.
 fn tell(
-    name: &Name,
+    name: &WatchedName,
     told: &mut Option<Arc<[SocketAddr]>>,
     addresses: Arc<[SocketAddr]>,
     sender: &Sender<Resolution>,
@@ -189,7 +189,7 @@ fn tell(
         return;
     }
     *told = Some(Arc::clone(&addresses));
-    let Name { cluster, endpoint, .. } = *name;
+    let WatchedName { cluster, endpoint, .. } = *name;
     // The coordinator ends with the process.
     let _ = sender.send(Resolution { cluster, endpoint, addresses });
 }

@@ -10,19 +10,19 @@ use rustls::crypto::CryptoProvider;
 use super::stamps::{Stamps, stamps};
 use crate::base::clock;
 use crate::config::model::{Cluster, Config, Listener};
-use crate::config::tls::{self, Line, Pair};
+use crate::config::tls::{self, Pair, SourceLine};
 use crate::net::tls::identity::Identity;
 use crate::net::tls::local::{self, Authority};
 use crate::net::tls::pem;
-use crate::net::tls::server::{self, Server};
-use crate::net::tls::trust::Client;
+use crate::net::tls::server::{self, TlsServer};
+use crate::net::tls::trust::TlsClient;
 use crate::shard::secrets::Secrets;
 
 /// A certificate that ends sooner than this is worth a word.
 const SOON: i64 = 14 * 24 * 3600;
 
 /// What was read, and what an operator should know of it.
-pub struct Loaded {
+pub struct LoadedSecrets {
     pub secrets: Secrets,
     pub warnings: Vec<String>,
     /// Where the local authority's certificate is, if it was used.
@@ -45,7 +45,10 @@ pub(super) struct Known {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn load(config: &Config, old: Option<(&Config, &Secrets)>) -> Result<Loaded, Vec<String>> {
+pub fn load(
+    config: &Config,
+    old: Option<(&Config, &Secrets)>,
+) -> Result<LoadedSecrets, Vec<String>> {
     let (loaded, faults) = read(config, old, Errand::Start);
     if faults.is_empty() { Ok(loaded) } else { Err(faults) }
 }
@@ -54,7 +57,7 @@ pub fn load(config: &Config, old: Option<(&Config, &Secrets)>) -> Result<Loaded,
 ///
 /// # Errors
 /// As above.
-pub fn inspect(config: &Config) -> Result<Loaded, Vec<String>> {
+pub fn inspect(config: &Config) -> Result<LoadedSecrets, Vec<String>> {
     let (loaded, faults) = read(config, None, Errand::Look);
     if faults.is_empty() { Ok(loaded) } else { Err(faults) }
 }
@@ -74,9 +77,9 @@ pub(super) fn read(
     config: &Config,
     old: Option<(&Config, &Secrets)>,
     errand: Errand,
-) -> (Loaded, Vec<String>) {
+) -> (LoadedSecrets, Vec<String>) {
     let stamps = stamps(config);
-    let mut reader = Reader {
+    let mut reader = SecretReader {
         provider: server::provider(),
         now: i64::try_from(clock::wall() / 1000).unwrap_or(i64::MAX),
         // One that is kept nowhere lives as long as we do.
@@ -99,12 +102,12 @@ pub(super) fn read(
     }
     let authority = reader.authority.as_ref().and_then(|authority| authority.file.clone());
     secrets.authority = reader.authority.filter(|authority| authority.file.is_none());
-    let Reader { warnings, stapled, faults, .. } = reader;
+    let SecretReader { warnings, stapled, faults, .. } = reader;
     let known = Known { stamps, stapled, warnings: warnings.clone() };
-    (Loaded { secrets, warnings, authority, known }, faults)
+    (LoadedSecrets { secrets, warnings, authority, known }, faults)
 }
 
-struct Reader {
+struct SecretReader {
     provider: Arc<CryptoProvider>,
     /// Seconds since 1970.
     now: i64,
@@ -116,16 +119,17 @@ struct Reader {
     pub(super) stapled: Option<i64>,
 }
 
-impl Reader {
+impl SecretReader {
     fn listener(
         &mut self,
         listener: &Listener,
         old: Option<(&Config, &Secrets)>,
-    ) -> Option<(Arc<Server>, (server::Tickets, u64))> {
+    ) -> Option<(Arc<TlsServer>, (server::Tickets, u64))> {
         let model = listener.tls.as_ref()?;
         let name = &listener.name;
-        let fault =
-            |line: Line, message: String| format!("{line}: listener \"{name}\": tls: {message}");
+        let fault = |line: SourceLine, message: String| {
+            format!("{line}: listener \"{name}\": tls: {message}")
+        };
         let stays = old.filter(|_| self.errand == Errand::Renew);
         let stays = stays.and_then(|old| shown(listener, old));
         let stay = |at: usize| stays.as_ref()?.0.identities().get(at).cloned();
@@ -160,7 +164,7 @@ impl Reader {
         }
         let tickets = kept(listener, digest, old).map_or_else(server::tickets, Ok);
         let built = tickets.and_then(|tickets| {
-            let server = Server::new(model, identities, Arc::clone(&tickets), &self.provider)?;
+            let server = TlsServer::new(model, identities, Arc::clone(&tickets), &self.provider)?;
             Ok((Arc::new(server), (tickets, digest)))
         });
         match built {
@@ -194,7 +198,7 @@ impl Reader {
     }
 
     /// Warns of a list of revoked certificates that is no longer the newest.
-    fn judge_revocations(&mut self, listener: &str, model: &tls::Server) {
+    fn judge_revocations(&mut self, listener: &str, model: &tls::ListenerTls) {
         if let Some(auth) = &model.client_auth
             && let Some(crl) = &auth.crl
             && pem::are_overdue(crl, self.now)
@@ -251,7 +255,7 @@ impl Reader {
         }
     }
 
-    fn client(&mut self, cluster: &Cluster, model: &tls::Client) -> Option<Client> {
+    fn client(&mut self, cluster: &Cluster, model: &tls::ClusterTls) -> Option<TlsClient> {
         let (name, line) = (&cluster.name, model.line);
         let own = model.own.iter().flat_map(|own| [&own.certificate, &own.key]);
         let missing = missing(model.ca.iter().chain(own));
@@ -260,7 +264,7 @@ impl Reader {
             self.faults.extend(missing.into_iter().map(fault));
             return None;
         }
-        let built = Client::new(model, cluster.protocol.offers(), &self.provider);
+        let built = TlsClient::new(model, cluster.protocol.offers(), &self.provider);
         let fault =
             |message| self.faults.push(format!("{line}: cluster \"{name}\": tls: {message}"));
         built.map_err(fault).ok()
@@ -300,13 +304,13 @@ fn kept(
 fn shown(
     listener: &Listener,
     (config, secrets): (&Config, &Secrets),
-) -> Option<(Arc<Server>, (server::Tickets, u64))> {
+) -> Option<(Arc<TlsServer>, (server::Tickets, u64))> {
     let at = config.listeners.iter().position(|one| one.name == listener.name)?;
     Some((secrets.listeners.get(at)?.clone()?, secrets.tickets.get(at)?.clone()?))
 }
 
 /// Of the files that say which clients are believed.
-fn digest(model: &tls::Server) -> u64 {
+fn digest(model: &tls::ListenerTls) -> u64 {
     let Some(auth) = &model.client_auth else { return 0 };
     pem::digest([Some(&auth.ca), auth.crl.as_ref()].into_iter().flatten().map(PathBuf::as_path))
 }

@@ -11,7 +11,7 @@ use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::machine::{choose_cores, log_fault, open_listeners, warn_of_few_files};
-use super::plan::{self, Frame};
+use super::plan::{self, ProcessFrame};
 use super::resolve::Resolution;
 use super::secrets;
 use crate::balance::places::Places;
@@ -66,12 +66,12 @@ const fn scheme(listener: &Listener) -> &'static str {
 /// The workers and what connects us with them.
 pub struct Workers {
     plan: Arc<Plan>,
-    frame: Frame,
+    frame: ProcessFrame,
     bound: Vec<SocketAddr>,
     /// By worker, then by listener: kept open here, so that a worker can be started again.
     sockets: Vec<Vec<OwnedFd>>,
     cores: Vec<CoreId>,
-    running: Vec<Running>,
+    running: Vec<RunningWorker>,
     reports: (Sender<Report>, Receiver<Report>),
     log: Option<(LogSender, Receiver<()>)>,
     /// The last word on everything, for a worker that is started again.
@@ -85,7 +85,7 @@ pub struct Workers {
     pub(super) known: secrets::Known,
 }
 
-struct Running {
+struct RunningWorker {
     commands: mailbox::Sender<Command>,
     thread: JoinHandle<()>,
 }
@@ -110,7 +110,7 @@ pub fn workers(config: Arc<Config>, places: Vec<Places>) -> Result<Workers, Stri
     };
     let loaded = secrets::load(&config, None).map_err(|faults| faults.join("\nerror: "))?;
     loaded.warnings.iter().for_each(notice::warn);
-    let frame = Frame::new(name.into_boxed_str(), cores.len(), &config.cache)?;
+    let frame = ProcessFrame::new(name.into_boxed_str(), cores.len(), &config.cache)?;
     let plan = frame.plan(config, Arc::new(loaded.secrets), &places, None);
     let mut workers = Workers {
         plan: Arc::new(plan),
@@ -135,7 +135,7 @@ pub fn workers(config: Arc<Config>, places: Vec<Places>) -> Result<Workers, Stri
 }
 
 impl Workers {
-    fn start(&self, at: usize, has_disk: bool) -> Result<Running, String> {
+    fn start(&self, at: usize, has_disk: bool) -> Result<RunningWorker, String> {
         let fault = |error: std::io::Error| format!("worker {at}: {error}");
         let (commands, receiver) = mailbox::channel().map_err(fault)?;
         let mut listeners = Vec::new();
@@ -156,7 +156,7 @@ impl Workers {
             said: self.said.clone().into(),
         };
         let thread = worker::start(setup).map_err(fault)?;
-        Ok(Running { commands, thread })
+        Ok(RunningWorker { commands, thread })
     }
 
     /// Waits until every worker serves.
@@ -250,8 +250,8 @@ impl Workers {
     }
 
     /// The plan, and where the addresses of its names stand.
-    pub(super) fn known_plan(&self) -> plan::Known<'_> {
-        plan::Known { plan: &self.plan, places: &self.places }
+    pub(super) fn known_plan(&self) -> plan::KnownPlan<'_> {
+        plan::KnownPlan { plan: &self.plan, places: &self.places }
     }
 
     /// Where the addresses of a cluster's names stand.
@@ -356,7 +356,7 @@ impl Workers {
     pub fn reopen_log(&self) {
         if let Some((sender, _)) = &self.log {
             // A full queue means that its reader is behind: the next request for it will do.
-            let _ = sender.try_send(log_file::Message::Reopen);
+            let _ = sender.try_send(log_file::LogMessage::Reopen);
         }
     }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::plan;
-use super::prober::News;
+use super::prober::CheckNews;
 use super::start::Workers;
 use crate::balance::places::Places;
 use crate::base::clock::monotonic;
 use crate::base::id::{ClusterId, EndpointId};
 use crate::config::model::Config;
-use crate::health::{PANIC_PERCENT, Verdict, is_panic};
+use crate::health::{CheckVerdict, PANIC_PERCENT, is_panic};
 use crate::net::notice;
 use crate::shard::command::Command;
 
@@ -17,12 +17,13 @@ use crate::shard::command::Command;
 pub(super) struct Verdicts {
     config: Arc<Config>,
     /// By cluster, then by endpoint.
-    known: Vec<Vec<Verdict>>,
+    known: Vec<Vec<CheckVerdict>>,
 }
 
 impl Verdicts {
     pub(super) fn new(config: Arc<Config>) -> Self {
-        let unknown = config.clusters.iter().map(|one| vec![Verdict::Unknown; one.endpoints.len()]);
+        let unknown =
+            config.clusters.iter().map(|one| vec![CheckVerdict::Unknown; one.endpoints.len()]);
         Self { known: unknown.collect(), config }
     }
 
@@ -42,14 +43,14 @@ impl Verdicts {
     }
 
     /// What the checks say, if they have said anything.
-    pub(super) fn get(&self, cluster: ClusterId, endpoint: EndpointId) -> Option<Verdict> {
+    pub(super) fn get(&self, cluster: ClusterId, endpoint: EndpointId) -> Option<CheckVerdict> {
         let verdict = self.known[usize::from(cluster.0)][usize::from(endpoint.0)];
-        (verdict != Verdict::Unknown).then_some(verdict)
+        (verdict != CheckVerdict::Unknown).then_some(verdict)
     }
 
     /// Tells the shards, and the operator if it is bad news or the end of it.
-    pub(super) fn hear(&mut self, workers: &mut Workers, news: News) {
-        let News { cluster, endpoint, address, verdict, why } = news;
+    pub(super) fn hear(&mut self, workers: &mut Workers, news: CheckNews) {
+        let CheckNews { cluster, endpoint, address, verdict, why } = news;
         if address != workers.places(cluster).address(usize::from(endpoint.0)) {
             // It was said of an address that has left since.
             return;
@@ -63,10 +64,10 @@ impl Verdicts {
         let old = std::mem::replace(&mut self.known[usize::from(cluster.0)][at], verdict);
         let (name, address) = (&model.name, workers.text(cluster, at));
         match (old, verdict) {
-            (_, Verdict::Down) => {
+            (_, CheckVerdict::Down) => {
                 notice::warn(format_args!("cluster \"{name}\": endpoint {address} is down: {why}"));
             }
-            (Verdict::Down, Verdict::Up) => {
+            (CheckVerdict::Down, CheckVerdict::Up) => {
                 // It takes connections again, and begins slowly.
                 standing.reached(monotonic());
                 standing.came_back(monotonic());
@@ -88,13 +89,13 @@ impl Verdicts {
 
     fn is_panic(&self, cluster: ClusterId, workers: &Workers) -> bool {
         let at = usize::from(cluster.0);
-        let down = self.known[at].iter().filter(|verdict| **verdict == Verdict::Down).count();
+        let down = self.known[at].iter().filter(|verdict| **verdict == CheckVerdict::Down).count();
         is_panic(down, workers.places(cluster).count(&self.config.clusters[at]))
     }
 
     /// Other addresses stand there now.
     pub(super) fn forget(&mut self, cluster: ClusterId, endpoints: &[EndpointId]) {
         let known = &mut self.known[usize::from(cluster.0)];
-        endpoints.iter().for_each(|id| known[usize::from(id.0)] = Verdict::Unknown);
+        endpoints.iter().for_each(|id| known[usize::from(id.0)] = CheckVerdict::Unknown);
     }
 }

@@ -12,7 +12,7 @@ use crate::net::{memory, notice};
 use crate::shard::Plan;
 
 /// What the operator knows.
-pub(super) struct Watch {
+pub(super) struct OperatorWatch {
     /// By cluster, then by endpoint: why it is out and until when.
     known: Vec<Vec<(Why, Moment)>>,
     /// When the window began in which failures are counted.
@@ -21,7 +21,7 @@ pub(super) struct Watch {
     stage: Stage,
 }
 
-impl Watch {
+impl OperatorWatch {
     pub(super) fn new(clusters: &[Cluster]) -> Self {
         let known = clusters.iter().map(|one| vec![(Why::In, Moment(0)); one.endpoints.len()]);
         Self { known: known.collect(), window: monotonic(), stage: Stage::Calm }

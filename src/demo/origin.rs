@@ -69,9 +69,9 @@ impl Origin {
 }
 
 /// What an origin answers: `false` ends the connection.
-pub(super) type Answer = fn(&Origin, &Request, &TcpStream) -> io::Result<bool>;
+pub(super) type Answerer = fn(&Origin, &Request, &TcpStream) -> io::Result<bool>;
 
-pub(super) fn start(name: &'static str, answer: Answer) -> io::Result<Arc<Origin>> {
+pub(super) fn start(name: &'static str, answer: Answerer) -> io::Result<Arc<Origin>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let (stop, is_up, thread) = (AtomicU64::new(0), AtomicBool::new(true), OnceLock::new());
@@ -92,7 +92,7 @@ pub(super) fn start(name: &'static str, answer: Answer) -> io::Result<Arc<Origin
 }
 
 /// Serves until it is to stop.
-fn run(origin: &Arc<Origin>, listener: TcpListener, answer: Answer) {
+fn run(origin: &Arc<Origin>, listener: TcpListener, answer: Answerer) {
     let mut open: Vec<TcpStream> = Vec::new();
     for stream in listener.incoming().flatten() {
         if origin.stop.load(Relaxed) > 0 {

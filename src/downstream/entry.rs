@@ -15,12 +15,12 @@ use crate::exchange::tls_peer::TlsPeer;
 use crate::message::hop::Client;
 use crate::net::inbound::Inbound;
 use crate::net::size::Size;
-use crate::net::tls::handshake::{self, Means, Refused};
+use crate::net::tls::handshake::{self, HandshakeRefusal, Means};
 use crate::net::transport::Transport;
 use crate::observe::record::Record;
 use crate::protocol::pace::period;
 use crate::shard::Shard;
-use crate::wire::proxy_protocol::Header;
+use crate::wire::proxy_protocol::ReadHeader;
 
 /// What is said in clear text to a client that speaks no TLS where TLS is spoken. The row of
 /// `Kind::PlainOnTls`, before there is a request to answer.
@@ -87,7 +87,7 @@ impl ClientConnection {
             return false;
         };
         self.transport.read_by(Moment::NEVER);
-        if let Some(Header { source: Some(source), is_secure, .. }) = header {
+        if let Some(ReadHeader { source: Some(source), is_secure, .. }) = header {
             // The peer was trusted to name the client; the client itself is not trusted by that.
             self.facts.client.is_trusted = model.trusts(source.ip());
             self.facts.client.address = source;
@@ -119,25 +119,25 @@ impl ClientConnection {
                 self.facts.tls = Some(Box::new(TlsPeer { greeting, server }));
                 Some(self)
             }
-            Err(Refused::Silent) => {
+            Err(HandshakeRefusal::Silent) => {
                 shard.count(|counters| counters.silent += 1);
                 None
             }
             Err(refused) => {
                 shard.count(|counters| counters.handshake_failures += 1);
                 let mut record = Record::open(self.facts.client.peer(), Duration::ZERO);
-                let is_plain = matches!(refused, Refused::Plain);
+                let is_plain = matches!(refused, HandshakeRefusal::Plain);
                 record.fault = Some(if is_plain { Kind::PlainOnTls } else { Kind::Handshake });
                 record.detail = Some(refused.why());
                 record.status = if is_plain { 400 } else { 0 };
                 shard.note(record);
                 match refused {
-                    Refused::Plain => {
+                    HandshakeRefusal::Plain => {
                         self.transport.say(PLAIN);
                         self.linger(shard).await;
                     }
-                    Refused::Tls(_) => self.linger(shard).await,
-                    Refused::Gone | Refused::Busy | Refused::Silent => {}
+                    HandshakeRefusal::Tls(_) => self.linger(shard).await,
+                    HandshakeRefusal::Gone | HandshakeRefusal::Busy | HandshakeRefusal::Silent => {}
                 }
                 None
             }

@@ -20,7 +20,7 @@ use crate::protocol::reply::To;
 use crate::protocol::request::RequestBody;
 use crate::shard::{Shard, Workspace};
 use crate::wire::frames::PREFACE;
-use crate::wire::http1::scan::{Found, Scan};
+use crate::wire::http1::scan::{HeadExtent, Scan};
 use crate::wire::http1::{glimpse, parse};
 
 /// Serves a connection until it ends; hands it back if it turns out to be HTTP/2, where that may be.
@@ -30,7 +30,7 @@ pub async fn serve(
     may_be_http2: bool,
 ) -> Option<Box<ClientConnection>> {
     let (served, is_http2) = (0, false);
-    let mut connection = Connection { shard, client, served, may_be_http2, is_http2 };
+    let mut connection = Http1Connection { shard, client, served, may_be_http2, is_http2 };
     loop {
         match connection.next_exchange().await {
             Some(Next::Keep) => connection.served += 1,
@@ -66,7 +66,7 @@ async fn until_left(
     next
 }
 
-struct Connection<'a> {
+struct Http1Connection<'a> {
     shard: &'a Rc<Shard>,
     client: Box<ClientConnection>,
     served: u64,
@@ -88,7 +88,7 @@ enum NoHead {
     Fault(Kind),
 }
 
-impl Connection<'_> {
+impl Http1Connection<'_> {
     /// Waits for a request and serves it. `None` if there is none any more.
     async fn next_exchange(&mut self) -> Option<Next> {
         if self.client.inbound.is_empty() {
@@ -221,7 +221,7 @@ impl Connection<'_> {
 
     /// Reads up to the end of a head. The deadline is absolute: a byte now and then does not buy
     /// time (exam F02).
-    async fn find_head(&mut self) -> std::result::Result<Found, NoHead> {
+    async fn find_head(&mut self) -> std::result::Result<HeadExtent, NoHead> {
         let listener = self.shard.listener(self.client.facts.listener);
         let start = if self.served == 0 { self.client.born } else { self.shard.now() };
         let mut scan = Scan::default();
@@ -255,7 +255,7 @@ impl Connection<'_> {
         }
     }
 
-    fn parse(&mut self, found: Found, work: &mut Workspace) -> Result<()> {
+    fn parse(&mut self, found: HeadExtent, work: &mut Workspace) -> Result<()> {
         let limits = &self.shard.listener(self.client.facts.listener).head;
         let bytes = &self.client.inbound.data()[found.start..found.end];
         // What cannot be parsed stays for a glimpse, and is not read on: the connection ends.

@@ -19,12 +19,12 @@ use crate::exchange::{abandon, serve as serve_exchange};
 use crate::message::upgrade;
 use crate::net::deadline::{Class, NO_SOCKET};
 use crate::net::guard::Caught;
-use crate::net::sweep::Watch;
+use crate::net::sweep::SocketWatch;
 use crate::observe::record::Record;
 use crate::protocol::http2::io_adapter::ConnectionState;
-use crate::protocol::http2::receive::Receiver;
+use crate::protocol::http2::receive::H2Receiver;
 use crate::protocol::http2::reply::Reply as Http2Reply;
-use crate::protocol::http2::server::{Asked, HeadHold, Server};
+use crate::protocol::http2::server::{Asked, H2Server, HeadHold};
 use crate::protocol::pace::{self, Pace, period};
 use crate::protocol::reply::To;
 use crate::protocol::request::RequestBody;
@@ -38,14 +38,14 @@ struct Http2Client {
 }
 
 /// A request that is to be served.
-pub struct Job {
+pub struct Http2Job {
     shard: Rc<Shard>,
     client: Rc<Http2Client>,
     asked: Asked,
 }
 
-async fn do_job(job: Job) {
-    let Job { shard, client, asked } = job;
+async fn do_job(job: Http2Job) {
+    let Http2Job { shard, client, asked } = job;
     let mut request = taken(&shard, &client, asked);
     let served = shard.futures.put(|| Caught(serve_one(&shard, &client, &mut request)));
     if served.await.is_err() {
@@ -58,7 +58,7 @@ async fn do_job(job: Job) {
 struct Taken {
     work: Box<Workspace>,
     parsed: Result<()>,
-    body: Option<Box<Receiver>>,
+    body: Option<Box<H2Receiver>>,
     reply: Http2Reply,
     /// Its head counts until it is answered.
     _hold: HeadHold,
@@ -73,13 +73,17 @@ fn taken(shard: &Rc<Shard>, client: &Http2Client, asked: Asked) -> Taken {
     let body = body.map(|stream| {
         let watch = Rc::new(shard.sweep.watch(NO_SOCKET, Class::Downstream));
         let framing = work.heads.request.framing;
-        Box::new(Receiver::new(stream, watch, framing, &pace::REQUEST, Pace::NONE))
+        Box::new(H2Receiver::new(stream, watch, framing, &pace::REQUEST, Pace::NONE))
     });
     Taken { work, parsed, body, reply, _hold: hold }
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(shard: &Rc<Shard>, pool: &Rc<TaskPool<Job>>, client: Box<ClientConnection>) {
+pub async fn serve(
+    shard: &Rc<Shard>,
+    pool: &Rc<TaskPool<Http2Job>>,
+    client: Box<ClientConnection>,
+) {
     let ClientConnection { transport, inbound, facts, born } = *client;
     let model = shard.listener(facts.listener);
     transport.read_by(born.after(model.head_timeout));
@@ -87,7 +91,7 @@ pub async fn serve(shard: &Rc<Shard>, pool: &Rc<TaskPool<Job>>, client: Box<Clie
     let limits = &shard.plan.config.http2;
     let has_said_something = !inbound.is_empty();
     let (buffers, sweep) = (&shard.buffers, &shard.sweep);
-    let started = Server::start(&watched, inbound, buffers, limits, model.head.head, sweep);
+    let started = H2Server::start(&watched, inbound, buffers, limits, model.head.head, sweep);
     let Some(mut server) = started.await else {
         if has_said_something || watched.reads.get() > 0 {
             note(shard, facts.client.peer(), Kind::Http2, 1);
@@ -96,7 +100,7 @@ pub async fn serve(shard: &Rc<Shard>, pool: &Rc<TaskPool<Job>>, client: Box<Clie
     };
     watched.transport.read_by(Moment::NEVER);
     let client = Rc::new(Http2Client { facts, watched: Rc::clone(&watched) });
-    let mut watch = Patience {
+    let mut watch = Http2Deadlines {
         shard: Rc::clone(shard),
         watched: Rc::clone(&watched),
         client: Rc::clone(&client),
@@ -112,7 +116,7 @@ pub async fn serve(shard: &Rc<Shard>, pool: &Rc<TaskPool<Job>>, client: Box<Clie
     while let Some(asked) = server.next(|server, context| watch.look(server, context)).await {
         watch.served += 1;
         let (shard, client) = (Rc::clone(shard), Rc::clone(&client));
-        pool.give(Job { shard, client, asked }, do_job);
+        pool.give(Http2Job { shard, client, asked }, do_job);
     }
     watch.take_note();
 }
@@ -204,12 +208,12 @@ enum Phase {
 
 /// Looks after a connection's deadlines: how long it may idle, how long a head may take, and how long
 /// it may take to leave.
-struct Patience {
+struct Http2Deadlines {
     shard: Rc<Shard>,
     watched: Rc<ConnectionState>,
     client: Rc<Http2Client>,
     /// Ends idling politely: with GOAWAY.
-    idle: Watch,
+    idle: SocketWatch,
     nudge: DrainWaker,
     phase: Phase,
     born: Moment,
@@ -219,8 +223,8 @@ struct Patience {
     head_timeout: Duration,
 }
 
-impl Patience {
-    fn look(&mut self, server: &mut Server, context: &Context<'_>) {
+impl Http2Deadlines {
+    fn look(&mut self, server: &mut H2Server, context: &Context<'_>) {
         let (now, transport) = (self.shard.now(), &self.watched.transport);
         self.nudge.set(context.waker());
         self.take_note();

@@ -12,12 +12,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use entry::ClientConnection;
-use http2::Job;
+use http2::Http2Job;
 use task_pool::TaskPool;
 
 use crate::base::id::ListenerId;
 use crate::config::model::Mode;
-use crate::config::tls::Protocol;
+use crate::config::tls::Alpn;
 use crate::net::deadline::Class;
 use crate::net::guard::Caught;
 use crate::net::listener::{Accepted, Acceptor};
@@ -40,7 +40,7 @@ const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/pla
 /// `pause` is the wait after a shortage; it must be there before descriptors run out.
 pub async fn accept(
     current: &impl Fn() -> Rc<Shard>,
-    pool: &Rc<TaskPool<Job>>,
+    pool: &Rc<TaskPool<Http2Job>>,
     acceptor: &Acceptor,
     listener: ListenerId,
     pause: &Ticker,
@@ -75,7 +75,7 @@ pub async fn accept(
 /// Starts a task for a connection, if it may come in.
 pub fn admit(
     shard: &Rc<Shard>,
-    pool: &Rc<TaskPool<Job>>,
+    pool: &Rc<TaskPool<Http2Job>>,
     socket: OwnedFd,
     address: SocketAddr,
     listener: ListenerId,
@@ -104,10 +104,10 @@ pub fn admit(
 }
 
 /// Serves a client in the version that it speaks.
-async fn serve(shard: &Rc<Shard>, pool: &Rc<TaskPool<Job>>, client: Box<ClientConnection>) {
+async fn serve(shard: &Rc<Shard>, pool: &Rc<TaskPool<Http2Job>>, client: Box<ClientConnection>) {
     let Some(client) = Box::pin(entry::enter(shard, client)).await else { return };
     let agreed = client.facts.tls.as_ref().and_then(|peer| peer.greeting.protocol);
-    if agreed == Some(Protocol::Http2) {
+    if agreed == Some(Alpn::Http2) {
         return Box::pin(http2::serve(shard, pool, client)).await;
     }
     // Without a word on it in the handshake, or without a handshake, the first octets tell.

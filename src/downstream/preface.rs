@@ -8,7 +8,7 @@ use crate::net::inbound::Inbound;
 use crate::net::size::Size;
 use crate::net::transport::Transport;
 use crate::shard::Shard;
-use crate::wire::proxy_protocol::{self, Header};
+use crate::wire::proxy_protocol::{self, ReadHeader};
 
 /// Reads one, where the listener wants it and the peer may say it.
 ///
@@ -20,7 +20,7 @@ pub async fn read(
     inbound: &mut Inbound,
     peer: SocketAddr,
     listener: ListenerId,
-) -> Result<Option<Header>> {
+) -> Result<Option<ReadHeader>> {
     let listener = shard.listener(listener);
     if !listener.proxy_protocol || !listener.trusts(peer.ip()) {
         return Ok(None);

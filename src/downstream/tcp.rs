@@ -20,7 +20,7 @@ use crate::net::transport::Transport;
 use crate::observe::record::Record;
 use crate::protocol::http1::line::Line as Http1Line;
 use crate::protocol::line::Line;
-use crate::protocol::tunnel::{End, Moved, Patience, Sink, Source, both_ways};
+use crate::protocol::tunnel::{End, Moved, Sink, TunnelSource, TunnelTimeouts, both_ways};
 use crate::shard::Shard;
 use crate::upstream::attempt;
 use crate::upstream::cluster::Cluster;
@@ -34,7 +34,7 @@ pub async fn serve(shard: &Rc<Shard>, client: Box<ClientConnection>) {
     let started = if shard.is_logging() { clock::precise() } else { Duration::ZERO };
     let mut record = Record::open(address.ip(), started);
     let (received, sent) = (Cell::new(0), Cell::new(0));
-    let mut client = Client { shard, transport, inbound: Inbound::default(), address, listener };
+    let mut client = TcpClient { shard, transport, inbound: Inbound::default(), address, listener };
     // What stands for a request in the log: the name that was asked for.
     let mut head = RequestHead::default();
     let moved = Moved { received: &received, sent: &sent };
@@ -49,7 +49,7 @@ pub async fn serve(shard: &Rc<Shard>, client: Box<ClientConnection>) {
     shard.observe(&mut record, &head);
 }
 
-struct Client<'a> {
+struct TcpClient<'a> {
     shard: &'a Rc<Shard>,
     transport: Transport,
     inbound: Inbound,
@@ -57,7 +57,7 @@ struct Client<'a> {
     listener: ListenerId,
 }
 
-impl Client<'_> {
+impl TcpClient<'_> {
     async fn run(
         &mut self,
         head: &mut RequestHead,
@@ -83,13 +83,13 @@ impl Client<'_> {
         record.cluster = Some(*cluster);
         let cluster = shard.cluster(*cluster);
         let (flight, mut line) = self.connect(cluster, route, record).await?;
-        let client = Source::Transport(&self.transport, &mut self.inbound);
+        let client = TunnelSource::Transport(&self.transport, &mut self.inbound);
         let client = End { source: client, sink: Sink::Transport(&self.transport) };
         let (transport, inbound) = line.raw();
-        let source = Source::Transport(transport, inbound);
+        let source = TunnelSource::Transport(transport, inbound);
         let endpoint = End { source, sink: Sink::Transport(transport) };
         let Timeouts { tunnel_idle: silence, body_idle: stall, .. } = route.timeouts;
-        let (patience, now) = (Patience { silence, stall }, || shard.now());
+        let (patience, now) = (TunnelTimeouts { silence, stall }, || shard.now());
         let ends = (client, endpoint);
         let result = both_ways(&shard.buffers, &now, ends, patience, moved).await;
         if result.is_err() {

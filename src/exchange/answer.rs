@@ -1,7 +1,7 @@
 //! Waits for the final head of an answer, and passes interim ones on.
 
 use super::state::Exchange;
-use super::target::Target;
+use super::target::TryTarget;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::limits::INTERIM_MAX;
@@ -12,7 +12,11 @@ use crate::protocol::line::Line;
 ///
 /// # Errors
 /// Why there was none; the client is gone.
-pub async fn final_head(ex: &mut Exchange<'_>, line: &mut Line, target: &Target<'_>) -> Result<()> {
+pub async fn final_head(
+    ex: &mut Exchange<'_>,
+    line: &mut Line,
+    target: &TryTarget<'_>,
+) -> Result<()> {
     let (shard, asked) = (ex.shard, ex.work.request.method);
     let mut interim = 0;
     loop {

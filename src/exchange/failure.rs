@@ -10,7 +10,7 @@ use crate::upstream::flight::Flight;
 use crate::upstream::retry::{self, Cause, Tries};
 
 /// A try that came to nothing, and the place at its endpoint that it had.
-pub struct Lost<'a> {
+pub struct FailedTry<'a> {
     pub flight: Flight<'a>,
     pub failure: Failure,
 }
@@ -18,7 +18,7 @@ pub struct Lost<'a> {
 /// Why a try failed; `lost` if nothing of an answer was seen, so that another may be possible.
 pub struct Failure {
     pub kind: Kind,
-    lost: Option<retry::Lost>,
+    lost: Option<retry::LostTry>,
     /// It counts against the endpoint.
     is_blamed: bool,
 }
@@ -37,7 +37,7 @@ impl Failure {
             _ => None,
         };
         let has_octets = fetched.line.has_octets() || ex.work.response.status != 0;
-        let lost = cause.filter(|_| !ex.reply.has_begun()).map(|cause| retry::Lost {
+        let lost = cause.filter(|_| !ex.reply.has_begun()).map(|cause| retry::LostTry {
             cause,
             was_pooled: fetched.was_pooled,
             has_answer: has_octets && cause != Cause::Status,

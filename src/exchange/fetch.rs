@@ -2,12 +2,12 @@
 //! decided here and nowhere else. What was fetched is a value; what becomes of it is said elsewhere.
 
 use super::answer;
-use super::failure::{Failure, Lost, not_connected, retry};
+use super::failure::{FailedTry, Failure, not_connected, retry};
 use super::fetched::Fetched;
 use super::grpc;
 use super::hedge;
 use super::state::{Exchange, Loan, Traffic};
-use super::target::Target;
+use super::target::TryTarget;
 use super::upload::{AnswerBy, ClientBody, Upload, beside, finish};
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
@@ -69,10 +69,10 @@ pub async fn run<'a>(
             },
         };
         note(ex, &flight, attempt.was_pooled);
-        let target = Target { cluster, id: flight.id, ask, total_by, route, upgrades };
+        let target = TryTarget { cluster, id: flight.id, ask, total_by, route, upgrades };
         match once(ex, target, attempt, flight).await {
             Ok(fetched) => return Ok(fetched),
-            Err(Lost { flight, failure }) => {
+            Err(FailedTry { flight, failure }) => {
                 let (method, detail) = (ex.work.request.method, ex.traffic.detail.get());
                 detail.inspect(|detail| attempt::complain(cluster, flight.id, detail));
                 let is_same = retry(cluster, flight.id, &failure, method, &mut ask.tries)?;
@@ -160,10 +160,10 @@ fn note_endpoint(ex: &mut Exchange<'_>, flight: &Flight<'_>) {
 /// One try on one connection.
 async fn once<'a>(
     ex: &mut Exchange<'a>,
-    target: Target<'a>,
+    target: TryTarget<'a>,
     attempt: Attempt,
     flight: Flight<'a>,
-) -> std::result::Result<Fetched<'a>, Lost<'a>> {
+) -> std::result::Result<Fetched<'a>, FailedTry<'a>> {
     // What another try was answered says nothing about this one.
     ex.work.response.status = 0;
     ex.traffic.detail.set(None);
@@ -179,7 +179,7 @@ async fn once<'a>(
             ex.traffic.detail.set(detail);
             let failure = Failure::of(ex, &mut fetched, kind);
             let Fetched { flight, .. } = fetched;
-            Err(Lost { flight, failure })
+            Err(FailedTry { flight, failure })
         }
     }
 }
@@ -230,7 +230,7 @@ async fn send<'a>(ex: &Exchange<'a>, fetched: &mut Fetched<'a>) -> Result<Result
 
 async fn begin_line<'a>(
     ex: &Exchange<'a>,
-    target: &Target<'a>,
+    target: &TryTarget<'a>,
     line: &mut Line,
     first: Option<Buffer>,
     is_last: bool,

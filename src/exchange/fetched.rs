@@ -1,7 +1,7 @@
 //! What was fetched: the final head of an answer has come, and its body waits.
 
 use super::state::Exchange;
-use super::target::Target;
+use super::target::TryTarget;
 use super::upload::Upload;
 use crate::base::error::Kind;
 use crate::message::reuse::{Proof, peer_keeps};
@@ -11,7 +11,7 @@ use crate::upstream::flight::Flight;
 
 /// An answer whose head is in `work.response`.
 pub struct Fetched<'a> {
-    pub target: Target<'a>,
+    pub target: TryTarget<'a>,
     /// Where the body comes from.
     pub line: Line,
     /// It counts at its endpoint as long as this lives.

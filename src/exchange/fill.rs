@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::cursor::Cursor;
 use super::fetched::Fetched;
-use super::guard::Guard;
+use super::guard::FillGuard;
 use super::lines::{part_of, same_origin, sorted};
 use super::pump::{Coming, Pump};
 use super::relay::silence_of;
@@ -19,12 +19,12 @@ use crate::cache::entry::{Bulk, Draft, Entry, Large};
 use crate::cache::fill_stream::Start;
 use crate::cache::freshness::Freshness;
 use crate::cache::octets::Octets;
-use crate::cache::policy::{self, Asked, Refused, Storable, Times};
+use crate::cache::policy::{self, NotStored, Storable, StorableRequest, Times};
 use crate::cache::purge::{Purge, What};
 use crate::cache::shard::CacheRequest;
 use crate::cache::status::Status;
 use crate::cache::{directive, key, validate};
-use crate::config::cache::Rule;
+use crate::config::cache::CacheRule;
 use crate::config::model::Route;
 use crate::filter::Answering;
 use crate::message::fields::Fields;
@@ -38,18 +38,18 @@ use crate::shard::Shard;
 
 /// A fetch for the cache, while its answer is awaited.
 pub struct Fill<'a> {
-    pub rule: &'a Rule,
+    pub rule: &'a CacheRule,
     pub route: &'a Route,
     pub cluster: ClusterId,
     pub question: CacheRequest,
-    pub asked: Asked,
+    pub asked: StorableRequest,
     /// What is stored already, and whether the origin was asked about it.
     pub stale: Option<Arc<Entry>>,
     pub has_asked: bool,
     /// The cache may answer it: its conditions are ours to judge.
     pub is_open: bool,
     pub began: Moment,
-    pub ticket: Option<Guard>,
+    pub ticket: Option<FillGuard>,
     pub status: Status,
     /// Field lines for the client that asked, and for no other.
     pub own: Vec<u8>,
@@ -75,7 +75,7 @@ impl<'a> Fill<'a> {
     pub const fn new(
         visit: Visit<'a>,
         question: CacheRequest,
-        asked: Asked,
+        asked: StorableRequest,
         status: Status,
         began: Moment,
     ) -> Self {
@@ -103,7 +103,7 @@ impl Fill<'_> {
         let wants_whole = self.question.wants_whole(self.stale.as_deref());
         let may_share = self.question.may_share && wants_whole;
         // Where it is known that nothing will be stored, the client's conditions are the origin's.
-        let is_for_all = |guard: &Guard| guard.ticket().is_some_and(|ticket| !ticket.is_solo);
+        let is_for_all = |guard: &FillGuard| guard.ticket().is_some_and(|ticket| !ticket.is_solo);
         let is_shared = may_share && self.ticket.as_ref().is_some_and(is_for_all);
         let stale = self.stale.clone().filter(|one| validate::can_validate(one));
         if is_shared || (stale.is_some() && wants_whole) {
@@ -238,27 +238,27 @@ impl Fill<'_> {
         &self,
         shard: &Shard,
         response: &ResponseHead,
-    ) -> std::result::Result<Storable, Refused> {
+    ) -> std::result::Result<Storable, NotStored> {
         if self.ticket.is_none() {
-            return Err(Refused::Bypassed);
+            return Err(NotStored::Bypassed);
         }
         let is_asked_part = self.question.fields.has(Name::Range);
         if response.status == 206 && !(is_asked_part && part_of(response).is_some()) {
-            return Err(Refused::Status);
+            return Err(NotStored::Status);
         }
         if response.status != 206 && response.fields.has(Name::ContentRange) {
-            return Err(Refused::Status);
+            return Err(NotStored::Status);
         }
         if let Framing::Length(len) = response.framing
             && len > shard.cache.ledger().object
         {
-            return Err(Refused::TooLarge);
+            return Err(NotStored::TooLarge);
         }
         policy::may_store(&self.asked, response, self.rule, self.times(shard))
     }
 
     /// Tells the requests that wait to ask for themselves. What the response alone decides is remembered.
-    fn release(&mut self, why: Refused, may_mark: bool) {
+    fn release(&mut self, why: NotStored, may_mark: bool) {
         if let Some(guard) = self.ticket.take() {
             let may_mark = may_mark && !self.question.is_partly && !self.is_askers(why);
             guard.release(why, may_mark);
@@ -276,11 +276,11 @@ impl Fill<'_> {
     }
 
     /// Whether it is the request that keeps the response from being stored, not the response.
-    fn is_askers(&self, why: Refused) -> bool {
+    fn is_askers(&self, why: NotStored) -> bool {
         match why {
-            Refused::Authorization | Refused::OddRequest | Refused::Method => true,
-            Refused::Cookie => self.asked.has_cookie,
-            Refused::NoStore => self.asked.directives.no_store,
+            NotStored::Authorization | NotStored::OddRequest | NotStored::Method => true,
+            NotStored::Cookie => self.asked.has_cookie,
+            NotStored::NoStore => self.asked.directives.no_store,
             _ => false,
         }
     }
@@ -457,7 +457,7 @@ impl Fill<'_> {
     /// The right to store what was not asked for yet.
     async fn reserve(&mut self, shard: &Rc<Shard>) {
         let ticket = shard.cache.reserve(&self.question, shard.now()).await;
-        self.ticket = ticket.map(|ticket| Guard::new(Rc::clone(&shard.cache), ticket));
+        self.ticket = ticket.map(|ticket| FillGuard::new(Rc::clone(&shard.cache), ticket));
     }
 
     /// The same body under fields that have come now.
@@ -466,7 +466,7 @@ impl Fill<'_> {
         shard: &Shard,
         stale: &Entry,
         fields: &Fields,
-    ) -> std::result::Result<Entry, Refused> {
+    ) -> std::result::Result<Entry, NotStored> {
         let mut head = ResponseHead::default();
         head.status = stale.status();
         head.fields = fields.clone();
@@ -484,7 +484,7 @@ impl Fill<'_> {
             freshness: storable.freshness,
             modified: storable.modified,
         };
-        with_body_of(&draft, stale).ok_or(Refused::Status)
+        with_body_of(&draft, stale).ok_or(NotStored::Status)
     }
 
     /// The answer to a HEAD says something of what is stored (RFC 9111 section 4.3.5).

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use crate::base::error::Kind;
 use crate::cache::entry::Entry;
 use crate::cache::fill_stream::Start;
-use crate::cache::policy::Refused;
+use crate::cache::policy::NotStored;
 use crate::cache::shard::Ticket;
 use crate::shard::cache_handle::CacheHandle;
 
 /// The duty to end a fetch one way or the other.
-pub struct Guard {
+pub struct FillGuard {
     cache: Rc<CacheHandle>,
     ticket: Option<Ticket>,
     kind: Kind,
 }
 
-impl Guard {
+impl FillGuard {
     /// For a ticket that was handed out. Dropped without a word, its client has gone.
     #[must_use]
     pub const fn new(cache: Rc<CacheHandle>, ticket: Ticket) -> Self {
@@ -39,7 +39,7 @@ impl Guard {
     }
 
     /// It cannot be stored.
-    pub fn release(mut self, why: Refused, is_marked: bool) {
+    pub fn release(mut self, why: NotStored, is_marked: bool) {
         if let Some(ticket) = self.ticket.take() {
             self.cache.release(&ticket, why, is_marked);
         }
@@ -65,7 +65,7 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for FillGuard {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             ticket.stream.begin(Start::Failed(self.kind));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::fetched::Fetched;
 use super::state::Exchange;
-use super::target::Target;
+use super::target::TryTarget;
 use crate::base::clock::micros;
 use crate::message::head::Method;
 use crate::protocol::line::Line;
@@ -19,12 +19,12 @@ use crate::upstream::flight::Flight;
 use crate::upstream::retry::Tries;
 
 /// A second endpoint has answered first.
-type Won<'a> = (Line, Flight<'a>);
+type WonHedge<'a> = (Line, Flight<'a>);
 
 /// Whether this request is one that may be hedged.
 #[must_use]
 pub fn is_wanted(ex: &Exchange<'_>, fetched: &Fetched<'_>) -> bool {
-    let Target { cluster, ask, .. } = &fetched.target;
+    let TryTarget { cluster, ask, .. } = &fetched.target;
     let request = &ex.work.request;
     cluster.pace.is_some()
         && ask.tries.is_empty()
@@ -35,7 +35,7 @@ pub fn is_wanted(ex: &Exchange<'_>, fetched: &Fetched<'_>) -> bool {
 
 /// Waits for the first octet of an answer; when that takes longer than usual, asks a second endpoint. `None`: the
 /// first has something to say, or there is no other.
-pub async fn race<'a>(ex: &Exchange<'a>, fetched: &mut Fetched<'a>) -> Option<Won<'a>> {
+pub async fn race<'a>(ex: &Exchange<'a>, fetched: &mut Fetched<'a>) -> Option<WonHedge<'a>> {
     let target = fetched.target;
     let cluster = target.cluster;
     let begun = micros();
@@ -63,8 +63,12 @@ pub async fn race<'a>(ex: &Exchange<'a>, fetched: &mut Fetched<'a>) -> Option<Wo
 }
 
 /// After a while, the answer of another endpoint; `None` if none is to be had.
-async fn second<'a>(ex: &Exchange<'a>, first: &Target<'a>, patience: Duration) -> Option<Won<'a>> {
-    let (shard, Target { cluster, id, ask, .. }) = (ex.shard, *first);
+async fn second<'a>(
+    ex: &Exchange<'a>,
+    first: &TryTarget<'a>,
+    patience: Duration,
+) -> Option<WonHedge<'a>> {
+    let (shard, TryTarget { cluster, id, ask, .. }) = (ex.shard, *first);
     shard.alarms.after(patience).await;
     let other = Ask { tries: Tries::besides(id), ..ask };
     if !cluster.has_other(&ask.tries, id) || !cluster.spend_retry() {
@@ -79,7 +83,7 @@ async fn second<'a>(ex: &Exchange<'a>, first: &Target<'a>, patience: Duration) -
             attempt::open(&mut flight, &other, needs).await.ok()?.line
         }
     };
-    let target = Target { id: flight.id, ..*first };
+    let target = TryTarget { id: flight.id, ..*first };
     line.read_for(ex.reply.backlog());
     let terms = target.terms(ex);
     line.send(&shard.buffers, &ex.work.request, terms).await.ok()?.ok()?;

@@ -6,23 +6,23 @@ use std::sync::Arc;
 
 use super::cursor::Cursor;
 use super::fill::Fill;
-use super::guard::Guard;
+use super::guard::FillGuard;
 use super::refresh;
 use super::state::Exchange;
-use super::stored::{self, How};
+use super::stored::{self, StoredReply};
 use super::visit::{Visit, frame, names_client};
 use crate::base::error::{Kind, Result};
 use crate::base::limits::{DISK_PATIENCE, FILL_CLIENTS_MAX, FILL_WAITS_MAX};
 use crate::cache::directive::{self, Directives};
 use crate::cache::entry::Entry;
 use crate::cache::fill_stream::{FillStream, Node, Start};
-use crate::cache::freshness::Use;
-use crate::cache::policy::Asked;
+use crate::cache::freshness::StoredUse;
+use crate::cache::policy::StorableRequest;
 use crate::cache::shard::{CacheRequest, Decision, Seen};
 use crate::cache::status::{Forward, Status};
 use crate::cache::validate;
 use crate::cache::{key, vary};
-use crate::config::cache::{Cached, Rule};
+use crate::config::cache::{CacheRule, Cached};
 use crate::message::fields::Fields;
 use crate::message::framing::Framing;
 use crate::message::head::{Method, RequestHead};
@@ -32,16 +32,16 @@ use crate::shard::Heads;
 /// What the cache says.
 pub enum Lookup<'a> {
     /// An entry answers it.
-    Serve(Arc<Entry>, How),
+    Serve(Arc<Entry>, StoredReply),
     /// What another request fetches answers it; without a cursor, its head does.
-    Follow(Arc<Entry>, Option<Cursor>, How),
+    Follow(Arc<Entry>, Option<Cursor>, StoredReply),
     /// The origin is asked, and the cache wants to see the answer.
     Fetch(Box<Fill<'a>>),
 }
 
 /// How a request may use the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum CacheUse {
     /// Looked up, and stored.
     Open,
     /// Not at all: the answer is this client's alone.
@@ -50,11 +50,11 @@ enum Way {
     Unsafe,
 }
 
-fn way(request: &RequestHead, rule: &Rule) -> Way {
+fn way(request: &RequestHead, rule: &CacheRule) -> CacheUse {
     match request.method {
         Method::Get | Method::Head => {}
-        method if method.is_safe(request.method_text()) => return Way::Bypass,
-        _ => return Way::Unsafe,
+        method if method.is_safe(request.method_text()) => return CacheUse::Bypass,
+        _ => return CacheUse::Unsafe,
     }
     // A GET with a body is answered by what the body says (exam E06).
     let is_plain = request.framing == Framing::None
@@ -62,16 +62,16 @@ fn way(request: &RequestHead, rule: &Rule) -> Way {
         && !validate::is_for_origin(&request.fields)
         && !key::is_unkeyed(&request.fields)
         && !key::has_any(request, &rule.bypass);
-    if is_plain { Way::Open } else { Way::Bypass }
+    if is_plain { CacheUse::Open } else { CacheUse::Bypass }
 }
 
 /// The entry that answers a request at once.
 #[must_use]
-pub fn at_once(ex: &mut Exchange<'_>, cached: &Cached) -> Option<(Arc<Entry>, How)> {
+pub fn at_once(ex: &mut Exchange<'_>, cached: &Cached) -> Option<(Arc<Entry>, StoredReply)> {
     let shard = ex.shard;
     let is_secure = ex.client.client.is_secure;
     let Heads { request, key, .. } = &mut *ex.work;
-    if way(request, &cached.rule) != Way::Open {
+    if way(request, &cached.rule) != CacheUse::Open {
         return None;
     }
     key::write(request, frame(shard, cached.digest, is_secure), &cached.rule, key);
@@ -83,11 +83,11 @@ pub fn at_once(ex: &mut Exchange<'_>, cached: &Cached) -> Option<(Arc<Entry>, Ho
         let status = Status { is_hit: true, ttl, ..Status::default() };
         let is_get = request.method == Method::Get;
         let answer = validate::answer(entry, &request.fields, is_get, entry.body_len());
-        (Arc::clone(entry), How { status, answer, own: Vec::new() })
+        (Arc::clone(entry), StoredReply { status, answer, own: Vec::new() })
     })
 }
 
-fn wants(fields: &Fields, rule: &Rule) -> Directives {
+fn wants(fields: &Fields, rule: &CacheRule) -> Directives {
     if rule.ignore_clients { Directives::default() } else { directive::of_request(fields) }
 }
 
@@ -98,29 +98,29 @@ fn wants(fields: &Fields, rule: &Rule) -> Directives {
 pub async fn find<'a>(ex: &mut Exchange<'_>, visit: Visit<'a>) -> Result<Lookup<'a>> {
     let (shard, rule) = (ex.shard, &visit.cached.rule);
     let way = way(&ex.work.request, rule);
-    let mut asked = Asked::of(&ex.work.request.fields, rule);
+    let mut asked = StorableRequest::of(&ex.work.request.fields, rule);
     asked.has_authorization |= names_client(shard, &ex.work.request.fields);
     let question = question(ex, visit.cached, &asked);
     let why = match way {
-        Way::Open => Forward::UriMiss,
-        Way::Bypass => Forward::Bypass,
-        Way::Unsafe => Forward::Method,
+        CacheUse::Open => Forward::UriMiss,
+        CacheUse::Bypass => Forward::Bypass,
+        CacheUse::Unsafe => Forward::Method,
     };
     let status = Status::forwarded(why);
     ex.cache = Some(status);
-    if way == Way::Bypass && asked.directives.only_if_cached {
+    if way == CacheUse::Bypass && asked.directives.only_if_cached {
         return Err(Kind::NotCached);
     }
     let mut fill = Box::new(Fill::new(visit, question, asked, status, shard.now()));
-    fill.is_open = way == Way::Open;
-    if way != Way::Open {
+    fill.is_open = way == CacheUse::Open;
+    if way != CacheUse::Open {
         return Ok(Lookup::Fetch(fill));
     }
     let (waits, seen) = (0, Seen::default());
     Search { ex, visit, fill, waits, seen }.run().await
 }
 
-fn question(ex: &mut Exchange<'_>, cached: &Cached, asked: &Asked) -> CacheRequest {
+fn question(ex: &mut Exchange<'_>, cached: &Cached, asked: &StorableRequest) -> CacheRequest {
     let (shard, is_secure) = (ex.shard, ex.client.client.is_secure);
     let Heads { request, key, .. } = &mut *ex.work;
     let rule = &cached.rule;
@@ -171,7 +171,7 @@ impl<'a> Search<'_, '_, 'a> {
                     if let Some(Start::Looked(Some(entry))) = shard.cache.start(&stream, by).await
                         && self.is_fresh(&entry)
                     {
-                        let status = self.hit(&entry, Use::Fresh);
+                        let status = self.hit(&entry, StoredUse::Fresh);
                         return Ok(self.serve(entry, status));
                     }
                 }
@@ -189,9 +189,9 @@ impl<'a> Search<'_, '_, 'a> {
                 return Ok(self.serve(entry, status));
             }
             Decision::Refresh(entry, ticket) => {
-                let guard = Guard::new(Rc::clone(cache), ticket);
+                let guard = FillGuard::new(Rc::clone(cache), ticket);
                 refresh::start(self.ex, &self.visit, guard, &entry, &self.fill.question)?;
-                let status = self.hit(&entry, Use::WhileRevalidating);
+                let status = self.hit(&entry, StoredUse::WhileRevalidating);
                 return Ok(self.serve(entry, status));
             }
             Decision::Absent | Decision::Follow(..) | Decision::Load(_) => {
@@ -202,7 +202,7 @@ impl<'a> Search<'_, '_, 'a> {
             }
             Decision::Pass { stale, why } => (stale, why),
             Decision::Fetch { ticket, stale, why } => {
-                self.fill.ticket = Some(Guard::new(Rc::clone(cache), ticket));
+                self.fill.ticket = Some(FillGuard::new(Rc::clone(cache), ticket));
                 (stale, why)
             }
         };
@@ -216,7 +216,7 @@ impl<'a> Search<'_, '_, 'a> {
     fn serve(&self, entry: Arc<Entry>, status: Status) -> Lookup<'a> {
         let is_get = self.ex.work.request.method == Method::Get;
         let answer = validate::answer_of(&entry, &self.fill.question.fields, is_get);
-        Lookup::Serve(entry, How { status, answer, own: Vec::new() })
+        Lookup::Serve(entry, StoredReply { status, answer, own: Vec::new() })
     }
 
     /// Waits for what another request fetches. `None`: it is not for this request after all. Then
@@ -266,7 +266,7 @@ impl<'a> Search<'_, '_, 'a> {
     ) -> Result<Lookup<'a>> {
         let status = self.collapsed(&entry);
         let answer = validate::answer(&entry, &self.fill.question.fields, true, None);
-        let how = How { status, answer, own: Vec::new() };
+        let how = StoredReply { status, answer, own: Vec::new() };
         if !stored::reads_body(self.ex.work.request.method, &how) {
             // Nothing of it is waited for, so nothing of it is held (exam R06).
             return Ok(Lookup::Follow(entry, None, how));
@@ -279,7 +279,7 @@ impl<'a> Search<'_, '_, 'a> {
     fn is_fresh(&self, entry: &Entry) -> bool {
         let question = &self.fill.question;
         let judged = entry.freshness().judge(&question.wants, 0, self.ex.now());
-        suits(entry, question) && judged == Use::Fresh
+        suits(entry, question) && judged == StoredUse::Fresh
     }
 
     /// Whether what is stored may stand in for an answer that did not come, for this request too.
@@ -292,10 +292,10 @@ impl<'a> Search<'_, '_, 'a> {
                 || freshness.serves_cut_off(&question.wants, grace_down, now))
     }
 
-    fn hit(&self, entry: &Entry, how: Use) -> Status {
+    fn hit(&self, entry: &Entry, how: StoredUse) -> Status {
         let ttl = Some(entry.freshness().ttl(self.ex.now()));
         let detail = match how {
-            Use::WhileRevalidating => Some("stale-while-revalidate"),
+            StoredUse::WhileRevalidating => Some("stale-while-revalidate"),
             _ => self.seen.disk.then_some("disk"),
         };
         Status { is_hit: true, ttl, detail, is_collapsed: self.waits > 0, ..Status::default() }

@@ -40,7 +40,7 @@ use crate::shard::Heads;
 use fill::{Fill, Judged};
 use lookup::Lookup;
 use state::{Exchange, Next};
-use stored::How;
+use stored::StoredReply;
 use visit::Visit;
 
 /// Serves one request, whatever happens, and says what becomes of the client's connection. What could not be parsed
@@ -161,15 +161,15 @@ fn how(
     ex: &Exchange<'_>,
     fill: &Fill<'_>,
     own: Vec<u8>,
-    answer: impl FnOnce(&crate::message::fields::Fields, bool) -> validate::Answer,
-) -> How {
+    answer: impl FnOnce(&crate::message::fields::Fields, bool) -> validate::StoredAnswer,
+) -> StoredReply {
     let method = ex.work.request.method;
     let answer = if fill.is_open {
         answer(&fill.question.fields, method == Method::Get)
     } else {
-        validate::Answer::Whole
+        validate::StoredAnswer::Whole
     };
-    How { status: fill.status, answer, own }
+    StoredReply { status: fill.status, answer, own }
 }
 
 /// The one place where a fault becomes an answer, or, too late for that, an end that cannot be

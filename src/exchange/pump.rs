@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::guard::Guard;
+use super::guard::FillGuard;
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ClusterId, EndpointId};
 use crate::base::limits::{FLOW_GRACE, FLOW_PATIENCE, FLOW_RATE, FLOW_WINDOW};
@@ -14,7 +14,7 @@ use crate::base::limits::{JOINED_MAX, PIECE_MIN};
 use crate::cache::entry::{Draft, Entry, Large};
 use crate::cache::fill_stream::{FillStream, Node, Position};
 use crate::cache::octets::{self, Chunk, Octets};
-use crate::cache::policy::Refused;
+use crate::cache::policy::NotStored;
 use crate::cache::range;
 use crate::message::name::Name;
 use crate::message::reuse::Proof;
@@ -48,7 +48,7 @@ pub struct Pump {
 
 /// A body that did not come with its head.
 pub struct Coming {
-    pub guard: Option<Guard>,
+    pub guard: Option<FillGuard>,
     pub stream: Arc<FillStream>,
     /// Its last piece so far.
     pub last: Arc<Node>,
@@ -120,7 +120,7 @@ impl Pump {
         &mut self,
         line: &mut Line,
         tail: &mut Tail,
-        guard: &mut Option<Guard>,
+        guard: &mut Option<FillGuard>,
     ) -> Result<()> {
         let shard = Rc::clone(&self.shard);
         while let Some(buffer) = line.next(&shard.buffers).await? {
@@ -134,7 +134,7 @@ impl Pump {
         Ok(())
     }
 
-    fn push(&mut self, tail: &mut Tail, guard: &mut Option<Guard>, data: Chunk) {
+    fn push(&mut self, tail: &mut Tail, guard: &mut Option<FillGuard>, data: Chunk) {
         self.octets += data.len() as u64;
         let ledger = self.shard.cache.ledger();
         let fits = self.octets <= ledger.object;
@@ -146,7 +146,7 @@ impl Pump {
             self.is_stored = false;
             (self.chunks, self.small) = (Vec::new(), Vec::new());
             if let Some(guard) = guard.take() {
-                guard.release(Refused::TooLarge, !fits);
+                guard.release(NotStored::TooLarge, !fits);
             }
         }
         tail.push(data, !self.is_stored);
@@ -194,7 +194,7 @@ impl Pump {
 
     /// Where its readers are, and when that was seen. Those that know of it and have not begun are given
     /// a moment.
-    async fn who_reads(&self, tail: &mut Tail) -> Option<(u64, Span)> {
+    async fn who_reads(&self, tail: &mut Tail) -> Option<(u64, Spread)> {
         let (stream, by) = (Arc::clone(&tail.stream), self.shard.now().after(FLOW_GRACE));
         loop {
             let seen = stream.progress();
@@ -297,7 +297,7 @@ struct Tail {
 
 /// Where the last and the first of some readers are.
 #[derive(Clone, Copy)]
-struct Span {
+struct Spread {
     least: u64,
     most: u64,
 }
@@ -329,18 +329,18 @@ impl Tail {
     }
 
     /// Where its readers are; what all have is let go. `None` if there is no reader.
-    fn span(&mut self) -> Option<Span> {
+    fn span(&mut self) -> Option<Spread> {
         self.meet_readers();
         let places = || self.readers.iter().filter_map(Position::get);
         let (least, most) = (places().min()?, places().max()?);
         while self.passing.pop_front_if(|node| node.at() <= least).is_some() {}
-        Some(Span { least, most })
+        Some(Spread { least, most })
     }
 
     /// Some were kept waiting for so long. What the last ones have taken meanwhile speaks for them;
     /// if that is not enough, they are cut off.
     fn charge(&mut self, waited: Duration) {
-        let Some(Span { least, .. }) = self.span() else { return };
+        let Some(Spread { least, .. }) = self.span() else { return };
         let taken = least.saturating_sub(self.charged_at);
         self.charged_at = least;
         let earned = Duration::from_millis(taken.saturating_mul(1000) / FLOW_RATE);

@@ -7,10 +7,10 @@ use super::visit::frame;
 use crate::base::error::{Kind, Result};
 use crate::cache::key;
 use crate::cache::purge::{Purge, What};
-use crate::config::cache::{Cached, Rule};
+use crate::config::cache::{CacheRule, Cached};
 use crate::message::fields::list;
 use crate::message::head::RequestHead;
-use crate::message::name::{Name, Names};
+use crate::message::name::{Name, NameSet};
 use crate::shard::{Heads, Shard};
 
 /// The field that says how.
@@ -35,7 +35,7 @@ pub async fn run(ex: &mut Exchange<'_>, cached: Option<&Cached>) -> Result<()> {
     let is_secure = ex.client.client.is_secure;
     let Heads { request, key, .. } = &mut *ex.work;
     // What a URL is called does not depend on whose rules stored it, but for its query.
-    let plain = Rule::default();
+    let plain = CacheRule::default();
     let (digest, rule) = cached.map_or((0, &plain), |cached| (cached.digest, &cached.rule));
     key::write(request, frame(shard, digest, is_secure), rule, key);
     let purge = parse(request, key)?;
@@ -59,7 +59,7 @@ fn parse(request: &RequestHead, key: &[u8]) -> Result<Purge> {
         }
     }
     let names = [Name::SurrogateKey, Name::CacheTag];
-    if request.fields.has_any(Names::of(&names)) {
+    if request.fields.has_any(NameSet::of(&names)) {
         let values = names.into_iter().flat_map(|name| request.fields.values(name));
         let tags = values.flat_map(|value| value.split(|byte| matches!(byte, b',' | b' ')));
         let tags = tags.filter(|tag| !tag.is_empty()).map(<[u8]>::to_vec).collect();

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::fetch;
 use super::fill::Fill;
-use super::guard::Guard;
+use super::guard::FillGuard;
 use super::state::{ClientFacts, Exchange, Home, Parts, Traffic};
 use super::upload::ClientBody;
 use super::visit::{Visit, names_client};
 use crate::base::error::Result;
 use crate::cache::directive::Directives;
 use crate::cache::entry::Entry;
-use crate::cache::policy::Asked;
+use crate::cache::policy::StorableRequest;
 use crate::cache::shard::CacheRequest;
 use crate::cache::status::{Forward, Status};
 use crate::cache::validate;
@@ -25,9 +25,9 @@ use crate::shard::Shard;
 use crate::shard::cache_handle::CacheHandle;
 
 /// A fetch that counts until it is over.
-struct Running(Rc<CacheHandle>);
+struct RunningRefresh(Rc<CacheHandle>);
 
-impl Drop for Running {
+impl Drop for RunningRefresh {
     fn drop(&mut self) {
         self.0.refreshed();
     }
@@ -42,8 +42,8 @@ struct Refresh {
     facts: ClientFacts,
     question: CacheRequest,
     stale: Arc<Entry>,
-    guard: Guard,
-    _running: Running,
+    guard: FillGuard,
+    _running: RunningRefresh,
 }
 
 /// Begins, on a task of its own, with a copy of the request.
@@ -53,7 +53,7 @@ struct Refresh {
 pub fn start(
     ex: &Exchange<'_>,
     visit: &Visit<'_>,
-    guard: Guard,
+    guard: FillGuard,
     entry: &Arc<Entry>,
     question: &CacheRequest,
 ) -> Result<()> {
@@ -61,7 +61,7 @@ pub fn start(
     if !shard.cache.take_refresh() {
         return Ok(());
     }
-    let running = Running(Rc::clone(&shard.cache));
+    let running = RunningRefresh(Rc::clone(&shard.cache));
     let mut request = ex.work.request.clone();
     validate::strip(&mut request.fields);
     if validate::can_validate(entry) {
@@ -96,7 +96,7 @@ impl Refresh {
         let route = &shard.plan.config.routes[at];
         let (Some(cached), Some(cluster)) = (&route.cache, route.cluster()) else { return };
         debug_assert!(request.method == Method::Get, "nothing else is refreshed");
-        let mut asked = Asked::of(&question.fields, &cached.rule);
+        let mut asked = StorableRequest::of(&question.fields, &cached.rule);
         asked.directives = Directives::default();
         asked.has_authorization |= names_client(&shard, &question.fields);
         let visit = Visit { route, cached, cluster };

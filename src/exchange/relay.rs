@@ -87,7 +87,7 @@ async fn rest(line: &mut Line, reply: &mut Reply<'_>, buffers: &Buffers) -> Resu
 }
 
 /// What sends the client to the same endpoint next time, if the cluster is to do so.
-fn cookie(ex: &Exchange<'_>, target: &super::target::Target<'_>) -> Option<String> {
+fn cookie(ex: &Exchange<'_>, target: &super::target::TryTarget<'_>) -> Option<String> {
     let cluster = target.cluster;
     if !cluster.is_sticky() {
         return None;

@@ -5,7 +5,7 @@ use super::reply::{self, Opening};
 use super::state::Exchange;
 use crate::base::error::{Kind, Result};
 use crate::config::model::{Redirect, Respond};
-use crate::message::canned::{self, Form};
+use crate::message::canned::{self, ErrorForm};
 use crate::message::framing::BodySize;
 use crate::message::head::{Method, Version};
 use crate::message::name::Name;
@@ -23,7 +23,7 @@ pub async fn error(ex: &mut Exchange<'_>, kind: Kind) -> Result<()> {
         return failed_call(ex, kind).await;
     }
     let row = kind.row();
-    let form = Form::preferred(ex.work.request.fields.values(Name::Accept));
+    let form = ErrorForm::preferred(ex.work.request.fields.values(Name::Accept));
     let body = canned::body(kind, form);
     let response = &mut ex.work.response;
     response.clear();

@@ -11,12 +11,12 @@ use crate::cache::entry::{Entry, Large, lines};
 use crate::cache::key;
 use crate::cache::octets::Chunk;
 use crate::cache::status::{self, Status};
-use crate::cache::validate::Answer;
+use crate::cache::validate::StoredAnswer;
 use crate::message::fields::Fields;
 use crate::message::framing::BodySize;
 use crate::message::head::Method;
 use crate::message::name::Name;
-use crate::net::buffer::Shared;
+use crate::net::buffer::SharedOctets;
 use crate::protocol::reply::Opened;
 use crate::protocol::with::With;
 
@@ -25,16 +25,16 @@ const BOUNDARY: &[u8] = b"millrace-part-5f1d9a";
 
 /// A piece of an answer's body.
 #[derive(Clone, Debug)]
-enum Piece {
+enum BodyPiece {
     Octets(Vec<u8>),
-    Shared(Shared),
+    Shared(SharedOctets),
 }
 
 /// How an entry answers a request.
 #[derive(Debug)]
-pub struct How {
+pub struct StoredReply {
     pub status: Status,
-    pub answer: Answer,
+    pub answer: StoredAnswer,
     /// Field lines for this client alone.
     pub own: Vec<u8>,
 }
@@ -43,7 +43,7 @@ pub struct How {
 ///
 /// # Errors
 /// The client is gone.
-pub async fn serve(ex: &mut Exchange<'_>, entry: &Arc<Entry>, how: &How) -> Result<()> {
+pub async fn serve(ex: &mut Exchange<'_>, entry: &Arc<Entry>, how: &StoredReply) -> Result<()> {
     let body = Body::of(entry, &how.answer, None);
     let (small, all);
     let pieces: &[&[u8]] = if ex.work.request.method == Method::Head {
@@ -52,7 +52,7 @@ pub async fn serve(ex: &mut Exchange<'_>, entry: &Arc<Entry>, how: &How) -> Resu
         small = [body.small];
         &small
     } else {
-        all = body.rest.iter().map(Piece::octets).collect::<Vec<_>>();
+        all = body.rest.iter().map(BodyPiece::octets).collect::<Vec<_>>();
         &all
     };
     let opened = open(ex, entry, how, &body, With::Whole(pieces))?;
@@ -67,7 +67,7 @@ pub async fn follow(
     ex: &mut Exchange<'_>,
     entry: &Arc<Entry>,
     cursor: Option<Cursor>,
-    how: &How,
+    how: &StoredReply,
 ) -> Result<()> {
     let size = entry.body_len().map_or(BodySize::Unknown, BodySize::Known);
     let body = Body::of(entry, &how.answer, Some(size));
@@ -84,21 +84,21 @@ pub async fn follow(
         };
         cursor.go(next);
         let data = &cursor.node.data;
-        ex.reply.shared(Shared::new(data, 0..data.len())).await?;
+        ex.reply.shared(SharedOctets::new(data, 0..data.len())).await?;
         cursor.passed();
     }
 }
 
 /// Whether a client gets the body of what is on its way into the cache.
 #[must_use]
-pub fn reads_body(method: Method, how: &How) -> bool {
-    method != Method::Head && how.answer == Answer::Whole
+pub fn reads_body(method: Method, how: &StoredReply) -> bool {
+    method != Method::Head && how.answer == StoredAnswer::Whole
 }
 
 fn open<'w>(
     ex: &mut Exchange<'_>,
     entry: &Entry,
-    how: &How,
+    how: &StoredReply,
     body: &Body<'_>,
     with: With<'w>,
 ) -> Result<Opened<'w>> {
@@ -114,7 +114,7 @@ fn open<'w>(
         let value = line.get(colon + 2..).unwrap_or_default();
         response.fields.push(&line[..colon], value);
     }
-    let is_all = matches!(how.answer, Answer::Whole | Answer::Part(..));
+    let is_all = matches!(how.answer, StoredAnswer::Whole | StoredAnswer::Part(..));
     let kept = if is_all { None } else { Some(body.kept_fields(entry)) };
     let opening = Opening {
         stored: kept.as_deref().unwrap_or_else(|| entry.fields()),
@@ -142,13 +142,13 @@ struct Body<'a> {
     size: BodySize,
     /// What stands in the entry's own block.
     small: &'a [u8],
-    rest: Vec<Piece>,
-    answer: &'a Answer,
+    rest: Vec<BodyPiece>,
+    answer: &'a StoredAnswer,
     len: u64,
 }
 
 impl<'a> Body<'a> {
-    fn of(entry: &'a Entry, answer: &'a Answer, growing: Option<BodySize>) -> Self {
+    fn of(entry: &'a Entry, answer: &'a StoredAnswer, growing: Option<BodySize>) -> Self {
         let len = entry.body_len().unwrap_or(0);
         let mut body = Self {
             status: entry.status(),
@@ -159,22 +159,22 @@ impl<'a> Body<'a> {
             len,
         };
         match answer {
-            Answer::NotModified => body.status = 304,
-            Answer::Unsatisfiable => {
+            StoredAnswer::NotModified => body.status = 304,
+            StoredAnswer::Unsatisfiable => {
                 body.status = 416;
                 body.size = BodySize::Known(0);
             }
             _ if matches!(entry.status(), 204 | 304) => {}
-            Answer::Whole => {
+            StoredAnswer::Whole => {
                 body.size = growing.unwrap_or(BodySize::Known(len));
                 body.part(entry, 0, len);
             }
-            Answer::Part(first, count) => {
+            StoredAnswer::Part(first, count) => {
                 body.status = 206;
                 body.size = BodySize::Known(*count);
                 body.part(entry, *first, *count);
             }
-            Answer::Parts(parts) => {
+            StoredAnswer::Parts(parts) => {
                 body.status = 206;
                 body.multipart(entry, parts);
             }
@@ -196,7 +196,7 @@ impl<'a> Body<'a> {
     fn multipart(&mut self, entry: &Entry, parts: &[(u64, u64)]) {
         let kind = content_type(entry);
         let mut total = 0;
-        let mut add = |rest: &mut Vec<Piece>, piece: Piece, len: u64| {
+        let mut add = |rest: &mut Vec<BodyPiece>, piece: BodyPiece, len: u64| {
             total += len;
             rest.push(piece);
         };
@@ -212,7 +212,7 @@ impl<'a> Body<'a> {
             put_range(*first, *count, self.len, &mut |part| line.extend_from_slice(part));
             line.extend_from_slice(b"\r\n\r\n");
             let len = line.len() as u64;
-            add(&mut self.rest, Piece::Octets(line), len);
+            add(&mut self.rest, BodyPiece::Octets(line), len);
             for piece in pieces(entry, *first, *count) {
                 let len = piece.len();
                 add(&mut self.rest, piece, len);
@@ -220,7 +220,7 @@ impl<'a> Body<'a> {
         }
         let end = [b"\r\n--", BOUNDARY, b"--\r\n"].concat();
         let len = end.len() as u64;
-        add(&mut self.rest, Piece::Octets(end), len);
+        add(&mut self.rest, BodyPiece::Octets(end), len);
         self.size = BodySize::Known(total);
     }
 
@@ -242,10 +242,10 @@ impl<'a> Body<'a> {
         let name = &line[..colon];
         let is_body = name.len() > 8 && name[..8].eq_ignore_ascii_case(b"content-");
         match self.answer {
-            Answer::Parts(_) => !name.eq_ignore_ascii_case(b"content-type"),
-            Answer::NotModified => !is_body || Name::of(name) == Name::ContentLocation,
-            Answer::Unsatisfiable => Name::of(name) == Name::Date,
-            Answer::Whole | Answer::Part(..) => true,
+            StoredAnswer::Parts(_) => !name.eq_ignore_ascii_case(b"content-type"),
+            StoredAnswer::NotModified => !is_body || Name::of(name) == Name::ContentLocation,
+            StoredAnswer::Unsatisfiable => Name::of(name) == Name::Date,
+            StoredAnswer::Whole | StoredAnswer::Part(..) => true,
         }
     }
 
@@ -254,16 +254,16 @@ impl<'a> Body<'a> {
         let mut range = Vec::new();
         let mut put = |part: &[u8]| range.extend_from_slice(part);
         match self.answer {
-            Answer::Part(first, count) => put_range(*first, *count, self.len, &mut put),
-            Answer::Parts(_) => {
+            StoredAnswer::Part(first, count) => put_range(*first, *count, self.len, &mut put),
+            StoredAnswer::Parts(_) => {
                 let parts = [&b"multipart/byteranges; boundary="[..], BOUNDARY];
                 fields.push_parts(Name::Other, b"Content-Type", &parts);
             }
-            Answer::Unsatisfiable => {
+            StoredAnswer::Unsatisfiable => {
                 put(b"bytes */");
                 status::put_number(i64::try_from(self.len).unwrap_or(i64::MAX), &mut put);
             }
-            Answer::Whole | Answer::NotModified => {}
+            StoredAnswer::Whole | StoredAnswer::NotModified => {}
         }
         if !range.is_empty() {
             fields.push(b"Content-Range", &range);
@@ -289,13 +289,13 @@ fn put_range(first: u64, count: u64, total: u64, put: &mut impl FnMut(&[u8])) {
 }
 
 /// So many octets of a body, from its `first` on, as they lie in memory.
-fn pieces(entry: &Entry, first: u64, count: u64) -> Vec<Piece> {
+fn pieces(entry: &Entry, first: u64, count: u64) -> Vec<BodyPiece> {
     match entry.large() {
         None => {
             let small = entry.small().unwrap_or_default();
             let from = usize::try_from(first).unwrap_or(usize::MAX).min(small.len());
             let len = usize::try_from(count).unwrap_or(usize::MAX).min(small.len() - from);
-            vec![Piece::Octets(small[from..from + len].to_vec())]
+            vec![BodyPiece::Octets(small[from..from + len].to_vec())]
         }
         Some(Large::Growing(_)) => Vec::new(),
         Some(Large::Whole(bulk)) => cut(bulk.chunks(), first, count),
@@ -305,7 +305,7 @@ fn pieces(entry: &Entry, first: u64, count: u64) -> Vec<Piece> {
     }
 }
 
-fn cut(chunks: &[Chunk], first: u64, count: u64) -> Vec<Piece> {
+fn cut(chunks: &[Chunk], first: u64, count: u64) -> Vec<BodyPiece> {
     let (mut skip, mut left) = (first, count);
     let mut out = Vec::new();
     for chunk in chunks {
@@ -320,14 +320,14 @@ fn cut(chunks: &[Chunk], first: u64, count: u64) -> Vec<Piece> {
         let take = left.min(len - skip);
         let from = usize::try_from(skip).unwrap_or(0);
         let to = from + usize::try_from(take).unwrap_or(0);
-        out.push(Piece::Shared(Shared::new(chunk, from..to)));
+        out.push(BodyPiece::Shared(SharedOctets::new(chunk, from..to)));
         left -= take;
         skip = 0;
     }
     out
 }
 
-impl Piece {
+impl BodyPiece {
     fn octets(&self) -> &[u8] {
         match self {
             Self::Octets(octets) => octets,

@@ -11,7 +11,7 @@ use crate::upstream::cluster::Cluster;
 
 /// One try at an endpoint.
 #[derive(Clone, Copy)]
-pub struct Target<'a> {
+pub struct TryTarget<'a> {
     pub cluster: &'a Cluster,
     pub id: EndpointId,
     pub ask: Ask,
@@ -22,7 +22,7 @@ pub struct Target<'a> {
     pub upgrades: bool,
 }
 
-impl<'a> Target<'a> {
+impl<'a> TryTarget<'a> {
     /// What the endpoint is to see beside the head.
     #[must_use]
     pub fn terms<'t>(&self, ex: &'t Exchange<'_>) -> Terms<'t>

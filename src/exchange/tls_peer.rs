@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::net::tls::handshake::HandshakeInfo;
-use crate::net::tls::server::Server;
+use crate::net::tls::server::TlsServer;
 
 /// A secure client: what it said, and by which certificates it was answered.
 pub struct TlsPeer {
     pub greeting: HandshakeInfo,
-    pub server: Arc<Server>,
+    pub server: Arc<TlsServer>,
 }
 
 impl TlsPeer {

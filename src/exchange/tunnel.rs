@@ -9,7 +9,7 @@ use crate::protocol::line::Line;
 use crate::protocol::pace::Pace;
 use crate::protocol::reply::To;
 use crate::protocol::request::RequestBody;
-use crate::protocol::tunnel::{End, Moved, Patience, Sink, Source, both_ways};
+use crate::protocol::tunnel::{End, Moved, Sink, TunnelSource, TunnelTimeouts, both_ways};
 use crate::protocol::with::With;
 
 /// Passes the 101 on and moves octets until both directions have ended.
@@ -29,19 +29,22 @@ pub async fn run(ex: &mut Exchange<'_>, fetched: &mut Fetched<'_>) -> Result<()>
     let endpoint = match &mut fetched.line {
         Line::Http1(line) => {
             let (transport, inbound) = line.raw();
-            End { source: Source::Transport(transport, inbound), sink: Sink::Transport(transport) }
+            End {
+                source: TunnelSource::Transport(transport, inbound),
+                sink: Sink::Transport(transport),
+            }
         }
         Line::Http2(line) => {
             let idle = timeouts.tunnel_idle;
             let pace = Pace { idle, total_by: crate::base::clock::Moment::NEVER, rate: 0 };
             line.begin_body(Framing::UntilClose, pace);
-            let source = line.body().map_or(Source::None, Source::Stream);
+            let source = line.body().map_or(TunnelSource::None, TunnelSource::Stream);
             End { source, sink: sender.as_deref().map_or(Sink::None, Sink::Stream) }
         }
     };
     let sent = std::cell::Cell::new(0);
     let moved = Moved { received: &ex.traffic.received, sent: &sent };
-    let patience = Patience { silence: timeouts.tunnel_idle, stall: timeouts.body_idle };
+    let patience = TunnelTimeouts { silence: timeouts.tunnel_idle, stall: timeouts.body_idle };
     let now = || shard.now();
     let result = both_ways(&shard.buffers, &now, (client, endpoint), patience, moved).await;
     ex.reply.count(sent.get());
@@ -58,12 +61,12 @@ fn client_end<'t>(
         To::Discard => return Err(Kind::Internal),
     };
     let source = match body {
-        RequestBody::Http1(body) => Source::Transport(body.transport, body.inbound),
+        RequestBody::Http1(body) => TunnelSource::Transport(body.transport, body.inbound),
         RequestBody::Http2(body) => {
             body.into_tunnel();
-            Source::Stream(body)
+            TunnelSource::Stream(body)
         }
-        RequestBody::None => Source::None,
+        RequestBody::None => TunnelSource::None,
     };
     Ok(End { source, sink })
 }

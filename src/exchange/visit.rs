@@ -17,8 +17,8 @@ pub struct Visit<'a> {
 
 /// What of a key is not in the request.
 #[must_use]
-pub fn frame(shard: &Shard, digest: u64, is_secure: bool) -> key::Frame<'_> {
-    key::Frame { digest, is_secure, reserved: &shard.plan.config.reserved }
+pub fn frame(shard: &Shard, digest: u64, is_secure: bool) -> key::KeyFrame<'_> {
+    key::KeyFrame { digest, is_secure, reserved: &shard.plan.config.reserved }
 }
 
 /// Whether a request says by its certificate whose it is: like `Authorization`, such a response is shared with

@@ -9,14 +9,14 @@ use crate::message::head::RequestHead;
 
 /// Names of fields.
 #[derive(Clone, Debug, Default)]
-pub struct Names {
+pub struct IdentityNames {
     /// Those that some listener says such things in: a client's own are taken out on every listener.
     reserved: Box<[Box<str>]>,
     /// Those of this listener.
     own: Headers,
 }
 
-impl Names {
+impl IdentityNames {
     /// Of a listener.
     #[must_use]
     pub fn of(config: &Config, listener: &Listener) -> Self {
@@ -38,7 +38,11 @@ pub struct Certificate<'a> {
     pub whole: &'a [u8],
 }
 
-pub(super) fn judge(names: &Names, request: &mut RequestHead, facts: &Facts<'_>) -> Verdict {
+pub(super) fn judge(
+    names: &IdentityNames,
+    request: &mut RequestHead,
+    facts: &Facts<'_>,
+) -> Verdict {
     if !facts.is_trusted {
         for name in &names.reserved {
             request.fields.remove_named(name.as_bytes());

@@ -19,7 +19,7 @@ pub enum Filter {
     /// Forwarding fields are believed of trusted proxies only.
     Trust,
     /// Fields that say which client it is by its certificate are ours alone.
-    Identity(identity::Names),
+    Identity(identity::IdentityNames),
     /// A body that says it is longer than this is refused. One that says nothing is counted as it comes.
     Body(u64),
     /// OPTIONS whose Max-Forwards is used up is answered here.
@@ -27,7 +27,7 @@ pub enum Filter {
     /// An extended CONNECT asks for one of these protocols, or is refused.
     Protocols(Box<[Box<str>]>),
     /// The path that is forwarded.
-    Path(Rewrite, path::Form),
+    Path(Rewrite, path::PathForm),
     /// Fields of what an upstream gets.
     RequestFields(HeaderRules),
     /// The Cache-Status field (RFC 9211).
@@ -99,7 +99,7 @@ impl Chain {
     pub fn of_listener(config: &Config, listener: &Listener) -> Self {
         let mut requests = vec![Filter::Trust];
         if listener.tls.is_some() || !config.reserved.is_empty() {
-            requests.push(Filter::Identity(identity::Names::of(config, listener)));
+            requests.push(Filter::Identity(identity::IdentityNames::of(config, listener)));
         }
         Self { requests: requests.into(), ..Self::default() }
     }
@@ -116,7 +116,8 @@ impl Chain {
         }
         let as_received = is_forwarded && route.path_as_received;
         if as_received || !path::is_plain(&route.rewrite) {
-            let form = if as_received { path::Form::AsReceived } else { path::Form::Normal };
+            let form =
+                if as_received { path::PathForm::AsReceived } else { path::PathForm::Normal };
             requests.push(Filter::Path(route.rewrite.clone(), form));
         }
         let rules = |rules: &HeaderRules| (!rules.is_empty()).then(|| rules.clone());

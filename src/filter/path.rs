@@ -6,7 +6,7 @@ use crate::message::head::RequestHead;
 
 /// Which form of a path is forwarded. Routes and cache keys see its normal form either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum PathForm {
     Normal,
     AsReceived,
 }
@@ -17,8 +17,8 @@ pub(super) fn is_plain(rules: &Rewrite) -> bool {
 }
 
 /// Takes the prefix off and puts one on. A path without the prefix keeps all of itself.
-pub(super) fn rewrite(rules: &Rewrite, form: Form, request: &mut RequestHead) -> Verdict {
-    if form == Form::AsReceived {
+pub(super) fn rewrite(rules: &Rewrite, form: PathForm, request: &mut RequestHead) -> Verdict {
+    if form == PathForm::AsReceived {
         request.send_as_received();
     }
     if !is_plain(rules) {
@@ -52,7 +52,7 @@ mod tests {
         let mut head = RequestHead::default();
         head.set_target(path_text.as_bytes(), None);
         let rules = Rewrite { strip_prefix: strip.into(), add_prefix: add.into() };
-        rewrite(&rules, Form::Normal, &mut head);
+        rewrite(&rules, PathForm::Normal, &mut head);
         String::from_utf8(head.path().to_vec()).unwrap()
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Verdict;
+use super::CheckVerdict;
 use crate::base::random::Random;
 use crate::config::model::Health;
 
@@ -13,7 +13,7 @@ const LOOK_AGAIN: u32 = 10;
 /// Checks of one endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Checked {
-    pub verdict: Verdict,
+    pub verdict: CheckVerdict,
     /// Results in a row that contradict the verdict.
     against: u32,
 }
@@ -21,22 +21,22 @@ pub struct Checked {
 impl Checked {
     /// Checks that go on where others have ended.
     #[must_use]
-    pub const fn known(verdict: Verdict) -> Self {
+    pub const fn known(verdict: CheckVerdict) -> Self {
         Self { verdict, against: 0 }
     }
 
     /// Takes a result. `Some` if it changes the verdict. The first result is the first verdict.
-    pub fn result(&mut self, passed: bool, policy: &Health) -> Option<Verdict> {
-        let says = if passed { Verdict::Up } else { Verdict::Down };
+    pub fn result(&mut self, passed: bool, policy: &Health) -> Option<CheckVerdict> {
+        let says = if passed { CheckVerdict::Up } else { CheckVerdict::Down };
         if says == self.verdict {
             self.against = 0;
             return None;
         }
         self.against += 1;
         let enough = match self.verdict {
-            Verdict::Unknown => 1,
-            Verdict::Up => policy.fall,
-            Verdict::Down => policy.rise,
+            CheckVerdict::Unknown => 1,
+            CheckVerdict::Up => policy.fall,
+            CheckVerdict::Down => policy.rise,
         };
         if self.against < enough {
             return None;
@@ -53,7 +53,7 @@ impl Checked {
             return policy.interval / LOOK_AGAIN;
         }
         let base =
-            if self.verdict == Verdict::Down { policy.interval / 2 } else { policy.interval };
+            if self.verdict == CheckVerdict::Down { policy.interval / 2 } else { policy.interval };
         base * 9 / 10 + base * random.below(200) / 1000
     }
 }
@@ -71,17 +71,17 @@ mod tests {
     fn rise_and_fall() {
         let policy = policy();
         let mut checked = Checked::default();
-        assert_eq!(checked.result(true, &policy), Some(Verdict::Up));
+        assert_eq!(checked.result(true, &policy), Some(CheckVerdict::Up));
         // A flap shorter than the fall is none (exam I04).
         for passed in [false, false, true, false, false, true] {
             assert_eq!(checked.result(passed, &policy), None);
         }
         let fall: Vec<_> = (0..4).map(|_| checked.result(false, &policy)).collect();
-        assert_eq!(fall, [None, None, Some(Verdict::Down), None]);
+        assert_eq!(fall, [None, None, Some(CheckVerdict::Down), None]);
         assert_eq!(checked.result(true, &policy), None);
         assert_eq!(checked.result(false, &policy), None);
         assert_eq!(checked.result(true, &policy), None);
-        assert_eq!(checked.result(true, &policy), Some(Verdict::Up));
+        assert_eq!(checked.result(true, &policy), Some(CheckVerdict::Up));
     }
 
     #[test]

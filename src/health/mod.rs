@@ -16,7 +16,7 @@ use passive::{Standing, Why};
 
 /// What active checks say of an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CheckVerdict {
     /// Not checked, or not yet.
     #[default]
     Unknown,
@@ -37,14 +37,14 @@ pub const fn is_panic(down: usize, all: usize) -> bool {
 
 /// The standing of a cluster's endpoints, for all shards.
 #[derive(Debug)]
-pub struct Table {
+pub struct HealthTable {
     standing: Box<[Standing]>,
     windows: Box<[Window]>,
     /// Places of names may be empty: so many are not.
     count: AtomicUsize,
 }
 
-impl Table {
+impl HealthTable {
     /// All in good standing.
     #[must_use]
     pub fn new(endpoints: usize) -> Self {
@@ -62,7 +62,7 @@ impl Table {
         &self.standing[at]
     }
 
-    /// Everyone's.
+    /// All of them.
     #[must_use]
     pub fn all(&self) -> &[Standing] {
         &self.standing
@@ -108,7 +108,7 @@ impl Table {
 mod tests {
     use super::*;
     use crate::config::resilience::Resilience;
-    use passive::State;
+    use passive::PassiveState;
 
     #[test]
     fn half_is_no_panic_and_less_is() {
@@ -119,12 +119,13 @@ mod tests {
 
     #[test]
     fn who_stands_out_is_put_out_and_never_more_than_the_share() {
-        let (table, policy) = (Table::new(4), Resilience::AUTO.passive);
+        let (table, policy) = (HealthTable::new(4), Resilience::AUTO.passive);
         for at in 0..4 {
             table.count(at, Count { requests: 100, failures: if at < 3 { 90 } else { 0 } });
         }
         table.judge(Moment(1), &policy);
-        let out = table.all().iter().filter(|one| one.state(Moment(1)) == State::Out).count();
+        let out =
+            table.all().iter().filter(|one| one.state(Moment(1)) == PassiveState::Out).count();
         assert_eq!(out, 0, "three of four fail alike: none of them stands out");
         for at in 0..4 {
             table.count(at, Count { requests: 100, failures: if at < 1 { 90 } else { 0 } });

@@ -11,7 +11,7 @@ use crate::config::resilience::Passive;
 
 /// Whether requests may go there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum PassiveState {
     In,
     /// Put out.
     Out,
@@ -59,7 +59,8 @@ impl Standing {
     /// that tried: others were on their way before, and of one that fails too often most succeed.
     #[inline]
     pub fn passed(&self, now: Moment) {
-        if self.failures.load(Relaxed) != 0 && (self.is_on_trial() || self.state(now) != State::Out)
+        if self.failures.load(Relaxed) != 0
+            && (self.is_on_trial() || self.state(now) != PassiveState::Out)
         {
             self.let_in(now);
         }
@@ -187,13 +188,13 @@ impl Standing {
     /// Whether requests may go there.
     #[inline]
     #[must_use]
-    pub fn state(&self, now: Moment) -> State {
+    pub fn state(&self, now: Moment) -> PassiveState {
         if !self.is_out() {
-            State::In
+            PassiveState::In
         } else if now < self.until() {
-            State::Out
+            PassiveState::Out
         } else {
-            State::Trial
+            PassiveState::Trial
         }
     }
 
@@ -234,19 +235,19 @@ mod tests {
             assert_eq!(fail(now), None);
         }
         assert_eq!(fail(now), Some(EJECTION));
-        assert_eq!(one.state(now), State::Out);
+        assert_eq!(one.state(now), PassiveState::Out);
         // What was on its way when it was put out counts for nothing.
         assert_eq!(fail(now), None);
         now = now.after(EJECTION);
-        assert_eq!(one.state(now), State::Trial);
+        assert_eq!(one.state(now), PassiveState::Trial);
         assert!(one.claim(now) && !one.claim(now));
-        assert_eq!(one.state(now), State::Out);
+        assert_eq!(one.state(now), PassiveState::Out);
         // Each ejection takes longer.
         assert_eq!(fail(now), Some(EJECTION * 2));
         now = now.after(EJECTION * 2);
         assert!(one.claim(now));
         one.passed(now);
-        assert_eq!((one.state(now), one.back()), (State::In, Some(now)));
+        assert_eq!((one.state(now), one.back()), (PassiveState::In, Some(now)));
         // A long time without fault is forgiveness.
         now = now.after(Duration::from_secs(100));
         let found: Vec<_> = (0..5).map(|_| fail(now)).collect();
@@ -259,11 +260,11 @@ mod tests {
         let now = Moment(100_000);
         let wait = one.eject(now, Why::Rate, &POLICY);
         one.passed(now);
-        assert_eq!(one.state(now), State::Out);
+        assert_eq!(one.state(now), PassiveState::Out);
         let now = now.after(wait);
         assert!(one.claim(now));
         one.passed(now);
-        assert_eq!(one.state(now), State::In);
+        assert_eq!(one.state(now), PassiveState::In);
     }
 
     #[test]
@@ -274,7 +275,7 @@ mod tests {
             assert_eq!(one.failed(Moment(1), &POLICY, || false), None);
             assert_eq!(one.failed(Moment(1), &never, || true), None);
         }
-        assert_eq!(one.state(Moment(1)), State::In);
+        assert_eq!(one.state(Moment(1)), PassiveState::In);
     }
 
     #[test]
@@ -283,7 +284,7 @@ mod tests {
         let mut now = Moment(100_000);
         for _ in 0..5 {
             one.unreachable(now, false, &POLICY);
-            assert_eq!(one.state(now), State::Out);
+            assert_eq!(one.state(now), PassiveState::Out);
             now = now.after(ENDPOINT_REST);
             assert!(one.claim(now));
         }

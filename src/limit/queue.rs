@@ -18,12 +18,12 @@ const LOOKED_AT: usize = 16;
 #[derive(Debug)]
 pub struct Queue<T> {
     /// By priority.
-    lanes: [VecDeque<Entry<T>>; 3],
+    lanes: [VecDeque<Queued<T>>; 3],
     timeout: Duration,
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct Queued<T> {
     since: Moment,
     waiter: T,
 }
@@ -49,7 +49,7 @@ impl<T> Queue<T> {
 
     /// A request comes.
     pub fn push(&mut self, priority: Priority, now: Moment, waiter: T) {
-        self.lanes[priority as usize].push_back(Entry { since: now, waiter });
+        self.lanes[priority as usize].push_back(Queued { since: now, waiter });
     }
 
     /// Room for a request of this priority: the newest of those that are worth less.

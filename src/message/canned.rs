@@ -4,13 +4,13 @@ use crate::base::error::Kind;
 
 /// Form of an error's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum ErrorForm {
     Html,
     Json,
     Text,
 }
 
-impl Form {
+impl ErrorForm {
     /// What the client prefers (RFC 9110 section 12.5.1), roughly: the first of the three types
     /// that its Accept names without refusing it; text for all others, curl among them.
     pub fn preferred<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Self {
@@ -48,23 +48,23 @@ impl Form {
 
 /// The body of an error answer.
 #[must_use]
-pub fn body(kind: Kind, form: Form) -> String {
+pub fn body(kind: Kind, form: ErrorForm) -> String {
     let row = kind.row();
     let (status, reason, sentence) = (row.status, reason(row.status), row.sentence);
     match form {
-        Form::Html => format!(
+        ErrorForm::Html => format!(
             "<!doctype html><html lang=en><meta charset=utf-8><title>{status} {reason}</title>\
              <style>body{{font:16px/1.5 system-ui;margin:15vh auto;max-width:36em;padding:0 1em}}\
              small{{color:#777}}</style><h1>{status} {reason}</h1><p>{sentence}</p>\
              <small>millrace</small></html>\n"
         ),
         // RFC 9457 section 3.
-        Form::Json => format!(
+        ErrorForm::Json => format!(
             "{{\"status\":{status},\"title\":\"{reason}\",\"detail\":\"{sentence}\",\
              \"error\":\"{}\"}}\n",
             row.flag
         ),
-        Form::Text => format!("{status} {reason}\n{sentence}\n"),
+        ErrorForm::Text => format!("{status} {reason}\n{sentence}\n"),
     }
 }
 
@@ -124,19 +124,19 @@ mod tests {
 
     #[test]
     fn accept_chooses_the_form() {
-        let form = |accept: &str| Form::preferred(std::iter::once(accept.as_bytes()));
-        assert_eq!(form("text/html,application/xhtml+xml,*/*;q=0.8"), Form::Html);
-        assert_eq!(form("application/json"), Form::Json);
-        assert_eq!(form("application/vnd.api+json"), Form::Json);
-        assert_eq!(form("text/html;q=0, text/plain"), Form::Text);
-        assert_eq!(form("*/*"), Form::Text);
+        let form = |accept: &str| ErrorForm::preferred(std::iter::once(accept.as_bytes()));
+        assert_eq!(form("text/html,application/xhtml+xml,*/*;q=0.8"), ErrorForm::Html);
+        assert_eq!(form("application/json"), ErrorForm::Json);
+        assert_eq!(form("application/vnd.api+json"), ErrorForm::Json);
+        assert_eq!(form("text/html;q=0, text/plain"), ErrorForm::Text);
+        assert_eq!(form("*/*"), ErrorForm::Text);
     }
 
     #[test]
     fn bodies_are_valid_json_and_name_the_status() {
         let json: serde_json::Value =
-            serde_json::from_str(&body(Kind::NoEndpoint, Form::Json)).unwrap();
+            serde_json::from_str(&body(Kind::NoEndpoint, ErrorForm::Json)).unwrap();
         assert_eq!(json["status"], 503);
-        assert!(body(Kind::NoEndpoint, Form::Html).contains("503 Service Unavailable"));
+        assert!(body(Kind::NoEndpoint, ErrorForm::Html).contains("503 Service Unavailable"));
     }
 }

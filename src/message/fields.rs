@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::name::{Name, Names};
+use super::name::{Name, NameSet};
 
 /// A piece of the block. Heads are bounded far below 4 GiB (`limits::HEAD_MAX`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Span {
 
 /// A field line as it goes out: `name: value` and CRLF, from `at` to `end` of the block.
 #[derive(Clone, Copy, Debug)]
-struct Line {
+struct FieldLine {
     at: u32,
     name_len: u32,
     end: u32,
@@ -26,8 +26,8 @@ struct Line {
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
     bytes: Vec<u8>,
-    lines: Vec<Line>,
-    present: Names,
+    lines: Vec<FieldLine>,
+    present: NameSet,
 }
 
 /// A field section that was taken over; see [`Fields::begin_section`].
@@ -61,7 +61,7 @@ impl Fields {
     pub fn clear(&mut self, keep: usize) {
         self.bytes.clear();
         self.lines.clear();
-        self.present = Names::default();
+        self.present = NameSet::default();
         self.bytes.shrink_to(keep);
     }
 
@@ -110,14 +110,15 @@ impl Fields {
     pub fn append(&mut self, others: &Self) {
         let base = span(self.bytes.len(), 0).at;
         self.bytes.extend_from_slice(&others.bytes);
-        let moved = |line: &Line| Line { at: base + line.at, end: base + line.end, ..*line };
+        let moved =
+            |line: &FieldLine| FieldLine { at: base + line.at, end: base + line.end, ..*line };
         self.lines.extend(others.lines.iter().map(moved));
         self.present = self.present.or(others.present);
     }
 
     fn index(&mut self, at: usize, name_len: usize, end: usize, known: Name) {
         let (whole, name) = (span(at, end - at), span(at, name_len));
-        self.lines.push(Line {
+        self.lines.push(FieldLine {
             at: whole.at,
             name_len: name.len,
             end: whole.at + whole.len,
@@ -177,7 +178,7 @@ impl Fields {
     /// Whether a field of one of these names may be there. False is certain.
     #[must_use]
     #[inline]
-    pub const fn has_any(&self, names: Names) -> bool {
+    pub const fn has_any(&self, names: NameSet) -> bool {
         self.present.has_any(names)
     }
 
@@ -211,13 +212,13 @@ impl Fields {
     pub fn remove(&mut self, known: Name) {
         if self.has(known) {
             self.lines.retain(|line| line.known != known);
-            self.present = self.present.without(Names::of(&[known]));
+            self.present = self.present.without(NameSet::of(&[known]));
         }
     }
 
     /// Takes out every field of any of these names, in one pass.
     #[inline]
-    pub fn remove_all(&mut self, names: Names) {
+    pub fn remove_all(&mut self, names: NameSet) {
         if self.present.has_any(names) {
             self.lines.retain(|line| !names.has(line.known));
             self.present = self.present.without(names);
@@ -247,14 +248,14 @@ impl Fields {
         })
     }
 
-    fn value_of(&self, line: &Line) -> &[u8] {
+    fn value_of(&self, line: &FieldLine) -> &[u8] {
         &self.bytes[(line.at + line.name_len + 2) as usize..(line.end - 2) as usize]
     }
 
     /// The octets that fields lie in, and others, and where in them the name and the value of each field are: for
     /// a copy of all at once.
     pub fn places(&self) -> (&[u8], impl Iterator<Item = FieldPlace>) {
-        let place = |line: &Line| {
+        let place = |line: &FieldLine| {
             let (at, end) = (line.at as usize, line.end as usize);
             let colon = at + line.name_len as usize;
             FieldPlace { name: at..colon, value: colon + 2..end - 2 }
@@ -359,7 +360,7 @@ mod tests {
     fn removing_takes_every_line_of_a_name() {
         let mut fields = sample();
         fields.remove_named(b"X-FOO");
-        fields.remove_all(Names::of(&[Name::Via, Name::Te]));
+        fields.remove_all(NameSet::of(&[Name::Via, Name::Te]));
         assert_eq!(fields.len(), 1);
         fields.set(b"host", b"b.example");
         assert_eq!(fields.only(Name::Host), Some(&b"b.example"[..]));

@@ -4,12 +4,13 @@
 
 use crate::message::fields::Fields;
 use crate::message::head::RequestHead;
-use crate::message::name::{Name, Names};
+use crate::message::name::{Name, NameSet};
 use crate::message::target::check_authority;
 
-const BY_X: Names = Names::of(&[Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedHost]);
+const BY_X: NameSet =
+    NameSet::of(&[Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedHost]);
 /// The fields of both families that proxies agree on.
-pub(super) const BOTH: Names = BY_X.and(Name::Forwarded);
+pub(super) const BOTH: NameSet = BY_X.and(Name::Forwarded);
 
 /// Makes both families say the same. Where they differ X-Forwarded-* counts: balancers that know neither of
 /// them pass on what clients send as Forwarded.
@@ -26,27 +27,27 @@ pub fn unify(head: &mut RequestHead, is_secure: bool) {
 
 /// What is said of the client.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Said {
+struct ForwardedSaid {
     /// From the client on: addresses, or words that stand for them.
     nodes: Vec<Vec<u8>>,
     proto: Option<&'static str>,
     host: Option<Vec<u8>>,
 }
 
-fn by_x_forwarded(fields: &Fields) -> Said {
+fn by_x_forwarded(fields: &Fields) -> ForwardedSaid {
     let members = |name: Name| {
         let all = fields.values(name).flat_map(|value| value.split(|byte| *byte == b','));
         all.map(<[u8]>::trim_ascii).filter(|one| !one.is_empty())
     };
-    Said {
+    ForwardedSaid {
         nodes: members(Name::XForwardedFor).map(<[u8]>::to_vec).collect(),
         proto: members(Name::XForwardedProto).next().and_then(scheme),
         host: members(Name::XForwardedHost).next().and_then(host),
     }
 }
 
-fn by_forwarded(fields: &Fields) -> Said {
-    let mut said = Said::default();
+fn by_forwarded(fields: &Fields) -> ForwardedSaid {
+    let mut said = ForwardedSaid::default();
     let mut is_first = true;
     for value in fields.values(Name::Forwarded) {
         for element in split(value, b',') {
@@ -111,15 +112,15 @@ fn host(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Writes both families. X-Forwarded-For stays as it came, where it came.
-fn write(fields: &mut Fields, said: &Said, authority: &[u8], is_x: bool) {
-    let Said { nodes, proto, host: told_host } = said;
+fn write(fields: &mut Fields, said: &ForwardedSaid, authority: &[u8], is_x: bool) {
+    let ForwardedSaid { nodes, proto, host: told_host } = said;
     // What nothing was said of is added later, as for any client: it is no part of a cache's key.
     let host = told_host.as_deref().or(Some(authority)).filter(|host| !host.is_empty());
     if !is_x && !nodes.is_empty() {
         fields.remove(Name::XForwardedFor);
         fields.push_known(Name::XForwardedFor, b"X-Forwarded-For", &nodes.join(&b", "[..]));
     }
-    fields.remove_all(Names::of(&[Name::XForwardedProto, Name::XForwardedHost, Name::Forwarded]));
+    fields.remove_all(NameSet::of(&[Name::XForwardedProto, Name::XForwardedHost, Name::Forwarded]));
     let proto = proto.unwrap_or("http").as_bytes();
     fields.push_known(Name::XForwardedProto, b"X-Forwarded-Proto", proto);
     if let Some(host) = told_host {

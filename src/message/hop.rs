@@ -7,11 +7,11 @@ use crate::base::error::{Kind, Result};
 use crate::base::limits;
 use crate::message::fields::{Fields, list};
 use crate::message::head::{Options, RequestHead, ResponseHead};
-use crate::message::name::{Name, Names};
+use crate::message::name::{Name, NameSet};
 
 /// Fields that end at this connection (RFC 9110 section 7.6.1), and `Proxy`, which CGI programs
 /// take for a setting (CVE-2016-5385).
-const HOP_BY_HOP: Names = Names::of(&[
+const HOP_BY_HOP: NameSet = NameSet::of(&[
     Name::Connection,
     Name::KeepAlive,
     Name::ProxyConnection,
@@ -25,7 +25,7 @@ const HOP_BY_HOP: Names = Names::of(&[
 ]);
 
 /// Fields that claim to know what the client is. Believed from trusted proxies only, and never in an answer.
-const ABOUT_CLIENT: Names = Names::of(&[
+const ABOUT_CLIENT: NameSet = NameSet::of(&[
     Name::Forwarded,
     Name::XForwardedFor,
     Name::XForwardedProto,
@@ -36,7 +36,7 @@ const ABOUT_CLIENT: Names = Names::of(&[
 ]);
 
 /// The same, and a request's id, which an answer may carry.
-const FORWARDING: Names = ABOUT_CLIENT.and(Name::XRequestId);
+const FORWARDING: NameSet = ABOUT_CLIENT.and(Name::XRequestId);
 
 /// Fields that a Connection field of a request must not name: taking them out would change which client is
 /// asking or what for (exam C01).

@@ -208,9 +208,9 @@ impl Name {
 
 /// A set of names: one that is made when the program is compiled costs one instruction to ask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Names(u64);
+pub struct NameSet(u64);
 
-impl Names {
+impl NameSet {
     /// These.
     #[must_use]
     pub const fn of(names: &[Name]) -> Self {

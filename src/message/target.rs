@@ -6,7 +6,7 @@ use crate::base::limits::AUTHORITY_MAX;
 
 /// A request target taken apart (RFC 9112 section 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target<'a> {
+pub struct RequestTarget<'a> {
     /// The authority of the absolute form.
     pub authority: Option<&'a [u8]>,
     /// The path as it came: begins with `/`, or is `*`.
@@ -21,12 +21,12 @@ pub struct Target<'a> {
 ///
 /// # Errors
 /// `Target` for anything else, the authority form of CONNECT included.
-pub fn parse(target: &[u8], is_options: bool) -> Result<Target<'_>> {
+pub fn parse(target: &[u8], is_options: bool) -> Result<RequestTarget<'_>> {
     if target.first() == Some(&b'/') {
         return split(None, target);
     }
     if target == b"*" && is_options {
-        return Ok(Target { authority: None, path: target, query: None, is_normal: true });
+        return Ok(RequestTarget { authority: None, path: target, query: None, is_normal: true });
     }
     // RFC 9112 section 3.2.2. A server that is not an https listener does not serve https URIs.
     let scheme_len = b"http://".len();
@@ -40,12 +40,17 @@ pub fn parse(target: &[u8], is_options: bool) -> Result<Target<'_>> {
     let (authority, rest) = rest.split_at(end);
     if rest.is_empty() && is_options {
         // RFC 9112 section 3.2.4: of the server as a whole.
-        return Ok(Target { authority: Some(authority), path: b"*", query: None, is_normal: true });
+        return Ok(RequestTarget {
+            authority: Some(authority),
+            path: b"*",
+            query: None,
+            is_normal: true,
+        });
     }
     split(Some(authority), rest)
 }
 
-fn split<'a>(authority: Option<&'a [u8]>, rest: &'a [u8]) -> Result<Target<'a>> {
+fn split<'a>(authority: Option<&'a [u8]>, rest: &'a [u8]) -> Result<RequestTarget<'a>> {
     let (mut mark, mut before, mut is_odd) = (0, 0, false);
     for byte in rest {
         if PARTS[usize::from(*byte)] & PATH == 0 {
@@ -64,7 +69,7 @@ fn split<'a>(authority: Option<&'a [u8]>, rest: &'a [u8]) -> Result<Target<'a>> 
         return Err(Kind::Target);
     }
     let path: &[u8] = if path.is_empty() { b"/" } else { path };
-    Ok(Target { authority, path, query, is_normal: !is_odd })
+    Ok(RequestTarget { authority, path, query, is_normal: !is_odd })
 }
 
 /// RFC 3986 characters, and `[ ] ^ { | }` and the backtick, which clients send as they are. Not `"`, `<`,

@@ -277,12 +277,12 @@ unsafe impl IoBufMut for Sealed {
 
 /// A part of octets that others read too: sent from where they are.
 #[derive(Clone, Debug)]
-pub struct Shared {
+pub struct SharedOctets {
     bytes: Chunk,
     part: Range<usize>,
 }
 
-impl Shared {
+impl SharedOctets {
     /// A part of these.
     #[must_use]
     pub fn new(bytes: &Chunk, part: Range<usize>) -> Self {
@@ -297,7 +297,7 @@ impl Shared {
     }
 }
 
-impl Outgoing for Shared {
+impl Outgoing for SharedOctets {
     fn data(&self) -> &[u8] {
         Self::data(self)
     }
@@ -314,7 +314,7 @@ impl Outgoing for Shared {
 
 // SAFETY: the octets lie in a reference-counted slice that this value keeps alive, at an address
 // that does not change, and no code writes to them.
-unsafe impl IoBuf for Shared {
+unsafe impl IoBuf for SharedOctets {
     fn read_ptr(&self) -> *const u8 {
         self.data().as_ptr()
     }

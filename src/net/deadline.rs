@@ -57,7 +57,7 @@ impl Presence {
 
 /// One socket's deadlines.
 #[derive(Debug)]
-pub struct Slot {
+pub struct DeadlineSlot {
     pub fd: RawFd,
     pub class: Class,
     /// Nothing may arrive after this.
@@ -92,7 +92,7 @@ pub struct SlotId {
 /// All slots and the buckets that will look at them.
 #[derive(Debug)]
 pub struct Wheel {
-    slots: Vec<Slot>,
+    slots: Vec<DeadlineSlot>,
     free: Vec<u32>,
     buckets: Vec<Vec<SlotId>>,
     tick: u64,
@@ -116,7 +116,7 @@ impl Wheel {
 
     /// Watches a socket. It has no deadline yet.
     pub fn insert(&mut self, fd: RawFd, class: Class) -> SlotId {
-        let slot = Slot {
+        let slot = DeadlineSlot {
             fd,
             class,
             read_by: Moment::NEVER,
@@ -134,7 +134,7 @@ impl Wheel {
         if let Some(at) = self.free.pop() {
             let place = &mut self.slots[at as usize];
             let generation = place.generation;
-            *place = Slot { generation, ..slot };
+            *place = DeadlineSlot { generation, ..slot };
             return SlotId { at, generation };
         }
         let at = u32::try_from(self.slots.len()).expect("fewer sockets than 2^32");
@@ -155,7 +155,7 @@ impl Wheel {
     }
 
     /// The slot, if this use of it is not over.
-    pub fn slot(&mut self, id: SlotId) -> Option<&mut Slot> {
+    pub fn slot(&mut self, id: SlotId) -> Option<&mut DeadlineSlot> {
         self.slots.get_mut(id.at as usize).filter(|slot| slot.generation == id.generation)
     }
 
@@ -210,7 +210,7 @@ impl Wheel {
 
     /// Goes on to this moment and calls `expire` for every deadline that has passed. It may set a
     /// new deadline in the slot it is given.
-    pub fn advance(&mut self, now: Moment, mut expire: impl FnMut(SlotId, &mut Slot, Due)) {
+    pub fn advance(&mut self, now: Moment, mut expire: impl FnMut(SlotId, &mut DeadlineSlot, Due)) {
         while self.tick < now.0 / TICK {
             self.tick += 1;
             let tick = self.tick;
@@ -242,13 +242,13 @@ impl Wheel {
     }
 
     /// Every socket that is watched.
-    pub fn all(&self) -> impl Iterator<Item = &Slot> {
+    pub fn all(&self) -> impl Iterator<Item = &DeadlineSlot> {
         self.slots.iter().filter(|slot| slot.fd >= 0)
     }
 
     /// The client connections that have idled longest by now, at most `most` of them.
-    pub fn longest_idle(&mut self, now: Moment, most: usize) -> Vec<&mut Slot> {
-        let mut idle: Vec<&mut Slot> = self
+    pub fn longest_idle(&mut self, now: Moment, most: usize) -> Vec<&mut DeadlineSlot> {
+        let mut idle: Vec<&mut DeadlineSlot> = self
             .slots
             .iter_mut()
             .filter(|slot| slot.idle_since <= now && slot.expired.is_none())

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use monoio::net::TcpStream;
 
 use super::socket::into_monoio;
-use super::sys::{self, How};
+use super::sys::{self, Directions};
 use crate::base::clock::monotonic;
 use crate::base::limits::{ACCEPT_BATCH, BACKLOG, LISTEN_EVERY, LISTEN_PATIENCE};
 
@@ -112,6 +112,6 @@ impl Acceptor {
 
     /// Stops: a waiting `accept` returns `Closed`.
     pub fn shutdown(&self) {
-        sys::shutdown(self.ready.as_raw_fd(), How::Both);
+        sys::shutdown(self.ready.as_raw_fd(), Directions::Both);
     }
 }

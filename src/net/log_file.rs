@@ -17,7 +17,7 @@ use crate::observe::record::Batch;
 
 /// What the log's thread is told.
 #[derive(Debug)]
-pub enum Message {
+pub enum LogMessage {
     /// Write these, of shards with this configuration.
     Write(Batch, Arc<Config>),
     /// The file was moved away: open it anew.
@@ -28,7 +28,7 @@ pub enum Message {
 }
 
 /// Where shards hand their batches over.
-pub type LogSender = Sender<Message>;
+pub type LogSender = Sender<LogMessage>;
 
 /// Opens the log and starts its thread, which ends when it is told to; the receiver is
 /// disconnected then.
@@ -49,7 +49,7 @@ pub fn start(log: &AccessLog) -> io::Result<(LogSender, Receiver<()>)> {
 
 /// Ends the log: waits until everything is written, but not for a reader that does not read.
 pub fn end(log: &LogSender, end: &Receiver<()>, patience: Duration) {
-    let is_told = log.send_timeout(Message::End, patience).is_ok();
+    let is_told = log.send_timeout(LogMessage::End, patience).is_ok();
     let is_done = is_told && end.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
     if !is_done {
         notice::warn("access log: its reader does not read; the last lines are lost");
@@ -82,7 +82,7 @@ fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
 }
 
 fn run(
-    messages: &Receiver<Message>,
+    messages: &Receiver<LogMessage>,
     mut output: Box<dyn Write + Send>,
     path: &Path,
     how: LogFormat,
@@ -91,9 +91,9 @@ fn run(
     let mut is_failing = false;
     for message in messages {
         let result = match message {
-            Message::End => return,
-            Message::Reopen => open(path).map(|file| output = file),
-            Message::Write(batch, config) => {
+            LogMessage::End => return,
+            LogMessage::Reopen => open(path).map(|file| output = file),
+            LogMessage::Write(batch, config) => {
                 text.clear();
                 format::lines(&batch, &config, how, &mut text);
                 output.write_all(&text).and_then(|()| output.flush())

@@ -32,20 +32,20 @@ enum Level {
     Error,
 }
 
-enum Message {
-    Line(Line),
+enum NoticeMessage {
+    Line(NoticeLine),
     /// Everything before this is written when the sender is dropped.
     Flush(Sender<()>),
 }
 
-struct Line {
+struct NoticeLine {
     /// Milliseconds since 1970.
     wall: u64,
     level: Level,
     text: String,
 }
 
-static WRITER: OnceLock<Sender<Message>> = OnceLock::new();
+static WRITER: OnceLock<Sender<NoticeMessage>> = OnceLock::new();
 static LOST: AtomicU64 = AtomicU64::new(0);
 
 /// Starts the writing thread, and has panics reported through it. Before that, lines are written by the
@@ -63,7 +63,7 @@ pub fn start(format: Format) {
 pub fn end(patience: Duration) {
     let (done, end) = bounded(0);
     if let Some(writer) = WRITER.get()
-        && writer.send_timeout(Message::Flush(done), patience).is_ok()
+        && writer.send_timeout(NoticeMessage::Flush(done), patience).is_ok()
     {
         let _ = end.recv_timeout(patience);
     }
@@ -98,22 +98,22 @@ pub fn report(text: &str) {
 }
 
 fn say(level: Level, text: String) {
-    let line = Line { wall: clock::wall(), level, text };
+    let line = NoticeLine { wall: clock::wall(), level, text };
     match WRITER.get() {
         None => write(&line, Format::Text),
         Some(writer) => {
-            if writer.try_send(Message::Line(line)).is_err() {
+            if writer.try_send(NoticeMessage::Line(line)).is_err() {
                 LOST.fetch_add(1, Relaxed);
             }
         }
     }
 }
 
-fn write_all(messages: &Receiver<Message>, format: Format) {
+fn write_all(messages: &Receiver<NoticeMessage>, format: Format) {
     for message in messages {
         let line = match message {
-            Message::Line(line) => line,
-            Message::Flush(done) => {
+            NoticeMessage::Line(line) => line,
+            NoticeMessage::Flush(done) => {
                 drop(done);
                 continue;
             }
@@ -121,18 +121,18 @@ fn write_all(messages: &Receiver<Message>, format: Format) {
         let lost = LOST.swap(0, Relaxed);
         if lost > 0 {
             let text = format!("{lost} messages found no room here: standard error was full");
-            write(&Line { wall: line.wall, level: Level::Warning, text }, format);
+            write(&NoticeLine { wall: line.wall, level: Level::Warning, text }, format);
         }
         write(&line, format);
     }
 }
 
 /// A closed standard error is no problem of ours.
-fn write(line: &Line, format: Format) {
+fn write(line: &NoticeLine, format: Format) {
     let _ = std::io::stderr().lock().write_all(form(line, format).as_bytes());
 }
 
-fn form(line: &Line, format: Format) -> String {
+fn form(line: &NoticeLine, format: Format) -> String {
     let time = time_of(line.wall);
     let (level, text) = (line.level, &line.text);
     match format {
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn lines_have_a_time_and_a_level() {
         let text = "a \"b\"\nc".to_owned();
-        let line = Line { wall: 1_795_889_523_004, level: Level::Warning, text };
+        let line = NoticeLine { wall: 1_795_889_523_004, level: Level::Warning, text };
         let expected = "2026-11-28T18:12:03.004Z warning a \"b\"\nc\n";
         assert_eq!(form(&line, Format::Text), expected);
         let expected = "{\"time\":\"2026-11-28T18:12:03.004Z\",\"level\":\"warning\",\

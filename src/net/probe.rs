@@ -12,15 +12,15 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::connect::{self, Peer};
-use super::tls::trust::{Client, ServerName};
+use super::tls::trust::{ServerName, TlsClient};
 use crate::base::limits::PROBE_BYTES;
-use crate::config::tls::Protocol;
+use crate::config::tls::Alpn;
 
 /// Judges what has come so far, and is told whether that is all; `None` to read on.
 pub type Judge<'a> = dyn Fn(&[u8], bool) -> Option<Result<(), String>> + Sync + 'a;
 
 /// What is asked once the connection stands.
-pub enum Exchange<'a> {
+pub enum ProbeCall<'a> {
     /// In HTTP/1.1.
     Text { request: &'a [u8], judge: &'a Judge<'a> },
     /// In HTTP/2: a request with its body, and what its answer must be.
@@ -30,11 +30,11 @@ pub enum Exchange<'a> {
 }
 
 /// Judges an answer of HTTP/2: its status, its fields, its body and its trailers.
-pub type CallJudge<'a> = dyn Fn(&Answer) -> Result<(), String> + Sync + 'a;
+pub type CallJudge<'a> = dyn Fn(&ProbeAnswer) -> Result<(), String> + Sync + 'a;
 
 /// An answer of HTTP/2.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ProbeAnswer {
     pub status: u16,
     pub fields: HeaderMap,
     pub body: Vec<u8>,
@@ -43,20 +43,20 @@ pub struct Answer {
 
 /// How a connection is encrypted, and the name that its certificate must be for.
 pub struct Secure<'a> {
-    pub tls: &'a Client,
+    pub tls: &'a TlsClient,
     pub name: ServerName<'static>,
 }
 
 /// Why a check says nothing good of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum ProbeFault {
     /// The endpoint did not do what it should: the end of a sentence.
     Endpoint(String),
     /// We could not ask: that is not held against it.
     Own(String),
 }
 
-impl From<String> for Fault {
+impl From<String> for ProbeFault {
     fn from(why: String) -> Self {
         Self::Endpoint(why)
     }
@@ -70,9 +70,9 @@ pub async fn run(
     peer: &Peer,
     preface: &[u8],
     secure: Option<Secure<'_>>,
-    exchange: Option<Exchange<'_>>,
+    exchange: Option<ProbeCall<'_>>,
     timeout: Duration,
-) -> Result<(), Fault> {
+) -> Result<(), ProbeFault> {
     let probe = async {
         match peer {
             Peer::Socket(address) => {
@@ -89,42 +89,42 @@ pub async fn run(
     };
     tokio::time::timeout(timeout, probe)
         .await
-        .unwrap_or_else(|_| Err(Fault::Endpoint(format!("no answer within {timeout:?}"))))
+        .unwrap_or_else(|_| Err(ProbeFault::Endpoint(format!("no answer within {timeout:?}"))))
 }
 
-fn refused(error: io::Error) -> Fault {
+fn refused(error: io::Error) -> ProbeFault {
     let why = format!("no connection ({error})");
-    if connect::is_own_shortage(&error) { Fault::Own(why) } else { Fault::Endpoint(why) }
+    if connect::is_own_shortage(&error) { ProbeFault::Own(why) } else { ProbeFault::Endpoint(why) }
 }
 
 async fn ask_through(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     secure: Option<Secure<'_>>,
-    exchange: Option<Exchange<'_>>,
+    exchange: Option<ProbeCall<'_>>,
 ) -> Result<(), String> {
     let Some(exchange) = exchange else { return Ok(()) };
-    let offered: &[Protocol] = match &exchange {
-        Exchange::Text { .. } => &[Protocol::Http1],
-        Exchange::Call { .. } => &[Protocol::Http2],
-        Exchange::Agreed(_) => &[Protocol::Http2, Protocol::Http1],
+    let offered: &[Alpn] = match &exchange {
+        ProbeCall::Text { .. } => &[Alpn::Http1],
+        ProbeCall::Call { .. } => &[Alpn::Http2],
+        ProbeCall::Agreed(_) => &[Alpn::Http2, Alpn::Http1],
     };
     let Some(Secure { tls, name }) = secure else {
-        return ask(stream, exchange.of(Protocol::Http1)).await;
+        return ask(stream, exchange.of(Alpn::Http1)).await;
     };
     let connector = TlsConnector::from(tls.offering(offered));
     let stream = connector.connect(name, stream).await;
     let stream = stream.map_err(|error| format!("no secure connection ({error})"))?;
-    let agreed = stream.get_ref().1.alpn_protocol().and_then(Protocol::of);
-    ask(stream, exchange.of(agreed.unwrap_or(Protocol::Http1))).await
+    let agreed = stream.get_ref().1.alpn_protocol().and_then(Alpn::of);
+    ask(stream, exchange.of(agreed.unwrap_or(Alpn::Http1))).await
 }
 
-impl Exchange<'_> {
+impl ProbeCall<'_> {
     /// What is asked in this protocol.
-    fn of(self, protocol: Protocol) -> Self {
+    fn of(self, protocol: Alpn) -> Self {
         match self {
             Self::Agreed(both) => {
                 let [text, call] = *both;
-                if protocol == Protocol::Http2 { call } else { text }
+                if protocol == Alpn::Http2 { call } else { text }
             }
             one => one,
         }
@@ -133,12 +133,12 @@ impl Exchange<'_> {
 
 async fn ask(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    exchange: Exchange<'_>,
+    exchange: ProbeCall<'_>,
 ) -> Result<(), String> {
     match exchange {
-        Exchange::Text { request, judge } => ask_text(stream, request, judge).await,
-        Exchange::Agreed(_) => Err("nothing was agreed on".to_owned()),
-        Exchange::Call { request, body, judge } => {
+        ProbeCall::Text { request, judge } => ask_text(stream, request, judge).await,
+        ProbeCall::Agreed(_) => Err("nothing was agreed on".to_owned()),
+        ProbeCall::Call { request, body, judge } => {
             let (send, connection) = h2::client::handshake(stream)
                 .await
                 .map_err(|error| format!("no HTTP/2 ({error})"))?;
@@ -161,7 +161,7 @@ async fn call(
     send: SendRequest<Bytes>,
     request: Request<()>,
     body: Bytes,
-) -> Result<Answer, h2::Error> {
+) -> Result<ProbeAnswer, h2::Error> {
     let mut send = send.ready().await?;
     let (response, mut stream) = send.send_request(request, false)?;
     stream.send_data(body, true)?;
@@ -180,7 +180,7 @@ async fn call(
     }
     let trailers = if is_all { incoming.trailers().await? } else { None };
     let trailers = trailers.unwrap_or_default();
-    Ok(Answer { status: parts.status.as_u16(), fields: parts.headers, body, trailers })
+    Ok(ProbeAnswer { status: parts.status.as_u16(), fields: parts.headers, body, trailers })
 }
 
 async fn ask_text(

@@ -14,8 +14,8 @@ use monoio::net::TcpStream;
 
 use super::buffer::Outgoing;
 use super::deadline::Class;
-use super::sweep::{Sweep, Watch};
-use super::sys::{self, How};
+use super::sweep::{SocketWatch, Sweep};
+use super::sys::{self, Directions};
 
 /// Pieces that go out in one call.
 const PIECES_AT_ONCE: usize = 16;
@@ -23,7 +23,7 @@ const PIECES_AT_ONCE: usize = 16;
 /// A connection to a client or an endpoint, as the kernel sees it.
 pub struct Socket {
     // Dropped first: the sweep must forget the descriptor before it is closed.
-    watch: Watch,
+    watch: SocketWatch,
     fd: RawFd,
     class: Class,
     /// Its close will be a reset.
@@ -57,7 +57,7 @@ impl Socket {
 
     /// Its deadlines.
     #[must_use]
-    pub const fn watch(&self) -> &Watch {
+    pub const fn watch(&self) -> &SocketWatch {
         &self.watch
     }
 
@@ -159,7 +159,7 @@ impl Socket {
 
     /// Says that nothing more will be written.
     pub fn shutdown_write(&self) {
-        sys::shutdown(self.fd, How::Write);
+        sys::shutdown(self.fd, Directions::Write);
     }
 
     /// Ends both directions; operations that wait return.
@@ -167,7 +167,7 @@ impl Socket {
         if self.is_cut.get() {
             return sys::disconnect(self.fd);
         }
-        sys::shutdown(self.fd, How::Both);
+        sys::shutdown(self.fd, Directions::Both);
     }
 
     /// Its close will be a reset: the peer sees that something was lost.

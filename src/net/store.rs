@@ -21,9 +21,9 @@ struct Block([MaybeUninit<u8>; FUTURE_BYTES]);
 /// A shard's blocks that are free.
 #[derive(Default)]
 #[expect(clippy::vec_box, reason = "futures in blocks are pinned")]
-pub struct Store(RefCell<Vec<Box<Block>>>);
+pub struct FutureStore(RefCell<Vec<Box<Block>>>);
 
-impl std::fmt::Debug for Store {
+impl std::fmt::Debug for FutureStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").field("free", &self.0.borrow().len()).finish()
     }
@@ -32,11 +32,11 @@ impl std::fmt::Debug for Store {
 /// A future in a block of the store, which gets it back when this is dropped.
 pub struct Stored<F: Future> {
     block: NonNull<Block>,
-    store: Rc<Store>,
+    store: Rc<FutureStore>,
     future: PhantomData<F>,
 }
 
-impl Store {
+impl FutureStore {
     /// Makes a future in a block. It must fit, which the compiler checks.
     #[inline]
     pub fn put<F: Future>(self: &Rc<Self>, make: impl FnOnce() -> F) -> Stored<F> {
@@ -101,7 +101,7 @@ mod tests {
                 self.0.set(self.0.get() + 1);
             }
         }
-        let (store, dropped) = (Rc::new(Store::default()), Cell::new(0));
+        let (store, dropped) = (Rc::new(FutureStore::default()), Cell::new(0));
         let mut context = Context::from_waker(Waker::noop());
         let work = || {
             let guard = Dropped(&dropped);
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_panic_drops_what_was_there_and_loses_no_block() {
-        let store = Rc::new(Store::default());
+        let store = Rc::new(FutureStore::default());
         let stored = store.put(async || panic!("as asked"));
         let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             pin!(stored).poll(&mut Context::from_waker(Waker::noop()))

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use super::deadline::{Class, Due, Slot, SlotId, Wheel};
-use super::sys::{self, How, Peer};
+use super::deadline::{Class, DeadlineSlot, Due, SlotId, Wheel};
+use super::sys::{self, Directions, PeerState};
 use crate::base::clock::{Moment, monotonic};
 use crate::base::limits::{LEFT_EVERY, LOOKS_AT_ONCE};
 
@@ -50,15 +50,15 @@ impl Sweep {
     /// Ends every connection: their tasks are gone, and nothing else would.
     pub fn end_all(&self) {
         if let Ok(wheel) = self.wheel.try_borrow() {
-            wheel.all().for_each(|slot| sys::shutdown(slot.fd, How::Both));
+            wheel.all().for_each(|slot| sys::shutdown(slot.fd, Directions::Both));
         }
     }
 
     /// Watches a socket for as long as the guard lives, which must be shorter than the socket.
     #[must_use]
-    pub fn watch(self: &Rc<Self>, fd: RawFd, class: Class) -> Watch {
+    pub fn watch(self: &Rc<Self>, fd: RawFd, class: Class) -> SocketWatch {
         let id = self.wheel.borrow_mut().insert(fd, class);
-        Watch { sweep: Rc::clone(self), id }
+        SocketWatch { sweep: Rc::clone(self), id }
     }
 
     /// Ends what is overdue.
@@ -83,21 +83,21 @@ impl Sweep {
 
     /// A client that is gone is told of at once; one that has ended its side alone may still want its answer,
     /// and is given up when nothing was written for a while (exam R20).
-    fn look_at_peer(&self, wheel: &mut Wheel, id: SlotId, peer: Peer, now: Moment) {
+    fn look_at_peer(&self, wheel: &mut Wheel, id: SlotId, peer: PeerState, now: Moment) {
         let Some(slot) = wheel.slot(id) else { return };
         let written = slot.written;
         let presence = &mut slot.presence;
         let is_silent = presence.silent_since != Moment::NEVER && presence.written == written;
         match peer {
-            Peer::HalfClosed if presence.is_sending => presence.silent_since = Moment::NEVER,
-            Peer::Here => presence.silent_since = Moment::NEVER,
-            Peer::HalfClosed if !is_silent => {
+            PeerState::HalfClosed if presence.is_sending => presence.silent_since = Moment::NEVER,
+            PeerState::Here => presence.silent_since = Moment::NEVER,
+            PeerState::HalfClosed if !is_silent => {
                 (presence.silent_since, presence.written) = (now, written);
             }
-            Peer::HalfClosed => {
+            PeerState::HalfClosed => {
                 presence.has_left = now.since(presence.silent_since) >= self.half_closed;
             }
-            Peer::Gone => presence.has_left = true,
+            PeerState::Gone => presence.has_left = true,
         }
         if presence.has_left {
             presence.waker.iter().for_each(Waker::wake_by_ref);
@@ -118,18 +118,18 @@ impl Sweep {
 }
 
 /// A client gets a last word, so only its direction is shut; with an upstream we are through.
-fn end_read(slot: &mut Slot) {
+fn end_read(slot: &mut DeadlineSlot) {
     slot.expired = Some(Due::Read);
     if let Some(waker) = slot.waker.take() {
         return waker.wake();
     }
-    let how = if slot.class == Class::Downstream { How::Read } else { How::Both };
+    let how = if slot.class == Class::Downstream { Directions::Read } else { Directions::Both };
     sys::shutdown(slot.fd, how);
 }
 
 /// A write waits for room in the send queue. If the peer takes enough of what was written it is
 /// slow but alive; the kernel knows, and is asked only when a write has waited a whole period.
-fn look_at_write(slot: &mut Slot, now: Moment, rate: u64) {
+fn look_at_write(slot: &mut DeadlineSlot, now: Moment, rate: u64) {
     let queued = sys::send_queue(slot.fd).unwrap_or(0);
     let taken = slot.written.wrapping_sub(queued);
     let wanted = match slot.class {
@@ -144,19 +144,19 @@ fn look_at_write(slot: &mut Slot, now: Moment, rate: u64) {
         slot.expired = Some(Due::Write);
         match slot.waker.take() {
             Some(waker) => waker.wake(),
-            None => sys::shutdown(slot.fd, How::Both),
+            None => sys::shutdown(slot.fd, Directions::Both),
         }
     }
 }
 
 /// One watched socket.
 #[derive(Debug)]
-pub struct Watch {
+pub struct SocketWatch {
     sweep: Rc<Sweep>,
     id: SlotId,
 }
 
-impl Watch {
+impl SocketWatch {
     /// The shard's clock.
     #[must_use]
     #[inline]
@@ -286,7 +286,7 @@ impl Watch {
 
 /// A deadline that stands still.
 pub struct Paused<'a> {
-    watch: &'a Watch,
+    watch: &'a SocketWatch,
     deadline: Moment,
     since: Moment,
 }
@@ -301,7 +301,7 @@ impl Drop for Paused<'_> {
     }
 }
 
-impl Drop for Watch {
+impl Drop for SocketWatch {
     fn drop(&mut self) {
         self.sweep.wheel.borrow_mut().remove(self.id);
     }

@@ -10,18 +10,18 @@ use std::path::Path;
 
 /// Which directions to shut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum Directions {
     Read,
     Write,
     Both,
 }
 
 /// Shuts a socket down. What fails here was shut already.
-pub fn shutdown(fd: RawFd, how: How) {
+pub fn shutdown(fd: RawFd, how: Directions) {
     let how = match how {
-        How::Read => libc::SHUT_RD,
-        How::Write => libc::SHUT_WR,
-        How::Both => libc::SHUT_RDWR,
+        Directions::Read => libc::SHUT_RD,
+        Directions::Write => libc::SHUT_WR,
+        Directions::Both => libc::SHUT_RDWR,
     };
     // SAFETY: takes no pointers; a bad descriptor is an error, which does not matter.
     unsafe { libc::shutdown(fd, how) };
@@ -74,7 +74,7 @@ pub fn is_hung_up(fd: RawFd) -> bool {
 
 /// Whether the other end of a connection is still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
+pub enum PeerState {
     Here,
     /// It has ended its side, and may still read.
     HalfClosed,
@@ -83,16 +83,16 @@ pub enum Peer {
 }
 
 /// Looks at many sockets in one call. What they hold unread does not matter.
-pub fn peers(fds: impl Iterator<Item = RawFd>) -> impl Iterator<Item = Peer> {
+pub fn peers(fds: impl Iterator<Item = RawFd>) -> impl Iterator<Item = PeerState> {
     let one = |fd| libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
     let mut all: Vec<libc::pollfd> = fds.map(one).collect();
     let count = libc::nfds_t::try_from(all.len()).unwrap_or(0);
     // SAFETY: so many good entries, and no time to wait.
     unsafe { libc::poll(all.as_mut_ptr(), count, 0) };
     all.into_iter().map(|one| match one.revents {
-        found if found & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 => Peer::Gone,
-        found if found & libc::POLLRDHUP != 0 => Peer::HalfClosed,
-        _ => Peer::Here,
+        found if found & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 => PeerState::Gone,
+        found if found & libc::POLLRDHUP != 0 => PeerState::HalfClosed,
+        _ => PeerState::Here,
     })
 }
 

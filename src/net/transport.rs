@@ -237,7 +237,7 @@ impl Transport {
 
     /// Ends both directions without a word; operations that wait return.
     pub fn shutdown(&self) {
-        sys::shutdown(self.socket.fd(), sys::How::Both);
+        sys::shutdown(self.socket.fd(), sys::Directions::Both);
     }
 
     /// Ends a connection that will not be used again.

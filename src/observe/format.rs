@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::base::id::{ClusterId, EndpointId};
 use crate::config::model::{Config, LogFormat};
 use crate::message::head::Version;
-use crate::observe::record::{Batch, Entry};
+use crate::observe::record::{Batch, LogEntry};
 
 /// Appends one line for each entry.
 pub fn lines(batch: &Batch, config: &Config, format: LogFormat, out: &mut Vec<u8>) {
@@ -18,7 +18,7 @@ pub fn lines(batch: &Batch, config: &Config, format: LogFormat, out: &mut Vec<u8
     }
 }
 
-fn json(batch: &Batch, entry: &Entry, config: &Config, out: &mut Vec<u8>) {
+fn json(batch: &Batch, entry: &LogEntry, config: &Config, out: &mut Vec<u8>) {
     let record = &entry.record;
     let text = |piece| String::from_utf8_lossy(batch.text(piece)).into_owned();
     let optional = |piece| Some(text(piece)).filter(|text| !text.is_empty());
@@ -66,7 +66,7 @@ fn upstream(
 }
 
 /// `host ident user [time] "request" status bytes "referer" "agent"`.
-fn combined(batch: &Batch, entry: &Entry, out: &mut Vec<u8>) {
+fn combined(batch: &Batch, entry: &LogEntry, out: &mut Vec<u8>) {
     let record = &entry.record;
     let time = timestamp(record.wall, "%d/%b/%Y:%H:%M:%S +0000");
     let _ = write!(out, "{} - - [{time}] \"", record.client);

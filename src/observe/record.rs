@@ -77,25 +77,25 @@ impl Record {
 }
 
 /// A piece of a batch's text.
-pub type Piece = (u32, u32);
+pub type TextSpan = (u32, u32);
 
 /// A record and the texts that go with it.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
+pub struct LogEntry {
     pub record: Record,
     pub version: Version,
-    pub method: Piece,
-    pub host: Piece,
-    pub target: Piece,
-    pub request_id: Piece,
-    pub referer: Piece,
-    pub user_agent: Piece,
+    pub method: TextSpan,
+    pub host: TextSpan,
+    pub target: TextSpan,
+    pub request_id: TextSpan,
+    pub referer: TextSpan,
+    pub user_agent: TextSpan,
 }
 
 /// Entries on their way to the writer. Making one formats nothing.
 #[derive(Debug, Default)]
 pub struct Batch {
-    pub entries: Vec<Entry>,
+    pub entries: Vec<LogEntry>,
     text: Vec<u8>,
 }
 
@@ -106,7 +106,7 @@ impl Batch {
         let target =
             self.keep(&[path, if query.is_some() { b"?" } else { b"" }, query.unwrap_or_default()]);
         let field = |name| head.fields.values(name).next().unwrap_or_default();
-        let entry = Entry {
+        let entry = LogEntry {
             record,
             version: head.version,
             method: self.keep(&[head.method_text()]),
@@ -133,12 +133,12 @@ impl Batch {
 
     /// The text of a piece.
     #[must_use]
-    pub fn text(&self, piece: Piece) -> &[u8] {
+    pub fn text(&self, piece: TextSpan) -> &[u8] {
         &self.text[piece.0 as usize..piece.1 as usize]
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "a batch is handed over at 64 KiB")]
-    fn keep(&mut self, parts: &[&[u8]]) -> Piece {
+    fn keep(&mut self, parts: &[&[u8]]) -> TextSpan {
         let from = self.text.len();
         let mut room = LOG_TEXT_MAX;
         for part in parts {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::http1::line::{Line as Http1, RequestWriter as Http1Writer};
 use super::http2::line::{Line as Http2, RequestWriter as Http2Writer};
-use super::http2::send::Sender;
+use super::http2::send::H2Sender;
 use super::pace::Pace;
 use crate::base::clock::Moment;
 use crate::base::error::{Detail, Result};
@@ -318,7 +318,7 @@ impl RequestWriter {
 
     /// The stream, for a tunnel; `None` if it is a connection of HTTP/1.
     #[must_use]
-    pub fn into_sender(self) -> Option<Box<Sender>> {
+    pub fn into_sender(self) -> Option<Box<H2Sender>> {
         match self {
             Self::Http1(_) => None,
             Self::Http2(writer) => writer.into_sender(),

@@ -13,7 +13,7 @@ use crate::message::fields::Fields;
 use crate::message::framing::BodySize;
 use crate::message::head::{FinalHead, ResponseHead};
 use crate::net::backlog::Backlog;
-use crate::net::buffer::{Buffer, Buffers, Shared};
+use crate::net::buffer::{Buffer, Buffers, SharedOctets};
 
 /// An answer, to whatever client.
 pub struct Reply<'a> {
@@ -192,7 +192,7 @@ impl<'a> Reply<'a> {
     ///
     /// # Errors
     /// The client is gone or does not read.
-    pub async fn shared(&mut self, data: Shared) -> Result<()> {
+    pub async fn shared(&mut self, data: SharedOctets) -> Result<()> {
         self.sent += data.data().len() as u64;
         match &mut self.to {
             To::Http1(one) => one.shared(data).await,

@@ -1,7 +1,7 @@
 //! The body of a client's request, as it comes.
 
 use super::http1::read::{Reading, Source};
-use super::http2::receive::Receiver;
+use super::http2::receive::H2Receiver;
 use super::pace::{self, Pace};
 use crate::base::clock::Moment;
 use crate::base::error::{Detail, Result};
@@ -14,7 +14,7 @@ use crate::net::transport::Transport;
 /// A request's body, whatever the version.
 pub enum RequestBody<'a> {
     Http1(Http1<'a>),
-    Http2(Box<Receiver>),
+    Http2(Box<H2Receiver>),
     /// There is none, and no client either.
     None,
 }

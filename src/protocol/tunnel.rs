@@ -8,8 +8,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::http1::write::Writing;
-use super::http2::receive::Receiver;
-use super::http2::send::Sender;
+use super::http2::receive::H2Receiver;
+use super::http2::send::H2Sender;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::net::buffer::{Buffer, Buffers};
@@ -18,9 +18,9 @@ use crate::net::size::Size;
 use crate::net::transport::Transport;
 
 /// Where octets come from.
-pub enum Source<'a> {
+pub enum TunnelSource<'a> {
     Transport(&'a Transport, &'a mut Inbound),
-    Stream(&'a mut Receiver),
+    Stream(&'a mut H2Receiver),
     /// Nothing comes.
     None,
 }
@@ -28,20 +28,20 @@ pub enum Source<'a> {
 /// Where they go.
 pub enum Sink<'a> {
     Transport(&'a Transport),
-    Stream(&'a Sender),
+    Stream(&'a H2Sender),
     /// Nothing goes.
     None,
 }
 
 /// One end of a tunnel.
 pub struct End<'a> {
-    pub source: Source<'a>,
+    pub source: TunnelSource<'a>,
     pub sink: Sink<'a>,
 }
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct TunnelTimeouts {
     /// Silence in both directions for longer ends the tunnel.
     pub silence: Duration,
     /// An end that takes nothing for longer is gone.
@@ -64,19 +64,19 @@ pub async fn both_ways(
     buffers: &Buffers,
     now: &dyn Fn() -> Moment,
     (client, endpoint): (End<'_>, End<'_>),
-    patience: Patience,
+    patience: TunnelTimeouts,
     moved: Moved<'_>,
 ) -> Result<()> {
     // Octets in either direction keep both alive.
     let active = Cell::new(now());
-    let way = Way { buffers, now, silence: patience.silence, active: &active };
-    let upward = Pump {
+    let way = BothWays { buffers, now, silence: patience.silence, active: &active };
+    let upward = TunnelPump {
         source: client.source,
         gone: Kind::ClientGone,
         sink: endpoint.sink,
         writing: Writing::upstream(patience.stall, false),
     };
-    let downward = Pump {
+    let downward = TunnelPump {
         source: endpoint.source,
         gone: Kind::UpstreamGone,
         sink: client.sink,
@@ -87,7 +87,7 @@ pub async fn both_ways(
 
 /// What both ways have in common.
 #[derive(Clone, Copy)]
-struct Way<'a> {
+struct BothWays<'a> {
     buffers: &'a Buffers,
     now: &'a dyn Fn() -> Moment,
     silence: Duration,
@@ -96,8 +96,8 @@ struct Way<'a> {
 }
 
 /// One way.
-struct Pump<'a> {
-    source: Source<'a>,
+struct TunnelPump<'a> {
+    source: TunnelSource<'a>,
     /// The source has gone.
     gone: Kind,
     sink: Sink<'a>,
@@ -105,9 +105,9 @@ struct Pump<'a> {
     writing: Writing,
 }
 
-impl Way<'_> {
+impl BothWays<'_> {
     /// Moves octets one way until that way ends, and passes the end on.
-    async fn run(&self, mut pump: Pump<'_>, moved: &Cell<u64>) -> Result<()> {
+    async fn run(&self, mut pump: TunnelPump<'_>, moved: &Cell<u64>) -> Result<()> {
         loop {
             self.active.set((self.now)());
             let by = self.active.get().after(self.silence);
@@ -123,10 +123,10 @@ impl Way<'_> {
         }
     }
 
-    async fn read(&self, pump: &mut Pump<'_>, by: Moment) -> Result<Option<Buffer>> {
+    async fn read(&self, pump: &mut TunnelPump<'_>, by: Moment) -> Result<Option<Buffer>> {
         let gone = pump.gone;
         match &mut pump.source {
-            Source::Transport(from, inbound) => {
+            TunnelSource::Transport(from, inbound) => {
                 from.read_by(by);
                 if inbound.is_empty() {
                     let read = inbound.fill(from, self.buffers, Size::Small).await;
@@ -136,8 +136,8 @@ impl Way<'_> {
                 }
                 Ok(inbound.take())
             }
-            Source::None => Ok(None),
-            Source::Stream(from) => {
+            TunnelSource::None => Ok(None),
+            TunnelSource::Stream(from) => {
                 let mut by = by;
                 loop {
                     from.read_by(by);
@@ -155,7 +155,7 @@ impl Way<'_> {
     }
 }
 
-impl Pump<'_> {
+impl TunnelPump<'_> {
     async fn write(&self, buffers: &Buffers, data: Buffer) -> Result<()> {
         match &self.sink {
             Sink::Transport(to) => self.writing.buffer(to, buffers, data).await,

@@ -60,9 +60,9 @@ impl Router {
             }
             for candidate in paths.find(head.path()) {
                 match candidate.rule.check(head) {
-                    rule::Verdict::Matches => return Ok(candidate.id),
-                    rule::Verdict::WrongMethod => fault = Kind::MethodNotRouted,
-                    rule::Verdict::Differs => {}
+                    rule::RuleMatch::Matches => return Ok(candidate.id),
+                    rule::RuleMatch::WrongMethod => fault = Kind::MethodNotRouted,
+                    rule::RuleMatch::Differs => {}
                 }
             }
         }

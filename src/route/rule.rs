@@ -9,14 +9,14 @@ use crate::message::head::RequestHead;
 #[derive(Debug)]
 pub struct Rule {
     methods: Vec<Box<[u8]>>,
-    headers: Vec<(Box<[u8]>, Wanted)>,
-    query: Vec<(Box<[u8]>, Wanted)>,
+    headers: Vec<(Box<[u8]>, WantedValue)>,
+    query: Vec<(Box<[u8]>, WantedValue)>,
     text: String,
     has_listener: bool,
 }
 
 #[derive(Debug)]
-enum Wanted {
+enum WantedValue {
     Present,
     Exact(Box<[u8]>),
     Regex(Regex),
@@ -24,7 +24,7 @@ enum Wanted {
 
 /// How a request meets a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RuleMatch {
     /// It does.
     Matches,
     /// All but the method.
@@ -38,7 +38,10 @@ impl Rule {
     #[must_use]
     pub fn new(route: &Route) -> Self {
         let lower = |pairs: &[(String, ValueMatch)]| {
-            pairs.iter().map(|(name, value)| (name.as_bytes().into(), Wanted::new(value))).collect()
+            pairs
+                .iter()
+                .map(|(name, value)| (name.as_bytes().into(), WantedValue::new(value)))
+                .collect()
         };
         Self {
             methods: route.methods.iter().map(|method| method.as_bytes().into()).collect(),
@@ -64,7 +67,7 @@ impl Rule {
 
     /// Does this request meet the demands?
     #[must_use]
-    pub fn check(&self, head: &RequestHead) -> Verdict {
+    pub fn check(&self, head: &RequestHead) -> RuleMatch {
         let headers = self.headers.iter().all(|(name, wanted)| {
             head.fields.values_named(name).any(|value| wanted.accepts(value))
         });
@@ -73,13 +76,13 @@ impl Rule {
                 .any(|(key, value)| key == &**name && wanted.accepts(value))
         });
         if !headers || !query {
-            return Verdict::Differs;
+            return RuleMatch::Differs;
         }
         let method = head.method_text();
         if self.methods.is_empty() || self.methods.iter().any(|one| &**one == method) {
-            Verdict::Matches
+            RuleMatch::Matches
         } else {
-            Verdict::WrongMethod
+            RuleMatch::WrongMethod
         }
     }
 }
@@ -104,7 +107,7 @@ fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-impl Wanted {
+impl WantedValue {
     fn new(value: &ValueMatch) -> Self {
         match value {
             ValueMatch::Present => Self::Present,

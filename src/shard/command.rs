@@ -10,7 +10,7 @@ use super::secrets::Secrets;
 use crate::balance::places::Places;
 use crate::base::id::{ClusterId, EndpointId, ShardId};
 use crate::cache::purge::Purge;
-use crate::health::Verdict;
+use crate::health::CheckVerdict;
 use crate::observe::counters::Counters;
 use crate::upstream::endpoint::Duty;
 
@@ -20,7 +20,7 @@ pub enum Command {
     /// The addresses of a cluster's names stand there now.
     Placed { cluster: ClusterId, places: Places },
     /// What health checks say of an endpoint now.
-    Judged { cluster: ClusterId, endpoint: EndpointId, verdict: Verdict },
+    Judged { cluster: ClusterId, endpoint: EndpointId, verdict: CheckVerdict },
     /// What an operator wants of an endpoint, of all places if it is a name.
     Assigned { cluster: ClusterId, endpoints: Arc<[EndpointId]>, duty: Duty },
     /// New connections get these certificates.

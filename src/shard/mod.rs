@@ -26,19 +26,19 @@ use crate::message::introduce::Introductions;
 use crate::net::alarm::Alarms;
 use crate::net::buffer::Buffers;
 use crate::net::disk::DiskHandle;
-use crate::net::log_file::{LogSender, Message};
+use crate::net::log_file::{LogMessage, LogSender};
 use crate::net::memory;
 use crate::net::notifier::Notifier;
-use crate::net::store::Store;
+use crate::net::store::FutureStore;
 use crate::net::sweep::Sweep;
 use crate::net::tls::handshake::Means;
 use crate::net::tls::handshake_semaphore::HandshakeSemaphore;
-use crate::net::tls::server::Server;
+use crate::net::tls::server::TlsServer;
 use crate::observe::counters::Counters;
 use crate::observe::record::{Batch, Record};
 use crate::protocol::http1::read::Reading;
 use crate::route::Router;
-use crate::upstream::cluster::{Cluster, Common};
+use crate::upstream::cluster::{Cluster, ClusterShared};
 use crate::upstream::needs::Needs;
 use cache_handle::{CacheHandle, Posts};
 use secrets::Secrets;
@@ -54,7 +54,7 @@ pub struct Plan {
     /// What each route decides of the requests that it takes.
     pub route_filters: Vec<Chain>,
     /// What the shards share of each cluster: loads, the standing of endpoints, the requests that wait.
-    pub common: Vec<Common>,
+    pub common: Vec<ClusterShared>,
     /// One for each shard: notified when there is room for requests that wait on it.
     pub notifiers: Arc<[Notifier]>,
     /// The books of the cache.
@@ -83,7 +83,7 @@ pub struct Shard {
     pub alarms: Rc<Alarms>,
     pub buffers: Rc<Buffers>,
     /// Memory that exchanges run in.
-    pub futures: Rc<Store>,
+    pub futures: Rc<FutureStore>,
     /// Whose TLS handshake is next.
     pub turns: Rc<HandshakeSemaphore>,
     secrets: RefCell<Arc<Secrets>>,
@@ -355,7 +355,7 @@ impl Shard {
 
     /// TLS of a listener, if it speaks it.
     #[must_use]
-    pub fn server(&self, id: ListenerId) -> Option<Arc<Server>> {
+    pub fn server(&self, id: ListenerId) -> Option<Arc<TlsServer>> {
         self.secrets.borrow().listener(id).cloned()
     }
 
@@ -463,7 +463,7 @@ impl Shard {
         }
         let full = std::mem::take(&mut *batch);
         let lost = full.entries.len() as u64;
-        if log.try_send(Message::Write(full, Arc::clone(&self.plan.config))).is_err() {
+        if log.try_send(LogMessage::Write(full, Arc::clone(&self.plan.config))).is_err() {
             self.count(|counters| counters.log_drops += lost);
         }
     }

@@ -8,7 +8,7 @@ use super::ask::Ask;
 use super::cluster::Cluster;
 use super::dial::dial;
 use super::flight::Flight;
-use super::http2::Found;
+use super::http2::Offer;
 use super::needs::{Dialled, Needs};
 use crate::base::clock::{Moment, millis, monotonic};
 use crate::base::error::{Kind, Result};
@@ -19,7 +19,7 @@ use crate::net::connect::Peer;
 use crate::net::notice;
 use crate::net::size::Size;
 use crate::net::tls::handshake::{self, Means};
-use crate::protocol::http1::line::{Connection, Line as Http1Line};
+use crate::protocol::http1::line::{Line as Http1Line, PooledConnection};
 use crate::protocol::http2::line::Line as Http2Line;
 use crate::protocol::line::Line;
 use crate::wire::proxy_protocol;
@@ -73,7 +73,7 @@ fn fresh(cluster: &Cluster, dialled: Dialled, needs: Needs<'_>) -> Attempt {
         _ => Vec::new(),
     };
     let (born, preface) = (needs.now, RefCell::new(preface));
-    let connection = Connection { transport, born, generation, identity, preface };
+    let connection = PooledConnection { transport, born, generation, identity, preface };
     let line = Box::new(Http1Line::new(Rc::new(connection)));
     Attempt { line: Line::Http1(line), was_pooled: false }
 }
@@ -86,15 +86,15 @@ async fn open_shared(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Re
     let is_http1 = model.protocol == Protocol::Auto && !cluster.is_secure();
     let (line, was_pooled) = loop {
         let shared = &cluster.endpoint(flight.id).shared;
-        let found = if is_http1 { Found::Http1 } else { shared.find(&needs, &model.pool).await? };
+        let found = if is_http1 { Offer::Http1 } else { shared.find(&needs, &model.pool).await? };
         match found {
-            Found::Stream(line) => break (line, true),
+            Offer::Stream(line) => break (line, true),
             // The address that was dialled did not answer: another one of the name has the connection.
-            Found::At(id) => match cluster.begin_at_sibling(id) {
+            Offer::At(id) => match cluster.begin_at_sibling(id) {
                 Some(moved) => *flight = moved,
                 None => return Err(Kind::ConnectTimeout),
             },
-            Found::Http1 => {
+            Offer::Http1 => {
                 let identity = model.proxy_protocol.map(|_| needs.client);
                 let pool = &cluster.endpoint(flight.id).pool;
                 let pooled =
@@ -110,7 +110,7 @@ async fn open_shared(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Re
                 cluster.endpoint(flight.id).shared.clear();
                 break (begin(cluster, flight.id, dialled, needs).await?, false);
             }
-            Found::Dial(dialling) => {
+            Offer::Dial(dialling) => {
                 let chosen = flight.id;
                 let dialled = dial_agreed(flight, ask, needs).await;
                 let failed = |kind: &Kind| dialling.failed(*kind);
@@ -159,7 +159,7 @@ async fn dial_agreed(
     let mut is_http2 = must;
     if cluster.is_secure() {
         let agreed = Box::pin(secure(cluster, id, &mut dialled, needs)).await?;
-        is_http2 = agreed == Some(tls::Protocol::Http2);
+        is_http2 = agreed == Some(tls::Alpn::Http2);
     }
     if must && !is_http2 {
         let why = &"it does not agree on HTTP/2 (ALPN), which protocol asks for";
@@ -176,7 +176,7 @@ async fn secure(
     id: EndpointId,
     dialled: &mut Dialled,
     needs: Needs<'_>,
-) -> Result<Option<tls::Protocol>> {
+) -> Result<Option<tls::Alpn>> {
     let Dialled { transport, peer, .. } = dialled;
     let (Some(tls), Some(name)) = (cluster.tls(), &cluster.endpoint(id).name) else {
         return Err(Kind::UpstreamTls);
@@ -217,8 +217,8 @@ fn preface(version: ProxyHeader, client: SocketAddr, peer: &Peer) -> Vec<u8> {
         Peer::Unix(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
     };
     let version = match version {
-        ProxyHeader::V1 => proxy_protocol::Version::V1,
-        ProxyHeader::V2 => proxy_protocol::Version::V2,
+        ProxyHeader::V1 => proxy_protocol::ProxyVersion::V1,
+        ProxyHeader::V2 => proxy_protocol::ProxyVersion::V2,
     };
     proxy_protocol::write(version, client, target)
 }

@@ -10,12 +10,12 @@ use crate::balance::load::Micros;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;
-use crate::health::Verdict;
-use crate::health::passive::{State, Why};
+use crate::health::CheckVerdict;
+use crate::health::passive::{PassiveState, Why};
 
 /// How good an endpoint must be.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum Soundness {
     /// Nothing is held against it, or it may be tried again by one request.
     Good,
     /// Nothing at all is held against it, not even by checks that do not count: for requests
@@ -29,8 +29,9 @@ enum Step {
     Down,
 }
 
-const FIRST: [Step; 3] = [Step::Good, Step::Ejected, Step::Down];
-const AGAIN: [Step; 4] = [Step::Sure, Step::Steady, Step::Ejected, Step::Down];
+const FIRST: [Soundness; 3] = [Soundness::Good, Soundness::Ejected, Soundness::Down];
+const AGAIN: [Soundness; 4] =
+    [Soundness::Sure, Soundness::Steady, Soundness::Ejected, Soundness::Down];
 
 impl Cluster {
     /// Chooses an endpoint and counts the request there. `None` if all that could be chosen have as
@@ -55,13 +56,13 @@ impl Cluster {
         if self.adaptive.as_ref().is_some_and(|one| self.under_way.get() >= one.get().limit()) {
             return Ok(None);
         }
-        let steps: &[Step] = if ask.tries.is_empty() { &FIRST } else { &AGAIN };
+        let steps: &[Soundness] = if ask.tries.is_empty() { &FIRST } else { &AGAIN };
         let mut is_full = false;
         for step in steps {
             match self.begin_at(*step, ask) {
-                Place::At(begun) => return Ok(Some(begun)),
-                Place::Full => is_full = true,
-                Place::None => {}
+                StepResult::At(begun) => return Ok(Some(begun)),
+                StepResult::Full => is_full = true,
+                StepResult::None => {}
             }
             // Rather wait for a good one than go to a bad one.
             if is_full {
@@ -72,10 +73,10 @@ impl Cluster {
         Err(if any { Kind::NoEndpoint } else { Kind::NoAddress })
     }
 
-    fn begin_at(&self, step: Step, ask: &Ask) -> Place {
+    fn begin_at(&self, step: Soundness, ask: &Ask) -> StepResult {
         let (now, micros) = (self.now(), self.micros());
         if let Some(id) = ask.stuck.to.filter(|id| self.keeps(*id, ask, now)) {
-            return self.enter(id, micros).map_or(Place::Full, Place::At);
+            return self.enter(id, micros).map_or(StepResult::Full, StepResult::At);
         }
         let mut is_full = false;
         loop {
@@ -87,15 +88,18 @@ impl Cluster {
             };
             let Some(id) = picked else {
                 is_full |= self.is_limited && (0..self.used.get()).any(may);
-                return if is_full { Place::Full } else { Place::None };
+                return if is_full { StepResult::Full } else { StepResult::None };
             };
             let standing = self.standing.of(usize::from(id.0));
             // The second request looks for another: now the endpoint is out again.
-            if step == Step::Good && standing.state(now) == State::Trial && !standing.claim(now) {
+            if step == Soundness::Good
+                && standing.state(now) == PassiveState::Trial
+                && !standing.claim(now)
+            {
                 continue;
             }
             if let Some(begun) = self.enter(id, micros) {
-                return Place::At(begun);
+                return StepResult::At(begun);
             }
         }
     }
@@ -104,31 +108,33 @@ impl Cluster {
     fn keeps(&self, id: EndpointId, ask: &Ask, now: Moment) -> bool {
         let at = usize::from(id.0);
         let one = &self.endpoints[at];
-        one.serves_old() && !ask.tries.contains(at) && self.standing.of(at).state(now) == State::In
+        one.serves_old()
+            && !ask.tries.contains(at)
+            && self.standing.of(at).state(now) == PassiveState::In
     }
 
     /// Whether an endpoint is as good as a step demands.
     #[inline]
-    fn is(&self, step: Step, at: usize, now: Moment) -> bool {
+    fn is(&self, step: Soundness, at: usize, now: Moment) -> bool {
         let one = &self.endpoints[at];
         let standing = self.standing.of(at);
         match step {
-            Step::Good => {
+            Soundness::Good => {
                 one.is_ready()
                     && match standing.state(now) {
-                        State::In => true,
-                        State::Out => false,
-                        State::Trial => self.may_try(at, now),
+                        PassiveState::In => true,
+                        PassiveState::Out => false,
+                        PassiveState::Trial => self.may_try(at, now),
                     }
             }
-            Step::Sure => {
+            Soundness::Sure => {
                 one.is_ready()
-                    && one.verdict.get() != Verdict::Down
-                    && standing.state(now) == State::In
+                    && one.verdict.get() != CheckVerdict::Down
+                    && standing.state(now) == PassiveState::In
             }
-            Step::Steady => one.is_ready() && standing.state(now) == State::In,
-            Step::Ejected => one.is_ready() && standing.why() != Why::Unreachable,
-            Step::Down => {
+            Soundness::Steady => one.is_ready() && standing.state(now) == PassiveState::In,
+            Soundness::Ejected => one.is_ready() && standing.why() != Why::Unreachable,
+            Soundness::Down => {
                 one.is_reachable()
                     && !self.is_held(one)
                     && one.takes_new()
@@ -141,8 +147,8 @@ impl Cluster {
     /// only try it in case the checks are wrong.
     fn may_try(&self, at: usize, now: Moment) -> bool {
         let standing = self.standing.of(at);
-        let is_dead =
-            self.endpoints[at].verdict.get() == Verdict::Down && standing.why() == Why::Unreachable;
+        let is_dead = self.endpoints[at].verdict.get() == CheckVerdict::Down
+            && standing.why() == Why::Unreachable;
         !is_dead || now >= standing.until().after(self.model.resilience.passive.ejection_max)
     }
 
@@ -174,7 +180,7 @@ impl Cluster {
             self.model.endpoints[*at].address == *name
                 && !ask.tries.contains(*at)
                 && self.endpoints[*at].is_ready()
-                && self.standing.of(*at).state(now) == State::In
+                && self.standing.of(*at).state(now) == PassiveState::In
                 && self.has_room(*at)
         };
         let behind = (own + 1..used).chain(0..own);
@@ -222,7 +228,7 @@ impl Cluster {
 }
 
 /// What became of one step.
-enum Place {
+enum StepResult {
     At(Begun),
     /// There are some, and all are full.
     Full,

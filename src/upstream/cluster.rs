@@ -14,13 +14,13 @@ use super::sticky::Seal;
 use super::{key, retry};
 use crate::balance::load::Micros;
 use crate::balance::places::Places;
-use crate::balance::{Balancer, Shared, build, slow_start};
+use crate::balance::{Balancer, SharedLoads, build, slow_start};
 use crate::base::clock::Moment;
 use crate::base::error::Kind;
 use crate::base::id::{EndpointId, ShardId};
 use crate::base::random::Random;
 use crate::config::model;
-use crate::health::{Table, Verdict, is_panic};
+use crate::health::{CheckVerdict, HealthTable, is_panic};
 use crate::limit::budget::Budget;
 use crate::limit::gradient::Gradient;
 use crate::limit::quantile::Quantile;
@@ -29,10 +29,10 @@ use crate::net::tls::trust;
 
 /// What the shards share of a cluster.
 #[derive(Clone, Debug)]
-pub struct Common {
-    pub balance: Arc<Shared>,
+pub struct ClusterShared {
+    pub balance: Arc<SharedLoads>,
     /// What passive checks think.
-    pub health: Arc<Table>,
+    pub health: Arc<HealthTable>,
     pub turns: Arc<Turns>,
     /// Seals cookies, if clients stick to endpoints.
     pub seal: Option<Arc<Seal>>,
@@ -53,9 +53,9 @@ pub struct Cluster {
     /// As the balancer sees them: less while an endpoint begins slowly.
     pub(super) weights: RefCell<Vec<u32>>,
     pub(super) is_warming: Cell<bool>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedLoads>,
     pub(super) balancer: RefCell<Box<dyn Balancer>>,
-    pub(super) standing: Arc<Table>,
+    pub(super) standing: Arc<HealthTable>,
     /// Only so many requests may be under way at some endpoint, or at all.
     pub(super) is_limited: bool,
     pub(super) adaptive: Option<Cell<Gradient>>,
@@ -73,7 +73,7 @@ pub struct Cluster {
     /// Microseconds, where the balancer goes by them.
     pub(super) clock: Option<fn() -> Micros>,
     /// Which certificates are believed, where connections are encrypted.
-    pub(super) tls: RefCell<Option<trust::Client>>,
+    pub(super) tls: RefCell<Option<trust::TlsClient>>,
 }
 
 impl Cluster {
@@ -83,7 +83,7 @@ impl Cluster {
     #[must_use]
     pub fn new(
         model: &model::Cluster,
-        common: &Common,
+        common: &ClusterShared,
         shard: ShardId,
         seed: u64,
         clock: fn() -> Micros,
@@ -207,9 +207,9 @@ impl Cluster {
 
     /// New connections are encrypted like this, or not at all. Those of before are not used again if
     /// when they were opened, other authorities were believed, or another certificate was shown.
-    pub fn secure(&self, tls: Option<&trust::Client>) {
-        let digest = |tls: Option<&trust::Client>| tls.map(|tls| tls.digest);
-        let old = self.tls.replace(tls.map(trust::Client::for_shard));
+    pub fn secure(&self, tls: Option<&trust::TlsClient>) {
+        let digest = |tls: Option<&trust::TlsClient>| tls.map(|tls| tls.digest);
+        let old = self.tls.replace(tls.map(trust::TlsClient::for_shard));
         if digest(old.as_ref()) != digest(tls) {
             self.endpoints.iter().for_each(Endpoint::part);
         }
@@ -224,7 +224,7 @@ impl Cluster {
 
     /// How they are.
     #[must_use]
-    pub fn tls(&self) -> Option<trust::Client> {
+    pub fn tls(&self) -> Option<trust::TlsClient> {
         self.tls.borrow().clone()
     }
 
@@ -304,12 +304,12 @@ impl Cluster {
 
     /// It waits for its first check.
     pub(super) fn is_held(&self, endpoint: &Endpoint) -> bool {
-        endpoint.verdict.get() == Verdict::Unknown
+        endpoint.verdict.get() == CheckVerdict::Unknown
             && self.model.health.as_ref().is_some_and(|health| health.hold)
     }
 
     /// What checks say of an endpoint.
-    pub fn judged(&self, id: EndpointId, verdict: Verdict) {
+    pub fn judged(&self, id: EndpointId, verdict: CheckVerdict) {
         self.endpoint(id).verdict.set(verdict);
         self.trust();
     }
@@ -322,10 +322,11 @@ impl Cluster {
 
     /// Decides which endpoints get requests by what the checks say: when too few are up, all do.
     pub(super) fn trust(&self) {
-        let is_down = |one: &&Endpoint| one.is_reachable() && one.verdict.get() == Verdict::Down;
+        let is_down =
+            |one: &&Endpoint| one.is_reachable() && one.verdict.get() == CheckVerdict::Down;
         let is_panic = is_panic(self.used().iter().filter(is_down).count(), self.count.get());
         for one in self.used() {
-            let is_up = is_panic || one.verdict.get() != Verdict::Down;
+            let is_up = is_panic || one.verdict.get() != CheckVerdict::Down;
             one.trust(one.takes_new() && !self.is_held(one) && is_up);
         }
     }

@@ -67,7 +67,7 @@ async fn race<'c>(
 type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Transport>> + 'a>>;
 type Alarm<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 /// A connection, and the flight at the endpoint that took it, if it is another one.
-type Won<'c> = (Dialled, Option<Flight<'c>>);
+type WonDial<'c> = (Dialled, Option<Flight<'c>>);
 
 /// One address that is being tried.
 struct Runner<'a, 'c> {
@@ -94,7 +94,7 @@ struct Race<'a, 'c> {
 }
 
 impl<'c> Race<'_, 'c> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Won<'c>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<WonDial<'c>>> {
         loop {
             if let Poll::Ready(result) = self.poll_running(context) {
                 return Poll::Ready(result);
@@ -117,7 +117,7 @@ impl<'c> Race<'_, 'c> {
     }
 
     /// Ready when there is a connection, or when trying is of no use any more.
-    fn poll_running(&mut self, context: &mut Context<'_>) -> Poll<Result<Won<'c>>> {
+    fn poll_running(&mut self, context: &mut Context<'_>) -> Poll<Result<WonDial<'c>>> {
         let mut at = 0;
         while at < self.running.len() {
             let Poll::Ready(result) = self.running[at].connecting.as_mut().poll(context) else {

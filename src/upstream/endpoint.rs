@@ -9,7 +9,7 @@ use super::pool::Pool;
 use crate::base::clock::Moment;
 use crate::base::limits::COMPLAINTS_EVERY;
 use crate::config::{model, tls};
-use crate::health::Verdict;
+use crate::health::CheckVerdict;
 use crate::health::outlier::Count;
 use crate::net::connect::Peer;
 use crate::net::tls::trust::{self, ServerName};
@@ -38,7 +38,7 @@ pub struct Endpoint {
     pub shared: H2Pool,
     peer: RefCell<Option<Peer>>,
     /// What checks say.
-    pub verdict: Cell<Verdict>,
+    pub verdict: Cell<CheckVerdict>,
     /// What an operator says.
     pub duty: Cell<Duty>,
     /// Requests and failures that were not yet added to what all shards have counted.
@@ -56,7 +56,11 @@ pub struct Endpoint {
 impl Endpoint {
     /// An endpoint; a name has no address yet. `idle` counts the idle connections of its shard.
     #[must_use]
-    pub fn new(model: &model::Endpoint, tls: Option<&tls::Client>, idle: &Rc<Cell<usize>>) -> Self {
+    pub fn new(
+        model: &model::Endpoint,
+        tls: Option<&tls::ClusterTls>,
+        idle: &Rc<Cell<usize>>,
+    ) -> Self {
         let endpoint = Self {
             authority: model.address.authority(tls.is_some()).into_boxed_str(),
             name: tls.and_then(|tls| trust::name_of(tls, &model.address)),
@@ -105,7 +109,7 @@ impl Endpoint {
     #[must_use]
     pub fn serves_old(&self) -> bool {
         let is_on_duty = self.duty.get() != Duty::Down;
-        is_on_duty && self.verdict.get() != Verdict::Down && self.is_reachable()
+        is_on_duty && self.verdict.get() != CheckVerdict::Down && self.is_reachable()
     }
 
     /// Counts a request.
@@ -126,7 +130,7 @@ impl Endpoint {
     /// Another address of its name stands here now, or none.
     pub fn placed(&self, address: Option<SocketAddr>) {
         self.peer.replace(address.map(Peer::Socket));
-        self.verdict.set(Verdict::Unknown);
+        self.verdict.set(CheckVerdict::Unknown);
         self.requests.set(0);
         self.failures.set(0);
         self.trust(self.is_trusted.get());

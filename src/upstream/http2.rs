@@ -13,7 +13,7 @@ use crate::base::limits::H2_CONNECTIONS_MAX;
 use crate::config::model;
 use crate::net::deadline::{Class, NO_SOCKET};
 use crate::net::transport::Transport;
-use crate::protocol::http2::client::Client;
+use crate::protocol::http2::client::H2Client;
 use crate::protocol::http2::io_adapter::ConnectionState;
 use crate::protocol::http2::line::Line;
 
@@ -22,7 +22,7 @@ use super::needs::Needs;
 /// An endpoint's connections on one shard.
 #[derive(Debug, Default)]
 pub struct H2Pool {
-    all: RefCell<Vec<Shared>>,
+    all: RefCell<Vec<SharedConnection>>,
     is_dialling: Cell<bool>,
     waiting: RefCell<Vec<Waker>>,
     /// The endpoint has chosen HTTP/1.1 where it could choose.
@@ -44,8 +44,8 @@ enum Ended {
 }
 
 #[derive(Clone, Debug)]
-struct Shared {
-    client: Client,
+struct SharedConnection {
+    client: H2Client,
     born: Moment,
     used: Rc<Cell<Moment>>,
 }
@@ -77,7 +77,7 @@ impl Drop for Dialling<'_> {
 }
 
 /// What there is for a request.
-pub enum Found<'a> {
+pub enum Offer<'a> {
     /// A stream of a connection that was there.
     Stream(Box<Line>),
     /// Nothing: a connection is to be dialled.
@@ -93,16 +93,16 @@ impl H2Pool {
     ///
     /// # Errors
     /// `ConnectTimeout` if there is no room on any of them.
-    pub async fn find(&self, needs: &Needs<'_>, bounds: &model::Pool) -> Result<Found<'_>> {
+    pub async fn find(&self, needs: &Needs<'_>, bounds: &model::Pool) -> Result<Offer<'_>> {
         let mut may_use_old = !needs.fresh;
         loop {
             if self.is_http1.get() {
-                return Ok(Found::Http1);
+                return Ok(Offer::Http1);
             }
             let free = if may_use_old { self.free(needs.now, bounds) } else { None };
             if let Some(one) = free {
                 match open(&one, needs).await {
-                    Ok(line) => return Ok(Found::Stream(line)),
+                    Ok(line) => return Ok(Offer::Stream(line)),
                     Err(Kind::ConnectTimeout) => return Err(Kind::ConnectTimeout),
                     // It takes no more requests, which it is known by now.
                     Err(_) => continue,
@@ -113,17 +113,17 @@ impl H2Pool {
                 if count >= H2_CONNECTIONS_MAX
                     && let Some(one) = self.least()
                 {
-                    return open(&one, needs).await.map(Found::Stream);
+                    return open(&one, needs).await.map(Offer::Stream);
                 }
                 self.is_dialling.set(true);
                 self.dials.set((self.dials.get().0, Ended::Well));
-                return Ok(Found::Dial(Dialling(self)));
+                return Ok(Offer::Dial(Dialling(self)));
             }
             let before = self.dials.get().0;
             self.dialled(needs).await?;
             match self.dials.get() {
                 (count, Ended::Failed(kind)) if count == before + 1 => return Err(kind),
-                (count, Ended::Moved(to)) if count == before + 1 => return Ok(Found::At(to)),
+                (count, Ended::Moved(to)) if count == before + 1 => return Ok(Offer::At(to)),
                 _ => {}
             }
             // What was dialled meanwhile is as fresh as can be.
@@ -149,14 +149,14 @@ impl H2Pool {
     }
 
     /// The least busy connection with room.
-    fn free(&self, now: Moment, bounds: &model::Pool) -> Option<Shared> {
+    fn free(&self, now: Moment, bounds: &model::Pool) -> Option<SharedConnection> {
         let mut all = self.all.borrow_mut();
         all.retain(|one| !one.client.is_over() && now.since(one.born) < bounds.age);
-        let has_room = |one: &&Shared| one.client.load() < one.client.room();
+        let has_room = |one: &&SharedConnection| one.client.load() < one.client.room();
         all.iter().filter(has_room).min_by_key(|one| one.client.load()).cloned()
     }
 
-    fn least(&self) -> Option<Shared> {
+    fn least(&self) -> Option<SharedConnection> {
         let all = self.all.borrow();
         let lives = all.iter().filter(|one| !one.client.is_over());
         lives.min_by_key(|one| one.client.load()).cloned()
@@ -185,9 +185,9 @@ impl H2Pool {
         settled.read_by(monotonic().after(needs.timeouts.connect));
         let ping = needs.sweep.watch(NO_SOCKET, Class::Upstream);
         let started =
-            Client::start(watched, is_secure, (settled, ping), needs.means.buffers, limits).await;
+            H2Client::start(watched, is_secure, (settled, ping), needs.means.buffers, limits).await;
         let client = started.ok_or(Kind::UpstreamGone)?;
-        let one = Shared { client, born: needs.now, used: Rc::new(Cell::new(needs.now)) };
+        let one = SharedConnection { client, born: needs.now, used: Rc::new(Cell::new(needs.now)) };
         let line = open(&one, needs).await?;
         // Addresses that are not its own any more are not dialled again.
         if self.generation.get() == generation {
@@ -213,7 +213,7 @@ impl H2Pool {
 }
 
 /// A stream on a connection, as soon as it takes one.
-async fn open(one: &Shared, needs: &Needs<'_>) -> Result<Box<Line>> {
+async fn open(one: &SharedConnection, needs: &Needs<'_>) -> Result<Box<Line>> {
     one.used.set(needs.now);
     let watch = needs.sweep.watch(NO_SOCKET, Class::Upstream);
     watch.read_by(monotonic().after(needs.timeouts.connect));

@@ -68,12 +68,12 @@ pub struct PendingQueue {
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) ask: Ask,
-    pub(super) state: Cell<State>,
+    pub(super) state: Cell<WaiterState>,
     pub(super) waker: RefCell<Option<Waker>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum State {
+pub(super) enum WaiterState {
     Waiting,
     /// There is room, which is counted as taken already.
     Granted(Begun),
@@ -81,7 +81,7 @@ pub(super) enum State {
 }
 
 impl Waiter {
-    pub(super) fn tell(&self, state: State) {
+    pub(super) fn tell(&self, state: WaiterState) {
         self.state.set(state);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -110,10 +110,13 @@ impl PendingQueue {
     pub(super) fn enter(&self, ask: Ask, priority: Priority, now: Moment) -> Result<Rc<Waiter>> {
         if self.turns.all() as usize >= self.max {
             let evicted = self.queue.borrow_mut().evict(priority).ok_or(Kind::QueueFull)?;
-            evicted.tell(State::Refused(Kind::QueueFull));
+            evicted.tell(WaiterState::Refused(Kind::QueueFull));
         }
-        let waiter =
-            Rc::new(Waiter { ask, state: Cell::new(State::Waiting), waker: RefCell::default() });
+        let waiter = Rc::new(Waiter {
+            ask,
+            state: Cell::new(WaiterState::Waiting),
+            waker: RefCell::default(),
+        });
         self.queue.borrow_mut().push(priority, now, Rc::clone(&waiter));
         self.count();
         Ok(waiter)
@@ -124,7 +127,7 @@ impl PendingQueue {
         if self.is_busy() {
             let late = self.queue.borrow_mut().expire(now);
             self.count();
-            late.iter().for_each(|waiter| waiter.tell(State::Refused(Kind::QueueTimeout)));
+            late.iter().for_each(|waiter| waiter.tell(WaiterState::Refused(Kind::QueueTimeout)));
         }
     }
 }

@@ -57,7 +57,7 @@ impl Tries {
     /// closed it while it idled; but it may also have executed the request, so only what may be
     /// executed twice is sent again, once, on a fresh connection (RFC 9112 section 9.3.1).
     #[must_use]
-    pub fn take_refresh(&mut self, lost: Lost, method: Method) -> bool {
+    pub fn take_refresh(&mut self, lost: LostTry, method: Method) -> bool {
         let is_stale =
             (lost.was_pooled && lost.cause == Cause::Lost) || lost.cause == Cause::Refused;
         if !is_stale || !lost.may_repeat(method) || self.was_stale {
@@ -74,7 +74,7 @@ impl Tries {
     pub fn take_move(
         &mut self,
         endpoint: EndpointId,
-        lost: Lost,
+        lost: LostTry,
         method: Method,
         policy: &Retry,
         may_pay: impl FnOnce() -> bool,
@@ -113,7 +113,7 @@ pub enum Cause {
 
 /// How a try was lost.
 #[derive(Clone, Copy, Debug)]
-pub struct Lost {
+pub struct LostTry {
     pub cause: Cause,
     /// It came from the pool.
     pub was_pooled: bool,
@@ -123,7 +123,7 @@ pub struct Lost {
     pub has_body: bool,
 }
 
-impl Lost {
+impl LostTry {
     /// The request is still whole, the client has seen no answer, and executing it twice does no harm.
     fn may_repeat(self, method: Method) -> bool {
         let is_harmless = method.is_idempotent() || self.cause == Cause::Refused;
@@ -136,17 +136,17 @@ mod tests {
     use super::*;
     use crate::config::resilience::Resilience;
 
-    const LOST: Lost =
-        Lost { cause: Cause::Lost, was_pooled: true, has_answer: false, has_body: false };
+    const LOST: LostTry =
+        LostTry { cause: Cause::Lost, was_pooled: true, has_answer: false, has_body: false };
     const POLICY: Retry = Resilience::AUTO.retry;
 
     #[test]
     fn a_stale_connection_is_replaced_once_and_only_where_it_is_safe() {
         assert!(Tries::default().take_refresh(LOST, Method::Get));
         assert!(!Tries::default().take_refresh(LOST, Method::Post));
-        assert!(!Tries::default().take_refresh(Lost { has_body: true, ..LOST }, Method::Put));
-        assert!(!Tries::default().take_refresh(Lost { has_answer: true, ..LOST }, Method::Get));
-        assert!(!Tries::default().take_refresh(Lost { was_pooled: false, ..LOST }, Method::Get));
+        assert!(!Tries::default().take_refresh(LostTry { has_body: true, ..LOST }, Method::Put));
+        assert!(!Tries::default().take_refresh(LostTry { has_answer: true, ..LOST }, Method::Get));
+        assert!(!Tries::default().take_refresh(LostTry { was_pooled: false, ..LOST }, Method::Get));
         let mut tries = Tries::default();
         assert!(tries.take_refresh(LOST, Method::Get) && !tries.take_refresh(LOST, Method::Get));
     }
@@ -158,15 +158,15 @@ mod tests {
         };
         assert!(may(LOST, Method::Get) && may(LOST, Method::Delete));
         assert!(!may(LOST, Method::Post));
-        assert!(!may(Lost { has_answer: true, ..LOST }, Method::Get));
-        assert!(!may(Lost { has_body: true, ..LOST }, Method::Put));
+        assert!(!may(LostTry { has_answer: true, ..LOST }, Method::Get));
+        assert!(!may(LostTry { has_body: true, ..LOST }, Method::Put));
         let mut tries = Tries::default();
         assert!(!tries.take_move(EndpointId(0), LOST, Method::Get, &POLICY, || false));
         assert!(tries.take_move(EndpointId(0), LOST, Method::Get, &POLICY, || true));
         assert!(tries.contains(0));
         let off = Resilience::OFF.retry;
         assert!(!Tries::default().take_move(EndpointId(0), LOST, Method::Get, &off, || true));
-        let refused = Lost { cause: Cause::Status, has_answer: false, ..LOST };
+        let refused = LostTry { cause: Cause::Status, has_answer: false, ..LOST };
         assert!(!Tries::default().take_refresh(refused, Method::Get));
     }
 

@@ -6,28 +6,28 @@ use std::task::Poll;
 
 use super::ask::{Ask, Begun};
 use super::cluster::Cluster;
-use super::pending_queue::{State, Waiter};
+use super::pending_queue::{Waiter, WaiterState};
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::config::resilience::Priority;
 
 /// A place in the queue; leaving it is dropping it.
-struct Place<'a> {
+struct QueuePlace<'a> {
     cluster: &'a Cluster,
     waiter: Rc<Waiter>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
-        match self.waiter.state.replace(State::Refused(Kind::ClientGone)) {
-            State::Waiting => {
+        match self.waiter.state.replace(WaiterState::Refused(Kind::ClientGone)) {
+            WaiterState::Waiting => {
                 let pending = &self.cluster.pending;
                 pending.queue.borrow_mut().leave(|one| Rc::ptr_eq(one, &self.waiter));
                 pending.count();
             }
             // The request was given room and is gone: the next request gets the room.
-            State::Granted(begun) => self.cluster.leave(begun.id),
-            State::Refused(_) => {}
+            WaiterState::Granted(begun) => self.cluster.leave(begun.id),
+            WaiterState::Refused(_) => {}
         }
     }
 }
@@ -38,21 +38,21 @@ impl Cluster {
     /// # Errors
     /// `QueueFull`, `QueueTimeout`, or whatever makes waiting useless.
     pub(super) async fn wait(&self, ask: Ask, priority: Priority, now: Moment) -> Result<Begun> {
-        let place = Place { cluster: self, waiter: self.pending.enter(ask, priority, now)? };
+        let place = QueuePlace { cluster: self, waiter: self.pending.enter(ask, priority, now)? };
         // Room may have come free on another core between the look and the entry.
         self.grant();
         poll_fn(|context| {
             let state = &place.waiter.state;
             match state.get() {
-                State::Waiting => {
+                WaiterState::Waiting => {
                     place.waiter.waker.replace(Some(context.waker().clone()));
                     Poll::Pending
                 }
-                State::Granted(begun) => {
-                    state.set(State::Refused(Kind::ClientGone));
+                WaiterState::Granted(begun) => {
+                    state.set(WaiterState::Refused(Kind::ClientGone));
                     Poll::Ready(Ok(begun))
                 }
-                State::Refused(kind) => Poll::Ready(Err(kind)),
+                WaiterState::Refused(kind) => Poll::Ready(Err(kind)),
             }
         })
         .await
@@ -63,9 +63,9 @@ impl Cluster {
         while self.pending.is_busy() {
             let next = self.pending.queue.borrow_mut().next(self.now(), |waiter| {
                 match self.try_begin(&waiter.ask) {
-                    Ok(Some(begun)) => Some(State::Granted(begun)),
+                    Ok(Some(begun)) => Some(WaiterState::Granted(begun)),
                     Ok(None) => None,
-                    Err(kind) => Some(State::Refused(kind)),
+                    Err(kind) => Some(WaiterState::Refused(kind)),
                 }
             });
             let Some((waiter, state)) = next else { return };

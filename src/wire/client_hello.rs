@@ -29,12 +29,12 @@ const PROTOCOLS: u16 = 16;
 /// It is no ClientHello.
 pub fn parse(bytes: &[u8]) -> Result<Option<Hello>, NotTls> {
     let Some(message) = message(bytes)? else { return Ok(None) };
-    read(&mut Reader(&message)).map(Some)
+    read(&mut HelloReader(&message)).map(Some)
 }
 
 /// The handshake message, put together from the records that it was cut into.
 fn message(bytes: &[u8]) -> Result<Option<Vec<u8>>, NotTls> {
-    let mut records = Reader(bytes);
+    let mut records = HelloReader(bytes);
     let mut message = Vec::new();
     loop {
         if let [CLIENT_HELLO, a, b, c, rest @ ..] = message.as_slice() {
@@ -73,7 +73,7 @@ fn too_long(bytes: &[u8]) -> Result<Option<Vec<u8>>, NotTls> {
     if bytes.len() > CLIENT_HELLO_MAX { Err(NotTls) } else { Ok(None) }
 }
 
-fn read(message: &mut Reader<'_>) -> Result<Hello, NotTls> {
+fn read(message: &mut HelloReader<'_>) -> Result<Hello, NotTls> {
     let mut hello = Hello::default();
     // Version and random, session, cipher suites, compression.
     message.take(2 + 32).ok_or(NotTls)?;
@@ -83,12 +83,12 @@ fn read(message: &mut Reader<'_>) -> Result<Hello, NotTls> {
     if message.0.is_empty() {
         return Ok(hello);
     }
-    let mut extensions = Reader(message.list(2).ok_or(NotTls)?);
+    let mut extensions = HelloReader(message.list(2).ok_or(NotTls)?);
     while !extensions.0.is_empty() {
         let kind = extensions.number(2).ok_or(NotTls)?;
-        let mut body = Reader(extensions.list(2).ok_or(NotTls)?);
+        let mut body = HelloReader(extensions.list(2).ok_or(NotTls)?);
         if kind == usize::from(SERVER_NAME) {
-            let mut names = Reader(body.list(2).ok_or(NotTls)?);
+            let mut names = HelloReader(body.list(2).ok_or(NotTls)?);
             while !names.0.is_empty() {
                 let is_host = names.number(1).ok_or(NotTls)? == 0;
                 let name = names.list(2).ok_or(NotTls)?;
@@ -97,7 +97,7 @@ fn read(message: &mut Reader<'_>) -> Result<Hello, NotTls> {
                 }
             }
         } else if kind == usize::from(PROTOCOLS) {
-            let mut names = Reader(body.list(2).ok_or(NotTls)?);
+            let mut names = HelloReader(body.list(2).ok_or(NotTls)?);
             while !names.0.is_empty() {
                 hello.protocols.push(names.list(1).ok_or(NotTls)?.to_vec());
             }
@@ -116,9 +116,9 @@ fn host(name: &[u8]) -> Result<Vec<u8>, NotTls> {
 }
 
 /// What is left to be read.
-struct Reader<'a>(&'a [u8]);
+struct HelloReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> HelloReader<'a> {
     fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;

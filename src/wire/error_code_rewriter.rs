@@ -3,7 +3,7 @@
 
 use h2::Reason;
 
-use super::frames::{GOAWAY, HEADERS, Part, RST_STREAM, Walk};
+use super::frames::{FramePart, FrameWalk, GOAWAY, HEADERS, RST_STREAM};
 
 /// Where in a payload the last octet of a code is: the others of a code are 0 (section 7).
 const RESET_CODE: usize = 3;
@@ -12,7 +12,7 @@ const AWAY_CODE: usize = 7;
 /// What goes out on one connection.
 #[derive(Debug, Default)]
 pub struct ErrorCodeRewriter {
-    walk: Walk,
+    walk: FrameWalk,
 }
 
 /// Something that the client is told.
@@ -38,12 +38,12 @@ impl ErrorCodeRewriter {
         let mut passed = 0;
         while passed < octets.len() {
             let (taken, part) = self.walk.next(&octets[passed..]);
-            if let Some(Part::Head(head)) = part
+            if let Some(FramePart::Head(head)) = part
                 && head.kind == HEADERS
             {
                 tell(Told::Head(head.stream));
             }
-            if let Some(Part::Payload { at, len }) = part {
+            if let Some(FramePart::Payload { at, len }) = part {
                 let frame = self.walk.frame();
                 let code = match frame.kind {
                     RST_STREAM => RESET_CODE,

@@ -57,7 +57,7 @@ impl Head {
 
 /// A part of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum FramePart {
     /// Its head has come whole.
     Head(Head),
     /// So many octets of its payload, the first of which is the `at`-th.
@@ -66,14 +66,14 @@ pub enum Part {
 
 /// A place in a run of frames.
 #[derive(Debug, Default)]
-pub struct Walk {
+pub struct FrameWalk {
     octets: [u8; HEAD],
     have: usize,
     at: usize,
     frame: Head,
 }
 
-impl Walk {
+impl FrameWalk {
     /// The frame of which the last part was seen.
     #[must_use]
     pub const fn frame(&self) -> Head {
@@ -88,11 +88,11 @@ impl Walk {
 
     /// The next part, and how many octets it takes; `None` if a head has not come whole. The payload of
     /// a frame without one is no part.
-    pub fn next(&mut self, octets: &[u8]) -> (usize, Option<Part>) {
+    pub fn next(&mut self, octets: &[u8]) -> (usize, Option<FramePart>) {
         if self.have == 0 && self.at < self.frame.len {
             let (at, len) = (self.at, octets.len().min(self.frame.len - self.at));
             self.at += len;
-            return (len, Some(Part::Payload { at, len }));
+            return (len, Some(FramePart::Payload { at, len }));
         }
         let taken = (HEAD - self.have).min(octets.len());
         self.octets[self.have..self.have + taken].copy_from_slice(&octets[..taken]);
@@ -101,7 +101,7 @@ impl Walk {
             return (taken, None);
         }
         (self.have, self.at, self.frame) = (0, 0, Head::read(self.octets));
-        (taken, Some(Part::Head(self.frame)))
+        (taken, Some(FramePart::Head(self.frame)))
     }
 }
 
@@ -111,13 +111,13 @@ mod tests {
 
     /// What a walk over these octets in pieces of `cut` sees: heads, and octets of payload.
     fn seen(octets: &[u8], cut: usize) -> (Vec<Head>, usize) {
-        let (mut walk, mut heads, mut payload) = (Walk::default(), Vec::new(), 0);
+        let (mut walk, mut heads, mut payload) = (FrameWalk::default(), Vec::new(), 0);
         for mut piece in octets.chunks(cut) {
             while !piece.is_empty() {
                 let (taken, part) = walk.next(piece);
                 match part {
-                    Some(Part::Head(head)) => heads.push(head),
-                    Some(Part::Payload { at, len }) => {
+                    Some(FramePart::Head(head)) => heads.push(head),
+                    Some(FramePart::Payload { at, len }) => {
                         assert!(at + len <= walk.frame().len && len == taken);
                         payload += len;
                     }

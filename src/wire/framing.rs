@@ -10,7 +10,7 @@ use crate::message::target::parse_digits;
 /// What a head says about its body, and a request's about its authority: the first value of each
 /// field, and how many there were. The count matters as much as the value.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Facts<'a> {
+pub struct FramingFacts<'a> {
     /// First Content-Length.
     pub length: Option<&'a [u8]>,
     /// Number of Content-Length fields.
@@ -25,7 +25,7 @@ pub struct Facts<'a> {
     pub hosts: usize,
 }
 
-impl<'a> Facts<'a> {
+impl<'a> FramingFacts<'a> {
     /// One more Content-Length field.
     pub fn add_length(&mut self, value: &'a [u8]) {
         self.length.get_or_insert(value);
@@ -50,7 +50,7 @@ impl<'a> Facts<'a> {
 /// # Errors
 /// Whatever another server could read differently: both fields, repeated fields, lists, any
 /// coding but one `chunked`, any Transfer-Encoding in HTTP/1.0.
-pub fn request(version: Version, facts: &Facts<'_>) -> Result<Framing> {
+pub fn request(version: Version, facts: &FramingFacts<'_>) -> Result<Framing> {
     if facts.codings > 0 {
         // RFC 9112 section 6.1: a sender of 1.0 cannot know chunked; both fields are an attack.
         if version == Version::Http10 {
@@ -68,7 +68,7 @@ pub fn request(version: Version, facts: &Facts<'_>) -> Result<Framing> {
     }
 }
 
-fn check_coding(facts: &Facts<'_>) -> Result<()> {
+fn check_coding(facts: &FramingFacts<'_>) -> Result<()> {
     let value = facts.coding.unwrap_or_default();
     if facts.codings == 1 && value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
@@ -101,7 +101,7 @@ pub fn response(
     asked: Method,
     version: Version,
     status: u16,
-    facts: &Facts<'_>,
+    facts: &FramingFacts<'_>,
 ) -> Result<Derived> {
     let length = match (facts.lengths, facts.length) {
         (0, _) => None,
@@ -136,8 +136,8 @@ pub fn response(
 mod tests {
     use super::*;
 
-    fn facts<'a>(lengths: &[&'a str], codings: &[&'a str]) -> Facts<'a> {
-        let mut facts = Facts::default();
+    fn facts<'a>(lengths: &[&'a str], codings: &[&'a str]) -> FramingFacts<'a> {
+        let mut facts = FramingFacts::default();
         lengths.iter().for_each(|value| facts.add_length(value.as_bytes()));
         codings.iter().for_each(|value| facts.add_coding(value.as_bytes()));
         facts

@@ -1,13 +1,13 @@
 //! What every version checks in a head once its parts are known: one verdict, however they were written.
 
-use super::framing::{self, Facts};
+use super::framing::{self, FramingFacts};
 use crate::base::error::{Kind, Result};
 use crate::base::limits::METHOD_MAX;
 use crate::message::head::{Method, RequestHead, ResponseHead, Version};
 use crate::message::hop;
 use crate::message::limits::{HeadLimits, Underscores};
 use crate::message::name::Name;
-use crate::message::target::{self, Target};
+use crate::message::target::{self, RequestTarget};
 
 /// Takes method and target over, and takes the target apart.
 ///
@@ -19,7 +19,7 @@ pub fn take_request_line<'a>(
     method: &[u8],
     target: &'a [u8],
     limits: &HeadLimits,
-) -> Result<Target<'a>> {
+) -> Result<RequestTarget<'a>> {
     head.version = version;
     if method.len() > METHOD_MAX {
         return Err(Kind::Method);
@@ -56,8 +56,8 @@ pub fn takes_field(known: Name, name: &[u8], limits: &HeadLimits) -> Result<bool
 /// The rule that was broken.
 pub fn finish_request(
     head: &mut RequestHead,
-    target: &Target<'_>,
-    facts: &Facts<'_>,
+    target: &RequestTarget<'_>,
+    facts: &FramingFacts<'_>,
 ) -> Result<()> {
     head.framing = framing::request(head.version, facts)?;
     take_authority(head, target, facts)?;
@@ -74,7 +74,7 @@ pub fn finish_response(
     head: &mut ResponseHead,
     status: u16,
     asked: Method,
-    facts: &Facts<'_>,
+    facts: &FramingFacts<'_>,
 ) -> Result<()> {
     if status < 100 {
         return Err(Kind::UpstreamHead);
@@ -90,7 +90,11 @@ pub fn finish_response(
 
 /// RFC 9112 sections 3.2 and 3.2.2: exactly one Host but in 1.0; an absolute target overrides it. From
 /// here on there is one authority.
-fn take_authority(head: &mut RequestHead, target: &Target<'_>, facts: &Facts<'_>) -> Result<()> {
+fn take_authority(
+    head: &mut RequestHead,
+    target: &RequestTarget<'_>,
+    facts: &FramingFacts<'_>,
+) -> Result<()> {
     if facts.hosts > 1 || (facts.hosts == 0 && head.version != Version::Http10) {
         return Err(Kind::Host);
     }
@@ -107,7 +111,7 @@ fn take_authority(head: &mut RequestHead, target: &Target<'_>, facts: &Facts<'_>
     Ok(())
 }
 
-fn take_target(head: &mut RequestHead, target: &Target<'_>) -> Result<()> {
+fn take_target(head: &mut RequestHead, target: &RequestTarget<'_>) -> Result<()> {
     if target.is_normal {
         head.set_target(target.path, target.query);
         return Ok(());

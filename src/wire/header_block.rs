@@ -26,10 +26,10 @@ const KNOWN_IN_HUFFMAN: [&[u8]; 6] = [
 /// Whether one of the fields is a pseudo-field.
 #[must_use]
 pub fn has_pseudo_field(block: &[u8]) -> bool {
-    Fields(block).any(|field| match field {
-        Field::Indexed(index) | Field::Known(index, _) => PSEUDO.contains(&index),
-        Field::New(name, _) => name.is_pseudo(),
-        Field::Size => false,
+    BlockFields(block).any(|field| match field {
+        BlockField::Indexed(index) | BlockField::Known(index, _) => PSEUDO.contains(&index),
+        BlockField::New(name, _) => name.is_pseudo(),
+        BlockField::Size => false,
     })
 }
 
@@ -37,15 +37,15 @@ pub fn has_pseudo_field(block: &[u8]) -> bool {
 /// not how it is compressed.
 #[must_use]
 pub fn has_bad_field(block: &[u8]) -> bool {
-    Fields(block).any(|field| match field {
-        Field::Indexed(_) | Field::Size => false,
-        Field::Known(_, value) => value.is_bad_value(),
-        Field::New(name, value) => name.is_bad_name() || value.is_bad_value(),
+    BlockFields(block).any(|field| match field {
+        BlockField::Indexed(_) | BlockField::Size => false,
+        BlockField::Known(_, value) => value.is_bad_value(),
+        BlockField::New(name, value) => name.is_bad_name() || value.is_bad_value(),
     })
 }
 
 /// One representation.
-enum Field<'a> {
+enum BlockField<'a> {
     Indexed(usize),
     /// A name of the tables.
     Known(usize, Text<'a>),
@@ -84,21 +84,21 @@ impl Text<'_> {
 }
 
 /// The representations of a block, up to the first that cannot be read: of that h2 speaks.
-struct Fields<'a>(&'a [u8]);
+struct BlockFields<'a>(&'a [u8]);
 
-impl<'a> Iterator for Fields<'a> {
-    type Item = Field<'a>;
+impl<'a> Iterator for BlockFields<'a> {
+    type Item = BlockField<'a>;
 
-    fn next(&mut self) -> Option<Field<'a>> {
+    fn next(&mut self) -> Option<BlockField<'a>> {
         let rest = &mut self.0;
         match rest.first()? {
-            0x80.. => Some(Field::Indexed(number(rest, 7)?)),
-            0x20..=0x3f => number(rest, 5).map(|_| Field::Size),
+            0x80.. => Some(BlockField::Indexed(number(rest, 7)?)),
+            0x20..=0x3f => number(rest, 5).map(|_| BlockField::Size),
             first => {
                 let bits = if *first >= 0x40 { 6 } else { 4 };
                 match number(rest, bits)? {
-                    0 => Some(Field::New(text(rest)?, text(rest)?)),
-                    index => Some(Field::Known(index, text(rest)?)),
+                    0 => Some(BlockField::New(text(rest)?, text(rest)?)),
+                    index => Some(BlockField::Known(index, text(rest)?)),
                 }
             }
         }

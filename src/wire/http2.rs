@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 
-use super::framing::Facts;
+use super::framing::FramingFacts;
 use super::head::{finish_request, finish_response, take_request_line, takes_field};
 use crate::base::error::{Kind, Result};
 use crate::base::limits::{TRAILER_FIELDS_MAX, TRAILERS_MAX};
@@ -59,7 +59,7 @@ fn try_take_request(
     let host = authority(request)?;
     let target =
         take_request_line(head, Version::Http2, method.as_bytes(), target.as_bytes(), limits)?;
-    let mut facts = Facts::default();
+    let mut facts = FramingFacts::default();
     facts.add_host(host);
     take_cookies(request.headers(), &mut head.fields);
     let is_taken = |name: &HeaderName| *name != HOST && *name != COOKIE;
@@ -92,7 +92,7 @@ pub fn take_response<T>(
 ) -> Result<()> {
     let status = response.status().as_u16();
     head.version = Version::Http2;
-    let mut facts = Facts::default();
+    let mut facts = FramingFacts::default();
     let is_early = |value: &HeaderValue| !is_all && asked != Method::Head && value == "0";
     let limits = HeadLimits::RESPONSE;
     let filters = (|_: &HeaderName| true, is_early);
@@ -114,7 +114,7 @@ fn take_fields<'a>(
     map: &'a HeaderMap,
     limits: &HeadLimits,
     (is_taken, is_early): (impl Fn(&HeaderName) -> bool, impl Fn(&HeaderValue) -> bool),
-    facts: &mut Facts<'a>,
+    facts: &mut FramingFacts<'a>,
     fields: &mut Fields,
 ) -> Result<()> {
     let octets: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
@@ -172,7 +172,7 @@ fn take_cookies(map: &HeaderMap, fields: &mut Fields) {
 
 /// An endpoint's request.
 #[derive(Debug)]
-pub struct Said {
+pub struct H2Request {
     pub head: Request<()>,
     pub upgrade: Option<Upgrade>,
 }
@@ -184,7 +184,7 @@ pub fn request(
     authority: &[u8],
     is_secure: bool,
     upgrades: bool,
-) -> Option<Said> {
+) -> Option<H2Request> {
     let mut request = Request::new(());
     *request.version_mut() = http::Version::HTTP_2;
     let scheme = if is_secure { "https" } else { "http" };
@@ -226,7 +226,7 @@ pub fn request(
         *request.method_mut() = http::Method::CONNECT;
         request.extensions_mut().insert(h2::ext::Protocol::from(protocol));
     }
-    Some(Said { head: request, upgrade })
+    Some(H2Request { head: request, upgrade })
 }
 
 /// Octets of a target that we pass on and the library does not take.

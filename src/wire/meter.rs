@@ -4,7 +4,8 @@
 use h2::Reason;
 
 use super::frames::{
-    CONTINUATION, DATA, END_STREAM, HEADERS, Head, PADDED, PREFACE, Part, RST_STREAM, Walk,
+    CONTINUATION, DATA, END_STREAM, FramePart, FrameWalk, HEADERS, Head, PADDED, PREFACE,
+    RST_STREAM,
 };
 use super::rules::Rules;
 use crate::base::limits::{
@@ -43,7 +44,7 @@ impl Abuse {
 /// One connection's counts.
 #[derive(Debug)]
 pub struct Meter {
-    walk: Walk,
+    walk: FrameWalk,
     rules: Rules,
     /// The client's preface, which is no frame.
     preface: usize,
@@ -98,7 +99,7 @@ impl Meter {
     #[must_use]
     pub fn new(streams: usize) -> Self {
         Self {
-            walk: Walk::default(),
+            walk: FrameWalk::default(),
             rules: Rules::new(streams),
             preface: PREFACE.len(),
             resets: Bucket::new(H2_RESETS_BURST, H2_RESETS_RATE),
@@ -145,12 +146,12 @@ impl Meter {
             let piece = &octets[passed..passed + taken];
             passed += taken;
             match part {
-                Some(Part::Head(head)) => {
+                Some(FramePart::Head(head)) => {
                     let is_late = head.kind == DATA && !self.rules.is_open(head.stream);
                     self.rules.head(head).map_err(Abuse::Fault)?;
                     self.count(head, is_late)?;
                 }
-                Some(Part::Payload { at, .. }) => {
+                Some(FramePart::Payload { at, .. }) => {
                     let judged = self.rules.payload(self.walk.frame(), at, piece);
                     judged.map_err(Abuse::Fault)?;
                 }

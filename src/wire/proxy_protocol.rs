@@ -10,14 +10,14 @@ use crate::message::target::parse_port;
 
 /// Which version to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
+pub enum ProxyVersion {
     V1,
     V2,
 }
 
 /// A header that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct ReadHeader {
     /// Octets of the header.
     pub len: usize,
     /// The client; `None` for `UNKNOWN` and `LOCAL`: then the peer itself counts.
@@ -32,7 +32,7 @@ const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 ///
 /// # Errors
 /// `ProxyProtocol` if these bytes can be no header.
-pub fn parse(bytes: &[u8]) -> Result<Option<Header>> {
+pub fn parse(bytes: &[u8]) -> Result<Option<ReadHeader>> {
     let known = bytes.len().min(SIGNATURE.len());
     if bytes[..known] == SIGNATURE[..known] {
         return if known < SIGNATURE.len() { Ok(None) } else { parse_v2(bytes) };
@@ -49,7 +49,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>> {
     }
 }
 
-fn parse_v1(line: &[u8], len: usize) -> Result<Header> {
+fn parse_v1(line: &[u8], len: usize) -> Result<ReadHeader> {
     let text = std::str::from_utf8(line).map_err(|_| Kind::ProxyProtocol)?;
     let parts: Vec<&str> = text.split(' ').collect();
     let source = match parts.as_slice() {
@@ -66,7 +66,7 @@ fn parse_v1(line: &[u8], len: usize) -> Result<Header> {
         }
         _ => return Err(Kind::ProxyProtocol),
     };
-    Ok(Header { len, source, is_secure: None })
+    Ok(ReadHeader { len, source, is_secure: None })
 }
 
 fn check_ports(from: &str, to: &str) -> Result<u16> {
@@ -74,7 +74,7 @@ fn check_ports(from: &str, to: &str) -> Result<u16> {
     parse_port(from.as_bytes()).ok_or(Kind::ProxyProtocol)
 }
 
-fn parse_v2(bytes: &[u8]) -> Result<Option<Header>> {
+fn parse_v2(bytes: &[u8]) -> Result<Option<ReadHeader>> {
     let Some(fixed) = bytes.get(12..16) else { return Ok(None) };
     let len = 16 + usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
     if fixed[0] >> 4 != 2 || len > PROXY_V2_MAX {
@@ -95,7 +95,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>> {
         _ => 0,
     };
     let is_secure = source.and_then(|_| came_by_tls(body.get(addresses..).unwrap_or_default()));
-    Ok(Some(Header { len, source, is_secure }))
+    Ok(Some(ReadHeader { len, source, is_secure }))
 }
 
 /// Whether the client came by TLS, if the header says so (section 2.2.6: PP2_TYPE_SSL, PP2_CLIENT_SSL).
@@ -133,18 +133,18 @@ pub const LOCAL_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 /// Writes a header: `source` connected, `target` is where we connect to.
 #[must_use]
-pub fn write(version: Version, source: SocketAddr, target: SocketAddr) -> Vec<u8> {
+pub fn write(version: ProxyVersion, source: SocketAddr, target: SocketAddr) -> Vec<u8> {
     // Both addresses must be of one family: an IPv4 address becomes its IPv6 form if need be.
     let is_v4 = source.is_ipv4() && target.is_ipv4();
     let mut out = Vec::with_capacity(64);
     match version {
-        Version::V1 => {
+        ProxyVersion::V1 => {
             let family = if is_v4 { "TCP4" } else { "TCP6" };
             let (from, to) = (unified(source.ip(), is_v4), unified(target.ip(), is_v4));
             let ports = (source.port(), target.port());
             let _ = write!(out, "PROXY {family} {from} {to} {} {}\r\n", ports.0, ports.1);
         }
-        Version::V2 => {
+        ProxyVersion::V2 => {
             out.extend_from_slice(SIGNATURE);
             out.extend_from_slice(if is_v4 { &[0x21, 0x11, 0, 12] } else { &[0x21, 0x21, 0, 36] });
             for address in [source, target] {
@@ -178,7 +178,7 @@ mod tests {
         {
             let (source, target): (SocketAddr, SocketAddr) =
                 (source.parse().unwrap(), target.parse().unwrap());
-            for version in [Version::V1, Version::V2] {
+            for version in [ProxyVersion::V1, ProxyVersion::V2] {
                 let bytes = write(version, source, target);
                 for len in 0..bytes.len() {
                     assert_eq!(parse(&bytes[..len]), Ok(None), "cut at {len}");

@@ -1,5 +1,5 @@
 //! Group B: how strictly responses are read. Whatever an origin does, nothing incomplete looks
-//! complete, and nobody gets somebody else's answer.
+//! complete, and no client gets another's answer.
 
 use crate::Row;
 use crate::support::{Does, Driver, End, Origin, Proxy, Reply, mark};
@@ -298,7 +298,7 @@ fn b18(driver: Driver) {
     let fake = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfake";
     let origin = Origin::scripted(move |_, link| {
         link.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-        // Later, on the idle connection, an answer that nobody asked for.
+        // Later, on the idle connection, an answer to no request.
         std::thread::park_timeout(std::time::Duration::from_millis(20));
         link.send(fake);
         Does::Keep

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use millrace::wire::proxy_protocol::{Version, write};
+use millrace::wire::proxy_protocol::{ProxyVersion, write};
 
 use crate::Row;
 use crate::support::{Does, Driver, End, Origin, Proxy, Request, mark};
@@ -162,9 +162,9 @@ fn c08(driver: Driver) {
     let (source, target): (SocketAddr, SocketAddr) =
         ("1.2.3.4:5".parse().unwrap(), "6.7.8.9:10".parse().unwrap());
     let get = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
-    for version in [Version::V1, Version::V2] {
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
         let header = write(version, source, target);
-        // On a listener without it: refused, and nothing of it reaches anybody.
+        // On a listener without it: refused, and no endpoint gets any of it.
         let mut client = plain.connect();
         client.send([header.as_slice(), get].concat());
         let (bytes, end) = client.read_to_end();
@@ -174,7 +174,7 @@ fn c08(driver: Driver) {
     assert_eq!(origin.connections(), 0);
     let with = format!("{TRUSTING}proxy_protocol = true\n[timeouts]\nhead = \"300ms\"\n");
     let proxy = Proxy::with(driver, &origin, &with);
-    for version in [Version::V1, Version::V2] {
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
         let header = write(version, source, target);
         let mut client = proxy.connect();
         client.send([header.as_slice(), get].concat());

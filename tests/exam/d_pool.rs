@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use millrace::base::random::Random;
-use millrace::wire::proxy_protocol::{Version, parse, write};
+use millrace::wire::proxy_protocol::{ProxyVersion, parse, write};
 
 use super::b_responses::Bench;
 use crate::Row;
@@ -209,7 +209,7 @@ fn d06(driver: Driver) {
     }
 }
 
-/// Answers arrive around the deadline: a late one is never delivered to anybody else.
+/// Answers arrive around the deadline: a late one is never delivered to another client.
 fn d07(driver: Driver) {
     let random = std::sync::Mutex::new(Random::new(7));
     let origin = Origin::raw(move |link| {
@@ -308,7 +308,7 @@ fn d08(driver: Driver) {
             _ => assert_eq!(reply.body, format!("{path}/{number}").as_bytes()),
         }
     }
-    // One that aborts in the middle ends the line, and nobody else's.
+    // A client that aborts in the middle ends its own connection to the server, and no other.
     let mut client = proxy.connect();
     client.send("GET /a HTTP/1.1\r\nHost: a.example\r\n\r\nGET /b HTTP/1.1\r\nHost: a.example\r\nBad Name: x\r\n\r\nGET /c HTTP/1.1\r\nHost: a.example\r\n\r\n");
     assert_eq!(client.reply().body, b"/a");
@@ -348,7 +348,7 @@ fn d09(driver: Driver) {
             .iter()
             .map(|source| {
                 let mut client = proxy.connect();
-                client.send(write(Version::V2, *source, "10.9.9.9:80".parse().unwrap()));
+                client.send(write(ProxyVersion::V2, *source, "10.9.9.9:80".parse().unwrap()));
                 client
             })
             .collect();

@@ -1,4 +1,4 @@
-//! Group E, the second half: many who want the same at once, fetches that fail, memory that ends,
+//! Group E, the second half: many clients that want the same at once, fetches that fail, memory that ends,
 //! and purges that come in between.
 
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use super::e_cache::{CACHES, ask, get, is_hit, say};
 use super::i_health::Running;
 use crate::Row;
 use millrace::cache::purge::{Purge, What};
-use millrace::control::orders::Order;
+use millrace::control::orders::AdminOrder;
 
 use crate::support::{Client, Does, Driver, Origin, Proxy, Reply, until};
 
@@ -73,7 +73,7 @@ fn e10(driver: Driver) {
     assert!(first.head().contains("200 OK"));
     std::thread::scope(|scope| {
         let others = scope.spawn(|| crowd(&proxy, 20, "/big", ""));
-        // Who began it leaves, rudely.
+        // The client that began the fetch resets its connection.
         until("the others to wait", || proxy.fds() > 25);
         pause(100);
         drop(first);
@@ -139,7 +139,7 @@ fn collapsing_stays(driver: Driver) {
     assert_eq!(asked, 4, "it was there to be asked about each time");
 }
 
-/// A body that turns out too large to be stored, and a reader who leaves in the middle of it.
+/// A body that turns out too large to be stored, and a client that leaves in the middle of it.
 fn leaver(driver: Driver) {
     let block = "x".repeat(1024 * 1024);
     let origin = Origin::scripted(move |_, link| {
@@ -282,10 +282,10 @@ fn e13(driver: Driver) {
     assert!(replies.iter().all(|(reply, _)| reply.status == 200 && !is_hit(reply)));
     assert_eq!(origin.requests().len(), 50, "each its own");
     assert!(begun.elapsed() < Duration::from_secs(3), "one after the other: {:?}", begun.elapsed());
-    // The same again: it is known by now, and nobody waits for anybody.
+    // The same again: it is known by now, and no request waits for another.
     let again = crowd(&proxy, 20, "/private", "");
     assert!(again.iter().all(|(reply, _)| !is_hit(reply)));
-    // Different ones each get their own kind, whoever came first.
+    // Different ones each get their own kind, in whatever order they came.
     std::thread::scope(|scope| {
         let kinds: Vec<_> = (0..10)
             .map(|kind| {
@@ -330,7 +330,7 @@ fn e19(driver: Driver) {
         is_down.store(state, SeqCst);
         for path in paths {
             let reply = get(&proxy, path, "");
-            // RFC 9111 section 4.2.4: whoever is disconnected may, where nothing forbids it.
+            // RFC 9111 section 4.2.4: a disconnected cache may, where nothing forbids it.
             let may = matches!(path, "/error" | "/while") || (path, state) == ("/plain", 1);
             let expected = if may { 200 } else { status };
             assert_eq!(reply.status, expected, "{path} while {state}: {}", reply.text());
@@ -431,7 +431,7 @@ fn by_order(driver: Driver) {
     let purge = |what| {
         let (reply, result) = crossbeam_channel::bounded(1);
         let purge = Purge { what, is_soft: false };
-        running.orders.send(Order::Purge { purge, reply }).unwrap();
+        running.orders.send(AdminOrder::Purge { purge, reply }).unwrap();
         result.recv_timeout(crate::support::PATIENCE).unwrap().unwrap()
     };
     assert_eq!(purge(What::url(false, b"a.example", b"/1")), 1);
@@ -468,7 +468,7 @@ fn e22(driver: Driver) {
             let next = version.fetch_add(1, SeqCst) + 1;
             let purged = ask(&proxy, &format!("PURGE {path}"), words[round % 4]);
             assert_eq!(purged.status, 200, "{}", purged.text());
-            // From here on nobody may see what was there before.
+            // From here on no client may see what was there before.
             let after = get(&proxy, &path, "");
             let seen: usize = String::from_utf8_lossy(&after.body).parse().unwrap();
             assert!(

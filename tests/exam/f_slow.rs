@@ -129,7 +129,7 @@ fn f04(driver: Driver) {
         client.send("GET /large HTTP/1.1\r\nHost: a.example\r\n\r\n");
     }
     until("the answers to begin", || proxy.fds() >= before.1 + 40);
-    // Nobody reads: all are cut, and their memory comes back.
+    // No client reads: all are cut, and their memory comes back.
     until("slow readers to be cut", || proxy.fds() <= before.1 + 1);
     let grown = proxy.rss().saturating_sub(before.0);
     assert!(grown < 20 * 300 + 2000, "{grown} KiB for 20 slow readers");
@@ -147,7 +147,7 @@ fn f05(driver: Driver) {
             _ => client.send("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 999\r\n\r\nx"),
         }
     }
-    // Everybody else is served meanwhile, without an error.
+    // All other clients are served meanwhile, without an error.
     let mut client = proxy.connect();
     for _ in 0..2000 {
         client.send(GET);
@@ -244,7 +244,7 @@ fn f09(driver: Driver) {
     for client in &mut clients {
         client.try_send("GET / HTTP/1.1\r\n");
     }
-    // Until nobody is left who could be ended: all have begun.
+    // Until no client is left that could be ended: all have begun.
     until("no idle one to be left", || proxy.log().contains(" 0 idle connections"));
     let ticks = proxy.cpu_ticks();
     // Those that had not begun were ended to make room; the first that is still there goes on.
@@ -519,7 +519,7 @@ fn f18(driver: Driver) {
     let proxy = Proxy::with(driver, &origin, "[limits]\nbody = \"1KiB\"\n");
     for _ in 0..20 {
         let mut client = proxy.connect();
-        // Far more than fits in a receive buffer that nobody reads.
+        // Far more than fits in a receive buffer that is not read.
         client.send("POST /up HTTP/1.1\r\nHost: a.example\r\nContent-Length: 500000\r\n\r\n");
         client.try_send(vec![b'x'; 500_000]);
         let reply = client.reply();

@@ -64,7 +64,7 @@ fn silent() -> Origin {
     Origin::raw(|link| while link.more() {})
 }
 
-/// Refused, hanging, silent: the status says which, in time; and with somebody else to ask there is
+/// Refused, hanging, silent: the status says which, in time; and with another endpoint to ask there is
 /// no error where asking again is legal.
 fn g01_no_connection_or_no_answer(driver: Driver) {
     let (hole, silent) = (Blackhole::new(), silent());
@@ -90,7 +90,7 @@ fn g01_no_connection_or_no_answer(driver: Driver) {
             assert_eq!(client.reply().status, 200, "nothing was sent to {address}");
         }
     }
-    // A silent one costs a GET one try's time, and a POST must not go to anybody else.
+    // A silent one costs a GET one try's time, and a POST must not go to another endpoint.
     let more = "retry = { try_timeout = \"100ms\" }";
     let config = format!("{}{QUICK}", cluster(&[silent.address, good.address], more));
     let proxy = Proxy::run(driver, &config, &[], None);
@@ -336,7 +336,7 @@ fn thousand_addresses(driver: Driver) {
     let origin = Origin::echo();
     let server = dns(|query, _| {
         // Sixty fit into a datagram of the old size and a bit; the rest of a thousand would come by
-        // TCP, which nobody answers here.
+        // TCP, which no server answers here.
         let some: Vec<[u8; 4]> = (0..60).map(|_| [127, 0, 0, 1]).collect();
         Some(records(query, 0, &some, 0))
     });
@@ -438,7 +438,7 @@ fn g09_no_retry_storm(driver: Driver) {
     assert!(good * 100 > asked * 52, "and that helped: {good} of {asked}");
 }
 
-/// Who comes back gets a tenth at first, and its share grows.
+/// An endpoint that comes back gets a tenth at first, and its share grows.
 fn g10_slow_start(driver: Driver) {
     let is_up = Arc::new(AtomicBool::new(true));
     let seen = Arc::clone(&is_up);
@@ -517,10 +517,10 @@ fn share_of_slow(driver: Driver, balance: &str, millis: u64, clients: usize) -> 
     slow.requests().len() as f64 / 400.0
 }
 
-/// Of a thousand endpoints one lives. Once that is known, nobody pays for the others.
+/// Of a thousand endpoints one lives. Once that is known, no request pays for the others.
 fn g12_one_of_a_thousand_lives(driver: Driver) {
     let good = Origin::echo();
-    // Nobody listens on port 1 of the whole network 127.0.0.0/8.
+    // No server listens on port 1 of the whole network 127.0.0.0/8.
     let mut addresses: Vec<SocketAddr> =
         (0..999_u16).map(|at| SocketAddr::from(([127, 1, (at >> 8) as u8, at as u8], 1))).collect();
     addresses.insert(500, good.address);

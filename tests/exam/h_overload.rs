@@ -56,7 +56,7 @@ impl Answer {
 #[expect(clippy::cast_sign_loss, reason = "nothing here is negative")]
 fn offer(proxy: &Proxy, path: &str, rate: f64, length: Duration) -> Vec<Answer> {
     let count = (length.as_secs_f64() * rate) as usize;
-    // One request each half a second: nobody waits for longer.
+    // One request each half a second: no request waits for longer.
     let clients = (rate * DEADLINE.as_secs_f64()).ceil() as usize;
     let begun = Instant::now();
     std::thread::scope(|scope| {
@@ -113,7 +113,7 @@ fn h01_twice_the_capacity(driver: Driver) {
     assert!(most.load(SeqCst) <= SLOTS, "{} at a time", most.load(SeqCst));
 }
 
-/// As before, and nobody said how many the origin bears: it serves `SLOTS` at a time, whoever comes
+/// As before, and the configuration does not say how many the origin bears: it serves `SLOTS` at a time, whatever comes
 /// beyond that makes all of them wait.
 fn h01_adaptive(driver: Driver) {
     let turns = Arc::new(Slots::default());
@@ -140,7 +140,7 @@ fn h01_adaptive(driver: Driver) {
     assert!(deepest <= 3 * SLOTS, "{deepest} at a time");
 }
 
-/// Slots of a server, and those who wait for one.
+/// Slots of a server, and the requests that wait for one.
 #[derive(Default)]
 struct Slots {
     waiting: AtomicUsize,
@@ -198,7 +198,7 @@ fn h06_memory_runs_short(driver: Driver) {
     }
 }
 
-/// What the proxy answers itself is not held up by those who wait.
+/// What the proxy answers itself is not held up by requests that wait.
 fn h07_own_answers_in_overload(driver: Driver) {
     let most = Arc::new(AtomicUsize::new(0));
     let origin = origin(SERVICE, &most);

@@ -1,4 +1,4 @@
-//! Group L: TLS. Who does not shake hands properly gets nothing, and costs little.
+//! Group L: TLS. A client that does not shake hands properly gets nothing, and costs little.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -65,7 +65,7 @@ fn tls(pairs: &[&Pair], more: &str) -> String {
     )
 }
 
-/// A proxy with a certificate for `a.example`, and who believes it.
+/// A proxy with a certificate for `a.example`, and a client that trusts it.
 fn secure(driver: Driver, origin: &Origin, more: &str) -> (Proxy, Arc<ClientConfig>, Authority) {
     let authority = Authority::new();
     let pair = authority.pair(&["a.example"], Flaw::None);
@@ -160,7 +160,7 @@ fn l02_an_end_at_every_octet(driver: Driver) {
     }
     works(&proxy, &config);
     until("connections to be closed", || proxy.fds() < 40);
-    // Nobody goes round in circles.
+    // No client is redirected in circles.
     let before = proxy.cpu_ticks();
     std::thread::park_timeout(Duration::from_millis(1000));
     assert!(proxy.cpu_ticks() - before <= 5, "it spins");
@@ -212,7 +212,7 @@ fn l03_names_of_all_kinds(driver: Driver) {
         let said = openssl(&arguments, "");
         assert!(said.contains(&format!("CN = {shown}\n")), "{name:?}: {said}");
     }
-    // ECDSA goes first; who can do without it only gets RSA.
+    // ECDSA goes first; a client that cannot do it gets RSA.
     let only_rsa =
         ["-connect", &address, "-sigalgs", "rsa_pss_rsae_sha256", "-servername", "a.example"];
     assert!(openssl(&only_rsa, "").contains("Peer signature type: RSA-PSS"));
@@ -360,7 +360,7 @@ fn l06_certificates_change_under_load(driver: Driver) {
         assert!(proxy.log().contains("does not belong"), "{}", proxy.log());
         assert!(proxy.log().contains(pair.key.to_str().unwrap()), "{}", proxy.log());
         assert_eq!(shown(&proxy, &config), second);
-        // Who was connected before stays connected.
+        // A client that was connected before stays connected.
         assert_eq!(lasting.get("a.example", "/old").unwrap().body, b"/old");
         drop(ends);
     });
@@ -395,7 +395,7 @@ fn l06_reload_on_command(driver: Driver) {
     works(&proxy, &config);
 }
 
-/// Whom a cluster believes changes: a connection to somebody that was believed before is not used again.
+/// The authority of a cluster changes: a connection to a server that was trusted before is not used again.
 fn l10_another_authority(driver: Driver) {
     let (authority, other) = (Authority::new(), Authority::new());
     let pair = authority.pair(&["origin.example"], Flaw::None);
@@ -419,7 +419,7 @@ fn l10_another_authority(driver: Driver) {
     let _ = std::fs::remove_file(&ca);
 }
 
-/// A pair that is no good stays as it was, and keeps nobody else's from being renewed.
+/// A pair that is no good stays as it was, and keeps no other from being renewed.
 fn l06_one_bad_pair_of_two(driver: Driver) {
     let (origin, authority) = (Origin::echo(), Authority::new());
     let pairs = ["a.example", "b.example"].map(|name| authority.pair(&[name], Flaw::None));
@@ -439,7 +439,7 @@ fn l06_one_bad_pair_of_two(driver: Driver) {
     assert_eq!(serial("a.example"), before.0);
 }
 
-/// Who has no place to keep the local authority has one all the same, as long as it lives; and who only
+/// A process without a place to keep the local authority has one all the same, as long as it lives; and one that only
 /// checks a configuration makes none.
 fn l06_the_local_authority(driver: Driver) {
     let origin = Origin::echo();
@@ -483,7 +483,7 @@ fn l07_no_early_data(driver: Driver) {
     }
     let mut client = TlsClient::begin(proxy.address, "a.example", &config);
     assert!(client.tls.early_data().is_none(), "a ticket allows early data");
-    // Who sends some all the same is not served by it: it looks like a record that cannot be read.
+    // A client that sends some all the same is not served by it: it looks like a record that cannot be read.
     let mut hello = client.says();
     hello.extend_from_slice(&[23, 3, 3, 0, 40]);
     hello.extend_from_slice(&[7; 40]);
@@ -713,7 +713,7 @@ fn l10_upstreams_that_are_somebody_else(driver: Driver) {
         assert_eq!(reply.status, 502, "{what}: {}", reply.text());
         assert!(reply.header("proxy-status").unwrap().contains(error), "{what}: {}", reply.head);
     }
-    // Who is believed without proof must be asked for by name.
+    // An authority that is trusted without proof must be asked for by name.
     let pair = stranger.pair(&["anybody.example"], Flaw::None);
     let origin = tls_origin(&pair);
     let proxy = Proxy::with(driver, &origin, &secure_cluster(&origin, "verify = false"));
@@ -830,7 +830,7 @@ fn l12_http2_by_agreement(driver: Driver) {
     works(&proxy, &Arc::new(authority.client(None)));
 }
 
-/// Everybody is sent to the same place by HTTPS, but for routes of this very listener.
+/// All requests are redirected to the same place by HTTPS, except those of routes of this very listener.
 fn l12_from_http_to_https(driver: Driver) {
     let origin = Origin::echo();
     let more = "[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\nredirect_https = 8443\n\

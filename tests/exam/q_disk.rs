@@ -1,4 +1,4 @@
-//! Group Q: the cache's disk. Whatever happens to files, nothing wrong is ever served, and nobody waits.
+//! Group Q: the cache's disk. Whatever happens to files, nothing wrong is ever served, and no request waits.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -266,7 +266,7 @@ fn q04(driver: Driver) {
     assert_eq!(fs::read(folder.0.join("state")).unwrap(), newer);
 }
 
-/// Whoever points us at something else loses nothing.
+/// A folder that holds something else loses nothing.
 fn others(driver: Driver) {
     let (origin, folder) = (steady(), Folder::new());
     let precious =
@@ -354,7 +354,7 @@ fn survives(driver: Driver) {
         assert_eq!(ask(&proxy, start_line, lines).status, 200);
         assert!(!is_hit(&get(&proxy, &format!("/other{gone}"), "")));
         if start_line.starts_with("POST") {
-            // Nobody waits for the disk there; it comes a moment later.
+            // No request waits for the disk there; it comes a moment later.
             stop(proxy);
         } else {
             kill(proxy);

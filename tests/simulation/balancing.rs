@@ -1,7 +1,7 @@
 //! The table of balancers, and the bars they must keep.
 
 use millrace::balance::places::Places;
-use millrace::balance::{Shared, View, build};
+use millrace::balance::{SharedLoads, View, build};
 use millrace::base::random::Random;
 use millrace::config::model::Balance;
 
@@ -107,7 +107,7 @@ fn leaving() {
     const KEYS: u64 = 50_000;
     for balance in [Balance::IpHash, Balance::ConsistentHash, Balance::Maglev] {
         let cluster = cluster(balance, 10);
-        let shared = Shared::new(&cluster);
+        let shared = SharedLoads::new(&cluster);
         let mut balancer = build(&cluster, &Places::new(&cluster), 0);
         let mut map = |gone: usize| -> Vec<u16> {
             let mut random = Random::new(1);

@@ -10,15 +10,15 @@ use millrace::base::clock::Moment;
 use millrace::base::error::Kind;
 use millrace::base::random::Random;
 use millrace::cache::directive::Directives;
-use millrace::cache::disk_index::{Books, News, Order};
+use millrace::cache::disk_index::{Books, DiskNews, DiskOrder};
 use millrace::cache::entry::{Draft, Entry, Large};
 use millrace::cache::file::When;
 use millrace::cache::fill_stream::{FillStream, Link, Node, Start};
-use millrace::cache::freshness::{Freshness, Use};
+use millrace::cache::freshness::{Freshness, StoredUse};
 use millrace::cache::ledger::Ledger;
 use millrace::cache::near::Near;
 use millrace::cache::octets::{Chunk, Octets, joined};
-use millrace::cache::policy::Refused;
+use millrace::cache::policy::NotStored;
 use millrace::cache::purge::{Purge, What};
 use millrace::cache::shard::{CacheRequest, CacheShard, Decision, Seen, Ticket};
 use millrace::cache::{key, vary};
@@ -48,7 +48,7 @@ pub(crate) fn run(lives: u64) {
     assert!(only.is_some() || sum.is_telling(), "{sum:?}");
 }
 
-/// What happened, so that nobody takes an idle simulation for a good one.
+/// What happened, so that an idle simulation is not taken for a good one.
 #[derive(Clone, Debug, Default)]
 struct Sum {
     hits: u64,
@@ -92,7 +92,7 @@ enum Message {
     Fail { ticket: Ticket },
     Purge { purge: usize },
     Purged { purge: usize },
-    Disk(News),
+    Disk(DiskNews),
 }
 
 enum Event {
@@ -104,7 +104,7 @@ enum Event {
     Purge,
     PurgeGoesOn(usize),
     Writer,
-    Reader(usize, Order),
+    Reader(usize, DiskOrder),
     Tick,
     Crash,
     /// One shard dies alone, and another takes its mailbox.
@@ -225,7 +225,7 @@ impl World {
     fn all_listed(&mut self, shard: usize) {
         let now = self.now;
         self.now += 6;
-        self.later(Event::Mail(shard, Message::Disk(News::AllListed)), 40);
+        self.later(Event::Mail(shard, Message::Disk(DiskNews::AllListed)), 40);
         self.now = now;
     }
 
@@ -269,7 +269,7 @@ impl World {
                     Some(Wrote::Sweep(number)) => {
                         self.disk.sweep(number);
                         for shard in 0..self.parts.len() {
-                            self.mail(shard, Message::Disk(News::SweptAll { number }));
+                            self.mail(shard, Message::Disk(DiskNews::SweptAll { number }));
                         }
                     }
                     None => {}
@@ -277,7 +277,7 @@ impl World {
                 self.later(Event::Writer, 6);
             }
             Event::Reader(shard, order) => {
-                let Order::Load(load) = order else { panic!("a reader writes") };
+                let DiskOrder::Load(load) = order else { panic!("a reader writes") };
                 let news = self.disk.load(&load, SEED, self.when());
                 self.mail(shard, Message::Disk(news));
             }
@@ -316,7 +316,7 @@ impl World {
         let Some(disk_index) = self.parts[shard].disk_index.as_mut() else { return result };
         for order in disk_index.take_orders() {
             match order {
-                Order::Load(_) => self.later(Event::Reader(shard, order), 20),
+                DiskOrder::Load(_) => self.later(Event::Reader(shard, order), 20),
                 order => self.disk.orders.push_back((shard, Change::Order(order))),
             }
         }
@@ -350,8 +350,9 @@ impl World {
             return self.found(client, found, epoch);
         }
         let near = self.near[at].find(question.hash, &question.key, &question.fields, epoch);
-        let is_fresh =
-            |entry: &&Arc<Entry>| entry.freshness().judge(&question.wants, 0, now) == Use::Fresh;
+        let is_fresh = |entry: &&Arc<Entry>| {
+            entry.freshness().judge(&question.wants, 0, now) == StoredUse::Fresh
+        };
         if let Some(entry) = near.filter(is_fresh).cloned() {
             self.sum.near += 1;
             return self.serve(client, &entry);
@@ -413,7 +414,7 @@ impl World {
     fn is_fresh(&self, client: usize, entry: &Entry) -> bool {
         let Client { question, .. } = &self.clients[client];
         vary::matches(entry.selecting(), &question.fields)
-            && entry.freshness().judge(&question.wants, 0, self.now()) == Use::Fresh
+            && entry.freshness().judge(&question.wants, 0, self.now()) == StoredUse::Fresh
     }
 
     fn follow(
@@ -534,7 +535,7 @@ impl World {
             }
             1 => {
                 let is_marked = self.random.below(2) == 0;
-                fetch.ticket.stream.begin(Start::Released(Refused::NoStore));
+                fetch.ticket.stream.begin(Start::Released(NotStored::NoStore));
                 let to = self.owner(fetch.ticket.hash);
                 return self.mail(to, Message::Release { ticket: fetch.ticket, is_marked });
             }
@@ -615,7 +616,7 @@ impl World {
             }
             Message::Release { ticket, is_marked } => {
                 let Ticket { hash, id, .. } = ticket;
-                self.own(at, |part| part.release(hash, id, Refused::NoStore, is_marked, now));
+                self.own(at, |part| part.release(hash, id, NotStored::NoStore, is_marked, now));
             }
             Message::Fail { ticket } => self.own(at, |part| part.fail(ticket.hash, ticket.id)),
             Message::Purge { purge } => {
@@ -728,7 +729,7 @@ impl World {
         }
     }
 
-    /// What it had is gone; the disk is for those who have known it from the start.
+    /// What it had is gone; the disk is for shards that have known it from the start.
     fn death(&mut self) {
         let at = self.random.below(u32::try_from(self.parts.len()).unwrap()) as usize;
         self.sum.deaths += 1;
@@ -757,7 +758,7 @@ impl World {
         for shard in 0..shards {
             let of = |one: &(u64, u64)| key::owner(one.0, shards) == shard;
             let own = self.disk.list().into_iter().filter(of).collect();
-            self.mail(shard, Message::Disk(News::Listed(own)));
+            self.mail(shard, Message::Disk(DiskNews::Listed(own)));
             // That the list is whole is known later: one thread says both.
             self.all_listed(shard);
         }

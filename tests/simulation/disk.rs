@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use millrace::base::random::Random;
-use millrace::cache::disk_index::{Load, Loaded, News, Order};
+use millrace::cache::disk_index::{DiskNews, DiskOrder, LoadOrder, LoadedEntry};
 use millrace::cache::entry::Entry;
-use millrace::cache::file::{self, Front, HEADER, Header, When};
+use millrace::cache::file::{self, FileHeader, Front, HEADER, When};
 use millrace::cache::octets::{Chunk, Octets};
 use millrace::cache::purge::Purge;
 use millrace::cache::vary;
@@ -25,8 +25,8 @@ pub(crate) struct Disk {
 }
 
 pub(crate) enum Change {
-    Order(Order),
-    /// Whoever waits for all before it.
+    Order(DiskOrder),
+    /// A shard waits for all before it.
     Fence(usize),
     Sweep(u64),
 }
@@ -38,20 +38,20 @@ impl Disk {
         Some(match change {
             Change::Fence(purge) => Wrote::Fence(purge),
             Change::Sweep(number) => Wrote::Sweep(number),
-            Change::Order(Order::Remove { hash }) => {
+            Change::Order(DiskOrder::Remove { hash }) => {
                 self.files.retain(|(of, _), _| *of != hash);
-                Wrote::News(shard, News::Removed { hash })
+                Wrote::News(shard, DiskNews::Removed { hash })
             }
-            Change::Order(Order::Write { hash, entry, born }) => {
+            Change::Order(DiskOrder::Write { hash, entry, born }) => {
                 let is_done = random.below(20) > 0;
                 if is_done {
                     let mut bytes = file::front(&entry, born, when);
                     file::each_piece(&entry, |piece| bytes.extend_from_slice(piece));
                     self.files.insert((hash, file::variant(&entry, seed)), bytes);
                 }
-                Wrote::News(shard, News::Written { hash, octets: self.octets(hash), is_done })
+                Wrote::News(shard, DiskNews::Written { hash, octets: self.octets(hash), is_done })
             }
-            Change::Order(Order::Load(_)) => unreachable!("read elsewhere"),
+            Change::Order(DiskOrder::Load(_)) => unreachable!("read elsewhere"),
         })
     }
 
@@ -64,7 +64,7 @@ impl Disk {
     }
 
     /// What a reader finds.
-    pub(crate) fn load(&self, load: &Load, seed: u64, when: When) -> News {
+    pub(crate) fn load(&self, load: &LoadOrder, seed: u64, when: When) -> DiskNews {
         let mut found: Vec<(Front, Chunk)> = self
             .of(load.hash)
             .filter_map(|(_, bytes)| read(bytes))
@@ -78,10 +78,10 @@ impl Disk {
         });
         let found = found.and_then(|(front, body)| {
             let entry: Arc<Entry> = Arc::new(front.entry(&[Arc::clone(body)], when)?);
-            Some(Loaded { entry, born: front.header.born })
+            Some(LoadedEntry { entry, born: front.header.born })
         });
         let (hash, id, octets) = (load.hash, load.id, self.octets(load.hash));
-        News::Loaded { hash, id, found, octets }
+        DiskNews::Loaded { hash, id, found, octets }
     }
 
     /// Takes away what a purge means.
@@ -121,13 +121,13 @@ impl Disk {
 }
 
 pub(crate) enum Wrote {
-    News(usize, News),
+    News(usize, DiskNews),
     Fence(usize),
     Sweep(u64),
 }
 
 fn read(bytes: &[u8]) -> Option<(Front, Chunk)> {
-    let header = Header::read(bytes.get(..HEADER)?.try_into().ok()?)?;
+    let header = FileHeader::read(bytes.get(..HEADER)?.try_into().ok()?)?;
     if header.file_len() != Some(bytes.len() as u64) {
         return None;
     }

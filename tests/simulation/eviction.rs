@@ -68,7 +68,7 @@ fn traces() -> Vec<(&'static str, Vec<u32>)> {
         if random.below(10) < 3 { next } else { *one }
     });
     all.push(("Zipf 1.0, 30 % once", once.collect()));
-    // Now and then somebody reads 20,000 in a row.
+    // Now and then a client reads 20,000 in a row.
     let scan = |at: usize, one: u32| {
         let place = at % 100_000;
         if place < 20_000 { 2 * OBJECTS + u32::try_from(at).unwrap() } else { one }

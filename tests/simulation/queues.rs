@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use millrace::balance::places::Places;
-use millrace::balance::{Balancer, Shared, View, build};
+use millrace::balance::{Balancer, SharedLoads, View, build};
 use millrace::base::random::Random;
 use millrace::config::lower::lower;
 use millrace::config::model::{Balance, Cluster};
@@ -84,7 +84,7 @@ struct Simulation {
     case: Case,
     random: Random,
     endpoints: Vec<Endpoint>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedLoads>,
     balancers: Vec<Box<dyn Balancer>>,
     weights: Vec<u32>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
@@ -95,7 +95,7 @@ struct Simulation {
 impl Simulation {
     fn new(case: Case) -> Self {
         let cluster = cluster(case.balance.unwrap_or(Balance::RoundRobin), case.endpoints);
-        let shared = Shared::new(&cluster);
+        let shared = SharedLoads::new(&cluster);
         let slow = (case.endpoints as f64 * case.slow).round() as usize;
         let endpoint = |at: usize| Endpoint {
             pace: if at < slow { 4 } else { 1 },
@@ -213,7 +213,7 @@ impl Simulation {
     }
 
     fn outcome(mut self, capacity: f64) -> Outcome {
-        // The beginning is everybody's first lesson.
+        // At the beginning every bound has still to be learned.
         let mut waits = self.waits.split_off(self.waits.len() / 10);
         waits.sort_unstable();
         let at =

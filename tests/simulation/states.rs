@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use millrace::balance::Shared;
+use millrace::balance::SharedLoads;
 use millrace::balance::places::Places;
 use millrace::base::clock::Moment;
 use millrace::base::error::{Kind, Result};
@@ -22,16 +22,16 @@ use millrace::config::lower::lower;
 use millrace::config::model::{self, Balance};
 use millrace::config::resilience::Priority;
 use millrace::health::active::Checked;
-use millrace::health::passive::{State, Why};
-use millrace::health::{Table, Verdict, is_panic};
+use millrace::health::passive::{PassiveState, Why};
+use millrace::health::{CheckVerdict, HealthTable, is_panic};
 use millrace::limit::budget::Budget;
 use millrace::message::head::Method;
 use millrace::net::notifier::Notifier;
 use millrace::upstream::ask::Ask;
-use millrace::upstream::cluster::{Cluster, Common};
+use millrace::upstream::cluster::{Cluster, ClusterShared};
 use millrace::upstream::flight::Flight;
 use millrace::upstream::pending_queue::Turns;
-use millrace::upstream::retry::{Cause, Lost};
+use millrace::upstream::retry::{Cause, LostTry};
 
 /// Faults are injected for so long; then everything works, and must be as new after a while.
 const FAULTS: u64 = 20_000;
@@ -83,9 +83,9 @@ fn life(seed: u64) {
     let shards = 1 + random.below(4) as usize;
     let bells: Arc<[Notifier]> =
         (0..shards).map(|_| Notifier::new().expect("an eventfd")).collect();
-    let common = Common {
-        balance: Shared::new(&model),
-        health: Arc::new(Table::new(model.endpoints.len())),
+    let common = ClusterShared {
+        balance: SharedLoads::new(&model),
+        health: Arc::new(HealthTable::new(model.endpoints.len())),
         turns: Arc::new(Turns::new(Arc::clone(&bells))),
         seal: None,
         places: Places::new(&model),
@@ -128,7 +128,7 @@ fn model(random: &mut Random) -> model::Cluster {
     config.clusters[0].clone()
 }
 
-/// What an endpoint does to whoever comes.
+/// What an endpoint does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Works,
@@ -180,7 +180,7 @@ struct Exchange<'a> {
 struct Life<'a> {
     model: &'a model::Cluster,
     clusters: &'a [Cluster],
-    common: &'a Common,
+    common: &'a ClusterShared,
     bells: &'a [Notifier],
     random: Random,
     now: u64,
@@ -189,7 +189,7 @@ struct Life<'a> {
     modes: Vec<Mode>,
     checked: Vec<Checked>,
     /// Verdicts as each shard knows them.
-    verdicts: Vec<Vec<Verdict>>,
+    verdicts: Vec<Vec<CheckVerdict>>,
     /// Idle connections by shard and endpoint, and whether the endpoint has closed them.
     idle: BTreeMap<(usize, usize), (u32, bool)>,
     exchanges: BTreeMap<usize, Exchange<'a>>,
@@ -204,7 +204,7 @@ impl<'a> Life<'a> {
     fn new(
         model: &'a model::Cluster,
         clusters: &'a [Cluster],
-        common: &'a Common,
+        common: &'a ClusterShared,
         bells: &'a [Notifier],
         random: Random,
     ) -> Self {
@@ -220,7 +220,7 @@ impl<'a> Life<'a> {
             number: 0,
             modes: vec![Mode::Works; count],
             checked: vec![Checked::default(); count],
-            verdicts: vec![vec![Verdict::Unknown; count]; shards],
+            verdicts: vec![vec![CheckVerdict::Unknown; count]; shards],
             idle: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             arrived: vec![0; shards],
@@ -255,7 +255,7 @@ impl<'a> Life<'a> {
         assert_eq!(in_flight, 0, "nothing is left under way");
         assert!(self.calm.0 > 20 && self.calm.1 == 0, "{:?} of calm requests failed", self.calm);
         for (at, standing) in self.common.health.all().iter().enumerate() {
-            let is_in = standing.state(Moment(self.now)) == State::In;
+            let is_in = standing.state(Moment(self.now)) == PassiveState::In;
             let unused = standing.back().is_none();
             assert!(is_in || unused, "endpoint {at} is still out: {standing:?}");
         }
@@ -267,7 +267,7 @@ impl<'a> Life<'a> {
             Event::Done(number) => self.done(number),
             Event::Tick => {
                 self.clusters.iter().for_each(|cluster| cluster.tick(Moment(self.now)));
-                // Some who wait go, and some of those have just been let in without knowing it.
+                // Some requests stop waiting, and some of those have just been let in without knowing it.
                 let waits = self.exchanges.iter().filter(|(_, one)| one.waits.is_some());
                 let waits = waits.map(|(number, _)| *number).collect::<Vec<_>>();
                 for number in waits {
@@ -286,7 +286,7 @@ impl<'a> Life<'a> {
             Event::Fault => self.fault(),
             Event::Check(at) => self.check(at),
             Event::Judge { shard, endpoint, is_up } => {
-                let verdict = if is_up { Verdict::Up } else { Verdict::Down };
+                let verdict = if is_up { CheckVerdict::Up } else { CheckVerdict::Down };
                 self.verdicts[shard][endpoint] = verdict;
                 self.clusters[shard].judged(id(endpoint), verdict);
             }
@@ -322,7 +322,7 @@ impl<'a> Life<'a> {
         let changed = self.checked[at].result(passed, policy);
         let wait = self.checked[at].wait(policy, &mut self.random);
         if let Some(verdict) = changed {
-            let is_up = verdict == Verdict::Up;
+            let is_up = verdict == CheckVerdict::Up;
             if is_up {
                 self.common.health.of(at).reached(Moment(self.now));
             }
@@ -397,10 +397,10 @@ impl<'a> Life<'a> {
     /// Endpoints with nothing against them, by an account of our own.
     fn good(&self, exchange: &Exchange<'_>) -> Vec<usize> {
         let verdicts = &self.verdicts[exchange.shard];
-        let down = verdicts.iter().filter(|one| **one == Verdict::Down).count();
+        let down = verdicts.iter().filter(|one| **one == CheckVerdict::Down).count();
         let is_panic = is_panic(down, verdicts.len());
         let is_good = |at: &usize| {
-            let is_up = is_panic || verdicts[*at] != Verdict::Down;
+            let is_up = is_panic || verdicts[*at] != CheckVerdict::Down;
             let is_in = self.common.health.of(*at).why() == Why::In;
             is_up && is_in && !exchange.tried.contains(&(*at as u16))
         };
@@ -410,7 +410,7 @@ impl<'a> Life<'a> {
     /// Endpoints that may be tried again, now. Shards see a clock that is a tick old.
     fn trials(&self) -> Vec<bool> {
         let all = self.common.health.all().iter();
-        all.map(|one| one.state(Moment(self.now)) == State::Trial).collect()
+        all.map(|one| one.state(Moment(self.now)) == PassiveState::Trial).collect()
     }
 
     fn chosen(&mut self, exchange: &Exchange<'_>, at: usize, good: &[usize], trials: &[bool]) {
@@ -493,7 +493,7 @@ impl<'a> Life<'a> {
             }
         };
         let lost =
-            Lost { cause, was_pooled: exchange.was_pooled, has_answer: false, has_body: false };
+            LostTry { cause, was_pooled: exchange.was_pooled, has_answer: false, has_body: false };
         self.lost(number, exchange, flight, kind, lost);
     }
 
@@ -503,7 +503,7 @@ impl<'a> Life<'a> {
         mut exchange: Exchange<'a>,
         flight: Flight<'a>,
         kind: Kind,
-        lost: Lost,
+        lost: LostTry,
     ) {
         let (at, shard) = (usize::from(flight.id.0), exchange.shard);
         let cluster = &self.clusters[shard];
@@ -560,10 +560,10 @@ impl<'a> Life<'a> {
         assert!(exchange.executed <= most, "{} executed {} times", "a request", exchange.executed);
     }
 
-    // === what wakes those who wait ===
+    // === what wakes requests that wait ===
 
     fn listen(&mut self) {
-        // The first look of somebody who waits may be what lets somebody else in.
+        // The first look of a request that waits may be what lets another in.
         let mut quiet = 0;
         while quiet < 2 {
             for (cluster, bell) in self.clusters.iter().zip(self.bells) {
@@ -586,7 +586,7 @@ impl<'a> Life<'a> {
             let waited = self.now - exchange.since;
             match result {
                 Ok(flight) if self.random.below(20) == 0 => {
-                    // The client is gone: whoever is next has the room.
+                    // The client is gone: the next in the queue has the room.
                     drop(flight);
                     self.end(&exchange, true);
                 }

@@ -124,7 +124,7 @@ pub struct Peer {
     pub stream: TcpStream,
     rest: Vec<u8>,
     decoder: fluke_hpack::Decoder<'static>,
-    /// Frames that belong to streams nobody has asked about yet.
+    /// Frames of streams that the test has not asked about yet.
     kept: Vec<Frame>,
     /// How the other side's octets ended, once they have: in order, or with this error.
     pub end: Option<Result<(), ErrorKind>>,

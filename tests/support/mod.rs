@@ -23,8 +23,8 @@ pub enum Driver {
     Epoll,
 }
 
-/// Six requests with markers of their own, each on a fresh connection: whoever gets somebody
-/// else's answer, or none, has found a desync.
+/// Six requests with markers of their own, each on a fresh connection: a client that gets
+/// another's answer, or none, has found a desync.
 pub fn mark(proxy: &Proxy) {
     for number in 0..6 {
         let path = format!("/mark/{number}");
@@ -67,7 +67,7 @@ pub fn cluster(addresses: &[SocketAddr], more: &str) -> String {
     text
 }
 
-/// An address where nobody listens, now.
+/// An address where no server listens, now.
 pub fn nobody() -> SocketAddr {
     // Below the ports that the kernel gives to tests that run at the same time.
     static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);

@@ -46,7 +46,22 @@ impl Proxy {
 
     /// With a whole configuration, environment and limit on open files.
     pub fn run(driver: Driver, config: &str, env: &[(&str, &str)], nofile: Option<u32>) -> Self {
-        let config = without_checks(config);
+        let (config, on_one_core) = completed(config);
+        Self::start(driver, &config, on_one_core, env, nofile)
+    }
+
+    /// With a configuration that nothing is added to, on one core.
+    pub fn as_written(driver: Driver, config: &str) -> Self {
+        Self::start(driver, config, true, &[], None)
+    }
+
+    fn start(
+        driver: Driver,
+        config: &str,
+        on_one_core: bool,
+        env: &[(&str, &str)],
+        nofile: Option<u32>,
+    ) -> Self {
         let file = temporary("toml");
         std::fs::File::create(&file).unwrap().write_all(config.as_bytes()).unwrap();
         let driver = if driver == Driver::IoUring { "io_uring" } else { "epoll" };
@@ -60,7 +75,7 @@ impl Proxy {
             }
         };
         command.args(["run", "--driver", driver, "--config"]).arg(&file);
-        if !config.contains("cores") {
+        if on_one_core {
             command.args(["--cores", "1"]);
         }
         command.envs(env.iter().copied()).stderr(Stdio::piped()).stdout(Stdio::null());
@@ -91,7 +106,7 @@ impl Proxy {
 
     /// Writes another configuration.
     pub fn rewrite(&self, config: &str) {
-        std::fs::write(&self.file, without_checks(config)).unwrap();
+        std::fs::write(&self.file, completed(config).0).unwrap();
     }
 
     /// Writes another configuration and has it read.
@@ -209,15 +224,33 @@ impl Drop for Proxy {
     }
 }
 
-/// Checks would come between the requests that origins count. Who wants them says so.
-fn without_checks(config: &str) -> String {
-    if config.contains("health") {
-        return config.to_owned();
+/// What the harness adds where the configuration says nothing of it, read as TOML: one core, and no checks, which
+/// would come between the requests that origins count. A faulty configuration stays as it is.
+fn completed(config: &str) -> (String, bool) {
+    let Ok(root) = toml::de::DeTable::parse(config) else {
+        return (config.to_owned(), false);
+    };
+    let table = |value: &toml::de::DeValue<'_>, key: &str| {
+        value.as_table().is_some_and(|table| table.contains_key(key))
+    };
+    let has_cores = root.get_ref().get("server").is_some_and(|one| table(one.get_ref(), "cores"));
+    let clusters = root.get_ref().get("cluster").and_then(|all| all.get_ref().as_array());
+    let checked: Vec<bool> =
+        clusters.into_iter().flatten().map(|one| table(one.get_ref(), "health")).collect();
+    let (mut text, mut at) = (String::new(), 0);
+    for line in config.split_inclusive('\n') {
+        text.push_str(line);
+        if line.trim() == "[[cluster]]" {
+            if checked.get(at) == Some(&false) {
+                text.push_str("health = { type = \"off\" }\n");
+            }
+            at += 1;
+        }
     }
-    config.replace("[[cluster]]\n", "[[cluster]]\nhealth = { type = \"off\" }\n")
+    (text, !has_cores)
 }
 
-/// A file name that nobody else uses.
+/// A file name that no other test uses.
 pub fn temporary(extension: &str) -> std::path::PathBuf {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -95,7 +95,7 @@ fn answer(port: u16, body: &[u8]) -> io::Result<()> {
                     Err(_) => break,
                 }
             }
-            // Only who waits for room is told of it.
+            // Only a connection that waits for room is told of it.
             let is_waiting = *left > 0;
             if is_waiting || before < text.len() {
                 let events = if is_waiting { libc::EPOLLOUT } else { libc::EPOLLIN };

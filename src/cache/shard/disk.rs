@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{CacheRequest, CacheShard};
 use crate::base::clock::Moment;
 use crate::base::limits::DISK_PATIENCE;
-use crate::cache::disk_index::{Load, Loaded, News};
+use crate::cache::disk_index::{DiskNews, LoadOrder, LoadedEntry};
 use crate::cache::entry::Entry;
 use crate::cache::fill_stream::{FillStream, Start};
 use crate::cache::purge::Purge;
@@ -40,19 +40,19 @@ impl CacheShard {
         fill.into_iter().for_each(|fill| fill.is_load = true);
         let (key, fields) = (question.key.clone(), question.fields.clone());
         if let Some(disk_index) = &mut self.disk_index {
-            disk_index.load(Load { hash, key, fields, id: ticket.id });
+            disk_index.load(LoadOrder { hash, key, fields, id: ticket.id });
         }
         Some(ticket.stream)
     }
 
     /// Hears what has become of files. Returns the stream that a request may wait on for it.
-    pub fn hear(&mut self, news: News, now: Moment) -> Option<Arc<FillStream>> {
+    pub fn hear(&mut self, news: DiskNews, now: Moment) -> Option<Arc<FillStream>> {
         let disk_index = self.disk_index.as_mut()?;
         disk_index.hear(&news);
-        if let News::SweptAll { number } = news {
+        if let DiskNews::SweptAll { number } = news {
             disk_index.swept(number, self.next_id);
         }
-        let News::Loaded { hash, id, found, .. } = news else { return None };
+        let DiskNews::Loaded { hash, id, found, .. } = news else { return None };
         let Some(found) = found else { return self.not_loaded(hash, id) };
         let fills = self.fills.get(&hash);
         let fill = fills.and_then(|fills| fills.iter().find(|fill| fill.id == id));
@@ -69,7 +69,13 @@ impl CacheShard {
     }
 
     /// What was found, if it may be served.
-    fn loaded(&mut self, hash: u64, id: u64, found: &Loaded, now: Moment) -> Option<Arc<Entry>> {
+    fn loaded(
+        &mut self,
+        hash: u64,
+        id: u64,
+        found: &LoadedEntry,
+        now: Moment,
+    ) -> Option<Arc<Entry>> {
         let verdict = self.disk_index.as_ref().and_then(|disk_index| disk_index.verdict(found));
         let entry = &found.entry;
         let is_good = self.accept(hash, id, entry, now) && verdict != Some(false);

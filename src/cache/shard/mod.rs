@@ -17,14 +17,14 @@ use crate::cache::directive::Directives;
 use crate::cache::disk_index::{Books, DiskIndex};
 use crate::cache::entry::Entry;
 use crate::cache::fill_stream::{FillStream, Node, Start};
-use crate::cache::freshness::{Stale, Use};
+use crate::cache::freshness::{Stale, StoredUse};
 use crate::cache::ledger::Ledger;
-use crate::cache::policy::Refused;
+use crate::cache::policy::NotStored;
 use crate::cache::purge::Log;
 use crate::cache::status::Forward;
 use crate::cache::store::Store;
 use crate::cache::validate;
-use crate::cache::vary::{Asked, Selecting};
+use crate::cache::vary::{Selecting, Selection};
 use crate::message::fields::Fields;
 
 /// A request, as far as it matters here.
@@ -67,7 +67,7 @@ pub struct Seen {
 #[derive(Clone, Debug)]
 pub enum Decision {
     /// Serve this.
-    Use(Arc<Entry>, Use),
+    Use(Arc<Entry>, StoredUse),
     /// Serve this, and fetch it anew meanwhile.
     Refresh(Arc<Entry>, Ticket),
     /// Fetch it, and ask whether what is stored is still good.
@@ -107,7 +107,7 @@ pub struct Ticket {
 
 /// A fetch under way.
 #[derive(Debug)]
-struct Fill {
+struct RunningFill {
     id: u64,
     key: Vec<u8>,
     fields: Fields,
@@ -126,10 +126,10 @@ struct Fill {
     is_load: bool,
 }
 
-impl Fill {
+impl RunningFill {
     /// What its request has in the fields that this names.
     fn like(&mut self, selecting: &[u8]) -> &[u8] {
-        let mut asked = Asked::again(&self.fields, &mut self.asked);
+        let mut asked = Selection::again(&self.fields, &mut self.asked);
         asked.like(selecting);
         &self.asked
     }
@@ -143,7 +143,7 @@ pub struct CacheShard {
     pub store: Store,
     /// What is on disk, if anything is ever written there.
     pub disk_index: Option<DiskIndex>,
-    fills: HashMap<u64, Vec<Fill>, Xxh3DefaultBuilder>,
+    fills: HashMap<u64, Vec<RunningFill>, Xxh3DefaultBuilder>,
     marks: HashMap<u64, Moment, Xxh3DefaultBuilder>,
     mark_order: VecDeque<u64>,
     /// What was fetched anew a moment ago, well or not.
@@ -210,25 +210,25 @@ impl CacheShard {
         };
         let hint = Some(entry.selecting());
         if entry.is_partial() {
-            let is_fresh = entry.freshness().judge(wants, 0, now) == Use::Fresh;
+            let is_fresh = entry.freshness().judge(wants, 0, now) == StoredUse::Fresh;
             if is_fresh && question.has_range && validate::has_part(&entry, fields) {
                 entry.warm();
-                return Decision::Use(entry, Use::Fresh);
+                return Decision::Use(entry, StoredUse::Fresh);
             }
             return self.fetch(question, Some(entry.clone()), Forward::Partial, hint, now);
         }
         match entry.freshness().judge(wants, *grace, now) {
-            Use::Validate => {
+            StoredUse::Validate => {
                 let freshness = entry.freshness();
                 let is_fresh = freshness.ttl(now) > 0 && freshness.stale != Stale::Always;
                 let why = if is_fresh { Forward::Request } else { Forward::Stale };
                 self.fetch(question, Some(entry.clone()), why, hint, now)
             }
-            Use::WhileRevalidating => {
+            StoredUse::WhileRevalidating => {
                 let is_tried = self.refreshes.get(hash).is_some_and(|until| now < *until);
                 let is_tried = is_tried || self.is_crowded(*hash);
                 if is_tried || self.fill_for(question, hint, now).is_some() {
-                    return Decision::Use(entry, Use::WhileRevalidating);
+                    return Decision::Use(entry, StoredUse::WhileRevalidating);
                 }
                 self.refreshes.insert(*hash, now.after(REFRESH_EVERY));
                 let ticket = self.begin(question, false, now);
@@ -276,9 +276,9 @@ impl CacheShard {
         question: &CacheRequest,
         hint: Option<&[u8]>,
         now: Moment,
-    ) -> Option<&Fill> {
+    ) -> Option<&RunningFill> {
         let last = self.purges.last();
-        let mut asked = Asked::new(&question.fields, &mut self.asked);
+        let mut asked = Selection::new(&question.fields, &mut self.asked);
         let fills = self.fills.get_mut(&question.hash)?;
         let at = fills.iter_mut().rposition(|fill| {
             let is_open = !fill.is_solo && !fill.is_load && !fill.is_doomed;
@@ -295,7 +295,7 @@ impl CacheShard {
                     // Its end has not come here yet, or was lost: what it has brought ages.
                     Some(Start::Stored(entry)) => {
                         asked.suits(entry.selecting())
-                            && entry.freshness().judge(&question.wants, 0, now) == Use::Fresh
+                            && entry.freshness().judge(&question.wants, 0, now) == StoredUse::Fresh
                     }
                     Some(
                         Start::Released(_) | Start::Failed(_) | Start::Stands(_) | Start::Looked(_),
@@ -314,7 +314,7 @@ impl CacheShard {
         self.next_id += 1;
         let id = self.next_id;
         let (stream, front) = FillStream::new(id, self.ledger.shards());
-        let fill = Fill {
+        let fill = RunningFill {
             id,
             key: question.key.clone(),
             fields: question.fields.clone(),
@@ -331,7 +331,7 @@ impl CacheShard {
         Ticket { id, hash: question.hash, stream, front, is_solo }
     }
 
-    fn end(&mut self, hash: u64, id: u64) -> Option<Fill> {
+    fn end(&mut self, hash: u64, id: u64) -> Option<RunningFill> {
         let fills = self.fills.get_mut(&hash)?;
         let at = fills.iter().position(|fill| fill.id == id)?;
         let fill = fills.swap_remove(at);
@@ -393,7 +393,7 @@ impl CacheShard {
     }
 
     /// A fetch has brought something that cannot be stored; `is_marked` if that will be so again.
-    pub fn release(&mut self, hash: u64, id: u64, why: Refused, is_marked: bool, now: Moment) {
+    pub fn release(&mut self, hash: u64, id: u64, why: NotStored, is_marked: bool, now: Moment) {
         if let Some(fill) = self.end(hash, id) {
             fill.stream.begin(Start::Released(why));
             if is_marked {
@@ -463,7 +463,7 @@ impl CacheShard {
         self.trim();
         self.fills.retain(|_, fills| {
             // The tasks that began these are dead, or they would have ended by their own deadlines.
-            let limit = |fill: &Fill| fill.begun.after(60 * FILL_ABANDONED);
+            let limit = |fill: &RunningFill| fill.begun.after(60 * FILL_ABANDONED);
             fills.retain(|fill| now < limit(fill) || Arc::strong_count(&fill.stream) > 1);
             !fills.is_empty()
         });

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// What is to go wrong.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
+pub(super) struct DiskFaults {
     is_full: bool,
     is_broken: bool,
     is_slow: bool,
@@ -15,7 +15,7 @@ pub(super) struct Faults {
     dies: AtomicU64,
 }
 
-impl Faults {
+impl DiskFaults {
     /// What the environment asks for.
     pub(super) fn from_env() -> Self {
         let asked = if cfg!(debug_assertions) { std::env::var("MILLRACE_TEST").ok() } else { None };

@@ -7,11 +7,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::faults::Faults;
+use super::faults::DiskFaults;
 use crate::base::limits::VARIANTS_MAX;
-use crate::cache::disk_index::Load;
+use crate::cache::disk_index::LoadOrder;
 use crate::cache::entry::Entry;
-use crate::cache::file::{self, Front, HEADER, Header, When};
+use crate::cache::file::{self, FileHeader, Front, HEADER, When};
 use crate::cache::octets::{Chunk, Gauge, Octets};
 use crate::cache::vary;
 
@@ -24,7 +24,7 @@ const PIECE: u64 = 256 * 1024;
 
 /// What a file is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Name {
+pub(super) struct FileName {
     pub(super) hash: u64,
     variant: u64,
 }
@@ -32,7 +32,7 @@ pub(super) struct Name {
 /// A file that is there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listed {
-    pub(super) name: Name,
+    pub(super) name: FileName,
     pub(super) octets: u64,
     /// Nanoseconds since 1970.
     written: i128,
@@ -46,14 +46,14 @@ pub(super) struct Folder {
     /// Tells unfinished files of this process from those that others left behind.
     nonce: u64,
     next: AtomicU64,
-    faults: Faults,
+    faults: DiskFaults,
 }
 
 impl Folder {
     /// In `path`, which must be a folder and no link. Names depend on the seed.
     pub(super) fn open(path: PathBuf, seed: u64, nonce: u64) -> io::Result<Self> {
         make_folder(&path)?;
-        Ok(Self { path, seed, nonce, next: AtomicU64::new(0), faults: Faults::from_env() })
+        Ok(Self { path, seed, nonce, next: AtomicU64::new(0), faults: DiskFaults::from_env() })
     }
 
     fn bucket(&self, number: u64) -> PathBuf {
@@ -64,7 +64,7 @@ impl Folder {
         self.bucket(hash >> 52)
     }
 
-    fn file(&self, name: Name) -> PathBuf {
+    fn file(&self, name: FileName) -> PathBuf {
         self.bucket_of(name.hash).join(format!("{:016x}-{:016x}", name.hash, name.variant))
     }
 
@@ -125,7 +125,7 @@ impl Folder {
         }
     }
 
-    pub(super) fn remove_one(&self, name: Name) {
+    pub(super) fn remove_one(&self, name: FileName) {
         // A faster process has done the same.
         let _ = fs::remove_file(self.file(name));
     }
@@ -137,7 +137,7 @@ impl Folder {
         let number = self.next.fetch_add(1, Relaxed);
         let unfinished = bucket.join(format!("new-{:016x}-{number:x}", self.nonce));
         let written = self.write_to(&unfinished, &file::front(entry, born, when), entry);
-        let name = Name { hash, variant: file::variant(entry, self.seed) };
+        let name = FileName { hash, variant: file::variant(entry, self.seed) };
         let done = written.and_then(|()| self.faults.step()).and_then(|()| {
             fs::rename(&unfinished, self.file(name))?;
             self.faults.step()
@@ -168,7 +168,7 @@ impl Folder {
     /// there are of its URL. `may_take` is asked for memory, which `gauge` counts. What was harmed is taken away.
     pub(super) fn load(
         &self,
-        wanted: &Load,
+        wanted: &LoadOrder,
         when: When,
         gauge: &Gauge,
         may_take: impl Fn(u64) -> bool,
@@ -177,7 +177,7 @@ impl Folder {
             return (None, 0);
         }
         let mut octets = 0;
-        let mut fronts: Vec<(Name, Front, File)> = Vec::new();
+        let mut fronts: Vec<(FileName, Front, File)> = Vec::new();
         for Listed { name, octets: len, .. } in self.of(wanted.hash) {
             match self.front(name) {
                 Ok(Some((front, file))) => {
@@ -194,7 +194,7 @@ impl Folder {
         // The newest says what selects; those that other fields select are history.
         let newest = fronts.first().map(|(_, front, _)| front.selecting().to_vec());
         let mut text = Vec::new();
-        let mut asked = vary::Asked::new(&wanted.fields, &mut text);
+        let mut asked = vary::Selection::new(&wanted.fields, &mut text);
         for (name, front, mut file) in fronts {
             let is_now = newest.as_ref().is_some_and(|it| vary::same_names(it, front.selecting()));
             if !is_now {
@@ -220,7 +220,7 @@ impl Folder {
     ///
     /// # Errors
     /// It was harmed.
-    pub(super) fn front(&self, name: Name) -> io::Result<Option<(Front, File)>> {
+    pub(super) fn front(&self, name: FileName) -> io::Result<Option<(Front, File)>> {
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         let Ok(mut file) = options.open(self.file(name)) else { return Ok(None) };
@@ -233,10 +233,10 @@ impl Folder {
         file.read_exact(&mut bytes)?;
         let mut header = [0; HEADER];
         header.copy_from_slice(&bytes);
-        if !Header::is_of_our_time(&header) {
+        if !FileHeader::is_of_our_time(&header) {
             return Ok(None);
         }
-        let header = Header::read(&header).ok_or_else(harmed)?;
+        let header = FileHeader::read(&header).ok_or_else(harmed)?;
         if header.file_len() != Some(facts.len()) {
             return Err(harmed());
         }
@@ -275,14 +275,14 @@ fn is_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|facts| facts.is_dir())
 }
 
-fn parse(text: &str) -> Option<Name> {
+fn parse(text: &str) -> Option<FileName> {
     let digits = |text: &str| {
         let is_ours =
             text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         u64::from_str_radix(text, 16).ok().filter(|_| is_ours)
     };
     let (hash, variant) = text.split_once('-')?;
-    Some(Name { hash: digits(hash)?, variant: digits(variant)? })
+    Some(FileName { hash: digits(hash)?, variant: digits(variant)? })
 }
 
 /// The nonce of a file that was not finished.

@@ -20,23 +20,23 @@ use super::notice;
 use crate::base::clock::{self, Moment};
 use crate::base::limits::{DISK_ORDERS, DISK_QUEUE, FOLDER_PATIENCE, LISTEN_EVERY};
 use crate::base::limits::{DISK_READERS, DISK_REST, DISK_TELLS};
-use crate::cache::disk_index::{Books, Load, Loaded, News, Order};
+use crate::cache::disk_index::{Books, DiskNews, DiskOrder, LoadOrder, LoadedEntry};
 use crate::cache::entry::Entry;
 use crate::cache::file::When;
 use crate::cache::ledger::Ledger;
 use crate::cache::purge::Purge;
 use folder::Folder;
-use job::{Common, Job, Tell};
-use state::State;
+use job::{DiskCommon, SweeperJob, Tell};
+use state::FolderState;
 use sweeper::Sweeper;
 
 /// A folder that was taken over.
-pub struct Opened {
-    state: State,
+pub struct OpenedFolder {
+    state: FolderState,
     folder: Folder,
 }
 
-impl Opened {
+impl OpenedFolder {
     /// Takes a folder over for a cache.
     ///
     /// # Errors
@@ -45,7 +45,7 @@ impl Opened {
         // The process before this one gives it up soon after it was told to end (exam R43).
         let begun = clock::monotonic();
         let state = loop {
-            match State::open(path) {
+            match FolderState::open(path) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                     if clock::monotonic().since(begun) >= FOLDER_PATIENCE {
                         return Err(error);
@@ -97,9 +97,9 @@ pub fn probe(path: &Path) -> io::Result<()> {
 #[derive(Clone, Debug)]
 pub struct DiskHandle {
     pub books: Arc<Books>,
-    loads: Sender<(usize, Load)>,
+    loads: Sender<(usize, LoadOrder)>,
     changes: Sender<Change>,
-    jobs: Sender<Job>,
+    jobs: Sender<SweeperJob>,
     /// Octets that wait to be written.
     queued: Arc<AtomicU64>,
     done: Receiver<()>,
@@ -135,47 +135,47 @@ impl DiskHandle {
     ///
     /// # Errors
     /// The order, if there is no room for it.
-    pub fn order(&self, shard: usize, order: Order) -> Result<(), Order> {
+    pub fn order(&self, shard: usize, order: DiskOrder) -> Result<(), DiskOrder> {
         match order {
-            Order::Load(load) => self
+            DiskOrder::Load(load) => self
                 .loads
                 .try_send((shard, load))
-                .map_err(|error| Order::Load(error.into_inner().1)),
-            Order::Write { hash, entry, born } => {
+                .map_err(|error| DiskOrder::Load(error.into_inner().1)),
+            DiskOrder::Write { hash, entry, born } => {
                 let octets = entry.weight();
                 if self.queued.fetch_add(octets, Relaxed) + octets > DISK_QUEUE {
                     self.queued.fetch_sub(octets, Relaxed);
-                    return Err(Order::Write { hash, entry, born });
+                    return Err(DiskOrder::Write { hash, entry, born });
                 }
                 let change = Change::Write { shard, hash, entry: Arc::clone(&entry), born };
                 self.changes.try_send(change).map_err(|_| {
                     self.queued.fetch_sub(octets, Relaxed);
-                    Order::Write { hash, entry, born }
+                    DiskOrder::Write { hash, entry, born }
                 })
             }
-            Order::Remove { hash } => self
+            DiskOrder::Remove { hash } => self
                 .changes
                 .try_send(Change::Remove { shard, hash })
-                .map_err(|_| Order::Remove { hash }),
+                .map_err(|_| DiskOrder::Remove { hash }),
         }
     }
 
     /// Has all files listed for a shard.
     pub fn list(&self, shard: usize) {
         // There is room for one of each shard at the start.
-        let _ = self.jobs.try_send(Job::List { shard });
+        let _ = self.jobs.try_send(SweeperJob::List { shard });
     }
 
     /// Has a wide purge written down; `Noted { answer }` says when it is.
     /// False: there is no room.
     #[must_use]
     pub fn note(&self, shard: usize, answer: u64, number: u64, purge: Purge) -> bool {
-        self.jobs.try_send(Job::Note { shard, answer, number, purge }).is_ok()
+        self.jobs.try_send(SweeperJob::Note { shard, answer, number, purge }).is_ok()
     }
 
     /// Nothing that is there counts at the next start: a shard has lost its part of the books.
     pub fn distrust(&self) {
-        if self.jobs.send_timeout(Job::Distrust, Duration::from_secs(1)).is_err() {
+        if self.jobs.send_timeout(SweeperJob::Distrust, Duration::from_secs(1)).is_err() {
             notice::warn("cache: the disk is too busy to be told that it cannot be believed");
         }
     }
@@ -211,19 +211,19 @@ impl DiskHandle {
 /// # Errors
 /// There are no threads to be had.
 pub fn start(
-    opened: Opened,
+    opened: OpenedFolder,
     books: Arc<Books>,
     ledger: Arc<Ledger>,
     tell: Box<Tell>,
 ) -> io::Result<DiskHandle> {
-    let Opened { state, folder } = opened;
+    let OpenedFolder { state, folder } = opened;
     let (loads, to_load) = bounded(DISK_ORDERS);
     let (changes, to_change) = bounded(DISK_ORDERS);
     let (jobs, to_do) = bounded(DISK_ORDERS);
     let (ended, done) = bounded(1);
     let queued = Arc::new(AtomicU64::new(0));
     let (queue, own_jobs, is_ended) = (Arc::clone(&queued), jobs.clone(), AtomicBool::new(false));
-    let common = Common { folder, ledger, queued: queue, jobs: own_jobs, tell, is_ended };
+    let common = DiskCommon { folder, ledger, queued: queue, jobs: own_jobs, tell, is_ended };
     let common = Arc::new(common);
     for _ in 0..DISK_READERS {
         let (common, to_load) = (Arc::clone(&common), to_load.clone());
@@ -233,7 +233,7 @@ pub fn start(
     Builder::new().name("cache-write".to_owned()).spawn(move || {
         write(&writer, &to_change);
         writer.is_ended.store(true, Relaxed);
-        let _ = writer.jobs.send(Job::End);
+        let _ = writer.jobs.send(SweeperJob::End);
         drop(ended);
     })?;
     let sweeper = Sweeper::new(common, state);
@@ -248,8 +248,8 @@ fn when() -> When {
     When { now: clock::monotonic(), wall: clock::wall() }
 }
 
-impl Common {
-    fn tell(&self, shard: usize, news: News) {
+impl DiskCommon {
+    fn tell(&self, shard: usize, news: DiskNews) {
         let mut news = news;
         for _ in 0..DISK_TELLS {
             match (self.tell)(shard, news) {
@@ -261,7 +261,7 @@ impl Common {
     }
 }
 
-fn read(common: &Common, loads: &Receiver<(usize, Load)>) {
+fn read(common: &DiskCommon, loads: &Receiver<(usize, LoadOrder)>) {
     for (shard, load) in loads {
         let ledger = &common.ledger;
         let may_take = |octets| octets <= ledger.object && ledger.may_take(octets);
@@ -272,14 +272,14 @@ fn read(common: &Common, loads: &Receiver<(usize, Load)>) {
         };
         let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
         let (found, octets) = read.unwrap_or((None, 0));
-        let found = found.map(|(entry, born)| Loaded { entry: Arc::new(entry), born });
-        common.tell(shard, News::Loaded { hash: load.hash, id: load.id, found, octets });
+        let found = found.map(|(entry, born)| LoadedEntry { entry: Arc::new(entry), born });
+        common.tell(shard, DiskNews::Loaded { hash: load.hash, id: load.id, found, octets });
     }
 }
 
 /// Writes, but not for a while after a fault.
 struct Pen<'a> {
-    common: &'a Common,
+    common: &'a DiskCommon,
     rests_until: Option<Moment>,
 }
 
@@ -308,7 +308,7 @@ impl Pen<'_> {
     }
 }
 
-fn write(common: &Common, changes: &Receiver<Change>) {
+fn write(common: &DiskCommon, changes: &Receiver<Change>) {
     let mut pen = Pen { common, rests_until: None };
     for change in changes {
         match change {
@@ -317,16 +317,16 @@ fn write(common: &Common, changes: &Receiver<Change>) {
                 common.queued.fetch_sub(entry.weight(), Relaxed);
                 drop(entry);
                 let octets = common.folder.bound_variants(hash);
-                common.tell(shard, News::Written { hash, octets, is_done });
+                common.tell(shard, DiskNews::Written { hash, octets, is_done });
             }
             Change::Remove { shard, hash } => {
                 common.folder.remove(hash);
-                common.tell(shard, News::Removed { hash });
+                common.tell(shard, DiskNews::Removed { hash });
             }
-            Change::Fence { shard, number } => common.tell(shard, News::Noted { number }),
+            Change::Fence { shard, number } => common.tell(shard, DiskNews::Noted { number }),
             Change::Sweep { number } => {
                 // Without room for it the next start will do it.
-                let _ = common.jobs.try_send(Job::Sweep { number });
+                let _ = common.jobs.try_send(SweeperJob::Sweep { number });
             }
             Change::End => return,
         }

@@ -28,7 +28,7 @@ pub(super) fn is_for_us(path: &Path) -> io::Result<()> {
 
 /// A folder that is ours as long as this lives.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct FolderState {
     path: PathBuf,
     _lock: File,
     pub(super) seed: u64,
@@ -39,7 +39,7 @@ pub(super) struct State {
     is_distrusted: bool,
 }
 
-impl State {
+impl FolderState {
     /// Takes a folder over; makes it if need be. Nothing in it is touched that is not a cache's.
     ///
     /// # Errors

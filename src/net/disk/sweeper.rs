@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
-use super::folder::{BUCKETS, Listed, Name};
-use super::job::{Common, Job};
-use super::state::State;
+use super::folder::{BUCKETS, FileName, Listed};
+use super::job::{DiskCommon, SweeperJob};
+use super::state::FolderState;
 use crate::base::limits::SWEEP_GATHER;
-use crate::cache::disk_index::News;
+use crate::cache::disk_index::DiskNews;
 use crate::cache::key;
 use crate::cache::purge::Purge;
 use crate::net::notice;
 
 /// What it has to do.
 pub(super) struct Sweeper {
-    common: Arc<Common>,
-    state: State,
+    common: Arc<DiskCommon>,
+    state: FolderState,
     /// Shards that want a list.
     waiting: Vec<usize>,
     /// Purges that files have to be held against.
@@ -26,12 +26,12 @@ pub(super) struct Sweeper {
 }
 
 impl Sweeper {
-    pub(super) fn new(common: Arc<Common>, state: State) -> Self {
+    pub(super) fn new(common: Arc<DiskCommon>, state: FolderState) -> Self {
         let unmet = state.unmet.iter().map(|(number, _)| *number).collect();
         Self { common, state, waiting: Vec::new(), unmet, is_ended: false }
     }
 
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+    pub(super) fn run(mut self, jobs: &Receiver<SweeperJob>) {
         let mut is_first = true;
         while !self.is_ended {
             // Lists and sweeps are done at once for all shards that want one.
@@ -51,33 +51,33 @@ impl Sweeper {
         }
     }
 
-    fn hear(&mut self, job: Job) {
+    fn hear(&mut self, job: SweeperJob) {
         match job {
-            Job::List { shard } => self.waiting.push(shard),
-            Job::Note { shard, answer, number, purge } => {
+            SweeperJob::List { shard } => self.waiting.push(shard),
+            SweeperJob::Note { shard, answer, number, purge } => {
                 if let Err(error) = self.state.note(number, purge) {
                     notice::warn(format_args!(
                         "cache: a purge cannot be written down: {error}; after the next start \
                          nothing that is on disk now counts"
                     ));
                 }
-                self.common.tell(shard, News::Noted { number: answer });
+                self.common.tell(shard, DiskNews::Noted { number: answer });
             }
-            Job::Sweep { number } => self.unmet.push(number),
-            Job::Distrust => self.state.distrust(),
-            Job::End => self.is_ended = true,
+            SweeperJob::Sweep { number } => self.unmet.push(number),
+            SweeperJob::Distrust => self.state.distrust(),
+            SweeperJob::End => self.is_ended = true,
         }
     }
 
     /// Between two folders: a purge does not wait for a whole round to be written down.
-    fn hear_all(&mut self, jobs: &Receiver<Job>) {
+    fn hear_all(&mut self, jobs: &Receiver<SweeperJob>) {
         while let Ok(job) = jobs.try_recv() {
             self.hear(job);
         }
     }
 
     /// Tells shards what there is of theirs.
-    fn list(&mut self, jobs: &Receiver<Job>) {
+    fn list(&mut self, jobs: &Receiver<SweeperJob>) {
         let (to, shards) = (std::mem::take(&mut self.waiting), self.common.ledger.shards());
         for bucket in 0..BUCKETS {
             self.hear_all(jobs);
@@ -97,15 +97,15 @@ impl Sweeper {
                 let of = |one: &&(u64, u64)| key::owner(one.0, shards) == *shard;
                 let own: Vec<(u64, u64)> = by_hash.iter().filter(of).copied().collect();
                 if !own.is_empty() {
-                    self.common.tell(*shard, News::Listed(own));
+                    self.common.tell(*shard, DiskNews::Listed(own));
                 }
             }
         }
-        to.iter().for_each(|shard| self.common.tell(*shard, News::AllListed));
+        to.iter().for_each(|shard| self.common.tell(*shard, DiskNews::AllListed));
     }
 
     /// Takes away what purges mean, and forgets them.
-    fn sweep(&mut self, jobs: &Receiver<Job>) {
+    fn sweep(&mut self, jobs: &Receiver<SweeperJob>) {
         let (mut numbers, shards) = (std::mem::take(&mut self.unmet), self.common.ledger.shards());
         let mut purges = self.state.unmet.clone();
         purges.retain(|(number, _)| numbers.contains(number));
@@ -124,7 +124,7 @@ impl Sweeper {
                 if self.is_meant(name, &purges) {
                     self.common.folder.remove_one(name);
                     let (hash, octets) = (name.hash, self.common.folder.octets(name.hash));
-                    self.common.tell(key::owner(hash, shards), News::Swept { hash, octets });
+                    self.common.tell(key::owner(hash, shards), DiskNews::Swept { hash, octets });
                 }
             }
         }
@@ -132,12 +132,12 @@ impl Sweeper {
             notice::warn(format_args!("cache: the folder's state cannot be written: {error}"));
         }
         for number in numbers {
-            (0..shards).for_each(|shard| self.common.tell(shard, News::SweptAll { number }));
+            (0..shards).for_each(|shard| self.common.tell(shard, DiskNews::SweptAll { number }));
         }
     }
 
     /// Soft purges mean it too: a file cannot say that it is stale now.
-    fn is_meant(&self, name: Name, purges: &[(u64, Purge)]) -> bool {
+    fn is_meant(&self, name: FileName, purges: &[(u64, Purge)]) -> bool {
         let Ok(Some((front, _))) = self.common.folder.front(name) else { return false };
         let entry = front.bare();
         let born = front.header.born;

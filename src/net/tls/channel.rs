@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
-use super::session::{EARLY_RECORD, Fault, OVERHEAD, RECORD, Session, State};
+use super::session::{EARLY_RECORD, OVERHEAD, RECORD, Session, SessionState, TlsFault};
 use crate::base::clock::Moment;
 use crate::base::limits::{EARLY_DATA_MAX, TLS_PAUSE};
 use crate::base::limits::{TLS_BATCH, TLS_BATCH_SLOW};
@@ -51,7 +51,7 @@ impl Channel {
         mut session: Session,
         socket: &Socket,
         buffers: &Rc<Buffers>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, TlsFault> {
         let mut ahead = None;
         let early = session.take_early();
         if !early.is_empty() || !session.leftover().is_empty() {
@@ -127,7 +127,7 @@ impl Channel {
             }
             match opened {
                 Ok(_) if plain.len() > before => return (Ok(plain.len() - before), plain),
-                Ok(State::PeerClosed) => return (Ok(0), plain),
+                Ok(SessionState::PeerClosed) => return (Ok(0), plain),
                 // Something else than data: it may be long until more comes.
                 Ok(_) => {
                     self.flush();

@@ -9,12 +9,12 @@ use rustls::pki_types::ServerName;
 use super::channel::Channel;
 use super::handshake_semaphore::{HandshakeSemaphore, Turn};
 use super::reason;
-use super::server::Server;
-use super::session::{Fault, Session, State};
+use super::server::TlsServer;
+use super::session::{Session, SessionState, TlsFault};
 use super::subject;
-use super::trust::Client;
+use super::trust::TlsClient;
 use crate::base::error::{Detail, Kind, Result};
-use crate::config::tls::Protocol;
+use crate::config::tls::Alpn;
 use crate::net::buffer::{Buffer, Buffers, Sealed};
 use crate::net::size::Size;
 use crate::net::socket::Socket;
@@ -35,14 +35,14 @@ pub struct Means<'a> {
 pub struct HandshakeInfo {
     /// The name that it asked for, in lower case.
     pub name: Option<Box<str>>,
-    pub protocol: Option<Protocol>,
+    pub protocol: Option<Alpn>,
     /// What its certificate says of it.
-    pub told: Option<Box<subject::Told>>,
+    pub told: Option<Box<subject::ClientIdentity>>,
 }
 
 /// Why a client did not get in.
 #[derive(Debug)]
-pub enum Refused {
+pub enum HandshakeRefusal {
     /// It does not speak TLS; this is what it said.
     Plain,
     /// It connected, and left without a word: a check of a balancer's.
@@ -50,7 +50,7 @@ pub enum Refused {
     /// It left, or took too long.
     Gone,
     /// The handshake failed, which it was told.
-    Tls(Fault),
+    Tls(TlsFault),
     /// Too many are at it.
     Busy,
 }
@@ -62,11 +62,11 @@ pub enum Refused {
 /// Why there is no secure connection.
 pub async fn accept(
     socket: &Socket,
-    server: &Server,
+    server: &TlsServer,
     raw: Option<Buffer>,
     means: Means<'_>,
-) -> std::result::Result<(HandshakeInfo, Channel), Refused> {
-    let mut session = Session::server(&server.config).map_err(Refused::Tls)?;
+) -> std::result::Result<(HandshakeInfo, Channel), HandshakeRefusal> {
+    let mut session = Session::server(&server.config).map_err(HandshakeRefusal::Tls)?;
     let is_there = match raw {
         Some(raw) => session.feed(raw).is_none(),
         None => {
@@ -75,11 +75,15 @@ pub async fn accept(
         }
     };
     if !is_there {
-        return Err(if session.leftover().is_empty() { Refused::Silent } else { Refused::Gone });
+        return Err(if session.leftover().is_empty() {
+            HandshakeRefusal::Silent
+        } else {
+            HandshakeRefusal::Gone
+        });
     }
     // A handshake's record (RFC 8446 section 5.1); or an alert: one that has failed already.
     if !matches!(session.leftover().first(), Some(20..=22)) {
-        return Err(Refused::Plain);
+        return Err(HandshakeRefusal::Plain);
     }
     let mut name = None;
     loop {
@@ -88,12 +92,12 @@ pub async fn accept(
         {
             name = hello.name;
         }
-        let turn = means.turns.take().await.ok_or(Refused::Busy)?;
+        let turn = means.turns.take().await.ok_or(HandshakeRefusal::Busy)?;
         let refused = match session.shake() {
-            Ok(State::Open) => break,
-            Ok(State::Handshaking) => None,
-            Ok(State::PeerClosed) => Some(Refused::Gone),
-            Err(fault) => Some(Refused::Tls(fault)),
+            Ok(SessionState::Open) => break,
+            Ok(SessionState::Handshaking) => None,
+            Ok(SessionState::PeerClosed) => Some(HandshakeRefusal::Gone),
+            Err(fault) => Some(HandshakeRefusal::Tls(fault)),
         };
         give_back(turn, socket, &mut session).await;
         let is_told = flush(socket, &mut session, means).await;
@@ -102,17 +106,17 @@ pub async fn accept(
         }
         // What is left is a part of a message: only more makes a difference.
         if !is_told || !more(socket, &mut session, means.buffers).await {
-            return Err(Refused::Gone);
+            return Err(HandshakeRefusal::Gone);
         }
     }
     let facts = session.facts();
     let peer = facts.peer_certificates().and_then(|chain| chain.first());
     let greeting = HandshakeInfo {
         name: name.and_then(|name| String::from_utf8(name).ok().map(Into::into)),
-        protocol: facts.alpn_protocol().and_then(Protocol::of),
+        protocol: facts.alpn_protocol().and_then(Alpn::of),
         told: peer.and_then(subject::told).map(Box::new),
     };
-    let channel = Channel::new(session, socket, means.buffers).map_err(Refused::Tls)?;
+    let channel = Channel::new(session, socket, means.buffers).map_err(HandshakeRefusal::Tls)?;
     Ok((greeting, channel))
 }
 
@@ -122,20 +126,20 @@ pub async fn accept(
 /// `UpstreamCertificate` if its certificate is not for the name that was asked; `UpstreamTls` for everything else.
 pub async fn connect(
     socket: &Socket,
-    client: &Client,
+    client: &TlsClient,
     name: ServerName<'static>,
     means: Means<'_>,
     tell: impl Fn(&dyn std::fmt::Display),
-) -> Result<(Option<Protocol>, Channel)> {
+) -> Result<(Option<Alpn>, Channel)> {
     let mut session = Session::client(&client.config, name).map_err(|_| Kind::UpstreamTls)?;
     loop {
         match session.shake() {
-            Ok(State::Open) => break,
-            Ok(State::Handshaking) => {}
-            Ok(State::PeerClosed) => return Err(Kind::UpstreamTls),
+            Ok(SessionState::Open) => break,
+            Ok(SessionState::Handshaking) => {}
+            Ok(SessionState::PeerClosed) => return Err(Kind::UpstreamTls),
             Err(fault) => {
                 flush(socket, &mut session, means).await;
-                if let Fault::Tls(error) = &fault {
+                if let TlsFault::Tls(error) = &fault {
                     tell(error);
                 }
                 return Err(kind(&fault));
@@ -146,19 +150,19 @@ pub async fn connect(
             return Err(Kind::UpstreamTls);
         }
     }
-    let protocol = session.facts().alpn_protocol().and_then(Protocol::of);
+    let protocol = session.facts().alpn_protocol().and_then(Alpn::of);
     let channel = Channel::new(session, socket, means.buffers).map_err(|fault| kind(&fault))?;
     Ok((protocol, channel))
 }
 
-fn kind(fault: &Fault) -> Kind {
+fn kind(fault: &TlsFault) -> Kind {
     match fault {
-        Fault::Tls(rustls::Error::InvalidCertificate(_)) => Kind::UpstreamCertificate,
+        TlsFault::Tls(rustls::Error::InvalidCertificate(_)) => Kind::UpstreamCertificate,
         _ => Kind::UpstreamTls,
     }
 }
 
-impl Refused {
+impl HandshakeRefusal {
     /// Why, for the access log.
     #[must_use]
     pub fn why(&self) -> Detail {
@@ -167,7 +171,7 @@ impl Refused {
             Self::Silent => "it said nothing",
             Self::Gone => "the client left, or took too long",
             Self::Busy => "too many handshakes were under way",
-            Self::Tls(Fault::Tls(error)) => reason::of(error),
+            Self::Tls(TlsFault::Tls(error)) => reason::of(error),
             Self::Tls(_) => "what came is no TLS handshake",
         })
     }

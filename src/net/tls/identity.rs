@@ -18,13 +18,13 @@ use super::staple::{self, Staple};
 use crate::config::tls::Pair;
 
 /// The names that a certificate speaks for, in lower case; `*.` in front stands for one label.
-type Names = Arc<[Box<str>]>;
+type CertificateNames = Arc<[Box<str>]>;
 
 /// A certificate with its key.
 #[derive(Clone, Debug)]
 pub struct Identity {
     key: Arc<CertifiedKey>,
-    names: Names,
+    names: CertificateNames,
     /// Seconds since 1970.
     pub valid: (i64, i64),
     /// Of its certificate.
@@ -57,7 +57,7 @@ impl Identity {
         provider: &CryptoProvider,
     ) -> Result<Self, String> {
         let first = chain.first().ok_or("no certificate")?;
-        let Facts { names, valid, serial, public_key, rsa_bits } = read(first)?;
+        let CertificateFacts { names, valid, serial, public_key, rsa_bits } = read(first)?;
         let key = provider.key_provider.load_private_key(key).map_err(|error| match rsa_bits {
             Some(bits @ ..2048) => format!(
                 "an RSA key of {bits} bits can be broken and is not used; 2048 is the least: \
@@ -105,8 +105,8 @@ impl Identity {
 }
 
 /// What a certificate says of itself.
-struct Facts {
-    names: Names,
+struct CertificateFacts {
+    names: CertificateNames,
     valid: (i64, i64),
     serial: Box<[u8]>,
     /// SubjectPublicKeyInfo, in DER.
@@ -114,7 +114,7 @@ struct Facts {
     rsa_bits: Option<usize>,
 }
 
-fn read(certificate: &CertificateDer<'_>) -> Result<Facts, String> {
+fn read(certificate: &CertificateDer<'_>) -> Result<CertificateFacts, String> {
     let (_, parsed) =
         X509Certificate::from_der(certificate).map_err(|error| format!("no X.509: {error}"))?;
     let valid = parsed.validity();
@@ -132,7 +132,7 @@ fn read(certificate: &CertificateDer<'_>) -> Result<Facts, String> {
         Ok(PublicKey::RSA(key)) => Some(key.key_size()),
         _ => None,
     };
-    Ok(Facts {
+    Ok(CertificateFacts {
         names: names.into(),
         valid,
         serial: parsed.raw_serial().into(),

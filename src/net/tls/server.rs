@@ -9,11 +9,11 @@ use rustls::{RootCertStore, ServerConfig};
 use super::identity::{Identities, Identity};
 use super::pem;
 use super::pinned::Pinned;
-use crate::config::tls::{self, ClientAuth, Protocol};
+use crate::config::tls::{self, Alpn, ClientAuth};
 
 /// TLS of one listener.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub struct TlsServer {
     pub(super) config: Arc<ServerConfig>,
     identities: Arc<Identities>,
 }
@@ -37,13 +37,13 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-impl Server {
+impl TlsServer {
     /// With these identities.
     ///
     /// # Errors
     /// What is wrong with the files that are named.
     pub fn new(
-        model: &tls::Server,
+        model: &tls::ListenerTls,
         identities: Vec<Identity>,
         tickets: Tickets,
         provider: &Arc<CryptoProvider>,
@@ -64,8 +64,8 @@ impl Server {
         let mut config = builder.with_cert_resolver(Arc::clone(&identities) as Arc<_>);
         config.alpn_protocols =
             model.alpn.iter().map(|protocol| protocol.name().as_bytes().to_vec()).collect();
-        if model.alpn.contains(&Protocol::Http1) {
-            config.alpn_protocols.push(Protocol::HTTP10.to_vec());
+        if model.alpn.contains(&Alpn::Http1) {
+            config.alpn_protocols.push(Alpn::HTTP10.to_vec());
         }
         config.ticketer = tickets;
         config.session_storage = Arc::new(NoServerSessionStorage {});

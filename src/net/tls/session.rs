@@ -23,7 +23,7 @@ pub const EARLY_RECORD: usize = 4 * 1024 - OVERHEAD;
 
 /// What became of octets that were received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum SessionState {
     /// More is needed before anything else can happen.
     Handshaking,
     /// Data may be sent and received.
@@ -34,14 +34,14 @@ pub enum State {
 
 /// Why a connection cannot go on.
 #[derive(Debug)]
-pub enum Fault {
+pub enum TlsFault {
     /// What the peer sent, or what it is.
     Tls(rustls::Error),
     /// It makes us work without getting on (exam L09).
     Flood,
 }
 
-impl From<rustls::Error> for Fault {
+impl From<rustls::Error> for TlsFault {
     fn from(error: rustls::Error) -> Self {
         Self::Tls(error)
     }
@@ -49,7 +49,7 @@ impl From<rustls::Error> for Fault {
 
 /// One connection's state.
 pub struct Session {
-    side: Side,
+    side: Rustls,
     /// What was received and not used up. It stays here while more is read into another buffer, for
     /// rustls remembers places in it and wants to see it whenever it is asked anything.
     raw: Option<Buffer>,
@@ -65,7 +65,7 @@ pub struct Session {
     empty: u32,
 }
 
-enum Side {
+enum Rustls {
     Server(UnbufferedServerConnection),
     Client(UnbufferedClientConnection),
 }
@@ -77,7 +77,7 @@ impl std::fmt::Debug for Session {
 }
 
 /// What one step of rustls brought.
-enum Step {
+enum TlsStep {
     Again,
     Data,
     Blocked,
@@ -90,19 +90,19 @@ impl Session {
     ///
     /// # Errors
     /// The configuration is of no use.
-    pub fn server(config: &Arc<ServerConfig>) -> Result<Self, Fault> {
-        Ok(Self::new(Side::Server(UnbufferedServerConnection::new(Arc::clone(config))?)))
+    pub fn server(config: &Arc<ServerConfig>) -> Result<Self, TlsFault> {
+        Ok(Self::new(Rustls::Server(UnbufferedServerConnection::new(Arc::clone(config))?)))
     }
 
     /// Speaks first.
     ///
     /// # Errors
     /// The configuration is of no use.
-    pub fn client(config: &Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Fault> {
-        Ok(Self::new(Side::Client(UnbufferedClientConnection::new(Arc::clone(config), name)?)))
+    pub fn client(config: &Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsFault> {
+        Ok(Self::new(Rustls::Client(UnbufferedClientConnection::new(Arc::clone(config), name)?)))
     }
 
-    const fn new(side: Side) -> Self {
+    const fn new(side: Rustls) -> Self {
         Self {
             side,
             raw: None,
@@ -119,8 +119,8 @@ impl Session {
     #[must_use]
     pub fn facts(&self) -> &CommonState {
         match &self.side {
-            Side::Server(one) => one,
-            Side::Client(one) => one,
+            Rustls::Server(one) => one,
+            Rustls::Client(one) => one,
         }
     }
 
@@ -146,25 +146,25 @@ impl Session {
     ///
     /// # Errors
     /// The handshake failed; what is due then tells the peer why.
-    pub fn shake(&mut self) -> Result<State, Fault> {
+    pub fn shake(&mut self) -> Result<SessionState, TlsFault> {
         if self.greeting > TLS_HANDSHAKE_MAX || self.leftover().len() > TLS_HANDSHAKE_MAX {
-            return Err(Fault::Flood);
+            return Err(TlsFault::Flood);
         }
         while self.facts().is_handshaking() {
             let before = self.leftover().len();
             let step = self.step(None);
             self.greeting += before - self.leftover().len();
             match step? {
-                Step::Again | Step::Data => {}
-                Step::Blocked | Step::Open => return Ok(State::Handshaking),
-                Step::PeerClosed => return Ok(State::PeerClosed),
+                TlsStep::Again | TlsStep::Data => {}
+                TlsStep::Blocked | TlsStep::Open => return Ok(SessionState::Handshaking),
+                TlsStep::PeerClosed => return Ok(SessionState::PeerClosed),
             }
         }
         // What ends a handshake may still have to be written down (RFC 5246 section 7.4.9).
         while self.facts().wants_write() {
             self.step(None)?;
         }
-        Ok(State::Open)
+        Ok(SessionState::Open)
     }
 
     /// Uses up what was received and puts the data behind that in `plain`, which must have room for
@@ -172,19 +172,19 @@ impl Session {
     ///
     /// # Errors
     /// The connection cannot go on; what is due then tells the peer why.
-    pub fn open(&mut self, plain: &mut Buffer) -> Result<State, Fault> {
+    pub fn open(&mut self, plain: &mut Buffer) -> Result<SessionState, TlsFault> {
         debug_assert!(plain.space() >= self.leftover().len(), "there is room");
         loop {
             if self.has_ended {
-                return Ok(State::PeerClosed);
+                return Ok(SessionState::PeerClosed);
             }
             let before = plain.len();
             match self.step(Some(plain))? {
-                Step::Again => {}
-                Step::Data => self.count(plain.len() > before)?,
-                Step::Blocked => return Ok(State::Handshaking),
-                Step::Open => return Ok(State::Open),
-                Step::PeerClosed => self.has_ended = true,
+                TlsStep::Again => {}
+                TlsStep::Data => self.count(plain.len() > before)?,
+                TlsStep::Blocked => return Ok(SessionState::Handshaking),
+                TlsStep::Open => return Ok(SessionState::Open),
+                TlsStep::PeerClosed => self.has_ended = true,
             }
         }
     }
@@ -194,7 +194,7 @@ impl Session {
     ///
     /// # Errors
     /// Nothing can be sent on this connection any more.
-    pub fn seal(&mut self, data: &[u8], record: usize, out: &mut Buffer) -> Result<(), Fault> {
+    pub fn seal(&mut self, data: &[u8], record: usize, out: &mut Buffer) -> Result<(), TlsFault> {
         self.settle()?;
         self.put_due(out);
         for part in data.chunks(record) {
@@ -248,13 +248,13 @@ impl Session {
     }
 
     /// Records without data bring no exchange on.
-    fn count(&mut self, has_data: bool) -> Result<(), Fault> {
+    fn count(&mut self, has_data: bool) -> Result<(), TlsFault> {
         self.empty = if has_data { 0 } else { self.empty + 1 };
-        if self.empty > TLS_EMPTY_RECORDS_MAX { Err(Fault::Flood) } else { Ok(()) }
+        if self.empty > TLS_EMPTY_RECORDS_MAX { Err(TlsFault::Flood) } else { Ok(()) }
     }
 
     /// One step; a fault brings the alert that tells the peer of it.
-    fn step(&mut self, plain: Option<&mut Buffer>) -> Result<Step, Fault> {
+    fn step(&mut self, plain: Option<&mut Buffer>) -> Result<TlsStep, TlsFault> {
         // After a fault rustls wants to be left alone.
         if self.is_broken {
             return Err(rustls::Error::EncryptError.into());
@@ -262,19 +262,19 @@ impl Session {
         let step = self.process(plain);
         if step.is_err() {
             self.is_broken = true;
-            while self.facts().wants_write() && matches!(self.process(None), Ok(Step::Again)) {}
+            while self.facts().wants_write() && matches!(self.process(None), Ok(TlsStep::Again)) {}
         } else if self.due.len() > TLS_DUE_MAX {
-            return Err(Fault::Flood);
+            return Err(TlsFault::Flood);
         }
         step
     }
 
-    fn process(&mut self, plain: Option<&mut Buffer>) -> Result<Step, Fault> {
+    fn process(&mut self, plain: Option<&mut Buffer>) -> Result<TlsStep, TlsFault> {
         let incoming = self.raw.as_mut().map_or(&mut [][..], Buffer::data_mut);
         let out = (&mut self.due, &mut self.early, plain);
         let (discard, step) = match &mut self.side {
-            Side::Server(one) => advance(one.process_tls_records(incoming), out),
-            Side::Client(one) => advance(one.process_tls_records(incoming), out),
+            Rustls::Server(one) => advance(one.process_tls_records(incoming), out),
+            Rustls::Client(one) => advance(one.process_tls_records(incoming), out),
         };
         if let Some(raw) = &mut self.raw {
             raw.consume(discard);
@@ -283,29 +283,29 @@ impl Session {
     }
 
     /// Goes on until data can be sent: what is due until then is due before it.
-    fn settle(&mut self) -> Result<(), Fault> {
+    fn settle(&mut self) -> Result<(), TlsFault> {
         loop {
             match self.step(None)? {
-                Step::Open => return Ok(()),
-                Step::Again | Step::Data => {}
+                TlsStep::Open => return Ok(()),
+                TlsStep::Again | TlsStep::Data => {}
                 // Said twice, it means that both have ended.
-                Step::PeerClosed if self.has_ended => {
+                TlsStep::PeerClosed if self.has_ended => {
                     return Err(rustls::Error::EncryptError.into());
                 }
-                Step::PeerClosed => self.has_ended = true,
-                Step::Blocked => return Err(rustls::Error::HandshakeNotComplete.into()),
+                TlsStep::PeerClosed => self.has_ended = true,
+                TlsStep::Blocked => return Err(rustls::Error::HandshakeNotComplete.into()),
             }
         }
     }
 
     /// Only when settled.
-    fn write(&mut self, op: &Op<'_>, out: &mut [u8]) -> Result<usize, Fault> {
+    fn write(&mut self, op: &Op<'_>, out: &mut [u8]) -> Result<usize, TlsFault> {
         let incoming = self.raw.as_mut().map_or(&mut [][..], Buffer::data_mut);
         let written = match &mut self.side {
-            Side::Server(one) => act(one.process_tls_records(incoming), op, out),
-            Side::Client(one) => act(one.process_tls_records(incoming), op, out),
+            Rustls::Server(one) => act(one.process_tls_records(incoming), op, out),
+            Rustls::Client(one) => act(one.process_tls_records(incoming), op, out),
         };
-        written.ok_or(Fault::Tls(rustls::Error::EncryptError))
+        written.ok_or(TlsFault::Tls(rustls::Error::EncryptError))
     }
 }
 
@@ -327,7 +327,7 @@ fn act<D>(status: UnbufferedStatus<'_, '_, D>, op: &Op<'_>, out: &mut [u8]) -> O
 fn advance<D>(
     status: UnbufferedStatus<'_, '_, D>,
     (due, early, plain): (&mut Vec<u8>, &mut Vec<u8>, Option<&mut Buffer>),
-) -> (usize, Result<Step, Fault>) {
+) -> (usize, Result<TlsStep, TlsFault>) {
     let UnbufferedStatus { mut discard, state } = status;
     let step = match state {
         Err(error) => Err(error.into()),
@@ -335,7 +335,7 @@ fn advance<D>(
             let mut out = plain;
             loop {
                 match traffic.next_record() {
-                    None => break Ok(Step::Data),
+                    None => break Ok(TlsStep::Data),
                     Some(Err(error)) => break Err(error.into()),
                     Some(Ok(record)) => {
                         discard += record.discard;
@@ -347,7 +347,7 @@ fn advance<D>(
                             None if early.len() <= TLS_HANDSHAKE_MAX => {
                                 early.extend_from_slice(record.payload);
                             }
-                            _ => break Err(Fault::Flood),
+                            _ => break Err(TlsFault::Flood),
                         }
                     }
                 }
@@ -355,18 +355,18 @@ fn advance<D>(
         }
         Ok(ConnectionState::EncodeTlsData(mut data)) => {
             encode(&mut data, due);
-            Ok(Step::Again)
+            Ok(TlsStep::Again)
         }
         Ok(ConnectionState::TransmitTlsData(transmit)) => {
             // It is as good as sent: nothing goes out before it.
             transmit.done();
-            Ok(Step::Again)
+            Ok(TlsStep::Again)
         }
-        Ok(ConnectionState::BlockedHandshake) => Ok(Step::Blocked),
-        Ok(ConnectionState::WriteTraffic(_)) => Ok(Step::Open),
-        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Step::PeerClosed),
+        Ok(ConnectionState::BlockedHandshake) => Ok(TlsStep::Blocked),
+        Ok(ConnectionState::WriteTraffic(_)) => Ok(TlsStep::Open),
+        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(TlsStep::PeerClosed),
         // Early data is off; anything else is unheard of.
-        Ok(_) => Err(Fault::Flood),
+        Ok(_) => Err(TlsFault::Flood),
     };
     (discard, step)
 }

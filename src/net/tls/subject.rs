@@ -13,7 +13,7 @@ use x509_parser::x509::X509Name;
 /// What a certificate says of its owner, as it is told to endpoints: values of fields, in printable
 /// ASCII.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct ClientIdentity {
     /// RFC 4514; nothing if it is empty.
     pub subject: Option<Box<[u8]>>,
     pub alternatives: Option<Box<[u8]>>,
@@ -25,14 +25,14 @@ pub struct Told {
 
 /// What a client's certificate says.
 #[must_use]
-pub fn told(certificate: &CertificateDer<'_>) -> Option<Told> {
+pub fn told(certificate: &CertificateDer<'_>) -> Option<ClientIdentity> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let subject = subject(parsed.subject());
     let alternatives = parsed.subject_alternative_name().ok().flatten();
     let alternatives = alternatives.map(|one| alternatives_text(&one.value.general_names));
     let hash = HEXLOWER.encode(&Sha256::digest(certificate));
     let whole = format!(":{}:", BASE64.encode(certificate));
-    Some(Told {
+    Some(ClientIdentity {
         subject: (!subject.is_empty()).then(|| subject.into()),
         alternatives: alternatives.map(|text| text.into_bytes().into()),
         fingerprint: hash.into_bytes().into(),

@@ -14,24 +14,24 @@ use super::pem;
 use super::pinned::Pinned;
 use crate::base::limits::TLS_SESSIONS;
 use crate::config::model::Address;
-use crate::config::tls::{self, Protocol};
+use crate::config::tls::{self, Alpn};
 
 /// TLS to one cluster.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct TlsClient {
     pub(super) config: Arc<ClientConfig>,
     /// Of the files it was made of.
     pub digest: u64,
 }
 
-impl Client {
+impl TlsClient {
     /// For a cluster that speaks one of these protocols.
     ///
     /// # Errors
     /// What is wrong with the files that are named, or with the system's authorities.
     pub fn new(
-        model: &tls::Client,
-        alpn: &[Protocol],
+        model: &tls::ClusterTls,
+        alpn: &[Alpn],
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, String> {
         // Before they are read for good: what changes in between will be noticed.
@@ -74,9 +74,9 @@ impl Client {
     }
 }
 
-impl Client {
+impl TlsClient {
     /// The same, with other protocols to choose from.
-    pub(in crate::net) fn offering(&self, protocols: &[Protocol]) -> Arc<ClientConfig> {
+    pub(in crate::net) fn offering(&self, protocols: &[Alpn]) -> Arc<ClientConfig> {
         let mut config = (*self.config).clone();
         config.alpn_protocols = names(protocols);
         Arc::new(config)
@@ -87,18 +87,18 @@ fn server_name(text: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(text.to_owned()).ok()
 }
 
-fn names(protocols: &[Protocol]) -> Vec<Vec<u8>> {
+fn names(protocols: &[Alpn]) -> Vec<Vec<u8>> {
     protocols.iter().map(|one| one.name().as_bytes().to_vec()).collect()
 }
 
 /// The name that the certificate of an endpoint must be for.
 #[must_use]
-pub fn name_of(model: &tls::Client, address: &Address) -> Option<ServerName<'static>> {
+pub fn name_of(model: &tls::ClusterTls, address: &Address) -> Option<ServerName<'static>> {
     server_name(&model.name.clone().unwrap_or_else(|| address.host()))
 }
 
 /// The authorities, and of these the ones of a file: they may be shown themselves.
-fn roots(model: &tls::Client) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), String> {
+fn roots(model: &tls::ClusterTls) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), String> {
     let mut roots = RootCertStore::empty();
     if let Some(ca) = &model.ca {
         let own = pem::certificates(ca)?;

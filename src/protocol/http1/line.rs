@@ -26,7 +26,7 @@ use crate::wire::http1::{diagnose, parse};
 
 /// A connection to an endpoint, which may idle in its pool.
 #[derive(Debug)]
-pub struct Connection {
+pub struct PooledConnection {
     pub transport: Transport,
     /// When it was opened.
     pub born: Moment,
@@ -39,7 +39,7 @@ pub struct Connection {
     pub preface: RefCell<Vec<u8>>,
 }
 
-impl Drop for Connection {
+impl Drop for PooledConnection {
     /// The endpoint is told at once, before its place is another request's: on a ring the descriptor itself
     /// is closed when what still waits on it has been cancelled, which is later (exam M02).
     fn drop(&mut self) {
@@ -47,7 +47,7 @@ impl Drop for Connection {
     }
 }
 
-impl Connection {
+impl PooledConnection {
     /// The octets of a request's head, in a buffer with room behind them if there is any.
     fn head(
         &self,
@@ -75,7 +75,7 @@ impl Connection {
 /// One exchange after the other on a connection, which idles in its pool between them.
 #[derive(Debug)]
 pub struct Line {
-    connection: Rc<Connection>,
+    connection: Rc<PooledConnection>,
     inbound: Inbound,
     /// The body of the answer.
     reading: Reading,
@@ -85,20 +85,20 @@ pub struct Line {
 /// The half of a line that a request goes out on.
 #[derive(Debug)]
 pub struct RequestWriter {
-    connection: Rc<Connection>,
+    connection: Rc<PooledConnection>,
     writing: Writing,
 }
 
 impl Line {
     /// On a connection that carries nothing else.
     #[must_use]
-    pub fn new(connection: Rc<Connection>) -> Self {
+    pub fn new(connection: Rc<PooledConnection>) -> Self {
         Self { connection, inbound: Inbound::default(), reading: Reading::none(), detail: None }
     }
 
     /// The connection.
     #[must_use]
-    pub const fn connection(&self) -> &Rc<Connection> {
+    pub const fn connection(&self) -> &Rc<PooledConnection> {
         &self.connection
     }
 

@@ -7,7 +7,7 @@ use crate::base::error::{Kind, Result};
 use crate::message::fields::Fields;
 use crate::message::framing::{BodySize, Framing};
 use crate::message::head::{FinalHead, ResponseHead, Version};
-use crate::net::buffer::{Buffer, Buffers, Shared};
+use crate::net::buffer::{Buffer, Buffers, SharedOctets};
 use crate::net::size::Size;
 use crate::net::transport::Transport;
 use crate::protocol::with::With;
@@ -179,7 +179,7 @@ impl<'a> Reply<'a> {
     ///
     /// # Errors
     /// The client is gone or does not read.
-    pub async fn shared(&mut self, data: Shared) -> Result<()> {
+    pub async fn shared(&mut self, data: SharedOctets) -> Result<()> {
         if !self.writing.is_chunked {
             return self.writing.raw(self.transport, data).await.0;
         }

@@ -10,7 +10,7 @@ use h2::Ping;
 use h2::client::{Builder, Connection, SendRequest};
 
 use super::io_adapter::{ConnectionState, IoAdapter};
-use super::lease::{Lease, State};
+use super::lease::{Lease, LeaseState};
 use super::line::Line;
 use super::payload::Payload;
 use crate::base::clock::monotonic;
@@ -22,28 +22,28 @@ use crate::net::buffer::Buffers;
 use crate::net::guard::Caught;
 use crate::net::inbound::Inbound;
 use crate::net::runtime::spawn;
-use crate::net::sweep::{Sweep, Watch};
+use crate::net::sweep::{SocketWatch, Sweep};
 
 /// A connection that takes requests.
 #[derive(Clone)]
-pub struct Client {
+pub struct H2Client {
     send: SendRequest<Payload>,
-    state: Rc<State>,
+    state: Rc<LeaseState>,
     buffers: Rc<Buffers>,
 }
 
-impl std::fmt::Debug for Client {
+impl std::fmt::Debug for H2Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("is_over", &self.state.is_over).finish_non_exhaustive()
     }
 }
 
-impl Client {
+impl H2Client {
     /// Begins on a connection. A task of its own drives it until it ends.
     pub async fn start(
         watched: Rc<ConnectionState>,
         is_secure: bool,
-        (settled, ping): (Watch, Watch),
+        (settled, ping): (SocketWatch, SocketWatch),
         buffers: &Rc<Buffers>,
         limits: &Http2,
     ) -> Option<Self> {
@@ -66,10 +66,10 @@ impl Client {
             .await;
         let (send, connection) = begun.ok()?;
         let (is_over, streams, most) = (Cell::default(), Cell::default(), limits.streams as usize);
-        let state = Rc::new(State { is_over, streams, most, is_secure, watched });
+        let state = Rc::new(LeaseState { is_over, streams, most, is_secure, watched });
         let shared = Rc::clone(&state);
         spawn(async move {
-            let over = Over(Rc::clone(&shared));
+            let over = OverOnDrop(Rc::clone(&shared));
             // How it ended its streams are told.
             let _ = Caught(drive(connection, &shared, &ping)).await;
             drop(over);
@@ -80,7 +80,7 @@ impl Client {
     }
 
     /// Waits for the endpoint's settings: how many streams it takes, and of what kind.
-    async fn settled(&self, watch: &Watch) -> Option<()> {
+    async fn settled(&self, watch: &SocketWatch) -> Option<()> {
         let watched = &self.state.watched;
         poll_fn(|context| {
             if watched.reads.get() > 0 {
@@ -120,7 +120,7 @@ impl Client {
     }
 
     /// A stream for one more request, when there is room for it; `None` if there is none by then.
-    pub async fn open(&self, watch: &Watch, sweep: &Rc<Sweep>) -> Option<Line> {
+    pub async fn open(&self, watch: &SocketWatch, sweep: &Rc<Sweep>) -> Option<Line> {
         let mut send = self.send.clone();
         let ready = poll_fn(|context| {
             if watch.is_due(context) || self.is_over() {
@@ -150,9 +150,9 @@ impl Client {
 }
 
 /// Says that a connection is over, whatever ended it.
-struct Over(Rc<State>);
+struct OverOnDrop(Rc<LeaseState>);
 
-impl Drop for Over {
+impl Drop for OverOnDrop {
     fn drop(&mut self) {
         self.0.is_over.set(true);
         self.0.watched.wake();
@@ -161,7 +161,11 @@ impl Drop for Over {
 
 /// Does what the connection wants until it ends. While it carries requests and nothing comes, the
 /// endpoint is pinged; an endpoint that does not answer that is gone (RFC 9113 section 6.7).
-async fn drive(mut connection: Connection<IoAdapter, Payload>, state: &State, ping: &Watch) {
+async fn drive(
+    mut connection: Connection<IoAdapter, Payload>,
+    state: &LeaseState,
+    ping: &SocketWatch,
+) {
     let mut pings = connection.ping_pong();
     let mut reads = 0;
     // A ping is on its way.

@@ -101,14 +101,14 @@ impl std::fmt::Debug for ConnectionState {
 
 /// What looks at a client's frames on their way in and out.
 #[derive(Debug)]
-pub struct Guard {
+pub struct FrameGuard {
     meter: Meter,
     herald: ErrorCodeRewriter,
     /// The end was said.
     is_over: bool,
 }
 
-impl Guard {
+impl FrameGuard {
     /// Of a client that may have so many streams open.
     #[must_use]
     pub fn new(streams: u32) -> Self {
@@ -122,7 +122,7 @@ pub struct IoAdapter {
     watched: Rc<ConnectionState>,
     buffers: Rc<Buffers>,
     inbound: RefCell<Inbound>,
-    guard: Option<Guard>,
+    guard: Option<FrameGuard>,
     read: Option<Read>,
     out: Option<Buffer>,
     write: Option<Write>,
@@ -136,7 +136,7 @@ impl IoAdapter {
         watched: Rc<ConnectionState>,
         inbound: Inbound,
         buffers: &Rc<Buffers>,
-        guard: Option<Guard>,
+        guard: Option<FrameGuard>,
     ) -> Self {
         Self {
             watched,
@@ -175,7 +175,7 @@ impl IoAdapter {
     fn admit(&mut self, most: usize) -> usize {
         let data = self.inbound.get_mut().data();
         let data = &data[..data.len().min(most)];
-        let Some(Guard { meter, .. }) = &mut self.guard else { return data.len() };
+        let Some(FrameGuard { meter, .. }) = &mut self.guard else { return data.len() };
         let answered = self.watched.answered.get();
         // An odd one waits for the next: two pay for one.
         self.watched.answered.set(answered % 2);
@@ -212,7 +212,7 @@ impl IoAdapter {
     /// Looks at what was put behind the first octets of what goes out.
     fn proclaim(&mut self, from: usize) {
         let (Some(guard), Some(out)) = (&mut self.guard, &mut self.out) else { return };
-        let Guard { meter, herald, is_over } = guard;
+        let FrameGuard { meter, herald, is_over } = guard;
         let abuse = &self.watched.abuse;
         let mut ended = Vec::new();
         let name = || match abuse.get() {

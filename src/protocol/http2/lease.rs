@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::io_adapter::ConnectionState;
 
 /// What is known of it.
-pub(super) struct State {
+pub(super) struct LeaseState {
     pub(super) is_over: Cell<bool>,
     pub(super) streams: Cell<usize>,
     pub(super) most: usize,
@@ -16,7 +16,7 @@ pub(super) struct State {
 
 /// A request that a connection carries, until it is dropped.
 pub struct Lease {
-    pub(super) state: Rc<State>,
+    pub(super) state: Rc<LeaseState>,
     /// What had been read when it began.
     pub(super) reads: u64,
 }

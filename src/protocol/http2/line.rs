@@ -12,8 +12,8 @@ use http::Response;
 
 use super::lease::Lease;
 use super::payload::Payload;
-use super::receive::{Receiver, is_refusal};
-use super::send::Sender;
+use super::receive::{H2Receiver, is_refusal};
+use super::send::H2Sender;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::message::fields::Fields;
@@ -22,7 +22,7 @@ use crate::message::head::{Method, RequestHead, ResponseHead};
 use crate::net::backlog::Backlog;
 use crate::net::buffer::{Buffer, Buffers};
 use crate::net::deadline::{Class, NO_SOCKET};
-use crate::net::sweep::{Sweep, Watch};
+use crate::net::sweep::{SocketWatch, Sweep};
 use crate::protocol::pace::{self, Pace, period};
 use crate::wire::http2::{self, Upgrade};
 
@@ -35,8 +35,8 @@ pub struct Line {
     buffers: Rc<Buffers>,
     sweep: Rc<Sweep>,
     /// Deadlines of reads.
-    watch: Rc<Watch>,
-    answer: Answer,
+    watch: Rc<SocketWatch>,
+    answer: AnswerState,
     /// What it is to become, by an extended CONNECT.
     upgrade: Option<Upgrade>,
     backlog: Option<Rc<Backlog>>,
@@ -45,7 +45,7 @@ pub struct Line {
 }
 
 /// How far the answer has come.
-enum Answer {
+enum AnswerState {
     /// Nothing was asked.
     None,
     Awaited(ResponseFuture),
@@ -53,7 +53,7 @@ enum Answer {
     Come(Box<Response<RecvStream>>),
     /// It was taken; the body was not begun.
     Taken(RecvStream),
-    Body(Box<Receiver>),
+    Body(Box<H2Receiver>),
     Lost,
 }
 
@@ -66,8 +66,8 @@ impl std::fmt::Debug for Line {
 /// The half of a line that a request goes out on. Nothing, if the head has ended it.
 #[derive(Debug)]
 pub struct RequestWriter {
-    sender: Option<Box<Sender>>,
-    watch: Rc<Watch>,
+    sender: Option<Box<H2Sender>>,
+    watch: Rc<SocketWatch>,
     /// Milliseconds in which the endpoint must take some of what is written.
     period: u32,
 }
@@ -89,7 +89,7 @@ impl Line {
             buffers: Rc::clone(buffers),
             sweep: Rc::clone(sweep),
             watch: Rc::new(sweep.watch(NO_SOCKET, Class::Upstream)),
-            answer: Answer::None,
+            answer: AnswerState::None,
             upgrade: None,
             backlog: None,
             is_refused: false,
@@ -118,10 +118,10 @@ impl Line {
             self.is_refused = is_refusal(&error);
             Kind::UpstreamGone
         })?;
-        self.answer = Answer::Awaited(answer);
+        self.answer = AnswerState::Awaited(answer);
         self.upgrade = said.upgrade;
         let watch = || self.sweep.watch(NO_SOCKET, Class::Upstream);
-        let sender = has_body.then(|| Box::new(Sender::body(body, &self.buffers, watch())));
+        let sender = has_body.then(|| Box::new(H2Sender::body(body, &self.buffers, watch())));
         Ok(RequestWriter { sender, watch: Rc::clone(&self.watch), period: period(stall) })
     }
 
@@ -161,16 +161,16 @@ impl Line {
     /// No answer can come any more.
     #[must_use]
     pub const fn is_dead(&self) -> bool {
-        matches!(self.answer, Answer::Lost | Answer::None)
+        matches!(self.answer, AnswerState::Lost | AnswerState::None)
     }
 
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Answer::Awaited(answer) = &mut self.answer else { return Poll::Ready(()) };
+        let AnswerState::Awaited(answer) = &mut self.answer else { return Poll::Ready(()) };
         match ready!(Pin::new(answer).poll(context)) {
-            Ok(response) => self.answer = Answer::Come(Box::new(response)),
+            Ok(response) => self.answer = AnswerState::Come(Box::new(response)),
             Err(error) => {
                 self.is_refused = is_refusal(&error);
-                self.answer = Answer::Lost;
+                self.answer = AnswerState::Lost;
             }
         }
         Poll::Ready(())
@@ -183,7 +183,7 @@ impl Line {
     pub async fn head(&mut self, asked: Method, head: &mut ResponseHead) -> Result<()> {
         head.clear();
         let interim = poll_fn(|context| {
-            if let Answer::Awaited(answer) = &mut self.answer
+            if let AnswerState::Awaited(answer) = &mut self.answer
                 && let Poll::Ready(Some(interim)) = answer.poll_informational(context)
             {
                 return Poll::Ready(interim.map(Some).map_err(|error| {
@@ -200,8 +200,8 @@ impl Line {
         if let Some(interim) = interim {
             return http2::take_response(&interim, false, asked, head);
         }
-        match std::mem::replace(&mut self.answer, Answer::Lost) {
-            Answer::Come(response) => self.take(*response, asked, head),
+        match std::mem::replace(&mut self.answer, AnswerState::Lost) {
+            AnswerState::Come(response) => self.take(*response, asked, head),
             _ => Err(Kind::UpstreamGone),
         }
     }
@@ -219,27 +219,27 @@ impl Line {
             }
             _ => http2::take_response(&response, is_all, asked, head)?,
         }
-        self.answer = Answer::Taken(response.into_body());
+        self.answer = AnswerState::Taken(response.into_body());
         Ok(())
     }
 
     /// The final head has come: what follows is a body of this framing.
     pub fn begin_body(&mut self, framing: Framing, pace: Pace) {
-        self.answer = match std::mem::replace(&mut self.answer, Answer::Lost) {
-            Answer::Taken(stream) => {
+        self.answer = match std::mem::replace(&mut self.answer, AnswerState::Lost) {
+            AnswerState::Taken(stream) => {
                 let watch = Rc::clone(&self.watch);
-                let mut body = Receiver::new(stream, watch, framing, &pace::RESPONSE, pace);
+                let mut body = H2Receiver::new(stream, watch, framing, &pace::RESPONSE, pace);
                 body.read_for(self.backlog.clone());
-                Answer::Body(Box::new(body))
+                AnswerState::Body(Box::new(body))
             }
             other => other,
         };
     }
 
     /// The body, once it has begun.
-    pub fn body(&mut self) -> Option<&mut Receiver> {
+    pub fn body(&mut self) -> Option<&mut H2Receiver> {
         match &mut self.answer {
-            Answer::Body(body) => Some(body),
+            AnswerState::Body(body) => Some(body),
             _ => None,
         }
     }
@@ -297,7 +297,7 @@ impl RequestWriter {
 
     /// The sending half, for a tunnel.
     #[must_use]
-    pub fn into_sender(self) -> Option<Box<Sender>> {
+    pub fn into_sender(self) -> Option<Box<H2Sender>> {
         self.sender
     }
 }

@@ -12,13 +12,13 @@ use crate::net::size::Size;
 /// Octets of a DATA frame.
 #[derive(Debug)]
 pub struct Payload {
-    octets: Octets,
+    octets: PayloadOctets,
     /// Where they count until h2 is through with them.
     _hold: Option<Hold>,
 }
 
 #[derive(Debug)]
-enum Octets {
+enum PayloadOctets {
     Pooled(Option<Buffer>, Rc<Buffers>),
     /// A little, which is not worth a whole buffer: a peer that opens its window octet by octet must
     /// not fill our memory.
@@ -35,18 +35,21 @@ impl Payload {
         let hold = |len: usize| backlog.map(|backlog| backlog.hold(len + H2_FRAME_COST));
         if octets.len() <= LITTLE {
             let hold = hold(octets.len());
-            return Self { octets: Octets::Small(Bytes::copy_from_slice(octets)), _hold: hold };
+            return Self {
+                octets: PayloadOctets::Small(Bytes::copy_from_slice(octets)),
+                _hold: hold,
+            };
         }
         let mut buffer = buffers.take(Size::fitting(octets.len()));
         let hold = hold(buffer.space());
         buffer.append(octets);
-        Self { octets: Octets::Pooled(Some(buffer), Rc::clone(buffers)), _hold: hold }
+        Self { octets: PayloadOctets::Pooled(Some(buffer), Rc::clone(buffers)), _hold: hold }
     }
 
     /// Nothing.
     #[must_use]
     pub const fn none() -> Self {
-        Self { octets: Octets::Small(Bytes::new()), _hold: None }
+        Self { octets: PayloadOctets::Small(Bytes::new()), _hold: None }
     }
 }
 
@@ -57,21 +60,21 @@ impl Buf for Payload {
 
     fn chunk(&self) -> &[u8] {
         match &self.octets {
-            Octets::Pooled(buffer, _) => buffer.as_ref().map_or(&[], Buffer::data),
-            Octets::Small(bytes) => bytes,
+            PayloadOctets::Pooled(buffer, _) => buffer.as_ref().map_or(&[], Buffer::data),
+            PayloadOctets::Small(bytes) => bytes,
         }
     }
 
     fn advance(&mut self, len: usize) {
         match &mut self.octets {
-            Octets::Pooled(Some(buffer), _) => buffer.consume(len),
-            Octets::Pooled(None, _) => debug_assert!(len == 0, "there is nothing"),
-            Octets::Small(bytes) => bytes.advance(len),
+            PayloadOctets::Pooled(Some(buffer), _) => buffer.consume(len),
+            PayloadOctets::Pooled(None, _) => debug_assert!(len == 0, "there is nothing"),
+            PayloadOctets::Small(bytes) => bytes.advance(len),
         }
     }
 }
 
-impl Drop for Octets {
+impl Drop for PayloadOctets {
     fn drop(&mut self) {
         if let Self::Pooled(buffer, buffers) = self
             && let Some(buffer) = buffer.take()

@@ -16,21 +16,21 @@ use crate::message::framing::Framing;
 use crate::net::backlog::Backlog;
 use crate::net::buffer::{Buffer, Buffers};
 use crate::net::size::Size;
-use crate::net::sweep::Watch;
+use crate::net::sweep::SocketWatch;
 use crate::protocol::pace::{Faults, Pace};
 use crate::wire::http2;
 
 /// The receiving half of a stream, after its head.
-pub struct Receiver {
+pub struct H2Receiver {
     stream: RecvStream,
     /// What has come and was not handed over.
     rest: Bytes,
     /// What the peer is owed of its window.
     owed: usize,
-    state: State,
+    state: BodyStage,
     trailers: Option<Box<Fields>>,
     /// Deadlines of reads.
-    watch: Rc<Watch>,
+    watch: Rc<SocketWatch>,
     faults: &'static Faults,
     pace: Pace,
     began: Moment,
@@ -48,7 +48,7 @@ pub struct Receiver {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum BodyStage {
     Data,
     /// No more data comes; trailers may.
     Trailers,
@@ -56,24 +56,24 @@ enum State {
     Over,
 }
 
-impl std::fmt::Debug for Receiver {
+impl std::fmt::Debug for H2Receiver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Receiver").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
 /// Why nothing more comes.
-enum Lost {
+enum BodyLost {
     Late,
     Gone,
 }
 
-impl Receiver {
+impl H2Receiver {
     /// Of a body that begins now.
     #[must_use]
     pub fn new(
         stream: RecvStream,
-        watch: Rc<Watch>,
+        watch: Rc<SocketWatch>,
         framing: Framing,
         faults: &'static Faults,
         pace: Pace,
@@ -88,7 +88,7 @@ impl Receiver {
             stream,
             rest: Bytes::new(),
             owed: 0,
-            state: if is_none { State::Over } else { State::Data },
+            state: if is_none { BodyStage::Over } else { BodyStage::Data },
             trailers: None,
             began: watch.now(),
             watch,
@@ -105,13 +105,13 @@ impl Receiver {
 
     /// What it carries is no body, but a tunnel's octets: they have no length, and no end but the stream's.
     pub fn into_tunnel(&mut self) {
-        (self.state, self.told) = (State::Data, None);
+        (self.state, self.told) = (BodyStage::Data, None);
     }
 
     /// The whole body was handed over.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.state == State::Over && self.rest.is_empty()
+        self.state == BodyStage::Over && self.rest.is_empty()
     }
 
     /// The body came with trailers.
@@ -199,9 +199,11 @@ impl Receiver {
         self.watch.read_by(Moment::NEVER);
         match come {
             Ok(()) => self.hand_over(buffers).await,
-            Err(Lost::Late) if self.watch.now() >= self.pace.total_by => Err(Kind::TotalTimeout),
-            Err(Lost::Late) => Err(self.faults.timeout),
-            Err(Lost::Gone) => Err(self.faults.cut_short),
+            Err(BodyLost::Late) if self.watch.now() >= self.pace.total_by => {
+                Err(Kind::TotalTimeout)
+            }
+            Err(BodyLost::Late) => Err(self.faults.timeout),
+            Err(BodyLost::Gone) => Err(self.faults.cut_short),
         }
     }
 
@@ -217,16 +219,19 @@ impl Receiver {
         }
     }
 
-    fn poll_in_time(&mut self, context: &mut Context<'_>) -> Poll<std::result::Result<(), Lost>> {
+    fn poll_in_time(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<std::result::Result<(), BodyLost>> {
         if self.watch.is_due(context) {
-            return Poll::Ready(Err(Lost::Late));
+            return Poll::Ready(Err(BodyLost::Late));
         }
         self.poll_come(context)
     }
 
     /// Waits until there is something to hand over, or the end.
-    fn poll_come(&mut self, context: &mut Context<'_>) -> Poll<std::result::Result<(), Lost>> {
-        while self.available() == 0 && self.state != State::Over {
+    fn poll_come(&mut self, context: &mut Context<'_>) -> Poll<std::result::Result<(), BodyLost>> {
+        while self.available() == 0 && self.state != BodyStage::Over {
             ready!(self.poll_more(context))?;
         }
         Poll::Ready(Ok(()))
@@ -237,7 +242,7 @@ impl Receiver {
     fn available(&self) -> usize {
         let len = self.rest.len();
         match self.told {
-            Some(told) if self.state != State::Over => {
+            Some(told) if self.state != BodyStage::Over => {
                 let most = told.saturating_sub(self.received).saturating_sub(1);
                 len.min(usize::try_from(most).unwrap_or(usize::MAX))
             }
@@ -245,8 +250,8 @@ impl Receiver {
         }
     }
 
-    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<std::result::Result<(), Lost>> {
-        if self.state == State::Data {
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<std::result::Result<(), BodyLost>> {
+        if self.state == BodyStage::Data {
             // What was used up may come again now: not before, so that a slow reader slows its writer down. Of a
             // stream that is gone nothing is owed.
             let owed = std::mem::take(&mut self.owed);
@@ -261,37 +266,37 @@ impl Receiver {
                     };
                     self.check_length()?;
                 }
-                Some(Err(_)) => return Poll::Ready(Err(Lost::Gone)),
-                None => self.state = State::Trailers,
+                Some(Err(_)) => return Poll::Ready(Err(BodyLost::Gone)),
+                None => self.state = BodyStage::Trailers,
             }
             if self.stream.is_end_stream() {
-                self.state = State::Over;
+                self.state = BodyStage::Over;
                 return Poll::Ready(self.check_end());
             }
         }
-        if self.state == State::Trailers {
+        if self.state == BodyStage::Trailers {
             match ready!(self.stream.poll_trailers(context)) {
                 Ok(None) => {}
                 Ok(Some(map)) => {
-                    let fields = http2::trailers(&map).ok_or(Lost::Gone)?;
+                    let fields = http2::trailers(&map).ok_or(BodyLost::Gone)?;
                     self.trailers = Some(fields).filter(|all| !all.is_empty()).map(Box::new);
                 }
-                Err(_) => return Poll::Ready(Err(Lost::Gone)),
+                Err(_) => return Poll::Ready(Err(BodyLost::Gone)),
             }
-            self.state = State::Over;
+            self.state = BodyStage::Over;
             return Poll::Ready(self.check_end());
         }
         Poll::Ready(Ok(()))
     }
 
-    fn check_length(&self) -> std::result::Result<(), Lost> {
+    fn check_length(&self) -> std::result::Result<(), BodyLost> {
         let come = self.received + self.rest.len() as u64;
-        if self.told.is_some_and(|told| come > told) { Err(Lost::Gone) } else { Ok(()) }
+        if self.told.is_some_and(|told| come > told) { Err(BodyLost::Gone) } else { Ok(()) }
     }
 
-    fn check_end(&self) -> std::result::Result<(), Lost> {
+    fn check_end(&self) -> std::result::Result<(), BodyLost> {
         let come = self.received + self.rest.len() as u64;
-        if self.told.is_none_or(|told| told == come) { Ok(()) } else { Err(Lost::Gone) }
+        if self.told.is_none_or(|told| told == come) { Ok(()) } else { Err(BodyLost::Gone) }
     }
 
     async fn hand_over(&mut self, buffers: &Buffers) -> Result<Option<Buffer>> {
@@ -339,7 +344,7 @@ impl Receiver {
         loop {
             self.rest = Bytes::new();
             let come = poll_fn(|context| self.poll_in_time(context)).await;
-            if come.is_err() || self.state == State::Over {
+            if come.is_err() || self.state == BodyStage::Over {
                 return;
             }
         }

@@ -2,7 +2,7 @@
 
 use http::Response;
 
-use super::send::Sender;
+use super::send::H2Sender;
 use crate::base::error::{Kind, Result};
 use crate::message::fields::Fields;
 use crate::message::framing::BodySize;
@@ -15,7 +15,7 @@ use crate::wire::http2;
 /// wants it.
 #[derive(Debug)]
 pub struct Reply {
-    sender: Sender,
+    sender: H2Sender,
     asked: Method,
 }
 
@@ -32,13 +32,13 @@ pub struct Opened<'w> {
 impl Reply {
     /// To a request of this method: CONNECT if it asks for a tunnel.
     #[must_use]
-    pub const fn new(sender: Sender, asked: Method) -> Self {
+    pub const fn new(sender: H2Sender, asked: Method) -> Self {
         Self { sender, asked }
     }
 
     /// The stream that it goes out on.
     #[must_use]
-    pub const fn sender(&self) -> &Sender {
+    pub const fn sender(&self) -> &H2Sender {
         &self.sender
     }
 

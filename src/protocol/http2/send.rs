@@ -17,7 +17,7 @@ use crate::message::fields::Fields;
 use crate::net::backlog::Backlog;
 use crate::net::buffer::Buffers;
 use crate::net::deadline::Due;
-use crate::net::sweep::Watch;
+use crate::net::sweep::SocketWatch;
 use crate::wire::http2;
 
 /// Octets that are handed over at a time: what a pooled buffer holds beside its margins.
@@ -25,7 +25,7 @@ const PIECE: usize = 16 * 1024 - 64;
 
 /// The sending half of a stream. Its cells are borrowed for the length of a call: while one task sends, the same
 /// task asks whether the peer has given up.
-pub struct Sender {
+pub struct H2Sender {
     out: RefCell<Out>,
     buffers: Rc<Buffers>,
     /// Where what is sent is counted: a client's.
@@ -33,7 +33,7 @@ pub struct Sender {
     /// All was sent.
     is_ended: Cell<bool>,
     /// Deadlines of writes.
-    watch: Watch,
+    watch: SocketWatch,
 }
 
 enum Out {
@@ -43,7 +43,7 @@ enum Out {
     Ended,
 }
 
-impl std::fmt::Debug for Sender {
+impl std::fmt::Debug for H2Sender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sender").finish_non_exhaustive()
     }
@@ -57,23 +57,32 @@ fn closed<T>() -> io::Result<T> {
     Err(io::ErrorKind::BrokenPipe.into())
 }
 
-impl Sender {
+impl H2Sender {
     /// Of an answer.
     pub(super) fn answer(
         send: SendResponse<Payload>,
         backlog: &Rc<Backlog>,
         buffers: &Rc<Buffers>,
-        watch: Watch,
+        watch: SocketWatch,
     ) -> Self {
         Self::new(Out::Head(send), Some(Rc::clone(backlog)), buffers, watch)
     }
 
     /// Of a request's body.
-    pub(super) fn body(send: SendStream<Payload>, buffers: &Rc<Buffers>, watch: Watch) -> Self {
+    pub(super) fn body(
+        send: SendStream<Payload>,
+        buffers: &Rc<Buffers>,
+        watch: SocketWatch,
+    ) -> Self {
         Self::new(Out::Body(send), None, buffers, watch)
     }
 
-    fn new(out: Out, backlog: Option<Rc<Backlog>>, buffers: &Rc<Buffers>, watch: Watch) -> Self {
+    fn new(
+        out: Out,
+        backlog: Option<Rc<Backlog>>,
+        buffers: &Rc<Buffers>,
+        watch: SocketWatch,
+    ) -> Self {
         let (out, is_ended) = (RefCell::new(out), Cell::default());
         Self { out, buffers: Rc::clone(buffers), backlog, is_ended, watch }
     }
@@ -86,7 +95,7 @@ impl Sender {
 
     /// Deadlines of writes.
     #[must_use]
-    pub const fn watch(&self) -> &Watch {
+    pub const fn watch(&self) -> &SocketWatch {
         &self.watch
     }
 

@@ -8,10 +8,10 @@ use std::task::{Context, Poll, ready};
 use h2::RecvStream;
 use h2::server::{Builder, Connection, Handshake};
 
-use super::io_adapter::{ConnectionState, Guard, IoAdapter};
+use super::io_adapter::{ConnectionState, FrameGuard, IoAdapter};
 use super::payload::Payload;
 use super::reply::Reply;
-use super::send::Sender;
+use super::send::H2Sender;
 use crate::base::limits::{
     H2_DOWNSTREAM_FRAMES, H2_HEADS_MAX, H2_LOCAL_RESETS_MAX, H2_RESETS_BURST, H2_SEND_BUFFER,
 };
@@ -23,7 +23,7 @@ use crate::net::inbound::Inbound;
 use crate::net::sweep::Sweep;
 
 /// A connection after its preface.
-pub struct Server {
+pub struct H2Server {
     connection: Connection<IoAdapter, Payload>,
     watched: Rc<ConnectionState>,
     buffers: Rc<Buffers>,
@@ -51,7 +51,7 @@ pub struct Asked {
     pub hold: HeadHold,
 }
 
-impl Server {
+impl H2Server {
     /// Begins. `None` if it is not HTTP/2 after all.
     pub async fn start(
         watched: &Rc<ConnectionState>,
@@ -61,7 +61,7 @@ impl Server {
         head: usize,
         sweep: &Rc<Sweep>,
     ) -> Option<Self> {
-        let guard = Some(Guard::new(limits.streams));
+        let guard = Some(FrameGuard::new(limits.streams));
         let port = IoAdapter::new(Rc::clone(watched), inbound, buffers, guard);
         let handshake: Handshake<IoAdapter, Payload> = Builder::new()
             .max_concurrent_streams(limits.streams)
@@ -122,7 +122,7 @@ impl Server {
         let request = http::Request::from_parts(parts, ());
         let asked = Method::of(request.method().as_str().as_bytes());
         let watch = self.sweep.watch(NO_SOCKET, Class::Downstream);
-        let sender = Sender::answer(send, &self.watched.backlog, &self.buffers, watch);
+        let sender = H2Sender::answer(send, &self.watched.backlog, &self.buffers, watch);
         let reply = Reply::new(sender, asked);
         let len = head_len(&request);
         self.watched.heads.set(self.watched.heads.get() + len);

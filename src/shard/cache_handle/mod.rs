@@ -19,14 +19,14 @@ use crate::base::id::ShardId;
 use crate::base::limits::DESK_PATIENCE;
 use crate::base::limits::{CACHE_LATE_MAX, NEAR_ENTRIES, REFRESHES_MAX};
 use crate::cache::directive::Directives;
-use crate::cache::disk_index::{News, Order};
+use crate::cache::disk_index::{DiskNews, DiskOrder};
 use crate::cache::entry::Entry;
 use crate::cache::fill_stream::{FillStream, Start};
-use crate::cache::freshness::Use;
+use crate::cache::freshness::StoredUse;
 use crate::cache::key;
 use crate::cache::ledger::Ledger;
 use crate::cache::near::Near;
-use crate::cache::policy::Refused;
+use crate::cache::policy::NotStored;
 use crate::cache::purge::Purge;
 use crate::cache::shard::{CacheRequest, CacheShard, Decision, Seen, Ticket};
 use crate::cache::status::Forward;
@@ -37,7 +37,7 @@ use follower::Follower;
 
 /// What one core tells another about the cache.
 #[derive(Debug)]
-pub enum Message {
+pub enum CacheMessage {
     Ask {
         question: Box<CacheRequest>,
         seen: Seen,
@@ -55,7 +55,7 @@ pub enum Message {
     },
     Release {
         ticket: Ticket,
-        why: Refused,
+        why: NotStored,
         is_marked: bool,
     },
     Fail {
@@ -77,7 +77,7 @@ pub enum Message {
         count: Result<usize, Unsure>,
     },
     /// The disk has something to say.
-    Disk(News),
+    Disk(DiskNews),
 }
 
 /// Not every core has confirmed something in time.
@@ -85,16 +85,16 @@ pub enum Message {
 pub struct Unsure;
 
 /// What shards tell each other by.
-pub type Posts = Arc<[Sender<Message>]>;
+pub type Posts = Arc<[Sender<CacheMessage>]>;
 
 /// An answer that a task waits for.
 struct Waiting {
     waker: Waker,
     by: Moment,
-    said: Option<Said>,
+    said: Option<CacheSaid>,
 }
 
-enum Said {
+enum CacheSaid {
     Decided(Decision),
     Purged(Result<usize, Unsure>),
     Noted,
@@ -112,7 +112,7 @@ pub struct CacheHandle {
     followers: RefCell<Vec<Follower>>,
     next: Cell<u64>,
     /// What found a full mailbox, for each shard in order.
-    late: RefCell<Vec<VecDeque<Message>>>,
+    late: RefCell<Vec<VecDeque<CacheMessage>>>,
     /// Stale entries that are being fetched anew.
     refreshes: Cell<u32>,
     now: Cell<Moment>,
@@ -195,7 +195,7 @@ impl CacheHandle {
             near.find(hash, key, fields, self.ledger.epoch())
         };
         let entry = entry.filter(|entry| !entry.is_partial())?;
-        let is_good = entry.freshness().judge(wants, 0, now) == Use::Fresh;
+        let is_good = entry.freshness().judge(wants, 0, now) == StoredUse::Fresh;
         is_good.then(|| {
             entry.warm();
             serve(entry)
@@ -211,14 +211,14 @@ impl CacheHandle {
         let number = self.number(now);
         let (from, question_copy) = (self.shard, Box::new(question.clone()));
         let seen = seen.clone();
-        let message = Message::Ask { question: question_copy, seen, from, number };
+        let message = CacheMessage::Ask { question: question_copy, seen, from, number };
         let pass = Decision::Pass { stale: None, why: Forward::Bypass };
         if self.post(self.owner(question.hash), message).is_err() {
             self.waiting.borrow_mut().remove(&number);
             return pass;
         }
         match self.answer(number).await {
-            Some(Said::Decided(found)) => {
+            Some(CacheSaid::Decided(found)) => {
                 if found.entry().is_some_and(|entry| entry.key() != question.key) {
                     // It answers another question.
                     self.refuse(found);
@@ -277,7 +277,7 @@ impl CacheHandle {
     }
 
     /// Waits for the answer; `None` if it does not come in time.
-    async fn answer(&self, number: u64) -> Option<Said> {
+    async fn answer(&self, number: u64) -> Option<CacheSaid> {
         poll_fn(|context| {
             let mut waiting = self.waiting.borrow_mut();
             let Some(one) = waiting.get_mut(&number) else { return Poll::Ready(None) };
@@ -300,19 +300,19 @@ impl CacheHandle {
             let now = self.now.get();
             self.own(|part| part.commit(ticket, &entry, is_same, now));
         } else {
-            let message = Message::Commit { ticket: ticket.clone(), entry, is_same };
+            let message = CacheMessage::Commit { ticket: ticket.clone(), entry, is_same };
             self.send(self.owner(ticket.hash), message);
         }
         self.tell(&ticket.stream);
     }
 
     /// A fetch has brought what cannot be stored.
-    pub fn release(&self, ticket: &Ticket, why: Refused, is_marked: bool) {
+    pub fn release(&self, ticket: &Ticket, why: NotStored, is_marked: bool) {
         if self.is_own(ticket.hash) {
             let now = self.now.get();
             self.part.borrow_mut().release(ticket.hash, ticket.id, why, is_marked, now);
         } else {
-            let message = Message::Release { ticket: ticket.clone(), why, is_marked };
+            let message = CacheMessage::Release { ticket: ticket.clone(), why, is_marked };
             self.send(self.owner(ticket.hash), message);
         }
         ticket.stream.begin(Start::Released(why));
@@ -324,7 +324,7 @@ impl CacheHandle {
         if self.is_own(ticket.hash) {
             self.part.borrow_mut().fail(ticket.hash, ticket.id);
         } else {
-            self.send(self.owner(ticket.hash), Message::Fail { ticket: ticket.clone() });
+            self.send(self.owner(ticket.hash), CacheMessage::Fail { ticket: ticket.clone() });
         }
         self.tell(&ticket.stream);
     }
@@ -334,7 +334,7 @@ impl CacheHandle {
         if self.is_own(hash) {
             self.own(|part| part.replace(hash, old, new));
         } else {
-            self.send(self.owner(hash), Message::Replace { hash, old: Arc::clone(old), new });
+            self.send(self.owner(hash), CacheMessage::Replace { hash, old: Arc::clone(old), new });
         }
     }
 
@@ -367,9 +367,9 @@ impl CacheHandle {
                 }
                 match door.order(usize::from(self.shard.0), order) {
                     Ok(()) => {}
-                    Err(Order::Load(load)) => heard.push(load),
-                    Err(Order::Write { hash, .. }) => disk_index.not_written(hash),
-                    Err(order @ Order::Remove { .. }) => {
+                    Err(DiskOrder::Load(load)) => heard.push(load),
+                    Err(DiskOrder::Write { hash, .. }) => disk_index.not_written(hash),
+                    Err(order @ DiskOrder::Remove { .. }) => {
                         is_full = true;
                         disk_index.put_back(order);
                     }
@@ -388,7 +388,7 @@ impl CacheHandle {
     // === other cores ===
 
     /// Sends what must arrive: later, if there is no room now, and in order.
-    fn send(&self, shard: usize, message: Message) {
+    fn send(&self, shard: usize, message: CacheMessage) {
         let late = &mut self.late.borrow_mut()[shard];
         let sent = if late.is_empty() { self.posts[shard].send(message) } else { Err(message) };
         if let Err(message) = sent
@@ -399,7 +399,7 @@ impl CacheHandle {
     }
 
     /// Sends what is of no use later.
-    fn post(&self, shard: usize, message: Message) -> Result<(), Message> {
+    fn post(&self, shard: usize, message: CacheMessage) -> Result<(), CacheMessage> {
         self.posts[shard].send(message)
     }
 
@@ -416,45 +416,46 @@ impl CacheHandle {
     }
 
     /// Does what another core asks, or hears its answer.
-    pub fn hear(&self, message: Message) {
+    pub fn hear(&self, message: CacheMessage) {
         let now = self.now.get();
         match message {
-            Message::Ask { question, seen, from, number } => {
+            CacheMessage::Ask { question, seen, from, number } => {
                 let found = self.own(|part| part.ask(&question, &seen, now));
-                let answer = self.post(usize::from(from.0), Message::Decided { number, found });
-                if let Err(Message::Decided { found, .. }) = answer {
+                let answer =
+                    self.post(usize::from(from.0), CacheMessage::Decided { number, found });
+                if let Err(CacheMessage::Decided { found, .. }) = answer {
                     self.refuse(found);
                 }
             }
-            Message::Decided { number, found } => self.said(number, Said::Decided(found)),
-            Message::Commit { ticket, entry, is_same } => {
+            CacheMessage::Decided { number, found } => self.said(number, CacheSaid::Decided(found)),
+            CacheMessage::Commit { ticket, entry, is_same } => {
                 self.own(|part| part.commit(&ticket, &entry, is_same, now));
             }
-            Message::Release { ticket, why, is_marked } => {
+            CacheMessage::Release { ticket, why, is_marked } => {
                 self.part.borrow_mut().release(ticket.hash, ticket.id, why, is_marked, now);
             }
-            Message::Fail { ticket } => self.part.borrow_mut().fail(ticket.hash, ticket.id),
-            Message::Replace { hash, old, new } => {
+            CacheMessage::Fail { ticket } => self.part.borrow_mut().fail(ticket.hash, ticket.id),
+            CacheMessage::Replace { hash, old, new } => {
                 self.own(|part| part.replace(hash, &old, new));
             }
-            Message::Purge { purge, on_disk, from, number } => {
+            CacheMessage::Purge { purge, on_disk, from, number } => {
                 let count = self.purge_own(&purge, on_disk, now);
-                self.send(usize::from(from.0), Message::Purged { number, count });
+                self.send(usize::from(from.0), CacheMessage::Purged { number, count });
             }
-            Message::Purged { number, count } => self.said(number, Said::Purged(count)),
-            Message::Disk(News::Noted { number }) => self.said(number, Said::Noted),
-            Message::Disk(news) => {
+            CacheMessage::Purged { number, count } => self.said(number, CacheSaid::Purged(count)),
+            CacheMessage::Disk(DiskNews::Noted { number }) => self.said(number, CacheSaid::Noted),
+            CacheMessage::Disk(news) => {
                 let stream = self.own(|part| part.hear(news, now));
                 stream.into_iter().for_each(|stream| self.tell(&stream));
             }
         }
     }
 
-    fn said(&self, number: u64, said: Said) {
+    fn said(&self, number: u64, said: CacheSaid) {
         if let Some(one) = self.waiting.borrow_mut().get_mut(&number) {
             one.said = Some(said);
             one.waker.wake_by_ref();
-        } else if let Said::Decided(found) = said {
+        } else if let CacheSaid::Decided(found) = said {
             // The task that asked has given up.
             self.refuse(found);
         }
@@ -466,7 +467,7 @@ impl CacheHandle {
         let gone: Vec<Waiting> =
             self.waiting.borrow_mut().extract_if(is_gone).map(|(_, one)| one).collect();
         for one in gone {
-            if let Some(Said::Decided(found)) = one.said {
+            if let Some(CacheSaid::Decided(found)) = one.said {
                 self.refuse(found);
             }
         }

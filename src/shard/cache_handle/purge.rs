@@ -1,6 +1,6 @@
 //! Taking entries out on every core, and on disk.
 
-use super::{CacheHandle, Message, Said, Unsure};
+use super::{CacheHandle, CacheMessage, CacheSaid, Unsure};
 use crate::base::clock::Moment;
 use crate::cache::disk_index::DiskIndex;
 use crate::cache::purge::{Purge, What};
@@ -59,12 +59,12 @@ impl CacheHandle {
             }
             let number = self.number(now);
             let (from, purge) = (self.shard, purge.clone());
-            self.send(shard, Message::Purge { purge, on_disk, from, number });
+            self.send(shard, CacheMessage::Purge { purge, on_disk, from, number });
             numbers.push(number);
         }
         for number in numbers {
             match self.answer(number).await {
-                Some(Said::Purged(Ok(one))) => count += one,
+                Some(CacheSaid::Purged(Ok(one))) => count += one,
                 _ => is_sure = false,
             }
         }

@@ -12,7 +12,7 @@ use crate::base::limits::{CHUNK_EXTENSIONS_MAX, TRAILERS_MAX};
 ///                         \-> (size 0) TrailerStart -> Trailer ... -> LastLf -> Done
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     /// Digits seen of a size.
     Size { digits: u8, size: u64 },
     /// Inside a chunk extension, which is checked and dropped.
@@ -40,7 +40,7 @@ enum State {
 /// Decodes one body.
 #[derive(Debug)]
 pub struct Decoder {
-    state: State,
+    state: ChunkState,
     extensions: usize,
     trailers: Vec<u8>,
 }
@@ -48,7 +48,7 @@ pub struct Decoder {
 /// What one call did: `consumed` octets of the input belong to this body, and its data now stands
 /// in `data` of the same input.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct Decoded {
     /// Octets used up.
     pub consumed: usize,
     /// Where the data is.
@@ -57,7 +57,7 @@ pub struct Step {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { state: State::Size { digits: 0, size: 0 }, extensions: 0, trailers: Vec::new() }
+        Self { state: ChunkState::Size { digits: 0, size: 0 }, extensions: 0, trailers: Vec::new() }
     }
 }
 
@@ -67,11 +67,11 @@ impl Decoder {
     /// # Errors
     /// `Chunk` or `Trailer` at the first octet that breaks the grammar. The data before it must
     /// then not be shown as a complete body.
-    pub fn decode(&mut self, bytes: &mut [u8]) -> Result<Step> {
+    pub fn decode(&mut self, bytes: &mut [u8]) -> Result<Decoded> {
         let mut at = 0;
         let mut data = 0..0;
-        while at < bytes.len() && self.state != State::Done {
-            if let State::Data { left } = self.state {
+        while at < bytes.len() && self.state != ChunkState::Done {
+            if let ChunkState::Data { left } = self.state {
                 let run = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - at);
                 if data.is_empty() {
                     data = at..at;
@@ -82,19 +82,19 @@ impl Decoder {
                 data.end += run;
                 at += run;
                 let left = left - run as u64;
-                self.state = if left == 0 { State::DataCr } else { State::Data { left } };
+                self.state = if left == 0 { ChunkState::DataCr } else { ChunkState::Data { left } };
             } else {
                 self.step(bytes[at])?;
                 at += 1;
             }
         }
-        Ok(Step { consumed: at, data })
+        Ok(Decoded { consumed: at, data })
     }
 
     /// The last chunk and the trailer section have been read.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.state == ChunkState::Done
     }
 
     /// The trailer section with its empty line; empty if there was none. Meaningful when done.
@@ -107,10 +107,10 @@ impl Decoder {
     #[must_use]
     pub const fn whereabouts(&self) -> &'static str {
         match self.state {
-            State::Size { .. } | State::Extension { .. } | State::SizeEnd { .. } => {
+            ChunkState::Size { .. } | ChunkState::Extension { .. } | ChunkState::SizeEnd { .. } => {
                 "a malformed line of a chunk size"
             }
-            State::Data { .. } | State::DataCr | State::DataLf => {
+            ChunkState::Data { .. } | ChunkState::DataCr | ChunkState::DataLf => {
                 "a chunk that is not as long as its chunk size says"
             }
             _ => "a malformed trailer section",
@@ -119,50 +119,52 @@ impl Decoder {
 
     fn step(&mut self, byte: u8) -> Result<()> {
         self.state = match (self.state, byte) {
-            (State::Size { digits, size }, _) if byte.is_ascii_hexdigit() => {
+            (ChunkState::Size { digits, size }, _) if byte.is_ascii_hexdigit() => {
                 // Sixteen digits are 64 bits; more is an attack or a mistake.
                 if digits == 16 {
                     return Err(Kind::Chunk);
                 }
-                State::Size { digits: digits + 1, size: size << 4 | hex(byte) }
+                ChunkState::Size { digits: digits + 1, size: size << 4 | hex(byte) }
             }
-            (State::Size { digits: 1.., size }, b'\r') => State::SizeEnd { size },
-            (State::Size { digits: 1.., size }, b';') => self.extension(size)?,
+            (ChunkState::Size { digits: 1.., size }, b'\r') => ChunkState::SizeEnd { size },
+            (ChunkState::Size { digits: 1.., size }, b';') => self.extension(size)?,
             // Anything a line may hold; a control character could end the line for another parser.
-            (State::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => self.extension(size)?,
-            (State::Extension { size }, b'\r') => State::SizeEnd { size },
-            (State::SizeEnd { size: 0 }, b'\n') => State::TrailerStart,
-            (State::SizeEnd { size }, b'\n') => State::Data { left: size },
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size { digits: 0, size: 0 },
-            (State::TrailerStart, b'\r') => State::LastLf,
-            (State::TrailerStart, b' ' | b'\t' | b'\n') => return Err(Kind::Trailer),
-            (State::TrailerStart, _) => self.trailer(byte, State::Trailer)?,
-            (State::Trailer, b'\r') => self.trailer(byte, State::TrailerLf)?,
-            (State::Trailer, b'\n') => return Err(Kind::Trailer),
-            (State::Trailer, _) => self.trailer(byte, State::Trailer)?,
-            (State::TrailerLf, b'\n') => self.trailer(byte, State::TrailerStart)?,
-            (State::LastLf, b'\n') => {
+            (ChunkState::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => {
+                self.extension(size)?
+            }
+            (ChunkState::Extension { size }, b'\r') => ChunkState::SizeEnd { size },
+            (ChunkState::SizeEnd { size: 0 }, b'\n') => ChunkState::TrailerStart,
+            (ChunkState::SizeEnd { size }, b'\n') => ChunkState::Data { left: size },
+            (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+            (ChunkState::DataLf, b'\n') => ChunkState::Size { digits: 0, size: 0 },
+            (ChunkState::TrailerStart, b'\r') => ChunkState::LastLf,
+            (ChunkState::TrailerStart, b' ' | b'\t' | b'\n') => return Err(Kind::Trailer),
+            (ChunkState::TrailerStart, _) => self.trailer(byte, ChunkState::Trailer)?,
+            (ChunkState::Trailer, b'\r') => self.trailer(byte, ChunkState::TrailerLf)?,
+            (ChunkState::Trailer, b'\n') => return Err(Kind::Trailer),
+            (ChunkState::Trailer, _) => self.trailer(byte, ChunkState::Trailer)?,
+            (ChunkState::TrailerLf, b'\n') => self.trailer(byte, ChunkState::TrailerStart)?,
+            (ChunkState::LastLf, b'\n') => {
                 if !self.trailers.is_empty() {
                     self.trailers.extend_from_slice(b"\r\n");
                 }
-                State::Done
+                ChunkState::Done
             }
-            (State::TrailerLf | State::LastLf, _) => return Err(Kind::Trailer),
+            (ChunkState::TrailerLf | ChunkState::LastLf, _) => return Err(Kind::Trailer),
             _ => return Err(Kind::Chunk),
         };
         Ok(())
     }
 
-    fn extension(&mut self, size: u64) -> Result<State> {
+    fn extension(&mut self, size: u64) -> Result<ChunkState> {
         self.extensions += 1;
         if self.extensions > CHUNK_EXTENSIONS_MAX {
             return Err(Kind::Chunk);
         }
-        Ok(State::Extension { size })
+        Ok(ChunkState::Extension { size })
     }
 
-    fn trailer(&mut self, byte: u8, next: State) -> Result<State> {
+    fn trailer(&mut self, byte: u8, next: ChunkState) -> Result<ChunkState> {
         if self.trailers.len() >= TRAILERS_MAX {
             return Err(Kind::Trailer);
         }

@@ -13,7 +13,7 @@ use crate::message::head::{Method, RequestHead, ResponseHead, Version};
 use crate::message::hop;
 use crate::message::limits::HeadLimits;
 use crate::message::name::Name;
-use crate::wire::framing::Facts;
+use crate::wire::framing::FramingFacts;
 use crate::wire::head::{finish_request, finish_response, take_request_line, takes_field};
 
 /// The way of nearly every request: a whole head is there at once, and nothing is odd about it.
@@ -32,14 +32,14 @@ fn quick_request(bytes: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> O
     let version = if line.is_http11 { Version::Http11 } else { Version::Http10 };
     let target = take_request_line(head, version, line.method, line.target, limits).ok()?;
     let (len, facts) =
-        quick_fields(bytes, line.fields_at, limits, Side::Request, &mut head.fields)?;
+        quick_fields(bytes, line.fields_at, limits, HeadKind::Request, &mut head.fields)?;
     finish_request(head, &target, &facts).ok()?;
     Some(len)
 }
 
 /// Whose head it is. Host means something in a request only.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+enum HeadKind {
     Request,
     Response,
 }
@@ -49,10 +49,10 @@ fn quick_fields<'a>(
     bytes: &'a [u8],
     start: usize,
     limits: &HeadLimits,
-    side: Side,
+    side: HeadKind,
     fields: &mut Fields,
-) -> Option<(usize, Facts<'a>)> {
-    let mut facts = Facts::default();
+) -> Option<(usize, FramingFacts<'a>)> {
+    let mut facts = FramingFacts::default();
     let mut count = 0;
     let base = fields.begin_lines(start);
     let len = quick::fields(bytes, start, limits.field, |line| {
@@ -60,7 +60,7 @@ fn quick_fields<'a>(
         match Name::of(line.name) {
             Name::ContentLength => facts.add_length(line.value),
             Name::TransferEncoding => facts.add_coding(line.value),
-            Name::Host if side == Side::Request => facts.add_host(line.value),
+            Name::Host if side == HeadKind::Request => facts.add_host(line.value),
             known => fields.add_line(base, line.at, line.name.len(), line.end, known),
         }
         (count <= limits.fields).then_some(())
@@ -99,7 +99,7 @@ fn request_prefix(
     let method = parsed.method.unwrap_or_default().as_bytes();
     let path = parsed.path.unwrap_or_default().as_bytes();
     let target = take_request_line(head, version(parsed.version), method, path, limits)?;
-    let facts = take_fields(bytes, parsed.headers, limits, Side::Request, &mut head.fields)?;
+    let facts = take_fields(bytes, parsed.headers, limits, HeadKind::Request, &mut head.fields)?;
     finish_request(head, &target, &facts)?;
     Ok(Some(len))
 }
@@ -119,7 +119,7 @@ fn quick_response(bytes: &[u8], asked: Method, head: &mut ResponseHead) -> Optio
     head.set_reason(line.reason);
     let limits = HeadLimits::RESPONSE;
     let (len, facts) =
-        quick_fields(bytes, line.fields_at, &limits, Side::Response, &mut head.fields)?;
+        quick_fields(bytes, line.fields_at, &limits, HeadKind::Response, &mut head.fields)?;
     finish_response(head, line.status, asked, &facts).ok()?;
     Some(len)
 }
@@ -148,9 +148,14 @@ fn response_prefix(bytes: &[u8], asked: Method, head: &mut ResponseHead) -> Resu
     let bytes = &bytes[..len];
     head.version = version(parsed.version);
     head.set_reason(parsed.reason.unwrap_or_default().as_bytes());
-    let facts =
-        take_fields(bytes, parsed.headers, &HeadLimits::RESPONSE, Side::Response, &mut head.fields)
-            .map_err(|_| Kind::UpstreamHead)?;
+    let facts = take_fields(
+        bytes,
+        parsed.headers,
+        &HeadLimits::RESPONSE,
+        HeadKind::Response,
+        &mut head.fields,
+    )
+    .map_err(|_| Kind::UpstreamHead)?;
     finish_response(head, parsed.code.unwrap_or_default(), asked, &facts)?;
     Ok(Some(len))
 }
@@ -184,9 +189,9 @@ fn take_fields<'a>(
     bytes: &[u8],
     headers: &[Header<'a>],
     limits: &HeadLimits,
-    side: Side,
+    side: HeadKind,
     fields: &mut Fields,
-) -> Result<Facts<'a>> {
+) -> Result<FramingFacts<'a>> {
     if headers.len() > limits.fields {
         return Err(Kind::HeadTooLarge);
     }
@@ -197,7 +202,7 @@ fn take_fields<'a>(
     check_line_end(bytes, line)?;
     check_line_end(bytes, bytes.len())?;
     let section = fields.begin_section(bytes.get(line..).unwrap_or_default());
-    let mut facts = Facts::default();
+    let mut facts = FramingFacts::default();
     for (at, header) in headers.iter().enumerate() {
         let next = headers.get(at + 1).map_or(last, |next| offset(next.name));
         check_line_end(bytes, next)?;
@@ -209,7 +214,7 @@ fn take_fields<'a>(
         match Name::of(name) {
             Name::ContentLength => facts.add_length(header.value),
             Name::TransferEncoding => facts.add_coding(header.value),
-            Name::Host if side == Side::Request => facts.add_host(header.value),
+            Name::Host if side == HeadKind::Request => facts.add_host(header.value),
             known => {
                 if !takes_field(known, name, limits)? {
                     continue;

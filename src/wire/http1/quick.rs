@@ -8,7 +8,7 @@ use crate::message::fields::is_token_byte;
 
 /// One field line. `at..end` of the head is the whole of it, CRLF included.
 #[derive(Clone, Copy, Debug)]
-pub struct Line<'a> {
+pub struct HeadLine<'a> {
     pub name: &'a [u8],
     pub value: &'a [u8],
     pub at: usize,
@@ -74,7 +74,7 @@ pub fn fields<'a>(
     bytes: &'a [u8],
     at: usize,
     longest: usize,
-    mut each: impl FnMut(Line<'a>) -> Option<()>,
+    mut each: impl FnMut(HeadLine<'a>) -> Option<()>,
 ) -> Option<usize> {
     let mut at = at;
     loop {
@@ -95,7 +95,7 @@ pub fn fields<'a>(
             return None;
         }
         let end = at + len + 2;
-        each(Line { name, value, at, end })?;
+        each(HeadLine { name, value, at, end })?;
         at = end;
     }
 }

@@ -21,7 +21,7 @@ pub struct Scan {
 
 /// A head that is complete: its octets are `start..end` of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct HeadExtent {
     /// After a leading CRLF, if there was one.
     pub start: usize,
     /// After the empty line.
@@ -34,7 +34,7 @@ impl Scan {
     /// # Errors
     /// `BareLineFeed`, `RequestLine`, `Field`, `TargetTooLong`, `HeadTooLarge`: as soon as the
     /// octets that prove it are there.
-    pub fn request(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<Found>> {
+    pub fn request(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<HeadExtent>> {
         if self.lines == 0 && !self.check_start(bytes)? {
             return Ok(None);
         }
@@ -45,7 +45,7 @@ impl Scan {
     ///
     /// # Errors
     /// As for a request.
-    pub fn response(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<Found>> {
+    pub fn response(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<HeadExtent>> {
         match bytes.first() {
             Some(b'H') => self.advance(bytes, limits, limits.field),
             Some(_) => Err(Kind::RequestLine),
@@ -76,7 +76,7 @@ impl Scan {
         bytes: &[u8],
         limits: &HeadLimits,
         start_max: usize,
-    ) -> Result<Option<Found>> {
+    ) -> Result<Option<HeadExtent>> {
         while let Some(offset) = memchr::memchr(b'\n', &bytes[self.at..]) {
             let feed = self.at + offset;
             self.check_length(feed, limits, start_max)?;
@@ -86,7 +86,7 @@ impl Scan {
             let is_empty = feed - 1 == self.line;
             self.at = feed + 1;
             if is_empty && self.lines > 0 {
-                return Ok(Some(Found { start: self.skipped, end: self.at }));
+                return Ok(Some(HeadExtent { start: self.skipped, end: self.at }));
             }
             if is_empty {
                 return Err(Kind::RequestLine);
@@ -126,7 +126,7 @@ mod tests {
         HeadLimits { head: 200, fields: 3, field: 60, target: 40, ..HeadLimits::default() }
     }
 
-    fn whole(input: &[u8]) -> Result<Option<Found>> {
+    fn whole(input: &[u8]) -> Result<Option<HeadExtent>> {
         Scan::default().request(input, &limits())
     }
 

@@ -1,4 +1,4 @@
-//! Rows M01 to M07: nobody gets more out of us than they put in.
+//! Rows M01 to M07: no client makes us work more than it works itself.
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -61,7 +61,7 @@ fn m01_rapid_reset(driver: Driver) {
     assert_eq!(code, Some(CALM));
     assert!(origin.requests().len() <= 1000, "{} requests got through", origin.requests().len());
     assert!(at_once.1.load(SeqCst) <= 100, "{} at once", at_once.1.load(SeqCst));
-    // Whoever gives up on a page now and then is left alone.
+    // A client that gives up on a page now and then is left alone.
     let mut peer = Peer::connect(proxy.address);
     for number in 0..50 {
         peer.headers(odd(number), &get("/given-up"), true);
@@ -108,7 +108,7 @@ fn m02_making_us_reset(driver: Driver) {
         let passed = origin.requests().len() - before;
         assert!(passed <= 500, "{what}: {passed} requests got through");
     }
-    // Data on streams that were skipped, by who does not read the answers.
+    // Data on streams that were skipped, by a client that does not read the answers.
     let before = proxy.rss();
     let (end, sent) = flood(&proxy, 1_000_000, |peer, number| {
         if number == 0 {
@@ -279,7 +279,7 @@ fn m06_control_frames(driver: Driver) {
         let (code, _) = flood(&proxy, 100_000, |peer, _| peer.send(&control));
         assert_eq!(code, Some(CALM), "{what}");
     }
-    // A few are nobody's harm.
+    // A few do no harm.
     let mut peer = Peer::connect(proxy.address);
     for _ in 0..100 {
         peer.send(frame(PING, 0, 0, &[7; 8]));
@@ -342,7 +342,7 @@ fn m07_windows_that_do_not_open(driver: Driver) {
     lives(&proxy);
 }
 
-/// Nobody takes the answer to an upload that never came: its stream ends all the same.
+/// The answer to an upload that never came is not read: its stream ends all the same.
 fn m07_shut_and_silent(driver: Driver) {
     let origin = Origin::echo();
     let more = "[timeouts]\nbody_idle = \"500ms\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\

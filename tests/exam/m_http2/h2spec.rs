@@ -145,7 +145,7 @@ fn expect(peer: &mut Peer, want: &str) -> Result<(), String> {
                     "" => vec![0; 8],
                     text => payload(text),
                 };
-                // A flag that nobody knows is not the ACK of another's.
+                // An unknown flag is not taken for ACK.
                 Some(next.flags & ACK != 0 && next.payload == wanted)
             }
             ("reset", RST_STREAM) => Some(next.id == 1 && code(&next) == named(rest)),

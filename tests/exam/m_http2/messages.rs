@@ -142,7 +142,7 @@ fn m10_octets_that_end_lines(driver: Driver) {
     for name in ["X-Upper", "x a", "x:a", "", "x(", "x\u{e9}", "x\x7f"] {
         refused(&proxy, &origin, name, &[base(), literal(name.as_bytes(), b"v")].concat());
     }
-    // A fragment is cut off by the library that reads the URI: nothing of it is seen by anybody.
+    // A fragment is cut off by the library that reads the URI: no endpoint sees any of it.
     for path in ["/a b", "/a HTTP/1.1", "x", "http://b.example/", "/\x7f"] {
         refused(&proxy, &origin, path, &block(&get(path)));
     }

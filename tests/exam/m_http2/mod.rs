@@ -1,4 +1,4 @@
-//! Group M: HTTP/2. Nobody gets more out of us than they put in, and nothing is passed on that HTTP/1
+//! Group M: HTTP/2. No client makes us work more than it works itself, and nothing is passed on that HTTP/1
 //! could read in two ways.
 
 mod abuse;
@@ -31,7 +31,7 @@ fn lives(proxy: &Proxy) {
     mark(proxy);
 }
 
-/// Sends until nobody wants it any more; how the connection ended, and after how many.
+/// Sends until the connection ends; how the connection ended, and after how many.
 fn flood(
     proxy: &Proxy,
     most: usize,

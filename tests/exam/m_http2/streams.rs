@@ -161,7 +161,7 @@ fn m16_data_behind_a_reset(driver: Driver) {
     all.extend_from_slice(&frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes()));
     all.extend_from_slice(&frame(DATA, END_STREAM, 1, b"late"));
     peer.send(all);
-    // A closed stream's data is dropped, or ends the connection; nobody sees it as a body.
+    // A closed stream's data is dropped, or ends the connection; no endpoint gets it as a body.
     let _ = peer.ask(3, "/after");
     assert!(origin.requests().iter().all(|one| one.path() != "/reset" || !one.is_complete));
     assert!(!origin.requests().iter().any(|one| one.body == b"late"));

@@ -279,7 +279,7 @@ fn m18_room_that_comes_later(driver: Driver) {
 }
 
 /// Twenty clients that take nothing of what an endpoint sends, in large frames and in small ones:
-/// whoever else uses that connection notices nothing.
+/// other requests on that connection notice nothing.
 fn m19_clients_that_do_not_read(driver: Driver) {
     let origin = h2_origin(&[], |_, next, peer| {
         if next.kind != HEADERS {

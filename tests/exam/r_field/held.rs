@@ -1,5 +1,5 @@
 //! Row R03: what one connection can make us hold is bounded, whatever the number of its streams and
-//! whoever does not read.
+//! a client that does not read.
 
 use std::sync::Arc;
 

@@ -168,7 +168,7 @@ fn r04_no_thread_waits(driver: Driver) {
 /// More than wait for their writer (`limits::NOTICES`), each about a file that is not there.
 const MESSAGES: usize = 5000;
 
-/// Whoever reads again is told how much is missing.
+/// A reader that comes back is told how much is missing.
 fn r04_what_was_dropped_is_counted(driver: Driver) {
     let (port, server) = (free_port(), broken());
     let mut proxy = Mute::run(driver, &config(port, "old", server));

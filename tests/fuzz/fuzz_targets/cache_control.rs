@@ -5,9 +5,9 @@ use libfuzzer_sys::fuzz_target;
 use millrace::base::clock::Moment;
 use millrace::cache::entry::Draft;
 use millrace::cache::freshness::Freshness;
-use millrace::cache::policy::{self, Asked, Times};
+use millrace::cache::policy::{self, StorableRequest, Times};
 use millrace::cache::{directive, range, validate, vary};
-use millrace::config::cache::Rule;
+use millrace::config::cache::CacheRule;
 use millrace::message::date;
 use millrace::message::fields::Fields;
 use millrace::message::head::ResponseHead;
@@ -42,8 +42,8 @@ fuzz_target!(|bytes: &[u8]| {
         if at & 0x80 == 0 { response.fields.push(name, value) } else { request.push(name, value) }
     }
     response.status = 200 + u16::from(bytes.len() as u8);
-    let rule = Rule::default();
-    let asked = Asked::of(&request, &rule);
+    let rule = CacheRule::default();
+    let asked = StorableRequest::of(&request, &rule);
     let times = Times { now: Moment(1 << 40), wall: 1_700_000_000_000, asked: Moment(1 << 39) };
     if let Ok(storable) = policy::may_store(&asked, &response, &rule, times) {
         assert!(storable.freshness.lifetime <= millrace::base::limits::SECONDS_MAX);
@@ -71,8 +71,8 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let entry = draft.small(b"0123456789");
     match validate::answer(&entry, &request, true, Some(10)) {
-        validate::Answer::Part(first, count) => assert!(count > 0 && first + count <= 10),
-        validate::Answer::Parts(parts) => {
+        validate::StoredAnswer::Part(first, count) => assert!(count > 0 && first + count <= 10),
+        validate::StoredAnswer::Parts(parts) => {
             assert!(parts.len() <= millrace::base::limits::RANGES_MAX);
             assert!(parts.iter().all(|(first, count)| *count > 0 && first + count <= 10));
         }

@@ -4,10 +4,10 @@
 use libfuzzer_sys::fuzz_target;
 use millrace::message::framing::Framing;
 use millrace::message::head::{Method, Version};
-use millrace::wire::framing::{self, Facts};
+use millrace::wire::framing::{self, FramingFacts};
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut facts = Facts::default();
+    let mut facts = FramingFacts::default();
     let (mut lengths, mut codings) = (Vec::new(), Vec::new());
     for line in bytes.split(|byte| *byte == b'\n') {
         match line.split_first() {
