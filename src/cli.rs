@@ -1,4 +1,4 @@
-//! Floor 11: the command line. `proxy` becomes the configuration that it stands for, so that there
+//! Floor 12: the command line. `proxy` becomes the configuration that it stands for, so that there
 //! is one way into the program.
 
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! Floor 9: a pinned thread with one runtime that runs one shard until it has drained.
+//! Floor 10: a pinned thread with one runtime that runs one shard until it has drained.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -81,7 +81,7 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
         setup;
     let notifier = plan.notifiers[usize::from(id.0)].clone();
     let (ledger, posts) = (Arc::clone(&plan.ledger), Arc::clone(&plan.posts));
-    let cache = CacheHandle::new(id, ledger, posts, plan.door.clone(), has_disk);
+    let cache = CacheHandle::new(id, ledger, posts, plan.disk.clone(), has_disk);
     let shards = Shards::new(Shard::new(id, plan, Rc::clone(&cache), log.clone(), seed));
     said.iter().for_each(|command| tell(&shards.current(), command));
     let mut acceptors = Vec::new();

@@ -104,25 +104,19 @@ impl File {
         &self.module[0]
     }
 
-    /// The code without comments, strings and tests, which may look further.
+    /// The code without comments, texts and tests, which may look further. Lines stay where they are.
     fn code(&self) -> String {
         let code = self.text.split("#[cfg(test)]").next().unwrap_or_default();
-        let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
-        let mut out = lines.collect::<Vec<_>>().join("\n");
-        // A string holds no paths. Those that run over several lines are taken out too.
-        let mut at = 0;
-        while let Some(from) = out[at..].find('"').map(|found| at + found) {
-            let end = out[from + 1..].find('"').map_or(out.len(), |found| from + 1 + found + 1);
-            let feeds = out[from..end].matches('\n').count();
-            out.replace_range(from..end, &"\n".repeat(feeds));
-            at = from;
-        }
-        out
+        without_texts(code)
     }
 
     fn find_paths(&self) -> Vec<(usize, Vec<String>)> {
         let code = self.code();
         let mut uses = BTreeMap::new();
+        for name in children(&code) {
+            let whole = ["self".to_owned(), name.clone()];
+            uses.insert(name, self.absolute(&whole));
+        }
         let mut found = Vec::new();
         let mut rest = code.as_str();
         let mut line = 1;
@@ -132,16 +126,20 @@ impl File {
             line += rest[..at].matches('\n').count();
             rest = &rest[at + 4..];
             let Some(end) = rest.find(';').filter(|_| is_word) else { continue };
-            for path in spread(&[], &rest[..end]) {
-                let name = path.last().cloned().unwrap_or_default();
-                uses.insert(name, self.absolute(&path));
-                found.push((line, self.absolute(&path)));
+            for (name, path) in spread(&[], &rest[..end]) {
+                let path = match uses.get(&path[0]) {
+                    Some(whole) => whole.iter().chain(&path[1..]).cloned().collect(),
+                    None => self.absolute(&path),
+                };
+                uses.insert(name, path.clone());
+                found.push((line, path));
             }
         }
         for (number, text) in code.lines().enumerate() {
             for word in text.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
                 let path: Vec<String> = word.split("::").map(str::to_owned).collect();
-                if path.len() < 2 || path[0].is_empty() {
+                // What ends in `::` is the beginning of an import.
+                if path.len() < 2 || path.iter().any(String::is_empty) {
                     continue;
                 }
                 let path = match uses.get(&path[0]) {
@@ -161,7 +159,7 @@ impl File {
         if ups == 0 && !is_own {
             return path.to_vec();
         }
-        let base = &self.module[..self.module.len() - ups];
+        let base = &self.module[..self.module.len().saturating_sub(ups)];
         let rest = &path[ups.max(usize::from(is_own))..];
         std::iter::once("crate".to_owned()).chain(base.iter().chain(rest).cloned()).collect()
     }
@@ -171,14 +169,79 @@ impl File {
     }
 }
 
-/// The paths of a tree of imports.
-fn spread(prefix: &[String], tree: &str) -> Vec<Vec<String>> {
+/// Rust without its comments and without what stands in its strings and characters.
+fn without_texts(code: &str) -> String {
+    let mut out = String::with_capacity(code.len());
+    let mut rest = code;
+    while let Some(first) = rest.chars().next() {
+        let is_raw = ["r\"", "r#", "br\"", "br#"].iter().any(|start| rest.starts_with(start))
+            && out.chars().next_back().is_none_or(|c| !c.is_alphanumeric() && c != '_');
+        let len = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if is_raw {
+            let from = rest.find(['"', '#']).unwrap_or(0);
+            let marks = rest[from..].bytes().take_while(|byte| *byte == b'#').count();
+            let end = format!("\"{}", "#".repeat(marks));
+            let body = from + marks + 1;
+            rest[body..].find(&end).map_or(rest.len(), |at| body + at + end.len())
+        } else if first == '"' {
+            text_len(rest, '"')
+        } else if first == '\'' && is_character(rest) {
+            text_len(rest, '\'')
+        } else {
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+            continue;
+        };
+        out.extend(rest[..len].chars().filter(|letter| *letter == '\n'));
+        rest = &rest[len..];
+    }
+    out
+}
+
+/// Octets of a string or a character with its marks.
+fn text_len(text: &str, mark: char) -> usize {
+    let mut letters = text.char_indices().skip(1);
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '\\' => drop(letters.next()),
+            _ if letter == mark => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// Not a lifetime.
+fn is_character(text: &str) -> bool {
+    let mut letters = text.chars().skip(1);
+    matches!((letters.next(), letters.next()), (Some('\\'), _) | (_, Some('\'')))
+}
+
+/// Files that a file declares below it.
+fn children(code: &str) -> Vec<String> {
+    let words = |line: &str| {
+        line.trim().trim_start_matches("pub(super) ").trim_start_matches("pub ").to_owned()
+    };
+    let names = code
+        .lines()
+        .filter_map(|line| Some(words(line).strip_prefix("mod ")?.strip_suffix(';')?.to_owned()));
+    names.collect()
+}
+
+/// The paths of a tree of imports, and what each is called from there on.
+fn spread(prefix: &[String], tree: &str) -> Vec<(String, Vec<String>)> {
     let tree = tree.trim();
     let Some(open) = tree.find('{') else {
-        let own = tree.split(" as ").next().unwrap_or_default();
+        let (own, alias) =
+            tree.split_once(" as ").map_or((tree, None), |(own, name)| (own, Some(name)));
+        let is_self = |part: &&str| *part == "self" && !prefix.is_empty();
         let parts =
-            own.split("::").map(str::trim).filter(|part| !part.is_empty() && *part != "self");
-        return vec![prefix.iter().cloned().chain(parts.map(str::to_owned)).collect()];
+            own.split("::").map(str::trim).filter(|part| !part.is_empty() && !is_self(part));
+        let path: Vec<String> = prefix.iter().cloned().chain(parts.map(str::to_owned)).collect();
+        let name =
+            alias.map(str::trim).or_else(|| path.last().map(String::as_str)).unwrap_or_default();
+        return vec![(name.to_owned(), path)];
     };
     let own = tree[..open].split("::").map(str::trim).filter(|part| !part.is_empty());
     let prefix: Vec<String> = prefix.iter().cloned().chain(own.map(str::to_owned)).collect();

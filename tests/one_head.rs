@@ -120,6 +120,7 @@ fn cases() -> Vec<(Case, Option<Kind>)> {
         (field("Accept", "a"), None),
         (Case::new("GET", "/", &[("Accept", "a"), ("X-One", "1"), ("Accept", "b")]), None),
         (field("Cookie", "a=1; b=2"), None),
+        (field("Cookie", &long), Some(Kind::HeadTooLarge)),
         (field("X-Odd", "\u{e9}"), None),
         (field("X_Odd", "1"), None),
         (field("Expect", "200-ok"), Some(Kind::Expectation)),

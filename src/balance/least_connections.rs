@@ -1,7 +1,7 @@
 //! The endpoint with the fewest requests under way for its weight.
 
+use super::balancer::{Balancer, View, least};
 use super::random_two;
-use super::{Balancer, View, least};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 

@@ -2,9 +2,9 @@
 //! requests under way, and at least as long as it has been silent. Reaches a dispatcher that
 //! knows everything to within a few percent (`tests/simulation`).
 
+use super::balancer::{Balancer, View};
 use super::least_connections::SCANNED;
 use super::random::choose;
-use super::{Balancer, View};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 

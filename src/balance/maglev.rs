@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use super::balancer::{Balancer, View};
 use super::places::Places;
 use super::slots::SlotTable;
-use super::{Balancer, View};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 

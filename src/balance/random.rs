@@ -1,6 +1,6 @@
 //! Random choice by weight.
 
-use super::{Balancer, View};
+use super::balancer::{Balancer, View};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 

@@ -1,8 +1,8 @@
 //! Power of two choices: two endpoints by chance, of which the one with less under way wins
 //! (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
 
+use super::balancer::{Balancer, View};
 use super::random::choose;
-use super::{Balancer, View};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 

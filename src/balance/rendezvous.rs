@@ -4,8 +4,8 @@
 //! bound on the load (Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads",
 //! 2017) a key that many clients want goes on to its next endpoint.
 
+use super::balancer::{Balancer, View};
 use super::places::Places;
-use super::{Balancer, View};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 

@@ -1,7 +1,7 @@
 //! Smooth weighted round robin: with weights 5, 1, 1 it gives a a b a c a a, not a a a a a b c.
 //! (The algorithm is nginx's, described in its commit 52327e0627f4.)
 
-use super::{Balancer, View};
+use super::balancer::{Balancer, View};
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 

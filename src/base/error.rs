@@ -95,6 +95,10 @@ pub enum Kind {
     NotInHttp2,
     LocalPorts,
     OpenFiles,
+    /// Every connection of HTTP/2 to the endpoint carries as many requests as it may.
+    NoStream,
+    /// What was connected does not answer in HTTP/2.
+    UpstreamHttp2,
     UpstreamGone,
     UpstreamHead,
     UpstreamHeadTooLarge,
@@ -243,6 +247,8 @@ impl Kind {
             Self::NotInHttp2           => row(Proxy,      502, No,  None,      "http_protocol_error", "not_in_http2", "The server speaks HTTP/2 only, in which this request cannot be made to it."),
             Self::LocalPorts           => row(Upstream,   503, No,  None,      "connection_limit_reached", "local_ports", "No more connections to the server can be opened."),
             Self::OpenFiles            => row(Proxy,      503, No,  None,      "connection_limit_reached", "open_files", "The proxy has no room for another connection. Try again later."),
+            Self::NoStream             => row(Proxy,      503, No,  Elsewhere, "connection_limit_reached", "no_stream", "All connections to the server are busy. Try again later."),
+            Self::UpstreamHttp2        => row(Upstream,   502, Yes, Elsewhere, "http_protocol_error", "upstream_http2", "The server does not answer in HTTP/2."),
             Self::UpstreamGone         => row(Upstream,   502, Yes, Stored,    "connection_terminated", "upstream_gone", "The server closed the connection before it answered."),
             Self::UpstreamHead         => row(Upstream,   502, Yes, None,      "http_protocol_error", "upstream_head", "The server's answer is malformed."),
             Self::UpstreamHeadTooLarge => row(Upstream,   502, Yes, None,      "http_response_header_section_size", "upstream_head_too_large", "The server's answer is malformed."),

@@ -220,7 +220,7 @@ pub const H2_REFUSED_RATE: u32 = 500;
 /// Ids that an HTTP/2 client has skipped, of which is remembered what a fault on them is called.
 pub const H2_GAPS_MAX: usize = 16;
 /// Tasks for requests of HTTP/2 that a core keeps for the next ones, of some 9 KiB each.
-pub const H2_HANDS_KEPT: usize = 256;
+pub const H2_TASKS_KEPT: usize = 256;
 /// After such a silence an HTTP/2 endpoint that owes answers is pinged, and after another one given up.
 pub const H2_PING_EVERY: Duration = Duration::from_secs(10);
 /// What small frames that no task has read yet may cost an HTTP/2 client's connection: octets.
@@ -379,7 +379,7 @@ pub const IDLE_GRACE: Duration = Duration::from_secs(1);
 
 // shard
 /// How long another core may take to answer.
-pub const DESK_PATIENCE: Duration = Duration::from_secs(2);
+pub const CACHE_ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 
 // health
 /// How long failures are counted before endpoints are judged.

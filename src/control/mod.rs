@@ -1,4 +1,4 @@
-//! Floor 10: the coordinator: one thread that opens listeners, starts workers, resolves names,
+//! Floor 11: the coordinator: one thread that opens listeners, starts workers, resolves names,
 //! and waits for signals. The data plane does not know that it exists.
 
 mod helper;

@@ -1,5 +1,5 @@
 //! What an operator wants: an endpoint to drain, to be down, to be ready again; something to leave the
-//! cache. The admin API will be the door to these.
+//! cache. The admin listener gives them.
 
 use std::sync::Arc;
 

@@ -34,7 +34,7 @@ pub(super) struct ProcessFrame {
     pub(super) notifiers: Arc<[Notifier]>,
     ledger: Arc<Ledger>,
     posts: Posts,
-    door: Option<DiskHandle>,
+    disk: Option<DiskHandle>,
     /// By shard: kept here, so that a worker can be started again.
     boxes: Vec<mailbox::Receiver<CacheMessage>>,
     /// Seals sticky cookies where the configuration has no key for them.
@@ -55,8 +55,8 @@ impl ProcessFrame {
         let pairs = pairs.map_err(|error| format!("no descriptor for a mailbox: {error}"))?;
         let (posts, boxes): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
         let posts: Posts = posts.into();
-        let (ledger, door) = open_cache(cache, shards, &posts);
-        Ok(Self { name, notifiers, ledger, posts, door, boxes, key })
+        let (ledger, disk) = open_cache(cache, shards, &posts);
+        Ok(Self { name, notifiers, ledger, posts, disk, boxes, key })
     }
 
     /// A shard's end of its cache mailbox.
@@ -93,7 +93,7 @@ impl ProcessFrame {
             notifiers: Arc::clone(&self.notifiers),
             ledger: Arc::clone(&self.ledger),
             posts: Arc::clone(&self.posts),
-            door: self.door.clone(),
+            disk: self.disk.clone(),
             name: self.name.clone(),
             shards: self.notifiers.len(),
             may_panic: cfg!(debug_assertions)
@@ -133,7 +133,7 @@ fn open_cache(cache: &Cache, shards: usize, posts: &Posts) -> (Arc<Ledger>, Opti
     });
     let seed = opened.as_ref().map_or_else(Random::seed_from_os, disk::OpenedFolder::seed);
     let ledger = Arc::new(Ledger::new(cache.memory, cache.object, shards, seed));
-    let door = opened.and_then(|opened| {
+    let disk = opened.and_then(|opened| {
         let books = opened.books(cache.disk_size, shards);
         let posts = Arc::clone(posts);
         let tell = move |shard: usize, news| match posts[shard].send(CacheMessage::Disk(news)) {
@@ -143,7 +143,7 @@ fn open_cache(cache: &Cache, shards: usize, posts: &Posts) -> (Arc<Ledger>, Opti
         let started = disk::start(opened, books, Arc::clone(&ledger), Box::new(tell));
         started.map_err(|error| notice::warn(format_args!("cache: no threads: {error}"))).ok()
     });
-    (ledger, door)
+    (ledger, disk)
 }
 
 /// Why a folder is of no use to the cache.

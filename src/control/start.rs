@@ -239,8 +239,8 @@ impl Workers {
             // What others keep near of its entries would never be taken out.
             self.plan.ledger.next_epoch();
             // Nor is it known any more which of its files are good.
-            if let Some(door) = &self.plan.door {
-                door.distrust();
+            if let Some(disk) = &self.plan.disk {
+                disk.distrust();
             }
             match self.start(at, false) {
                 Ok(running) => self.running[at] = running,
@@ -367,10 +367,10 @@ impl Workers {
 
     /// Does the same on a thread of its own.
     pub fn disk_closer(&self) -> impl FnOnce() + Send + use<> {
-        let door = self.plan.door.clone();
+        let disk = self.plan.disk.clone();
         move || {
-            if let Some(door) = door {
-                door.end(DISK_END);
+            if let Some(disk) = disk {
+                disk.end(DISK_END);
             }
         }
     }
@@ -378,8 +378,8 @@ impl Workers {
     /// Once a second: gives memory and disk of the cache to the shards that need it.
     pub fn balance_cache(&self) {
         self.plan.ledger.balance();
-        if let Some(door) = &self.plan.door {
-            door.books.ledger.balance();
+        if let Some(disk) = &self.plan.disk {
+            disk.books.ledger.balance();
         }
     }
 

@@ -1,4 +1,4 @@
-//! Floor 10, but no part of the proxy: three small origins on loopback that say their names, and a page for
+//! Floor 11, but no part of the proxy: three small origins on loopback that say their names, and a page for
 //! browsers, so that a newcomer sees something within one command. Plain blocking sockets, a thread for each
 //! connection; the proxy must not depend on how well they are written.
 

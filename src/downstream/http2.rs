@@ -46,12 +46,14 @@ pub struct Http2Job {
 
 async fn do_job(job: Http2Job) {
     let Http2Job { shard, client, asked } = job;
-    let mut request = taken(&shard, &client, asked);
-    let served = shard.futures.put(|| Caught(serve_one(&shard, &client, &mut request)));
+    let served = Caught(async {
+        let mut request = taken(&shard, &client, asked);
+        shard.futures.put(|| serve_one(&shard, &client, &mut request)).await;
+        shard.give(request.work);
+    });
     if served.await.is_err() {
         shard.count(|counters| counters.panics += 1);
     }
-    shard.give(request.work);
 }
 
 /// A request whose head was taken, or is refused.
@@ -105,7 +107,7 @@ pub async fn serve(
         watched: Rc::clone(&watched),
         client: Rc::clone(&client),
         idle: shard.sweep.watch(NO_SOCKET, Class::Downstream),
-        nudge: shard.nudge(),
+        drain_waker: shard.drain_waker(),
         phase: Phase::Fresh,
         born,
         served: 0,
@@ -162,7 +164,7 @@ async fn serve_one(shard: &Rc<Shard>, client: &Http2Client, request: &mut Taken)
     if ended.is_none() {
         // The client does not want to hear the rest.
         abandon(&mut ex);
-    } else if !traffic.is_written.get() {
+    } else if !traffic.has_come.get() {
         Box::pin(take_rest(shard, &body)).await;
     } else if was_forwarded {
         client.watched.answered.set(client.watched.answered.get().saturating_add(1));
@@ -214,7 +216,7 @@ struct Http2Deadlines {
     client: Rc<Http2Client>,
     /// Ends idling politely: with GOAWAY.
     idle: SocketWatch,
-    nudge: DrainWaker,
+    drain_waker: DrainWaker,
     phase: Phase,
     born: Moment,
     served: u64,
@@ -226,9 +228,9 @@ struct Http2Deadlines {
 impl Http2Deadlines {
     fn look(&mut self, server: &mut H2Server, context: &Context<'_>) {
         let (now, transport) = (self.shard.now(), &self.watched.transport);
-        self.nudge.set(context.waker());
+        self.drain_waker.set(context.waker());
         self.take_note();
-        if !self.is_draining && (self.idle.is_due(context) || self.is_enough(now)) {
+        if !self.is_draining && (self.idle.poll_due(context) || self.is_enough(now)) {
             self.is_draining = true;
             server.drain();
         }

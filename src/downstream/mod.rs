@@ -1,4 +1,4 @@
-//! Floor 8: the front door: accepted connections into exchanges.
+//! Floor 9: the front door: accepted connections into exchanges.
 
 pub mod entry;
 pub mod http1;

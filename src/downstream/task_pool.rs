@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use crate::base::limits::H2_HANDS_KEPT;
+use crate::base::limits::H2_TASKS_KEPT;
 use crate::net::runtime::spawn;
 
 /// Those of one core. `Work` is what they are given.
@@ -33,39 +33,39 @@ impl<Work: 'static> TaskPool<Work> {
         Act: Fn(Work) -> Acting + 'static,
         Acting: Future<Output = ()>,
     {
-        let seat = self.idle.borrow_mut().pop();
-        if let Some(seat) = seat {
-            seat.work.set(Some(work));
-            if let Some(waker) = seat.waker.take() {
+        let task = self.idle.borrow_mut().pop();
+        if let Some(task) = task {
+            task.work.set(Some(work));
+            if let Some(waker) = task.waker.take() {
                 waker.wake();
             }
             return;
         }
         let pool = Rc::clone(self);
         spawn(async move {
-            let seat = Rc::new(IdleTask { work: Cell::new(Some(work)), waker: Cell::default() });
-            while let Some(work) = pool.next(&seat).await {
+            let task = Rc::new(IdleTask { work: Cell::new(Some(work)), waker: Cell::default() });
+            while let Some(work) = pool.next(&task).await {
                 act(work).await;
             }
         });
     }
 
     /// What comes next for one of them; `None` if enough others wait.
-    async fn next(&self, seat: &Rc<IdleTask<Work>>) -> Option<Work> {
+    async fn next(&self, task: &Rc<IdleTask<Work>>) -> Option<Work> {
         let mut is_waiting = false;
         poll_fn(|context| {
-            if let Some(work) = seat.work.take() {
+            if let Some(work) = task.work.take() {
                 return Poll::Ready(Some(work));
             }
             if !is_waiting {
                 let mut idle = self.idle.borrow_mut();
-                if idle.len() >= H2_HANDS_KEPT {
+                if idle.len() >= H2_TASKS_KEPT {
                     return Poll::Ready(None);
                 }
-                idle.push(Rc::clone(seat));
+                idle.push(Rc::clone(task));
                 is_waiting = true;
             }
-            seat.waker.set(Some(context.waker().clone()));
+            task.waker.set(Some(context.waker().clone()));
             Poll::Pending
         })
         .await
@@ -78,7 +78,7 @@ mod tests {
     use std::pin::pin;
     use std::task::Context;
 
-    fn seat(work: Option<u8>) -> Rc<IdleTask<u8>> {
+    fn task(work: Option<u8>) -> Rc<IdleTask<u8>> {
         Rc::new(IdleTask { work: Cell::new(work), waker: Cell::default() })
     }
 
@@ -86,16 +86,16 @@ mod tests {
     fn who_waits_is_given_work_and_not_too_many_wait() {
         let (pool, mut context) = (TaskPool::new(), Context::from_waker(Waker::noop()));
         let no_new_task = |_: u8| async { unreachable!("a task waits") };
-        let one = seat(Some(1));
+        let one = task(Some(1));
         assert_eq!(pin!(pool.next(&one)).poll(&mut context), Poll::Ready(Some(1)));
         let mut next = pin!(pool.next(&one));
         assert_eq!(next.as_mut().poll(&mut context), Poll::Pending);
         assert_eq!(next.as_mut().poll(&mut context), Poll::Pending);
         pool.give(2, no_new_task);
         assert_eq!(next.as_mut().poll(&mut context), Poll::Ready(Some(2)));
-        for _ in 0..H2_HANDS_KEPT {
-            assert_eq!(pin!(pool.next(&seat(None))).poll(&mut context), Poll::Pending);
+        for _ in 0..H2_TASKS_KEPT {
+            assert_eq!(pin!(pool.next(&task(None))).poll(&mut context), Poll::Pending);
         }
-        assert_eq!(pin!(pool.next(&seat(None))).poll(&mut context), Poll::Ready(None));
+        assert_eq!(pin!(pool.next(&task(None))).poll(&mut context), Poll::Ready(None));
     }
 }

@@ -12,6 +12,7 @@ use crate::base::clock::{self, Moment};
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ListenerId, RouteId};
 use crate::config::model::{Action, Route, Timeouts};
+use crate::exchange::failure::not_connected;
 use crate::message::framing::Framing;
 use crate::message::head::RequestHead;
 use crate::net::inbound::Inbound;
@@ -134,6 +135,7 @@ impl TcpClient<'_> {
         record: &mut Record,
     ) -> Result<(Flight<'c>, Box<Http1Line>)> {
         let shard = self.shard;
+        shard.may_forward()?;
         cluster.pay_in();
         let mut ask = cluster.ask(&RequestHead::default(), self.address.ip(), shard.wall());
         let mut last_fault = None;
@@ -161,14 +163,7 @@ impl TcpClient<'_> {
                 }
                 Err(kind) => {
                     shard.count(|counters| counters.dial_failures += 1);
-                    if kind.blames_endpoint() {
-                        cluster.failed(flight.id, kind);
-                    }
-                    let policy = &cluster.model.resilience.retry;
-                    if !ask.tries.take_another(flight.id, kind, policy) {
-                        return Err(kind);
-                    }
-                    last_fault = Some(kind);
+                    last_fault = Some(not_connected(cluster, flight.id, kind, &mut ask.tries)?);
                 }
             }
         }

@@ -4,7 +4,7 @@ use super::respond;
 use super::state::{ClientFacts, Exchange};
 use crate::base::error::{Kind, Result};
 use crate::config::model::{Redirect, Route};
-use crate::filter::identity::Certificate;
+use crate::filter::verdict::Certificate;
 use crate::filter::{Facts, Verdict};
 use crate::message::hop;
 

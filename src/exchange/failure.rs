@@ -49,7 +49,7 @@ impl Failure {
 
 /// The request's body is still here, as far as it was sent.
 fn is_repeatable(ex: &Exchange<'_>) -> bool {
-    let is_whole = || ex.body.lend().is_some_and(|mut loan| loan.get().replay.is_whole());
+    let is_whole = || ex.body.lend().is_some_and(|mut loan| loan.get().is_whole());
     ex.work.request.framing.is_empty() || is_whole()
 }
 

@@ -39,7 +39,7 @@ pub async fn run<'a>(
     ex.prepare()?;
     let shard = ex.shard;
     let cluster = shard.cluster(cluster);
-    let total_by = patience(ex, route);
+    let total_by = begin_patience(ex, route);
     let mut last_fault = None;
     let mut held: Option<Flight<'_>> = None;
     let upgrades = wants_upgrade(ex, route);
@@ -126,7 +126,7 @@ async fn wait<'a>(
 }
 
 /// Until when an exchange may take. A call of gRPC says so itself; its streams may be as silent as a tunnel.
-fn patience(ex: &mut Exchange<'_>, route: &Route) -> Moment {
+fn begin_patience(ex: &mut Exchange<'_>, route: &Route) -> Moment {
     let total_by = ex.now().after(route.timeouts.total);
     let request = &ex.work.request;
     if request.version != Version::Http2 || !grpc::is_call(request) {
@@ -190,7 +190,9 @@ async fn ask_and_hear<'a>(ex: &mut Exchange<'a>, fetched: &mut Fetched<'a>) -> R
     let written = send(ex, fetched).await?;
     let is_sent = written.is_ok() && fetched.upload.is_none();
     let target = &fetched.target;
-    let by = if is_sent { target.answer_by(ex).from(ex.now()) } else { target.total_by };
+    // What could not be written is not waited for longer than what was: the answer may have come before.
+    let is_over = fetched.upload.is_none();
+    let by = if is_over { target.answer_by(ex).from(ex.now()) } else { target.total_by };
     fetched.line.answer_by(by);
     if is_sent
         && hedge::is_wanted(ex, fetched)
@@ -204,12 +206,12 @@ async fn ask_and_hear<'a>(ex: &mut Exchange<'a>, fetched: &mut Fetched<'a>) -> R
     let heard = beside(upload, pin!(answer::final_head(ex, line, target))).await;
     match (heard, written) {
         // The head could not be written either: that says more than "no answer".
-        (Err(Kind::UpstreamGone), Err(kind)) => return Err(kind),
+        (Err(Kind::UpstreamGone | Kind::FirstByteTimeout), Err(kind)) => return Err(kind),
         (heard, _) => heard?,
     }
     ex.traffic.is_answered.set(true);
     let status = ex.work.response.status;
-    if status >= 400 && target.gives_up(ex, status) {
+    if status >= 400 && target.take_another(ex, status) {
         return Err(Kind::UpstreamStatus);
     }
     Ok(())
@@ -301,7 +303,7 @@ async fn send_again(
         from += len;
         // Trailers that were sent are not kept: a body with some is not sent again.
         let is_last = from == rest.len();
-        let is_end = is_last && body.body.is_done();
+        let is_end = is_last && body.ends_here();
         let written = writer.data(&shard.buffers, buffer, is_end).await;
         if is_last || written.is_err() {
             return (is_end, written);
@@ -309,7 +311,7 @@ async fn send_again(
     }
 }
 
-/// Moves the rest of the request's body. Its last octet starts the wait for an answer.
+/// Moves the rest of the request's body. Its last octet, and a fault of writing, start the wait for an answer.
 async fn upload<'a>(
     shard: &'a Rc<Shard>,
     traffic: &'a Traffic,
@@ -317,7 +319,20 @@ async fn upload<'a>(
     writer: RequestWriter,
     by: AnswerBy,
 ) -> Result<()> {
-    let client = loan.get();
+    let moved = move_rest(shard, traffic, loan.get(), &writer).await;
+    traffic.is_written.set(moved.is_ok());
+    if !traffic.is_answered.get() {
+        writer.answer_by(by.from(shard.now()));
+    }
+    moved
+}
+
+async fn move_rest<'a>(
+    shard: &'a Rc<Shard>,
+    traffic: &'a Traffic,
+    client: &mut ClientBody<'a>,
+    writer: &RequestWriter,
+) -> Result<()> {
     let mut is_ended = false;
     loop {
         client.body.pace_for(|len| writer.has_room(len));
@@ -325,6 +340,7 @@ async fn upload<'a>(
         let next = next.inspect_err(|_| traffic.detail.set(client.body.detail()))?;
         let Some(data) = next else { break };
         is_ended = client.ends_here();
+        traffic.has_come.set(client.body.is_done());
         if traffic.is_answered.get() {
             // There will be no other try.
             client.replay.lose();
@@ -335,12 +351,7 @@ async fn upload<'a>(
         traffic.received.set(client.body.received());
     }
     traffic.has_come.set(true);
-    finish(shard, client, &writer, is_ended).await?;
-    traffic.is_written.set(true);
-    if !traffic.is_answered.get() {
-        writer.answer_by(by.from(shard.now()));
-    }
-    Ok(())
+    finish(shard, client, writer, is_ended).await
 }
 
 /// Whether the request's upgrade is passed on.

@@ -4,9 +4,9 @@ use super::state::Exchange;
 use super::target::TryTarget;
 use super::upload::Upload;
 use crate::base::error::Kind;
-use crate::message::reuse::{Proof, peer_keeps};
+use crate::message::reuse::Proof;
 use crate::protocol::line::{Line, RequestWriter};
-use crate::upstream::attempt;
+use crate::upstream::attempt::body_failed;
 use crate::upstream::flight::Flight;
 
 /// An answer whose head is in `work.response`.
@@ -28,27 +28,13 @@ impl Fetched<'_> {
     pub fn land(self, ex: &Exchange<'_>) {
         let (cluster, id) = (self.target.cluster, self.flight.id);
         let response = &ex.work.response;
-        let endpoint = cluster.endpoint(id);
-        let proof = Proof {
-            request_written: ex.traffic.is_written.get(),
-            response_complete: true,
-            peer_keeps: peer_keeps(response.version, response.options),
-            untainted: !response.tainted
-                && response.status != 101
-                && self.writer.is_none()
-                && self.is_current(),
-        };
+        // What a tunnel was asked for on has no end that could be proved.
+        let is_written = ex.traffic.is_written.get() && self.writer.is_none();
+        let proof = Proof::after(response, is_written);
         drop(self.upload);
-        endpoint.pool.keep(self.line, proof, ex.now(), &cluster.model.pool);
+        cluster.keep(id, self.line, proof, ex.now());
         cluster.answered(id, response.status);
         self.flight.landed();
-    }
-
-    /// The connection leads to an address that is still its endpoint's.
-    #[must_use]
-    pub fn is_current(&self) -> bool {
-        let generation = self.target.cluster.endpoint(self.flight.id).generation();
-        matches!(&self.line, Line::Http1(line) if line.connection().generation == generation)
     }
 
     /// The answer's body is of no use: its connection is closed.
@@ -61,12 +47,7 @@ impl Fetched<'_> {
 
     /// The answer did not end as it should.
     pub fn fail(&self, ex: &Exchange<'_>, kind: Kind) {
-        let (cluster, id) = (self.target.cluster, self.flight.id);
-        if let Some(detail) = ex.traffic.detail.get() {
-            attempt::complain(cluster, id, &detail);
-        }
-        if ex.blames_endpoint(kind) {
-            cluster.failed(id, kind);
-        }
+        let blamed = ex.blames_endpoint(kind).then_some(kind);
+        body_failed(self.target.cluster, self.flight.id, ex.traffic.detail.get(), blamed);
     }
 }

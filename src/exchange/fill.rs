@@ -31,10 +31,11 @@ use crate::message::fields::Fields;
 use crate::message::framing::Framing;
 use crate::message::head::{Method, RequestHead, ResponseHead};
 use crate::message::name::Name;
-use crate::message::reuse::peer_keeps;
+use crate::message::reuse::Proof;
 use crate::protocol::line::Line;
 use crate::protocol::pace::Pace;
 use crate::shard::Shard;
+use crate::upstream::attempt::body_failed;
 
 /// A fetch for the cache, while its answer is awaited.
 pub struct Fill<'a> {
@@ -320,7 +321,8 @@ impl Fill<'_> {
             head,
             part: part.map(|(first, _, total)| (first, total)),
             old_part: self.stale.clone().filter(|stale| stale.is_partial()),
-            peer_keeps: peer_keeps(response.version, response.options) && !response.tainted,
+            // Only a request without a body is stored for.
+            proof: Proof::after(response, true),
             idle: silence_of(response, &self.route.timeouts),
             chunks: Vec::new(),
             small: Vec::new(),
@@ -348,17 +350,22 @@ impl Fill<'_> {
         line.begin_body(ex.work.response.framing, pace);
         if let Err(kind) = take_ready(shard, &mut line, &mut pump).await {
             ex.traffic.detail.set(line.detail());
-            if kind.blames_endpoint() {
-                cluster.failed(id, kind);
-            }
+            body_failed(cluster, id, line.detail(), kind.blames_endpoint().then_some(kind));
             self.ticket = Some(guard);
             return Err(kind);
         }
         cluster.answered(id, status);
         if line.is_done() {
+            let fits = pump.held() <= shard.cache.ledger().object;
             let entry = pump.finished();
             pump.keep(line);
-            guard.commit(Arc::clone(&entry));
+            if fits && shard.cache.ledger().may_take(0) {
+                guard.commit(Arc::clone(&entry));
+            } else {
+                self.status.is_stored = false;
+                self.status = self.status.refused(NotStored::TooLarge);
+                guard.release(NotStored::TooLarge, !fits);
+            }
             flight.landed();
             return Ok(Judged::Serve(entry));
         }

@@ -26,8 +26,13 @@ pub fn sorted(shard: &Shard, fields: &Fields, withheld: &[Box<[u8]>]) -> Lines {
         {
             continue;
         }
+        // One that says nothing gives way to ours: two would be worse than either.
+        let is_date = field.known == Name::Date;
+        if is_date && (has_date || date::parse(field.value).is_none()) {
+            continue;
+        }
+        has_date |= is_date;
         let is_own = withheld.iter().any(|name| field.name.eq_ignore_ascii_case(name));
-        has_date |= field.known == Name::Date && date::parse(field.value).is_some();
         let out = if is_own { &mut lines.own } else { &mut lines.stored };
         for part in [field.name, b": ", field.value, b"\r\n"] {
             out.extend_from_slice(part);

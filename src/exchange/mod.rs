@@ -53,8 +53,10 @@ pub async fn serve(ex: &mut Exchange<'_>, parsed: Result<()>) -> Next {
     close(ex, result).await
 }
 
-/// Takes down what is known of an exchange whose client has gone in the middle of it.
+/// Takes down what is known of an exchange whose client has gone in the middle of it. A client that has ended its own
+/// side alone may still read: it must not take what it has for the whole.
 pub fn abandon(ex: &mut Exchange<'_>) {
+    ex.reply.cut_off();
     ex.note(Some(Kind::ClientGone));
 }
 
@@ -192,7 +194,7 @@ async fn close(ex: &mut Exchange<'_>, mut result: Result<()>) -> Next {
     if ex.traffic.is_tunnel.get() {
         return Next::Close;
     }
-    if ex.keeps && ex.traffic.is_written.get() { Next::Keep } else { Next::Linger }
+    if ex.keeps { Next::Keep } else { Next::Linger }
 }
 
 /// A debug build under `MILLRACE_TEST=panic` panics on request (exam P02).

@@ -22,6 +22,7 @@ use crate::net::guard::Caught;
 use crate::net::runtime::spawn;
 use crate::protocol::line::Line;
 use crate::shard::Shard;
+use crate::upstream::attempt::body_failed;
 use crate::upstream::flight::Layover;
 
 /// Reads a body for all requests that follow it.
@@ -34,7 +35,7 @@ pub struct Pump {
     pub part: Option<(u64, u64)>,
     /// What is stored of the same body already.
     pub old_part: Option<Arc<Entry>>,
-    pub peer_keeps: bool,
+    pub proof: Proof,
     pub idle: Duration,
     pub chunks: Vec<Chunk>,
     /// Small pieces behind these, which become a larger one.
@@ -88,9 +89,8 @@ impl Pump {
                 }
             }
             Err(kind) => {
-                if kind.blames_endpoint() {
-                    cluster.failed(self.id, kind);
-                }
+                let blamed = kind.blames_endpoint().then_some(kind);
+                body_failed(cluster, self.id, line.detail(), blamed);
                 if let Some(guard) = guard {
                     guard.fail(kind);
                 }
@@ -213,6 +213,12 @@ impl Pump {
         self.shard.cache.until(stream, by, || stream.progress() != seen).await;
     }
 
+    /// Octets of the body that it holds.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.chunks.iter().map(|one| one.len() as u64).sum()
+    }
+
     /// The entry of the whole body.
     pub fn finished(&mut self) -> Arc<Entry> {
         let mut chunks = std::mem::take(&mut self.chunks);
@@ -265,18 +271,7 @@ impl Pump {
 
     /// Puts the connection back, if it may be used again.
     pub fn keep(&self, line: Line) {
-        let cluster = self.shard.cluster(self.cluster);
-        let endpoint = cluster.endpoint(self.id);
-        let generation = endpoint.generation();
-        let is_current =
-            matches!(&line, Line::Http1(line) if line.connection().generation == generation);
-        let proof = Proof {
-            request_written: true,
-            response_complete: true,
-            peer_keeps: self.peer_keeps,
-            untainted: is_current,
-        };
-        endpoint.pool.keep(line, proof, self.shard.now(), &cluster.model.pool);
+        self.shard.cluster(self.cluster).keep(self.id, line, self.proof, self.shard.now());
     }
 }
 

@@ -1,5 +1,6 @@
 //! Fetches an entry anew while it is still served: a fetch without a client.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ struct Refresh {
     route: usize,
     request: RequestHead,
     facts: ClientFacts,
+    /// The client that the request came from, as far as its proxies are believed: some balancers go by it.
+    client: IpAddr,
     question: CacheRequest,
     stale: Arc<Entry>,
     guard: FillGuard,
@@ -76,6 +79,7 @@ pub fn start(
         route,
         request,
         facts,
+        client: ex.record.client,
         question: question.clone(),
         stale: Arc::clone(entry),
         guard,
@@ -92,7 +96,8 @@ pub fn start(
 
 impl Refresh {
     async fn run(self) {
-        let Self { shard, route: at, request, facts, question, stale, guard, _running } = self;
+        let Self { shard, route: at, request, facts, client, question, stale, guard, _running } =
+            self;
         let route = &shard.plan.config.routes[at];
         let (Some(cached), Some(cluster)) = (&route.cache, route.cluster()) else { return };
         debug_assert!(request.method == Method::Get, "nothing else is refreshed");
@@ -119,11 +124,13 @@ impl Refresh {
             may_keep: false,
         });
         (ex.route, ex.filters) = (Some(route), Some(&shard.plan.route_filters[at]));
+        ex.record.client = client;
         // What comes of it is the cache's; there is no client to tell.
         let _ = match fetch::run(&mut ex, route, cluster).await {
             Ok(fetched) => fill.judge(&mut ex, fetched).await,
             Err(kind) => fill.failed(&ex, kind),
         };
+        drop(ex);
         shard.give(work);
     }
 }

@@ -98,7 +98,11 @@ fn cookie(ex: &Exchange<'_>, target: &super::target::TryTarget<'_>) -> Option<St
 /// How long a body may be silent: one of events, or of a call, for as long as nothing happens.
 #[must_use]
 pub fn silence_of(response: &ResponseHead, timeouts: &Timeouts) -> Duration {
-    let kind = response.fields.values(Name::ContentType).next().unwrap_or_default();
+    silence_of_type(response.fields.values(Name::ContentType).next().unwrap_or_default(), timeouts)
+}
+
+/// The same by the value of Content-Type.
+pub fn silence_of_type(kind: &[u8], timeouts: &Timeouts) -> Duration {
     let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     let is_stream = kind.eq_ignore_ascii_case(b"text/event-stream")
         || kind.get(..16).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/grpc"));

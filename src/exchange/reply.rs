@@ -69,7 +69,7 @@ fn keeps(ex: &Exchange<'_>, size: BodySize) -> bool {
     let request = &ex.work.request;
     ex.may_keep
         // The rest of the request would stand between this answer and the next request.
-        && ex.traffic.is_written.get()
+        && ex.traffic.has_come.get()
         && peer_keeps(request.version, request.options)
         && ex.shard.may_keep()
         && !ex.reply.must_end(size)

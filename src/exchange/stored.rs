@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::cursor::Cursor;
+use super::relay::silence_of_type;
 use super::reply::{self, Opening};
 use super::state::Exchange;
 use crate::base::error::{Kind, Result};
@@ -12,6 +13,7 @@ use crate::cache::key;
 use crate::cache::octets::Chunk;
 use crate::cache::status::{self, Status};
 use crate::cache::validate::StoredAnswer;
+use crate::config::model::Route;
 use crate::message::fields::Fields;
 use crate::message::framing::BodySize;
 use crate::message::head::Method;
@@ -76,7 +78,10 @@ pub async fn follow(
     let Some(mut cursor) = cursor.filter(|_| reads_body(ex.work.request.method, how)) else {
         return Ok(());
     };
-    let (shard, idle) = (ex.shard, ex.stall());
+    // What the pump that reads the body waits for, its readers wait for too.
+    let silence =
+        |route: &Route| silence_of_type(content_type(entry).unwrap_or_default(), &route.timeouts);
+    let (shard, idle) = (ex.shard, ex.route.map_or_else(|| ex.stall(), silence));
     loop {
         let next = shard.cache.next(&cursor.stream, &cursor.node, idle).await;
         let Some(next) = next.map_err(|()| Kind::UpstreamBodyCutShort)? else {
@@ -244,7 +249,8 @@ impl<'a> Body<'a> {
         match self.answer {
             StoredAnswer::Parts(_) => !name.eq_ignore_ascii_case(b"content-type"),
             StoredAnswer::NotModified => !is_body || Name::of(name) == Name::ContentLocation,
-            StoredAnswer::Unsatisfiable => Name::of(name) == Name::Date,
+            // Nothing of the entry: the answer is ours.
+            StoredAnswer::Unsatisfiable => false,
             StoredAnswer::Whole | StoredAnswer::Part(..) => true,
         }
     }

@@ -70,7 +70,7 @@ impl<'a> TryTarget<'a> {
 
     /// Gives an answer up for another try, if its status asks for that and the budget allows it.
     #[must_use]
-    pub fn gives_up(&self, ex: &Exchange<'_>, status: u16) -> bool {
+    pub fn take_another(&self, ex: &Exchange<'_>, status: u16) -> bool {
         let cluster = self.cluster;
         let is_wanted = cluster.model.resilience.retry.on.statuses.contains(status);
         let is_given_up = is_wanted && self.may_repeat(ex) && cluster.spend_retry();

@@ -26,6 +26,12 @@ impl<'a> ClientBody<'a> {
         Self { body, replay: Replay::default() }
     }
 
+    /// What was sent of it can be sent once more, and what comes follows that without a gap.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.replay.is_whole() && !self.body.is_torn()
+    }
+
     /// A request's trailers, without what only we may say: some servers put them among the fields.
     pub fn take_trailers(&mut self, shard: &Rc<Shard>) -> Option<Fields> {
         let mut trailers = self.body.take_trailers()?;
@@ -72,12 +78,12 @@ impl<'a> Upload<'a> {
     }
 }
 
-/// Does something while the upload runs. A fault of the client's ends both; a fault of the upstream's leaves the
-/// last word to `other`, for there may be an early answer. `other` is pinned by the caller: by value it would be in
+/// Does something while the upload runs. A fault of the client's, and one of our own, ends both; a fault of the
+/// upstream's leaves the last word to `other`, for there may be an early answer. `other` is pinned by the caller: by value it would be in
 /// this future twice.
 ///
 /// # Errors
-/// As `other`, or the client's.
+/// As `other`, or why the upload cannot go on.
 pub async fn beside<T>(
     upload: &mut Option<Upload<'_>>,
     mut other: Pin<&mut impl Future<Output = Result<T>>>,
@@ -86,12 +92,14 @@ pub async fn beside<T>(
     poll_fn(|context| {
         let uploaded = upload.poll(context);
         if let Some(Err(kind)) = uploaded
-            && kind.blames_client()
+            && !kind.blames_endpoint()
         {
             return Poll::Ready(Err(kind));
         }
         match (other.as_mut().poll(context), uploaded) {
-            (Poll::Ready(Err(Kind::UpstreamGone)), Some(Err(kind))) => Poll::Ready(Err(kind)),
+            (Poll::Ready(Err(Kind::UpstreamGone | Kind::FirstByteTimeout)), Some(Err(kind))) => {
+                Poll::Ready(Err(kind))
+            }
             (poll, _) => poll,
         }
     })

@@ -1,6 +1,6 @@
 //! Header fields that a route changes, and Cache-Status.
 
-use super::Answering;
+use super::verdict::Answering;
 use crate::config::model::HeaderRules;
 use crate::message::fields::Fields;
 use crate::message::name::Name;

@@ -1,7 +1,7 @@
 //! Which client it is by its certificate, said to upstreams in fields that no client may send itself; and whether the
 //! connection's certificate speaks for the host that is asked for.
 
-use super::{Facts, Verdict};
+use super::verdict::{Facts, Verdict};
 use crate::base::error::Kind;
 use crate::config::model::{Config, Listener};
 use crate::config::tls::Headers;
@@ -24,18 +24,6 @@ impl IdentityNames {
         let own = auth.map(|auth| auth.headers.clone()).unwrap_or_default();
         Self { reserved: config.reserved.iter().map(|name| name.as_str().into()).collect(), own }
     }
-}
-
-/// What a certificate says.
-#[derive(Clone, Copy, Debug)]
-pub struct Certificate<'a> {
-    /// RFC 4514; nothing if it is empty.
-    pub subject: Option<&'a [u8]>,
-    pub alternatives: Option<&'a [u8]>,
-    /// SHA-256, in lower case.
-    pub fingerprint: &'a [u8],
-    /// RFC 9440.
-    pub whole: &'a [u8],
 }
 
 pub(super) fn judge(

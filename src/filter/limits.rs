@@ -1,6 +1,6 @@
 //! What is refused, or answered here, by what a head says.
 
-use super::Verdict;
+use super::verdict::Verdict;
 use crate::base::error::Kind;
 use crate::message::framing::Framing;
 use crate::message::head::{RequestHead, Version};

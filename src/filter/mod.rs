@@ -7,11 +7,12 @@ pub mod identity;
 pub mod limits;
 pub mod path;
 pub mod trust;
+pub mod verdict;
 
-use crate::base::error::Kind;
 use crate::config::model::{Action, Config, HeaderRules, Listener, Rewrite, Route};
 use crate::message::fields::Fields;
 use crate::message::head::RequestHead;
+pub use verdict::{Answering, Facts, Verdict};
 
 /// One decision. In the order in which they stand in a chain.
 #[derive(Clone, Debug)]
@@ -34,38 +35,6 @@ pub enum Filter {
     CacheStatus,
     /// Fields of what the client gets.
     ResponseFields(HeaderRules),
-}
-
-/// What is known of a request beside its head. What takes time to find out is found out before the filters.
-#[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
-    /// The client's forwarding fields are believed.
-    pub is_trusted: bool,
-    /// The client came by TLS.
-    pub is_secure: bool,
-    /// The connection may ask for this host.
-    pub is_led_here: bool,
-    /// What the client's certificate says, if it has shown one.
-    pub certificate: Option<identity::Certificate<'a>>,
-}
-
-/// What is known of an answer beside its head.
-#[derive(Clone, Copy, Debug)]
-pub struct Answering<'a> {
-    /// What the cache has to say.
-    pub cache_status: Option<&'a [u8]>,
-    /// Its fields had the route's rules when they were stored.
-    pub is_ruled: bool,
-}
-
-/// What becomes of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Go,
-    /// It is answered with this error.
-    Refuse(Kind),
-    /// It ends here: it is an OPTIONS for this proxy.
-    Options,
 }
 
 impl Filter {

@@ -1,6 +1,6 @@
 //! The path that is forwarded: a prefix goes off, another on; or octet for octet as it came.
 
-use super::Verdict;
+use super::verdict::Verdict;
 use crate::config::model::Rewrite;
 use crate::message::head::RequestHead;
 

@@ -1,7 +1,7 @@
 //! What a client may say of where a request comes from: a trusted proxy's forwarding fields are believed, and read as
 //! one; those of others are taken out, before any route looks at them.
 
-use super::{Facts, Verdict};
+use super::verdict::{Facts, Verdict};
 use crate::message::head::RequestHead;
 use crate::message::{forwarded, hop};
 

@@ -1,7 +1,7 @@
 //! May this connection carry another message? A connection is reused only by proof
 //! (exam, rule 4).
 
-use crate::message::head::{Options, Version};
+use crate::message::head::{Options, ResponseHead, Version};
 
 /// Whether the peer wants to keep the connection (RFC 9112 section 9.3).
 #[must_use]
@@ -14,26 +14,30 @@ pub const fn peer_keeps(version: Version, options: Options) -> bool {
 }
 
 /// Everything that must be true of an upstream connection after an exchange, beside what the connection itself
-/// knows: no octet was read beyond the response. Made where the facts are known; only a proof puts a connection into
-/// the pool.
+/// knows: no octet was read beyond the response, and its address is still its endpoint's. Made where the facts are
+/// known, of a response that ended by its framing; only a proof puts a connection into the pool.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "a list of conditions, all of which must hold")]
 pub struct Proof {
     /// The whole request was written.
-    pub request_written: bool,
-    /// The response ended by its framing, not by the connection's end.
-    pub response_complete: bool,
-    /// The upstream keeps the connection.
-    pub peer_keeps: bool,
-    /// Nothing about the head made us distrust the connection.
-    pub untainted: bool,
+    request_written: bool,
+    /// The upstream keeps the connection, and nothing about the head made us distrust it.
+    head_keeps: bool,
 }
 
 impl Proof {
+    /// Of an exchange with this final head.
+    #[must_use]
+    pub fn after(response: &ResponseHead, request_written: bool) -> Self {
+        let head_keeps = peer_keeps(response.version, response.options)
+            && !response.tainted
+            && response.status != 101;
+        Self { request_written, head_keeps }
+    }
+
     /// All of it holds.
     #[must_use]
     pub const fn holds(self) -> bool {
-        self.request_written && self.response_complete && self.peer_keeps && self.untainted
+        self.request_written && self.head_keeps
     }
 }
 

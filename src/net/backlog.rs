@@ -6,9 +6,10 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::size::Size;
+use super::wakers::Wakers;
 use crate::base::limits::{
     BACKLOG_EASY, BACKLOG_FIRST, BACKLOG_MAX, BUFFER_SMALL, BUFFER_TINY, HEAD_COUNTED,
 };
@@ -17,7 +18,7 @@ use crate::base::limits::{
 #[derive(Debug, Default)]
 pub struct Backlog {
     held: Cell<usize>,
-    waiting: RefCell<Vec<Waker>>,
+    waiting: Wakers,
     /// Large heads that h2 has and has not written, by their streams.
     heads: RefCell<Vec<(u32, Hold)>>,
 }
@@ -83,10 +84,10 @@ impl Backlog {
     }
 
     /// Whether so many octets more would be too many; wakes the task when some are let go.
-    pub fn is_full(&self, len: usize, most: usize, context: &Context<'_>) -> bool {
+    pub fn poll_full(&self, len: usize, most: usize, context: &Context<'_>) -> bool {
         let is_full = self.held.get() > 0 && self.held.get() + len > most;
         if is_full {
-            self.waiting.borrow_mut().push(context.waker().clone());
+            self.waiting.add(context.waker());
         }
         is_full
     }
@@ -113,7 +114,7 @@ impl Backlog {
     }
 
     fn poll(&self, len: usize, most: usize, context: &Context<'_>) -> Poll<()> {
-        if self.is_full(len, most, context) { Poll::Pending } else { Poll::Ready(()) }
+        if self.poll_full(len, most, context) { Poll::Pending } else { Poll::Ready(()) }
     }
 }
 
@@ -122,9 +123,7 @@ impl Drop for Hold {
         let Some(backlog) = self.backlog.upgrade() else { return };
         let Backlog { held, waiting, .. } = &*backlog;
         held.set(held.get() - self.len);
-        if !waiting.borrow().is_empty() {
-            waiting.take().into_iter().for_each(Waker::wake);
-        }
+        waiting.wake();
     }
 }
 
@@ -133,6 +132,7 @@ mod tests {
     use super::*;
     use std::future::Future;
     use std::pin::pin;
+    use std::task::Waker;
 
     #[test]
     fn beginnings_fit_and_pieces_wait_for_room() {

@@ -20,6 +20,8 @@ pub struct Inbound {
     has_begun: bool,
     /// The next read is for no more than its stream has room for.
     most: Option<usize>,
+    /// A read is under way; for ever, if it was given up.
+    is_reading: bool,
 }
 
 impl Inbound {
@@ -39,6 +41,12 @@ impl Inbound {
     #[must_use]
     pub fn data(&self) -> &[u8] {
         self.buffer.as_ref().map_or(&[], Buffer::data)
+    }
+
+    /// A read was given up under way, and took along what it had: what can be read now follows a gap.
+    #[must_use]
+    pub const fn is_torn(&self) -> bool {
+        self.is_reading
     }
 
     /// Nothing waits.
@@ -112,7 +120,10 @@ impl Inbound {
             }
             full => self.another(full, transport, buffers).await?,
         };
+        // Given up under way, this takes the buffer along, and perhaps octets that came into it meanwhile.
+        self.is_reading = true;
         let (result, buffer) = transport.recv(buffer).await;
+        self.is_reading = false;
         if buffer.is_empty() {
             buffers.give(buffer);
         } else {

@@ -1,4 +1,4 @@
-//! The only door between threads: a bounded queue and a notifier that wakes the other side's ring.
+//! The only way between threads: a bounded queue and a notifier that wakes the other side's ring.
 
 use std::io;
 

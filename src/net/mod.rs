@@ -26,3 +26,4 @@ pub mod sweep;
 pub mod sys;
 pub mod tls;
 pub mod transport;
+pub mod wakers;

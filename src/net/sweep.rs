@@ -182,7 +182,7 @@ impl SocketWatch {
 
     /// Whether something has come due. If not, `context` is woken when it does: for tasks that have no
     /// socket that could be shut down.
-    pub fn is_due(&self, context: &Context<'_>) -> bool {
+    pub fn poll_due(&self, context: &Context<'_>) -> bool {
         let mut wheel = self.sweep.wheel.borrow_mut();
         let Some(slot) = wheel.slot(self.id) else { return true };
         // A task that waits on after one deadline is woken for the next.

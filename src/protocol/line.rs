@@ -110,6 +110,16 @@ impl Line {
         }
     }
 
+    /// Which of its endpoint's addresses its connection belongs to; `None` for a stream, whose connection is shared and
+    /// needs not be kept.
+    #[must_use]
+    pub fn generation(&self) -> Option<u32> {
+        match self {
+            Self::Http1(line) => Some(line.connection().generation),
+            Self::Http2(_) => None,
+        }
+    }
+
     /// It is a stream, on which a request that was refused may be sent again whatever it was.
     #[must_use]
     pub const fn is_stream(&self) -> bool {

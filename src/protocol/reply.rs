@@ -149,8 +149,12 @@ impl<'a> Reply<'a> {
     /// Makes the final head ready to go out, with what goes out behind it. From here on no other answer can be given.
     ///
     /// # Errors
+    /// `ProtocolRefused`, and another answer can be given: this one would open a tunnel that the endpoint did not open.
     /// The head cannot be said.
     pub fn open<'w>(&mut self, head: &FinalHead<'_>, with: With<'w>) -> Result<Opened<'w>> {
+        if matches!(&self.to, To::Http2(one) if one.would_open_a_tunnel(head)) {
+            return Err(Kind::ProtocolRefused);
+        }
         self.status = head.status;
         self.ends_by_close = self.must_end(head.size);
         self.sent = with.octets();
@@ -224,6 +228,15 @@ impl<'a> Reply<'a> {
             To::Http1(one) if self.ends_by_close => one.transport().reset_on_close(),
             To::Http2(one) => one.sender().reset(),
             To::Http1(_) | To::Discard => {}
+        }
+    }
+}
+
+impl Drop for Reply<'_> {
+    /// A panic ends an answer before its end.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.cut_off();
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::net::transport::Transport;
 pub enum RequestBody<'a> {
     Http1(Http1<'a>),
     Http2(Box<H2Receiver>),
-    /// There is none, and no client either.
+    /// There is none.
     None,
 }
 
@@ -62,6 +62,12 @@ impl<'a> RequestBody<'a> {
             Self::Http2(body) => body.is_done(),
             Self::None => true,
         }
+    }
+
+    /// A read was given up under way: what it has read is lost, and what comes after it is of no use.
+    #[must_use]
+    pub const fn is_torn(&self) -> bool {
+        matches!(self, Self::Http1(body) if body.inbound.is_torn())
     }
 
     /// The body came with trailers.

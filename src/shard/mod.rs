@@ -1,4 +1,4 @@
-//! Floor 6: everything that one core owns, and what the coordinator may tell it. Fields are small
+//! Floor 7: everything that one core owns, and what the coordinator may tell it. Fields are small
 //! cells with methods that borrow, act and release; no borrow is ever held across an await.
 
 pub mod cache_handle;
@@ -62,7 +62,7 @@ pub struct Plan {
     /// What shards tell each other of the cache by.
     pub posts: Posts,
     /// The cache's disk.
-    pub door: Option<DiskHandle>,
+    pub disk: Option<DiskHandle>,
     /// Certificates as they were when it was made.
     pub secrets: Arc<Secrets>,
     /// Our name in Via and Proxy-Status.
@@ -93,7 +93,7 @@ pub struct Shard {
     /// No new connections; those there are end after their next answer.
     is_draining: Cell<bool>,
     /// The tasks that are to be told when it begins to drain.
-    nudges: RefCell<Vec<Weak<Cell<Option<Waker>>>>>,
+    drain_wakers: RefCell<Vec<Weak<Cell<Option<Waker>>>>>,
     counters: Cell<Counters>,
     gate: RefCell<Gate>,
     #[expect(clippy::vec_box, reason = "a workspace is lent out by pointer, not moved")]
@@ -162,7 +162,7 @@ impl Shard {
             random: RefCell::new(random),
             introductions: RefCell::default(),
             is_draining: Cell::new(false),
-            nudges: RefCell::default(),
+            drain_wakers: RefCell::default(),
             counters: Cell::default(),
             gate: RefCell::new(gate),
             workspaces: RefCell::default(),
@@ -241,20 +241,20 @@ impl Shard {
     /// No new connections, and those there are end after what they are doing.
     pub fn drain(&self) {
         self.is_draining.set(true);
-        let all = self.nudges.take();
+        let all = self.drain_wakers.take();
         all.iter().filter_map(Weak::upgrade).filter_map(|one| one.take()).for_each(Waker::wake);
     }
 
     /// For a task that is to be woken when it begins to drain.
     #[must_use]
-    pub fn nudge(&self) -> DrainWaker {
-        let nudge = DrainWaker(Rc::default());
-        let mut all = self.nudges.borrow_mut();
+    pub fn drain_waker(&self) -> DrainWaker {
+        let drain_waker = DrainWaker(Rc::default());
+        let mut all = self.drain_wakers.borrow_mut();
         if all.len() == all.capacity() {
             all.retain(|one| one.strong_count() > 0);
         }
-        all.push(Rc::downgrade(&nudge.0));
-        nudge
+        all.push(Rc::downgrade(&drain_waker.0));
+        drain_waker
     }
 
     /// Looks how full the memory is, and gives back what can be given.

@@ -11,7 +11,7 @@ use super::flight::Flight;
 use super::http2::Offer;
 use super::needs::{Dialled, Needs};
 use crate::base::clock::{Moment, millis, monotonic};
-use crate::base::error::{Kind, Result};
+use crate::base::error::{Detail, Kind, Result};
 use crate::base::id::EndpointId;
 use crate::config::model::{Protocol, ProxyHeader};
 use crate::config::tls;
@@ -92,7 +92,7 @@ async fn open_shared(flight: &mut Flight<'_>, ask: &Ask, needs: Needs<'_>) -> Re
             // The address that was dialled did not answer: another one of the name has the connection.
             Offer::At(id) => match cluster.begin_at_sibling(id) {
                 Some(moved) => *flight = moved,
-                None => return Err(Kind::ConnectTimeout),
+                None => return Err(Kind::NoStream),
             },
             Offer::Http1 => {
                 let identity = model.proxy_protocol.map(|_| needs.client);
@@ -208,6 +208,17 @@ pub fn complain(cluster: &Cluster, id: EndpointId, why: &dyn std::fmt::Display) 
     if cluster.endpoint(id).take_complaint(monotonic()) {
         let (cluster, address) = (&cluster.model.name, cluster.text(id));
         notice::warn(format_args!("cluster \"{cluster}\": endpoint {address}: {why}"));
+    }
+}
+
+/// What follows when an answer's body did not end as it should: the operator is told what exactly was wrong, and the
+/// endpoint is held to account for it, if it is to `blame`.
+pub fn body_failed(cluster: &Cluster, id: EndpointId, detail: Option<Detail>, blame: Option<Kind>) {
+    if let Some(detail) = detail {
+        complain(cluster, id, &detail);
+    }
+    if let Some(kind) = blame {
+        cluster.failed(id, kind);
     }
 }
 

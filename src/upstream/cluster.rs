@@ -25,7 +25,9 @@ use crate::limit::budget::Budget;
 use crate::limit::gradient::Gradient;
 use crate::limit::quantile::Quantile;
 use crate::message::head::RequestHead;
+use crate::message::reuse::Proof;
 use crate::net::tls::trust;
+use crate::protocol::line::Line;
 
 /// What the shards share of a cluster.
 #[derive(Clone, Debug)]
@@ -336,6 +338,14 @@ impl Cluster {
     pub fn answered(&self, id: EndpointId, status: u16) {
         self.standing.of(usize::from(id.0)).passed(self.now());
         self.endpoint(id).count(status >= 500);
+    }
+
+    /// Keeps the connection of a line, if it leads to an address that is still this endpoint's.
+    pub fn keep(&self, id: EndpointId, line: Line, proof: Proof, now: Moment) {
+        let endpoint = self.endpoint(id);
+        if line.generation().is_some_and(|one| one == endpoint.generation()) {
+            endpoint.pool.keep(line, proof, now, &self.model.pool);
+        }
     }
 
     /// A connection was opened.

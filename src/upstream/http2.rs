@@ -4,18 +4,20 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 
-use crate::base::clock::{Moment, millis, monotonic};
+use crate::base::clock::{Moment, monotonic};
 use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;
 use crate::base::limits::H2_CONNECTIONS_MAX;
 use crate::config::model;
 use crate::net::deadline::{Class, NO_SOCKET};
 use crate::net::transport::Transport;
+use crate::net::wakers::Wakers;
 use crate::protocol::http2::client::H2Client;
 use crate::protocol::http2::io_adapter::ConnectionState;
 use crate::protocol::http2::line::Line;
+use crate::protocol::pace::period;
 
 use super::needs::Needs;
 
@@ -24,7 +26,7 @@ use super::needs::Needs;
 pub struct H2Pool {
     all: RefCell<Vec<SharedConnection>>,
     is_dialling: Cell<bool>,
-    waiting: RefCell<Vec<Waker>>,
+    waiting: Wakers,
     /// The endpoint has chosen HTTP/1.1 where it could choose.
     is_http1: Cell<bool>,
     /// Counts how often its addresses have changed.
@@ -72,7 +74,7 @@ impl Drop for Dialling<'_> {
         self.0.is_dialling.set(false);
         let (count, ended) = self.0.dials.get();
         self.0.dials.set((count + 1, ended));
-        self.0.waiting.take().into_iter().for_each(Waker::wake);
+        self.0.waiting.wake();
     }
 }
 
@@ -92,7 +94,8 @@ impl H2Pool {
     /// A stream on one of the connections, or the right to dial another.
     ///
     /// # Errors
-    /// `ConnectTimeout` if there is no room on any of them.
+    /// `NoStream` if there is no room on any of them in time: that is not held against the endpoint. What a dial of
+    /// another task ended with.
     pub async fn find(&self, needs: &Needs<'_>, bounds: &model::Pool) -> Result<Offer<'_>> {
         let mut may_use_old = !needs.fresh;
         loop {
@@ -103,7 +106,7 @@ impl H2Pool {
             if let Some(one) = free {
                 match open(&one, needs).await {
                     Ok(line) => return Ok(Offer::Stream(line)),
-                    Err(Kind::ConnectTimeout) => return Err(Kind::ConnectTimeout),
+                    Err(Kind::NoStream) => return Err(Kind::NoStream),
                     // It takes no more requests, which it is known by now.
                     Err(_) => continue,
                 }
@@ -113,7 +116,10 @@ impl H2Pool {
                 if count >= H2_CONNECTIONS_MAX
                     && let Some(one) = self.least()
                 {
-                    return open(&one, needs).await.map(Offer::Stream);
+                    match open(&one, needs).await {
+                        Err(Kind::UpstreamGone) => continue,
+                        opened => return opened.map(Offer::Stream),
+                    }
                 }
                 self.is_dialling.set(true);
                 self.dials.set((self.dials.get().0, Ended::Well));
@@ -139,10 +145,11 @@ impl H2Pool {
             if !self.is_dialling.get() {
                 return Poll::Ready(Ok(()));
             }
-            if watch.is_due(context) {
-                return Poll::Ready(Err(Kind::ConnectTimeout));
+            if watch.poll_due(context) {
+                // The task that dials is told what is wrong with the endpoint.
+                return Poll::Ready(Err(Kind::NoStream));
             }
-            self.waiting.borrow_mut().push(context.waker().clone());
+            self.waiting.add(context.waker());
             Poll::Pending
         })
         .await
@@ -170,7 +177,7 @@ impl H2Pool {
     /// Begins on a new connection, and opens a stream on it.
     ///
     /// # Errors
-    /// `UpstreamGone` if it is no HTTP/2, or has ended at once.
+    /// `UpstreamHttp2` if it is no HTTP/2, or has ended at once: nothing of a request was sent.
     pub async fn begin(
         &self,
         transport: Transport,
@@ -178,7 +185,7 @@ impl H2Pool {
         limits: &model::Http2,
     ) -> Result<Box<Line>> {
         let is_secure = transport.is_secure();
-        let period = u32::try_from(millis(needs.timeouts.body_idle) / 2).unwrap_or(u32::MAX);
+        let period = period(needs.timeouts.body_idle);
         let watched = Rc::new(ConnectionState::new(transport, period));
         let generation = self.generation.get();
         let settled = needs.sweep.watch(NO_SOCKET, Class::Upstream);
@@ -186,9 +193,12 @@ impl H2Pool {
         let ping = needs.sweep.watch(NO_SOCKET, Class::Upstream);
         let started =
             H2Client::start(watched, is_secure, (settled, ping), needs.means.buffers, limits).await;
-        let client = started.ok_or(Kind::UpstreamGone)?;
+        let client = started.ok_or(Kind::UpstreamHttp2)?;
         let one = SharedConnection { client, born: needs.now, used: Rc::new(Cell::new(needs.now)) };
-        let line = open(&one, needs).await?;
+        let line = open(&one, needs).await.map_err(|kind| match kind {
+            Kind::UpstreamGone => Kind::UpstreamHttp2,
+            kind => kind,
+        })?;
         // Addresses that are not its own any more are not dialled again.
         if self.generation.get() == generation {
             self.all.borrow_mut().push(one);
@@ -213,12 +223,15 @@ impl H2Pool {
 }
 
 /// A stream on a connection, as soon as it takes one.
+///
+/// # Errors
+/// `NoStream` if that takes too long; `UpstreamGone` if the connection takes no more requests.
 async fn open(one: &SharedConnection, needs: &Needs<'_>) -> Result<Box<Line>> {
     one.used.set(needs.now);
     let watch = needs.sweep.watch(NO_SOCKET, Class::Upstream);
     watch.read_by(monotonic().after(needs.timeouts.connect));
     let line = one.client.open(&watch, needs.sweep).await;
     let is_late = || watch.expired().is_some();
-    let kind = || if is_late() { Kind::ConnectTimeout } else { Kind::UpstreamGone };
+    let kind = || if is_late() { Kind::NoStream } else { Kind::UpstreamGone };
     line.map(Box::new).ok_or_else(kind)
 }

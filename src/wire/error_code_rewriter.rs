@@ -95,10 +95,10 @@ mod tests {
             Told::Connection(Reason::COMPRESSION_ERROR),
         ];
         for cut in 1..all.len() + 1 {
-            let (mut herald, mut out, mut heard) =
+            let (mut rewriter, mut out, mut heard) =
                 (ErrorCodeRewriter::default(), all.clone(), Vec::new());
             for piece in out.chunks_mut(cut) {
-                herald.pass(piece, || Reason::COMPRESSION_ERROR, |told| heard.push(told));
+                rewriter.pass(piece, || Reason::COMPRESSION_ERROR, |told| heard.push(told));
             }
             assert_eq!((out, heard), (expected.clone(), told.to_vec()), "{cut}");
         }

@@ -61,7 +61,7 @@ fn try_take_request(
         take_request_line(head, Version::Http2, method.as_bytes(), target.as_bytes(), limits)?;
     let mut facts = FramingFacts::default();
     facts.add_host(host);
-    take_cookies(request.headers(), &mut head.fields);
+    take_cookies(request.headers(), limits, &mut head.fields)?;
     let is_taken = |name: &HeaderName| *name != HOST && *name != COOKIE;
     // A length of 0 in front of a body that comes all the same says nothing.
     let is_early = |value: &HeaderValue| has_body && value == "0";
@@ -154,18 +154,27 @@ fn authority(request: &Request<()>) -> Result<&[u8]> {
 }
 
 /// RFC 9113 section 8.2.3: crumbs are put together.
-fn take_cookies(map: &HeaderMap, fields: &mut Fields) {
+fn take_cookies(map: &HeaderMap, limits: &HeadLimits, fields: &mut Fields) -> Result<()> {
     let mut crumbs = map.get_all(COOKIE).iter();
-    let Some(first) = crumbs.next() else { return };
+    let Some(first) = crumbs.next() else { return Ok(()) };
+    let check = |value: &[u8]| match COOKIE.as_str().len() + value.len() + 2 > limits.field {
+        true => Err(Kind::HeadTooLarge),
+        false => Ok(()),
+    };
     let Some(second) = crumbs.next() else {
-        return fields.push_known(Name::of(b"cookie"), b"cookie", first.as_bytes().trim_ascii());
+        let value = first.as_bytes().trim_ascii();
+        check(value)?;
+        fields.push_known(Name::of(b"cookie"), b"cookie", value);
+        return Ok(());
     };
     let mut all = first.as_bytes().to_vec();
     for crumb in std::iter::once(second).chain(crumbs) {
         all.extend_from_slice(b"; ");
         all.extend_from_slice(crumb.as_bytes());
     }
+    check(all.trim_ascii())?;
     fields.push(b"cookie", all.trim_ascii());
+    Ok(())
 }
 
 // === what goes ===

@@ -24,6 +24,9 @@ pub fn rows() -> Vec<Row> {
         ("e17_invalidation", e17),
         ("e18_odd_ages", e18),
         ("e20_errors", e20),
+        ("e14_a_body_that_comes_with_its_head_has_a_bound", bounded),
+        ("e15_a_416_has_the_routes_headers", ruled_416),
+        ("e18_a_date_that_says_nothing", e18_odd_date),
     ]
 }
 
@@ -706,4 +709,52 @@ fn e20(driver: Driver) {
     }
     let own = get(&proxy, "/gone", "");
     assert_eq!((own.status, own.header("cache-control")), (502, Some("no-store")));
+}
+
+/// Whatever way a body comes, what is larger than `cache.object` is not stored.
+fn bounded(driver: Driver) {
+    let origin = Origin::scripted(|request, link| {
+        let len = if request.path() == "/small" { 1000 } else { 3000 };
+        let body = "x".repeat(len);
+        link.send(format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n{len:x}\r\n{body}\r\n0\r\n\r\n"
+        ));
+        Does::Keep
+    });
+    let proxy = Proxy::with(driver, &origin, &format!("{CACHES}[cache]\nobject = \"2KiB\"\n"));
+    for (path, len, is_stored) in [("/small", 1000, true), ("/large", 3000, false)] {
+        let (one, two) = (get(&proxy, path, ""), get(&proxy, path, ""));
+        assert!(one.is_complete && one.body.len() == len && two.body.len() == len, "{path}");
+        assert_eq!(is_hit(&two), is_stored, "{path}: {}", two.head);
+    }
+}
+
+/// An answer of our own has what every answer of the route has.
+fn ruled_416(driver: Driver) {
+    let origin = numbered("");
+    let rules = "response_headers = { set = { x-frame-options = \"DENY\" } }\n";
+    let proxy = Proxy::with(driver, &origin, &format!("{CACHES}{rules}"));
+    get(&proxy, "/a", "");
+    for (range, status) in [("0-1", 206), ("100000-", 416)] {
+        let reply = get(&proxy, "/a", &format!("Range: bytes={range}\r\n"));
+        assert_eq!(reply.status, status);
+        assert!(is_hit(&reply), "{}", reply.head);
+        let lower = reply.head.to_ascii_lowercase();
+        for name in ["\r\nx-frame-options: deny\r\n", "\r\ndate: "] {
+            assert_eq!(lower.matches(name).count(), 1, "{range}: {}", reply.head);
+        }
+    }
+}
+
+/// A Date that cannot be read gives way to ours (RFC 9110 section 6.6.1): two say less than one.
+fn e18_odd_date(driver: Driver) {
+    for date in ["Date: x\r\n", "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", ""] {
+        let origin = numbered(date);
+        let proxy = Proxy::with(driver, &origin, CACHES);
+        for _ in 0..2 {
+            let reply = get(&proxy, "/a", "");
+            let dates = reply.head.to_ascii_lowercase().matches("\r\ndate: ").count();
+            assert_eq!(dates, 1, "{date}: {}", reply.head);
+        }
+    }
 }

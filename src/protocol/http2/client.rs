@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use h2::Ping;
 use h2::client::{Builder, Connection, SendRequest};
@@ -47,7 +47,7 @@ impl H2Client {
         buffers: &Rc<Buffers>,
         limits: &Http2,
     ) -> Option<Self> {
-        let port = IoAdapter::new(Rc::clone(&watched), Inbound::default(), buffers, None);
+        let adapter = IoAdapter::new(Rc::clone(&watched), Inbound::default(), buffers, None);
         let all = Http2::window_of_all(limits.streams, limits.window).max(limits.connection_window);
         let begun = Builder::new()
             .enable_push(false)
@@ -62,7 +62,7 @@ impl H2Client {
             .max_concurrent_reset_streams(H2_UPSTREAM_RESETS)
             .max_local_error_reset_streams(None)
             .max_send_buffer_size(H2_SEND_BUFFER)
-            .handshake::<_, Payload>(port)
+            .handshake::<_, Payload>(adapter)
             .await;
         let (send, connection) = begun.ok()?;
         let (is_over, streams, most) = (Cell::default(), Cell::default(), limits.streams as usize);
@@ -86,7 +86,7 @@ impl H2Client {
             if watched.reads.get() > 0 {
                 return Poll::Ready(Some(()));
             }
-            if self.is_over() || watch.is_due(context) {
+            if self.is_over() || watch.poll_due(context) {
                 return Poll::Ready(None);
             }
             watched.wait(context.waker());
@@ -123,7 +123,12 @@ impl H2Client {
     pub async fn open(&self, watch: &SocketWatch, sweep: &Rc<Sweep>) -> Option<Line> {
         let mut send = self.send.clone();
         let ready = poll_fn(|context| {
-            if watch.is_due(context) || self.is_over() {
+            if watch.poll_due(context) || self.is_over() {
+                return Poll::Ready(None);
+            }
+            if ready!(send.poll_ready(context)).is_err() {
+                // It was told to go away, or has used up its streams.
+                self.state.is_over.set(true);
                 return Poll::Ready(None);
             }
             if self.load() >= self.room() {
@@ -131,13 +136,7 @@ impl H2Client {
                 self.state.watched.wait(context.waker());
                 return Poll::Pending;
             }
-            send.poll_ready(context).map(|ready| {
-                if ready.is_err() {
-                    // It was told to go away, or has used up its streams.
-                    self.state.is_over.set(true);
-                }
-                ready.ok()
-            })
+            Poll::Ready(Some(()))
         });
         ready.await?;
         Some(Line::new(send, self.lease(), self.state.is_secure, &self.buffers, sweep))
@@ -172,7 +171,7 @@ async fn drive(
     let mut is_asked = false;
     ping.again(monotonic().after(H2_PING_EVERY));
     poll_fn(|context| {
-        if ping.is_due(context) {
+        if ping.poll_due(context) {
             let is_silent = state.watched.reads.get() == reads && state.streams.get() > 0;
             if is_silent && is_asked {
                 state.watched.transport.shutdown();
@@ -183,7 +182,7 @@ async fn drive(
                 is_asked = pings.send_ping(Ping::opaque()).is_ok();
             }
             ping.again(monotonic().after(H2_PING_EVERY));
-            let _ = ping.is_due(context);
+            let _ = ping.poll_due(context);
         }
         if let Some(pings) = &mut pings
             && pings.poll_pong(context).is_ready()

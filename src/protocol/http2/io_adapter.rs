@@ -18,6 +18,7 @@ use crate::net::buffer::{Buffer, Buffers};
 use crate::net::inbound::Inbound;
 use crate::net::size::Size;
 use crate::net::transport::Transport;
+use crate::net::wakers::Wakers;
 use crate::wire::error_code_rewriter::{ErrorCodeRewriter, Told};
 use crate::wire::frames::RST_STREAM;
 use crate::wire::meter::{Abuse, Meter};
@@ -26,7 +27,7 @@ use crate::wire::rules::is_fault;
 type Read = Pin<Box<dyn Future<Output = (io::Result<usize>, Inbound)>>>;
 type Write = Pin<Box<dyn Future<Output = (io::Result<()>, Buffer)>>>;
 
-/// What a connection's owner and its port both look at.
+/// What a connection's owner and its adapter both look at.
 pub struct ConnectionState {
     pub transport: Transport,
     /// Milliseconds in which the peer must take some of what is written.
@@ -51,7 +52,7 @@ pub struct ConnectionState {
     /// How often something was received.
     pub reads: Cell<u64>,
     /// The tasks that wait for something to be received, or for room.
-    waiting: RefCell<Vec<Waker>>,
+    waiting: Wakers,
 }
 
 impl ConnectionState {
@@ -70,20 +71,18 @@ impl ConnectionState {
             heads: Cell::default(),
             answered: Cell::default(),
             reads: Cell::default(),
-            waiting: RefCell::default(),
+            waiting: Wakers::default(),
         }
     }
 
     /// Is woken when something is received, or there may be room.
     pub(super) fn wait(&self, waker: &Waker) {
-        self.waiting.borrow_mut().push(waker.clone());
+        self.waiting.add(waker);
     }
 
     /// Wakes the tasks that wait.
     pub(super) fn wake(&self) {
-        if !self.waiting.borrow().is_empty() {
-            self.waiting.take().into_iter().for_each(Waker::wake);
-        }
+        self.waiting.wake();
     }
 
     fn is_mute(&self) -> bool {
@@ -103,7 +102,7 @@ impl std::fmt::Debug for ConnectionState {
 #[derive(Debug)]
 pub struct FrameGuard {
     meter: Meter,
-    herald: ErrorCodeRewriter,
+    rewriter: ErrorCodeRewriter,
     /// The end was said.
     is_over: bool,
 }
@@ -113,7 +112,7 @@ impl FrameGuard {
     #[must_use]
     pub fn new(streams: u32) -> Self {
         let meter = Meter::new(usize::try_from(streams).unwrap_or(usize::MAX));
-        Self { meter, herald: ErrorCodeRewriter::default(), is_over: false }
+        Self { meter, rewriter: ErrorCodeRewriter::default(), is_over: false }
     }
 }
 
@@ -209,10 +208,10 @@ impl IoAdapter {
         }
     }
 
-    /// Looks at what was put behind the first octets of what goes out.
-    fn proclaim(&mut self, from: usize) {
+    /// Rewrites the error codes in the frames that stand behind the first `from` octets of what goes out.
+    fn rewrite_codes(&mut self, from: usize) {
         let (Some(guard), Some(out)) = (&mut self.guard, &mut self.out) else { return };
-        let FrameGuard { meter, herald, is_over } = guard;
+        let FrameGuard { meter, rewriter, is_over } = guard;
         let abuse = &self.watched.abuse;
         let mut ended = Vec::new();
         let name = || match abuse.get() {
@@ -221,7 +220,7 @@ impl IoAdapter {
             None => meter.rules().name(),
         };
         let backlog = &self.watched.backlog;
-        herald.pass(&mut out.data_mut()[from..], name, |told| match told {
+        rewriter.pass(&mut out.data_mut()[from..], name, |told| match told {
             Told::Head(stream) => backlog.drop_head(stream),
             told => ended.push(told),
         });
@@ -285,32 +284,32 @@ impl AsyncRead for IoAdapter {
         context: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let port = self.get_mut();
+        let adapter = self.get_mut();
         // A peer that misbehaves is not read any more: the task that polls this ends it.
-        if port.watched.is_mute() {
+        if adapter.watched.is_mute() {
             return Poll::Pending;
         }
-        if port.guard.is_some() && port.is_full() {
+        if adapter.guard.is_some() && adapter.is_full() {
             // A peer that does not take what it is owed is not owed more.
-            ready!(port.poll_sent(context))?;
+            ready!(adapter.poll_sent(context))?;
         }
-        if port.inbound.get_mut().is_empty() {
-            if let Some(guard) = &mut port.guard {
+        if adapter.inbound.get_mut().is_empty() {
+            if let Some(guard) = &mut adapter.guard {
                 guard.meter.settle();
             }
-            if ready!(port.poll_fill(context))? == 0 {
+            if ready!(adapter.poll_fill(context))? == 0 {
                 return Poll::Ready(Ok(()));
             }
-            port.watched.reads.set(port.watched.reads.get() + 1);
-            port.watched.wake();
+            adapter.watched.reads.set(adapter.watched.reads.get() + 1);
+            adapter.watched.wake();
         }
-        let len = port.admit(out.remaining());
-        if port.watched.is_mute() {
+        let len = adapter.admit(out.remaining());
+        if adapter.watched.is_mute() {
             return Poll::Pending;
         }
-        let inbound = port.inbound.get_mut();
+        let inbound = adapter.inbound.get_mut();
         out.put_slice(&inbound.data()[..len]);
-        inbound.consume(len, &port.buffers);
+        inbound.consume(len, &adapter.buffers);
         Poll::Ready(Ok(()))
     }
 }
@@ -329,16 +328,17 @@ impl AsyncWrite for IoAdapter {
         context: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let port = self.get_mut();
-        if port.is_full() {
-            if port.is_deaf() {
-                let _ = port.poll_drop(context);
+        let adapter = self.get_mut();
+        if adapter.is_full() {
+            if adapter.is_deaf() {
+                let _ = adapter.poll_drop(context);
             }
-            ready!(port.poll_sent(context))?;
+            ready!(adapter.poll_sent(context))?;
         }
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let buffers = &port.buffers;
-        let out = port.out.get_or_insert_with(|| buffers.take(Size::fitting(total.min(H2_FLUSH))));
+        let buffers = &adapter.buffers;
+        let out =
+            adapter.out.get_or_insert_with(|| buffers.take(Size::fitting(total.min(H2_FLUSH))));
         if out.space() < total && out.len() + total <= H2_FLUSH {
             let mut larger = buffers.take(Size::fitting(H2_FLUSH));
             larger.append(out.data());
@@ -353,7 +353,7 @@ impl AsyncWrite for IoAdapter {
                 break;
             }
         }
-        port.proclaim(before);
+        adapter.rewrite_codes(before);
         Poll::Ready(Ok(taken))
     }
 
@@ -362,25 +362,25 @@ impl AsyncWrite for IoAdapter {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let port = self.get_mut();
-        if port.is_deaf() {
+        let adapter = self.get_mut();
+        if adapter.is_deaf() {
             // A peer that does not read while it writes would wait for us, and we for it.
-            let _ = port.poll_drop(context);
+            let _ = adapter.poll_drop(context);
         }
-        port.poll_sent(context)
+        adapter.poll_sent(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let port = self.get_mut();
-        if port.guard.is_none() {
-            ready!(port.poll_sent(context))?;
-            port.watched.transport.shutdown_write();
+        let adapter = self.get_mut();
+        if adapter.guard.is_none() {
+            ready!(adapter.poll_sent(context))?;
+            adapter.watched.transport.shutdown_write();
             return Poll::Ready(Ok(()));
         }
-        let is_over = port.poll_drop(context).is_ready();
-        ready!(port.poll_sent(context))?;
-        if !port.watched.is_lingering.replace(true) {
-            port.watched.transport.shutdown_write();
+        let is_over = adapter.poll_drop(context).is_ready();
+        ready!(adapter.poll_sent(context))?;
+        if !adapter.watched.is_lingering.replace(true) {
+            adapter.watched.transport.shutdown_write();
         }
         if is_over { Poll::Ready(Ok(())) } else { Poll::Pending }
     }

@@ -150,7 +150,7 @@ impl Line {
     /// Waits until there is something of an answer, or the stream has ended.
     pub async fn readable(&mut self) {
         poll_fn(|context| {
-            if self.watch.is_due(context) {
+            if self.watch.poll_due(context) {
                 return Poll::Ready(());
             }
             self.poll_answer(context)
@@ -181,7 +181,6 @@ impl Line {
     /// # Errors
     /// `UpstreamGone` if the stream ended first, `FirstByteTimeout`, or what is wrong with the head.
     pub async fn head(&mut self, asked: Method, head: &mut ResponseHead) -> Result<()> {
-        head.clear();
         let interim = poll_fn(|context| {
             if let AnswerState::Awaited(answer) = &mut self.answer
                 && let Poll::Ready(Some(interim)) = answer.poll_informational(context)
@@ -191,13 +190,14 @@ impl Line {
                     Kind::UpstreamGone
                 }));
             }
-            if self.watch.is_due(context) {
+            if self.watch.poll_due(context) {
                 return Poll::Ready(Err(Kind::FirstByteTimeout));
             }
             self.poll_answer(context).map(|()| Ok(None))
         })
         .await?;
         if let Some(interim) = interim {
+            head.clear();
             return http2::take_response(&interim, false, asked, head);
         }
         match std::mem::replace(&mut self.answer, AnswerState::Lost) {
@@ -212,6 +212,7 @@ impl Line {
         asked: Method,
         head: &mut ResponseHead,
     ) -> Result<()> {
+        head.clear();
         let is_all = response.body().is_end_stream();
         match self.upgrade.take() {
             Some(upgrade) if response.status().is_success() => {

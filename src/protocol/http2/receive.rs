@@ -223,7 +223,7 @@ impl H2Receiver {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<std::result::Result<(), BodyLost>> {
-        if self.watch.is_due(context) {
+        if self.watch.poll_due(context) {
             return Poll::Ready(Err(BodyLost::Late));
         }
         self.poll_come(context)

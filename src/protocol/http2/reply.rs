@@ -51,23 +51,21 @@ impl Reply {
         self.sender.interim(head).map_err(|_| Kind::ClientGone)
     }
 
+    /// Whether a head cannot be passed on: the request asked for a tunnel, the answer is none, and any 2xx would open
+    /// one (RFC 8441 section 4).
+    #[must_use]
+    pub fn would_open_a_tunnel(&self, head: &FinalHead<'_>) -> bool {
+        self.asked == Method::Connect && (200..300).contains(&head.status)
+    }
+
     /// Makes the final head ready to go out, with what goes out behind it.
     ///
     /// # Errors
-    /// `UpstreamHead` for what cannot be said; `ClientGone` if the request was a CONNECT that failed in a way that
-    /// looks like success.
+    /// `UpstreamHead` for what cannot be said.
     pub fn open<'w>(&self, head: &FinalHead<'_>, with: With<'w>) -> Result<Opened<'w>> {
         let is_bodiless = self.asked == Method::Head
             || matches!(head.status, 204 | 304)
             || matches!(head.size, BodySize::Empty | BodySize::Known(0)) && head.status != 101;
-        let is_tunnel = self.asked == Method::Connect;
-        if is_tunnel && (200..300).contains(&head.status) {
-            // RFC 8441 section 4: any 2xx would open a tunnel that is none.
-            let mut refused = Response::new(());
-            *refused.status_mut() = http::StatusCode::NOT_IMPLEMENTED;
-            let _ = self.sender.head(refused, true, 0);
-            return Err(Kind::ClientGone);
-        }
         let len = head.stored.len() + head.fields.wire_len();
         let said = http2::final_head(head).ok_or(Kind::UpstreamHead)?;
         Ok(Opened { said, is_bodiless, len, with })

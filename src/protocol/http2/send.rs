@@ -137,8 +137,8 @@ impl H2Sender {
     /// `TimedOut`.
     pub async fn has_turn(&self, len: usize, period: u32) -> io::Result<()> {
         self.watch.write_within(period);
-        let result = poll_fn(|context| match self.is_full(len, context) {
-            _ if self.watch.is_due(context) && self.is_late() => {
+        let result = poll_fn(|context| match self.poll_full(len, context) {
+            _ if self.watch.poll_due(context) && self.is_late() => {
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
             true => Poll::Pending,
@@ -214,7 +214,7 @@ impl H2Sender {
     pub async fn room(&self, period: u32) -> Option<usize> {
         self.watch.write_within(period);
         let room = poll_fn(|context| {
-            if !matches!(&*self.out.borrow(), Out::Body(..)) || self.watch.is_due(context) {
+            if !matches!(&*self.out.borrow(), Out::Body(..)) || self.watch.poll_due(context) {
                 return Poll::Ready(PIECE);
             }
             self.poll_room(context, PIECE).map(|room| room.map_or(PIECE, |room| room.min(PIECE)))
@@ -231,20 +231,20 @@ impl H2Sender {
         is_counted: bool,
     ) -> Poll<io::Result<usize>> {
         // A client that was too slow in asking still gets an answer.
-        if self.watch.is_due(context) && self.is_late() {
+        if self.watch.poll_due(context) && self.is_late() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let room = ready!(self.poll_room(context, len));
-        if room.is_ok() && !is_counted && self.is_full(len, context) {
+        if room.is_ok() && !is_counted && self.poll_full(len, context) {
             return Poll::Pending;
         }
         Poll::Ready(room)
     }
 
     /// Too much waits already for the client to take it.
-    fn is_full(&self, len: usize, context: &Context<'_>) -> bool {
+    fn poll_full(&self, len: usize, context: &Context<'_>) -> bool {
         let backlog = self.backlog.as_ref();
-        backlog.is_some_and(|backlog| backlog.is_full(len + H2_FRAME_COST, BACKLOG_MAX, context))
+        backlog.is_some_and(|backlog| backlog.poll_full(len + H2_FRAME_COST, BACKLOG_MAX, context))
     }
 
     fn poll_room(&self, context: &mut Context<'_>, len: usize) -> Poll<io::Result<usize>> {

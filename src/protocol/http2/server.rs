@@ -62,7 +62,7 @@ impl H2Server {
         sweep: &Rc<Sweep>,
     ) -> Option<Self> {
         let guard = Some(FrameGuard::new(limits.streams));
-        let port = IoAdapter::new(Rc::clone(watched), inbound, buffers, guard);
+        let adapter = IoAdapter::new(Rc::clone(watched), inbound, buffers, guard);
         let handshake: Handshake<IoAdapter, Payload> = Builder::new()
             .max_concurrent_streams(limits.streams)
             .initial_window_size(limits.window)
@@ -74,7 +74,7 @@ impl H2Server {
             .max_concurrent_reset_streams(limits.streams as usize)
             .max_pending_accept_reset_streams(H2_RESETS_BURST as usize)
             .enable_connect_protocol()
-            .handshake(port);
+            .handshake(adapter);
         let connection = handshake.await.ok()?;
         let (watched, buffers) = (Rc::clone(watched), Rc::clone(buffers));
         Some(Self { connection, watched, buffers, sweep: Rc::clone(sweep) })

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use crate::base::clock::{self, Moment};
 use crate::base::id::ShardId;
-use crate::base::limits::DESK_PATIENCE;
+use crate::base::limits::CACHE_ANSWER_PATIENCE;
 use crate::base::limits::{CACHE_LATE_MAX, NEAR_ENTRIES, REFRESHES_MAX};
 use crate::cache::directive::Directives;
 use crate::cache::disk_index::{DiskNews, DiskOrder};
@@ -100,12 +100,12 @@ enum CacheSaid {
     Noted,
 }
 
-/// One core's door to the cache.
+/// One core's disk to the cache.
 pub struct CacheHandle {
     shard: ShardId,
     ledger: Arc<Ledger>,
     posts: Posts,
-    door: Option<DiskHandle>,
+    disk: Option<DiskHandle>,
     part: RefCell<CacheShard>,
     near: RefCell<Near>,
     waiting: RefCell<HashMap<u64, Waiting, Xxh3DefaultBuilder>>,
@@ -119,21 +119,21 @@ pub struct CacheHandle {
 }
 
 impl CacheHandle {
-    /// With nothing stored. One post for each shard. `has_shelf`: it may have files.
+    /// With nothing stored. One post for each shard. `has_files`: it may have files.
     #[must_use]
     pub fn new(
         shard: ShardId,
         ledger: Arc<Ledger>,
         posts: Posts,
-        door: Option<DiskHandle>,
-        has_shelf: bool,
+        disk: Option<DiskHandle>,
+        has_files: bool,
     ) -> Rc<Self> {
         // One core has no other to be near to.
         let near = if posts.len() > 1 { NEAR_ENTRIES } else { 0 };
         let number = usize::from(shard.0);
-        let books = door.as_ref().filter(|_| has_shelf).map(|door| {
-            door.list(number);
-            Arc::clone(&door.books)
+        let books = disk.as_ref().filter(|_| has_files).map(|disk| {
+            disk.list(number);
+            Arc::clone(&disk.books)
         });
         // Another worker may have had this mailbox: answers to its questions are not ours.
         let first = clock::micros() << 12;
@@ -143,7 +143,7 @@ impl CacheHandle {
             shard,
             ledger,
             posts,
-            door,
+            disk,
             near: RefCell::new(Near::new(near)),
             waiting: RefCell::default(),
             followers: RefCell::default(),
@@ -271,7 +271,7 @@ impl CacheHandle {
     fn number(&self, now: Moment) -> u64 {
         let number = self.next.get() + 1;
         self.next.set(number);
-        let (by, waker) = (now.after(DESK_PATIENCE), Waker::noop().clone());
+        let (by, waker) = (now.after(CACHE_ANSWER_PATIENCE), Waker::noop().clone());
         self.waiting.borrow_mut().insert(number, Waiting { waker, by, said: None });
         number
     }
@@ -356,7 +356,7 @@ impl CacheHandle {
         let mut part = self.part.borrow_mut();
         let result = act(&mut part);
         let mut heard = Vec::new();
-        if let (Some(door), Some(disk_index)) = (&self.door, &mut part.disk_index)
+        if let (Some(disk), Some(disk_index)) = (&self.disk, &mut part.disk_index)
             && disk_index.has_orders()
         {
             let mut is_full = false;
@@ -365,7 +365,7 @@ impl CacheHandle {
                     disk_index.put_back(order);
                     continue;
                 }
-                match door.order(usize::from(self.shard.0), order) {
+                match disk.order(usize::from(self.shard.0), order) {
                     Ok(()) => {}
                     Err(DiskOrder::Load(load)) => heard.push(load),
                     Err(DiskOrder::Write { hash, .. }) => disk_index.not_written(hash),
@@ -463,7 +463,7 @@ impl CacheHandle {
 
     /// The request that waited has gone in the middle of it: what it was to do will not be done.
     fn forget_the_gone(&self, now: Moment) {
-        let is_gone = |_: &u64, one: &mut Waiting| one.by.after(DESK_PATIENCE) <= now;
+        let is_gone = |_: &u64, one: &mut Waiting| one.by.after(CACHE_ANSWER_PATIENCE) <= now;
         let gone: Vec<Waiting> =
             self.waiting.borrow_mut().extract_if(is_gone).map(|(_, one)| one).collect();
         for one in gone {

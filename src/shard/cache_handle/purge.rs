@@ -12,22 +12,22 @@ impl CacheHandle {
     /// # Errors
     /// Not every core has confirmed it in time: it may have to be given again.
     pub async fn purge(&self, purge: Purge, now: Moment) -> Result<usize, Unsure> {
-        let Some(door) = &self.door else { return self.invalidate(purge, None, now).await };
+        let Some(disk) = &self.disk else { return self.invalidate(purge, None, now).await };
         let (shard, answer) = (usize::from(self.shard.0), self.number(now));
         if matches!(purge.what, What::Url(_)) {
             let count = self.invalidate(purge, None, now).await;
-            let is_done = door.fence(shard, answer) && self.answer(answer).await.is_some();
+            let is_done = disk.fence(shard, answer) && self.answer(answer).await.is_some();
             self.waiting.borrow_mut().remove(&answer);
             return if is_done { count } else { Err(Unsure) };
         }
-        let number = door.books.next_purge();
-        let is_noted = door.note(shard, answer, number, purge.clone());
+        let number = disk.books.next_purge();
+        let is_noted = disk.note(shard, answer, number, purge.clone());
         let is_noted = is_noted && self.answer(answer).await.is_some();
         self.waiting.borrow_mut().remove(&answer);
         let count = self.invalidate(purge, Some(number), now).await;
         // What some core has not heard of must stay written down.
         if count.is_ok() {
-            door.sweep(number);
+            disk.sweep(number);
         }
         if is_noted { count } else { Err(Unsure) }
     }

@@ -17,6 +17,7 @@ pub fn rows() -> Vec<Row> {
         ("m12_cookies_and_many_fields", m12_cookies_and_many_fields),
         ("m13_connect", m13_connect),
         ("m13_protocols_that_end_lines", m13_protocols_that_end_lines),
+        ("m14_a_tunnel_that_is_none", m14_a_tunnel_that_is_none),
     ]
 }
 
@@ -279,6 +280,31 @@ fn m13_connect(driver: Driver) {
     assert_eq!((status.as_str(), seen.as_slice()), ("200", &b"helloping"[..]));
     peer.data(1, b"", true);
     assert!(matches!(peer.outcome(1), Outcome::Answer(_)), "the end of one way ends the other");
+}
+
+/// An endpoint that opens no tunnel: the client is told so, and the log says what the client was told.
+fn m14_a_tunnel_that_is_none(driver: Driver) {
+    let origin = Origin::echo();
+    let log = crate::support::proxy::temporary("log");
+    let mut proxy =
+        Proxy::with(driver, &origin, &format!("[access_log]\npath = \"{}\"\n", log.display()));
+    let mut peer = Peer::connect(proxy.address);
+    let fields = [
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":authority", "a.example"),
+        (":path", "/chat"),
+    ];
+    peer.headers(1, &fields, false);
+    assert_eq!(peer.outcome(1).status(), 501);
+    drop(peer);
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait(), Some(0));
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.contains("\"flag\":\"protocol_refused\""), "{text}");
+    assert!(text.contains("\"status\":501"), "{text}");
+    let _ = std::fs::remove_file(log);
 }
 
 /// A protocol that is none must not become a line of its own, nor a framing.

@@ -4,6 +4,7 @@
 mod gone;
 mod half_closed;
 mod replayed;
+mod second_look;
 mod silent;
 mod streams;
 mod uploads;
@@ -24,6 +25,7 @@ pub fn rows() -> Vec<Row> {
         streams::rows(),
         replayed::rows(),
         silent::rows(),
+        second_look::rows(),
     ];
     all.into_iter().flatten().collect()
 }
@@ -102,8 +104,16 @@ fn begin(request: &Request, link: &mut Link) {
 
 /// An origin that speaks HTTP/2: `script` sees each frame that comes, and which connection it is.
 fn h2_origin(script: impl Fn(usize, Frame, &mut Peer) + Send + Sync + 'static) -> Origin {
+    h2_origin_with(&[], script)
+}
+
+/// The same with settings of its own.
+fn h2_origin_with(
+    settings: &'static [(u16, u32)],
+    script: impl Fn(usize, Frame, &mut Peer) + Send + Sync + 'static,
+) -> Origin {
     Origin::raw(move |link| {
-        let mut peer = Peer::accept(link.stream.try_clone().unwrap(), &[]);
+        let mut peer = Peer::accept(link.stream.try_clone().unwrap(), settings);
         while let Some(next) = peer.frame() {
             if next.kind == SETTINGS && next.flags & ACK == 0 {
                 peer.send(frame(SETTINGS, ACK, 0, b""));

@@ -36,12 +36,15 @@ fn talks() -> Origin {
             _ => "text/event-stream",
         };
         let is_length = request.path() == "/length";
+        let cached = if request.path() == "/stored" { "Cache-Control: max-age=60\r\n" } else { "" };
         let (framing, first, second) = if is_length {
             ("Content-Length: 8\r\n", "one\n", "two\n")
         } else {
             ("Transfer-Encoding: chunked\r\n", "4\r\none\n\r\n", "4\r\ntwo\n\r\n0\r\n\r\n")
         };
-        link.send(format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{framing}\r\n{first}"));
+        link.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{cached}{framing}\r\n{first}"
+        ));
         std::thread::park_timeout(SILENCE);
         link.send(second);
         Does::Keep
@@ -50,9 +53,11 @@ fn talks() -> Origin {
 
 fn r34_a_silent_event_stream(driver: Driver) {
     let origin = talks();
-    let routes = "[[route]]\ncluster = \"app\"\n[[route]]\npath = \"/cached\"\ncluster = \"app\"\ncache = true\n";
+    let cached = |path| format!("[[route]]\npath = \"{path}\"\ncluster = \"app\"\ncache = true\n");
+    let routes =
+        format!("[[route]]\ncluster = \"app\"\n{}{}", cached("/cached"), cached("/stored"));
     let proxy = Proxy::with(driver, &origin, &format!("{routes}{SHORT}"));
-    let paths = ["/stream", "/parameter", "/case", "/length", "/cached"];
+    let paths = ["/stream", "/parameter", "/case", "/length", "/cached", "/stored"];
     let replies: Vec<Reply> = std::thread::scope(|scope| {
         let asked: Vec<_> = paths
             .map(|path| {
