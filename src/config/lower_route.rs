@@ -1,6 +1,6 @@
 //! `[[route]]` to plan.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::advice;
 use super::digest;
@@ -47,7 +47,64 @@ pub(super) struct RouteScope<'a> {
 }
 
 pub(super) fn read(tables: Vec<ConfigTable<'_>>, names: &RouteScope<'_>) -> Vec<Option<Route>> {
-    tables.into_iter().map(|table| read_one(table, names)).collect()
+    let (mut routes, mut given) = (Vec::new(), HashMap::new());
+    for mut table in tables {
+        let name = read_name(&mut table, &mut given, names.text);
+        routes.push(read_one(table, names).map(|route| Route { name, ..route }));
+    }
+    name_the_rest(&mut routes);
+    routes
+}
+
+/// The name that a route is given; empty if it has none.
+fn read_name(
+    table: &mut ConfigTable<'_>,
+    given: &mut HashMap<String, usize>,
+    text: &str,
+) -> Box<str> {
+    let Some(name) = table.string("name") else { return Box::default() };
+    let is_good = (1..=64).contains(&name.value.len())
+        && name.value.bytes().all(|byte| matches!(byte, b'!'..=b'~') && !b"\"\\".contains(&byte));
+    if !is_good {
+        let message =
+            "a route's name is 1 to 64 printable letters of ASCII, without spaces, \" and \\";
+        table.error(name.span, message);
+        return Box::default();
+    }
+    let line = problem::place(text, name.span.start).0;
+    if let Some(other) = given.insert(name.value.clone(), line) {
+        let message =
+            format!("two routes are called \"{}\": the other one is on line {other}", name.value);
+        table.error(name.span, message);
+    }
+    name.value.into_boxed_str()
+}
+
+/// Routes without a name are called by their host and path; of equal ones the later get a number.
+fn name_the_rest(routes: &mut [Option<Route>]) {
+    let mut taken: HashSet<Box<str>> =
+        routes.iter().flatten().map(|route| route.name.clone()).collect();
+    for route in routes.iter_mut().flatten().filter(|route| route.name.is_empty()) {
+        let base = described(route);
+        let mut names = std::iter::once(base.clone()).chain((2..).map(|at| format!("{base}#{at}")));
+        let free = names.find(|name| !taken.contains(name.as_str())).unwrap_or(base);
+        route.name = free.into_boxed_str();
+        taken.insert(route.name.clone());
+    }
+}
+
+/// A route's host and path, as they are written.
+fn described(route: &Route) -> String {
+    let host = match &route.host {
+        HostMatch::Any => String::new(),
+        HostMatch::Exact(name) => name.clone(),
+        HostMatch::Suffix(suffix) => format!("*{suffix}"),
+    };
+    match &route.path {
+        PathMatch::Prefix(path) => format!("{host}{path}"),
+        PathMatch::Exact(path) => format!("{host}={path}"),
+        PathMatch::Regex(pattern) => format!("{host}~{pattern}"),
+    }
 }
 
 fn read_upgrade(table: &mut ConfigTable<'_>) -> Vec<Box<str>> {
@@ -101,6 +158,7 @@ fn read_one(mut table: ConfigTable<'_>, names: &RouteScope<'_>) -> Option<Route>
     });
     table.finish();
     Some(Route {
+        name: Box::default(),
         line,
         listener,
         host,

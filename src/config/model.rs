@@ -445,6 +445,8 @@ pub struct Pool {
 /// `[[route]]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
+    /// What logs and metrics call it: no other route has this name.
+    pub name: Box<str>,
     /// For messages: line of the route in its file.
     pub line: usize,
     /// `None` for all listeners.

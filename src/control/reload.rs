@@ -13,7 +13,7 @@ use super::start::Workers;
 use super::verdicts::Verdicts;
 use super::watch::OperatorWatch;
 use crate::config::model::Config;
-use crate::net::notice;
+use crate::net::{memory, notice};
 
 /// Reads the configuration again, as it was read at the start; tells the operator what is wrong
 /// with it, and returns it if it is good.
@@ -75,6 +75,7 @@ pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Conf
     let known = |cluster, endpoint| verdicts.get(cluster, endpoint);
     let prober = prober::start(&config, Arc::clone(&secrets), &places, known);
     workers.adopt(Arc::clone(&config), secrets, places);
+    memory::bound(config.limits.memory);
     let watch = OperatorWatch::new(&config.clusters);
     let certificates = Watcher::new(loaded.known);
     *helpers = Helpers { prober, resolver, verdicts, watch, certificates };

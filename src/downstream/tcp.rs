@@ -43,6 +43,7 @@ pub async fn serve(shard: &Rc<Shard>, client: Box<ClientConnection>) {
     record.fault = result.err();
     (record.bytes_in, record.bytes_out) = (received.get(), sent.get());
     record.client = client.address.ip();
+    record.listener = Some(client.listener);
     if result.is_err() {
         // The peer must not take this for an orderly end.
         client.transport.reset_on_close();
@@ -79,7 +80,7 @@ impl TcpClient<'_> {
         let id = self.choose(head).await?;
         self.transport.read_by(Moment::NEVER);
         let route = &shard.plan.config.routes[usize::from(id.0)];
-        record.route_line = Some(route.line);
+        record.route = Some(id);
         let Action::Forward(cluster) = &route.action else { return Err(Kind::NoRoute) };
         record.cluster = Some(*cluster);
         let cluster = shard.cluster(*cluster);

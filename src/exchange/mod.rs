@@ -65,15 +65,16 @@ async fn run(ex: &mut Exchange<'_>) -> Result<()> {
     if shard.plan.may_panic {
         test_hook(ex.work);
     }
+    ex.record.listener = Some(ex.client.listener);
     let facts = admit::facts(ex);
     admit::check(ex, &facts)?;
     let found = shard.find_route(ex.client.listener, &ex.work.request);
-    if let Some(port) = admit::https_port(ex, found.map(|(route, _)| route)) {
+    if let Some(port) = admit::https_port(ex, found.map(|(_, route, _)| route)) {
         return admit::redirect(ex, port).await;
     }
-    let (route, filters) = found?;
+    let (id, route, filters) = found?;
     (ex.route, ex.filters) = (Some(route), Some(filters));
-    ex.record.route_line = Some(route.line);
+    ex.record.route = Some(id);
     match filters.on_request(&mut ex.work.request, &facts) {
         Verdict::Go => {}
         Verdict::Refuse(kind) => return Err(kind),

@@ -24,6 +24,7 @@ fn json(batch: &Batch, entry: &LogEntry, config: &Config, out: &mut Vec<u8>) {
     let optional = |piece| Some(text(piece)).filter(|text| !text.is_empty());
     let (cluster, endpoint) = upstream(config, record.cluster, record.endpoint);
     let took = record.took.as_micros();
+    let upstream_us = record.endpoint.and(u64::try_from(record.upstream.as_micros()).ok());
     let line = serde_json::json!({
         "time": timestamp(record.wall, "%Y-%m-%dT%H:%M:%S%.3fZ"),
         "client": record.client,
@@ -38,7 +39,9 @@ fn json(batch: &Batch, entry: &LogEntry, config: &Config, out: &mut Vec<u8>) {
         "bytes_in": record.bytes_in,
         "bytes_out": record.bytes_out,
         "duration_us": u64::try_from(took).unwrap_or(u64::MAX),
-        "route": record.route_line,
+        "upstream_us": upstream_us,
+        "listener": record.listener.and_then(|id| Some(&config.listeners.get(usize::from(id.0))?.name)),
+        "route": record.route.and_then(|id| Some(&*config.routes.get(usize::from(id.0))?.name)),
         "cluster": cluster,
         "endpoint": endpoint,
         "address": record.address.map(|address| address.to_string()),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::base::error::{Detail, Kind};
-use crate::base::id::{ClusterId, EndpointId};
+use crate::base::id::{ClusterId, EndpointId, ListenerId, RouteId};
 use crate::base::limits::LOG_TEXT_MAX;
 use crate::message::head::{RequestHead, Version};
 use crate::message::name::Name;
@@ -19,8 +19,9 @@ pub struct Record {
     pub fault: Option<Kind>,
     /// What exactly that was.
     pub detail: Option<Detail>,
-    /// Line of the route in the configuration.
-    pub route_line: Option<usize>,
+    /// The listener that the client came in by; none in a refresh of the cache.
+    pub listener: Option<ListenerId>,
+    pub route: Option<RouteId>,
     pub cluster: Option<ClusterId>,
     pub endpoint: Option<EndpointId>,
     /// Which address of its name was used, where it is a name.
@@ -41,6 +42,8 @@ pub struct Record {
     pub started: Duration,
     /// How long it took.
     pub took: Duration,
+    /// From the choice of an endpoint to the head of its answer, where that is measured.
+    pub upstream: Duration,
     /// When it ended, on the wall clock.
     pub wall: u64,
 }
@@ -59,7 +62,8 @@ impl Record {
             status: 0,
             fault: None,
             detail: None,
-            route_line: None,
+            listener: None,
+            route: None,
             cluster: None,
             endpoint: None,
             address: None,
@@ -71,6 +75,7 @@ impl Record {
             client,
             started,
             took: Duration::ZERO,
+            upstream: Duration::ZERO,
             wall: 0,
         }
     }

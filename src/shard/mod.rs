@@ -297,10 +297,14 @@ impl Shard {
     ///
     /// # Errors
     /// `NoHost`, `NoRoute`, `MethodNotRouted`.
-    pub fn find_route(&self, listener: ListenerId, head: &RequestHead) -> Result<(&Route, &Chain)> {
-        let RouteId(at) = self.plan.routers[usize::from(listener.0)].find(head)?;
-        let at = usize::from(at);
-        Ok((&self.plan.config.routes[at], &self.plan.route_filters[at]))
+    pub fn find_route(
+        &self,
+        listener: ListenerId,
+        head: &RequestHead,
+    ) -> Result<(RouteId, &Route, &Chain)> {
+        let id = self.plan.routers[usize::from(listener.0)].find(head)?;
+        let at = usize::from(id.0);
+        Ok((id, &self.plan.config.routes[at], &self.plan.route_filters[at]))
     }
 
     /// Where a route stands in the plan.
