@@ -115,6 +115,12 @@ fn read_upgrade(table: &mut ConfigTable<'_>) -> Vec<Box<str>> {
     }
 }
 
+fn read_body(mut table: ConfigTable<'_>, names: &RouteScope<'_>) -> Option<u64> {
+    let body = body_limit(&mut table).unwrap_or(names.body);
+    table.finish();
+    body
+}
+
 fn read_one(mut table: ConfigTable<'_>, names: &RouteScope<'_>) -> Option<Route> {
     let line = problem::place(names.text, table.span.start).0;
     let listener = read_listener(&mut table, names);
@@ -140,9 +146,7 @@ fn read_one(mut table: ConfigTable<'_>, names: &RouteScope<'_>) -> Option<Route>
     let mut timeout_table = table.table("timeouts");
     let timeouts = read_timeouts(&mut timeout_table, &inherited);
     timeout_table.finish();
-    let mut limit_table = table.table("limits");
-    let body = body_limit(&mut limit_table).unwrap_or(names.body);
-    limit_table.finish();
+    let body = read_body(table.table("limits"), names);
     let upgrade = read_upgrade(&mut table);
     let priority = table.word("priority", &Priority::NAMES).unwrap_or_default();
     let cache = lower_cache::read_rule(&mut table, action.as_ref(), |rule| {

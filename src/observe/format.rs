@@ -24,7 +24,7 @@ fn json(batch: &Batch, entry: &LogEntry, config: &Config, out: &mut Vec<u8>) {
     let optional = |piece| Some(text(piece)).filter(|text| !text.is_empty());
     let (cluster, endpoint) = upstream(config, record.cluster, record.endpoint);
     let took = record.took.as_micros();
-    let upstream_us = record.endpoint.and(u64::try_from(record.upstream.as_micros()).ok());
+    let upstream_us = record.endpoint.and_then(|_| u64::try_from(record.upstream.as_micros()).ok());
     let line = serde_json::json!({
         "time": timestamp(record.wall, "%Y-%m-%dT%H:%M:%S%.3fZ"),
         "client": record.client,
