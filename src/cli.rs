@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::admin::{self, Admin, AdminAddress};
 use crate::config::model::{Balance, Config, Cores, Driver};
 use crate::config::units;
 use crate::net::notice;
+use crate::operate::Operate;
 
 /// A reverse proxy for Linux: one thread per core, io_uring underneath.
 #[derive(Debug, Parser)]
@@ -23,7 +25,8 @@ const EXAMPLES: &str = "Examples:
   millrace proxy --to 127.0.0.1:3000                   put it in front of a server
   millrace example > millrace.toml                     a configuration to begin with
   millrace check millrace.toml                         is it right?
-  millrace run millrace.toml                           run it";
+  millrace run millrace.toml                           run it
+  millrace status                                      how is it?";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -57,6 +60,8 @@ pub enum CliCommand {
     /// Print a configuration with every key explained
     #[command(after_help = "Example:\n  millrace example > millrace.toml")]
     Example,
+    #[command(flatten)]
+    Operate(Operate),
 }
 
 /// How to run.
@@ -68,6 +73,9 @@ pub struct RunOptions {
     /// What waits for I/O
     #[arg(long, value_enum)]
     pub driver: Option<DriverArg>,
+    /// Admin listener: unix:PATH or IP:PORT; goes before [admin] of the file
+    #[arg(long, value_name = "ADDRESS", value_parser = admin::address)]
+    pub admin: Option<AdminAddress>,
     /// How messages on standard error are written
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormatArg,
@@ -199,6 +207,10 @@ impl RunOptions {
                 DriverArg::Epoll => Driver::Epoll,
             };
         }
+        if let Some(address) = &self.admin {
+            let token = config.admin.take().and_then(|admin| admin.token);
+            config.admin = Some(Admin { address: address.clone(), token });
+        }
     }
 
     fn write(&self, text: &mut String) {
@@ -209,6 +221,9 @@ impl RunOptions {
             Some(DriverArg::Epoll) => "epoll",
         };
         let _ = writeln!(text, "[server]\ncores = \"{cores}\"\ndriver = \"{driver}\"");
+        if let Some(admin) = &self.admin {
+            let _ = writeln!(text, "\n[admin]\naddress = {}", quoted(&admin.to_string()));
+        }
     }
 }
 

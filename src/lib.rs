@@ -1,23 +1,26 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
-pub mod balance; // floor 3
-pub mod base; // floor 0
-pub mod cache; // floor 3
+// Which room is on which floor: the page above, and tests/layers.rs.
+pub mod admin;
+pub mod balance;
+pub mod base;
+pub mod cache;
 pub mod cli;
-pub mod config; // floor 2
-pub mod control; // floor 10
-pub mod demo; // floor 10
-pub mod downstream; // floor 8
-pub mod exchange; // floor 7
-pub mod filter; // floor 3
-pub mod health; // floor 3
-pub mod limit; // floor 3
-pub mod message; // floor 1
-pub mod net; // floor 4
-pub mod observe; // floor 3
-pub mod protocol; // floor 5
-pub mod route; // floor 3
-pub mod shard; // floor 6
-pub mod upstream; // floor 5
-pub mod wire; // floor 2
-pub mod worker; // floor 9 // floor 11
+pub mod config;
+pub mod control;
+pub mod demo;
+pub mod downstream;
+pub mod exchange;
+pub mod filter;
+pub mod health;
+pub mod limit;
+pub mod message;
+pub mod net;
+pub mod observe;
+pub mod operate;
+pub mod protocol;
+pub mod route;
+pub mod shard;
+pub mod upstream;
+pub mod wire;
+pub mod worker;

@@ -14,6 +14,7 @@ use millrace::control::{self, Inputs, load};
 use millrace::demo;
 use millrace::net::notice;
 use millrace::net::signal::{self, Signal};
+use millrace::operate::Failure;
 
 /// The reference manual, embedded.
 const EXAMPLE: &str = include_str!("../config.example.toml");
@@ -34,6 +35,17 @@ fn main() -> ExitCode {
             Err(message) => refuse(&message),
         },
         CliCommand::Check { file } => check(&file),
+        CliCommand::Operate(command) => match command.run() {
+            Ok(text) => {
+                print(&text);
+                ExitCode::SUCCESS
+            }
+            Err(Failure::Refused(why)) => {
+                notice::error(why);
+                ExitCode::FAILURE
+            }
+            Err(Failure::NotAsked(why)) => refuse(&why),
+        },
         CliCommand::Example => {
             print(EXAMPLE);
             ExitCode::SUCCESS
@@ -59,12 +71,12 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
 }
 
 /// The configuration as it is in its file now, with what the command line says.
-fn read_again(arguments: &Run) -> Option<Config> {
-    let verdict = load::file(arguments.path()).map_err(|message| notice::warn(&message)).ok()?;
+fn read_again(arguments: &Run) -> Result<Config, String> {
+    let verdict = load::file(arguments.path())?;
+    let Some(mut config) = verdict.config else { return Err(verdict.report) };
     notice::report(&verdict.report);
-    let mut config = verdict.config?;
     arguments.how.apply(&mut config);
-    Some(config)
+    Ok(config)
 }
 
 fn run(

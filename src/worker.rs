@@ -1,6 +1,6 @@
 //! Floor 10: a pinned thread with one runtime that runs one shard until it has drained.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -24,9 +24,9 @@ use crate::net::log_file::LogSender;
 use crate::net::mailbox::{Mailbox, Receiver};
 use crate::net::notifier::Notified;
 use crate::net::runtime::{Loop, Ticker, spawn};
-use crate::observe::counters::Counters;
+use crate::observe::stats::Totals;
 use crate::shard::cache_handle::{CacheHandle, CacheMessage};
-use crate::shard::command::{Command, Report};
+use crate::shard::command::{Command, Measured, Report};
 use crate::shard::{Plan, Shard};
 use crate::upstream::cluster::Cluster;
 
@@ -106,7 +106,8 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     }
     let cut = drain(&shards, &acceptors, &drain_clock).await;
     shards.each(|shard| shard.hand_over_log(1));
-    let _ = reports.try_send(Report::Drained { shard: id, counters: shards.counters(), cut });
+    let _ =
+        reports.try_send(Report::Drained { shard: id, counters: shards.measured().counters, cut });
     Ok(())
 }
 
@@ -116,13 +117,13 @@ struct Shards {
     current: RefCell<Rc<Shard>>,
     leaving: RefCell<Vec<Rc<Shard>>>,
     /// What those have counted that are gone.
-    gone: Cell<Counters>,
+    gone: RefCell<Totals>,
     pool: Rc<TaskPool<Http2Job>>,
 }
 
 impl Shards {
     fn new(first: Rc<Shard>) -> Rc<Self> {
-        let (leaving, gone) = (RefCell::default(), Cell::default());
+        let (leaving, gone) = (RefCell::default(), RefCell::default());
         Rc::new(Self { current: RefCell::new(first), leaving, gone, pool: TaskPool::new() })
     }
 
@@ -152,9 +153,7 @@ impl Shards {
                 return true;
             }
             shard.hand_over_log(1);
-            let mut gone = self.gone.get();
-            gone.add(&shard.counters());
-            self.gone.set(gone);
+            shard.measured(&mut self.gone.borrow_mut());
             false
         });
     }
@@ -165,9 +164,9 @@ impl Shards {
         inside
     }
 
-    fn counters(&self) -> Counters {
-        let mut all = self.gone.get();
-        self.each(|shard| all.add(&shard.counters()));
+    fn measured(&self) -> Totals {
+        let mut all = self.gone.borrow().clone();
+        self.each(|shard| shard.measured(&mut all));
         all
     }
 
@@ -261,6 +260,15 @@ async fn obey(shards: &Shards, mailbox: &Mailbox<Command>, heir: &impl Fn(Arc<Pl
                     let _ = reply.send(shard.cache.purge(purge, shard.now()).await);
                 });
             }
+            Command::Measure { reply } => {
+                let measured = Measured {
+                    shard: shards.current().id,
+                    inside: shards.inside(),
+                    totals: shards.measured(),
+                };
+                // Asked for in vain, if the task that asks has given up.
+                let _ = reply.try_send(measured);
+            }
             command => tell(&shards.current(), &command),
         }
     }
@@ -277,7 +285,10 @@ fn tell(shard: &Shard, command: &Command) {
             shard.cluster(*cluster).assign(endpoints, *duty);
         }
         Command::Secure { secrets } => shard.secure(secrets),
-        Command::Adopt { .. } | Command::Purge { .. } | Command::Drain => {}
+        Command::Adopt { .. }
+        | Command::Purge { .. }
+        | Command::Measure { .. }
+        | Command::Drain => {}
     }
 }
 

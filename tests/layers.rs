@@ -23,8 +23,10 @@ const FLOORS: &[(&str, u32)] = &[
     ("exchange", 8),
     ("downstream", 9),
     ("worker", 10),
+    ("admin", 10),
     ("control", 11),
     ("demo", 11),
+    ("operate", 11),
     ("cli", 12),
 ];
 

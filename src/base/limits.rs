@@ -406,3 +406,22 @@ pub const FRAME_MAX: usize = 16_384;
 // limit
 /// What is measured without a crowd holds for so long.
 pub const GRADIENT_MEASURED: Duration = Duration::from_secs(60);
+
+// === the admin listener ===
+
+/// Connections at a time; more wait to be accepted.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
+/// Octets of a request's body.
+pub const ADMIN_BODY_MAX: usize = 64 * 1024;
+/// How long a connection may take for all it does.
+pub const ADMIN_CONNECTION_LASTS: Duration = Duration::from_secs(60);
+/// How long a head may take.
+pub const ADMIN_HEAD_MAX: Duration = Duration::from_secs(5);
+/// Workers whose answers are waited for.
+pub const ADMIN_ANSWERS: usize = 1024;
+/// Orders that wait for the coordinator.
+pub const ADMIN_ORDERS: usize = 16;
+/// How long the coordinator and the workers may take for an answer.
+pub const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a wrong token waits for its answer.
+pub const ADMIN_REFUSAL_DELAY: Duration = Duration::from_millis(500);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+use super::admin::Admin;
 use super::lower_common::{
     body_limit, count, duration, read_blocks, read_exchange_timeouts, size, size_or_none,
 };
@@ -16,7 +17,7 @@ use super::model::{
 };
 use super::problem::{self, Problems, Shows};
 use super::raw::ConfigTable;
-use super::{advice, lower_cache, lower_cluster, lower_route, lower_tls, units};
+use super::{admin, advice, lower_cache, lower_cluster, lower_route, lower_tls, units};
 use crate::base::id::ListenerId;
 use crate::base::limits::{FIELDS_MAX, HALF_CLOSED, HEAD_MAX};
 use crate::message::limits::{HeadLimits, Underscores};
@@ -66,6 +67,7 @@ fn read(mut root: ConfigTable<'_>, text: &str) -> Option<Config> {
     };
     let routes = lower_route::read(root.tables("route"), &names);
     let access_log = read_access_log(root.table("access_log"));
+    let admin = read_admin(&mut root, &listeners, &clusters);
     let cache = lower_cache::read(root.table("cache"));
     let dns_servers = read_dns(root.table("dns"));
 
@@ -91,11 +93,29 @@ fn read(mut root: ConfigTable<'_>, text: &str) -> Option<Config> {
         limits,
         http2,
         access_log,
+        admin,
         cache,
         reserved,
         half_closed: timeouts.half_closed,
         dns_servers,
     })
+}
+
+fn read_admin(
+    root: &mut ConfigTable<'_>,
+    listeners: &[Option<Listener>],
+    clusters: &[lower_cluster::Lowered],
+) -> Option<Admin> {
+    let table = root.table("admin");
+    let place = table.span.clone();
+    let admin = table.is_there().then(|| admin::read(table))?;
+    let models = clusters.iter().filter_map(|one| one.model.as_ref());
+    let others = admin::Others {
+        listeners: listeners.iter().flatten().map(|one| one.address).collect(),
+        endpoints: models.flat_map(|one| &one.endpoints).map(|one| &one.address).collect(),
+    };
+    admin::check(root, place, &admin, &others);
+    Some(admin)
 }
 
 fn index<'a>(names: impl Iterator<Item = &'a str>) -> HashMap<String, ListenerId> {

@@ -1,5 +1,6 @@
 //! Floor 2: the file that a person wrote to the plan that a shard runs. Takes text, opens nothing.
 
+pub mod admin;
 pub mod advice;
 pub mod cache;
 pub mod lower;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::admin::Admin;
 use super::cache::{Cache, Cached};
 use super::resilience::{Priority, Resilience, Sticky};
 use super::tls;
@@ -25,6 +26,8 @@ pub struct Config {
     pub limits: Limits,
     pub http2: Http2,
     pub access_log: Option<AccessLog>,
+    /// Where the operator asks, if anywhere.
+    pub admin: Option<Admin>,
     pub cache: Cache,
     /// Fields that only we may say, in lower case: what `client_auth` tells upstreams.
     pub reserved: Vec<String>,

@@ -1,6 +1,7 @@
 //! Floor 11: the coordinator: one thread that opens listeners, starts workers, resolves names,
 //! and waits for signals. The data plane does not know that it exists.
 
+mod admin;
 mod helper;
 pub mod load;
 pub mod machine;
@@ -14,6 +15,7 @@ pub mod secrets;
 mod stamps;
 pub mod start;
 mod verdicts;
+mod view;
 mod watch;
 
 use std::process::ExitCode;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, select};
 
+use crate::admin::order::Orders;
 use crate::balance::places::Places;
 use crate::base::clock;
 use crate::base::limits::FOLDER_KEPT;
@@ -31,7 +34,7 @@ use crate::net::signal::Signal;
 use crate::net::{memory, notice};
 use crate::observe::counters::Counters;
 use crate::shard::command::{Command, Report};
-use orders::Orders;
+use admin::AdminServer;
 use reload::{ConfigSource, Helpers};
 use resolve::Resolution;
 use start::Workers;
@@ -51,8 +54,10 @@ pub fn run(config: Config, inputs: &Inputs<'_>, ready: impl FnOnce(&start::Ready
             "name {name}: not resolved yet: requests for it get 503 until its DNS server answers"
         ));
     }
-    let started = start::workers(config, places);
-    let result = started.and_then(|all| serve(all, resolver, inputs, ready));
+    // What cannot be had is known before anything is served.
+    let admin = config.admin.as_ref().map(AdminServer::start).transpose();
+    let started = admin.and_then(|admin| Ok((admin, start::workers(config, places)?)));
+    let result = started.and_then(|(admin, all)| serve(all, admin, resolver, inputs, ready));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -72,27 +77,34 @@ pub struct Inputs<'a> {
 
 fn serve(
     mut workers: Workers,
+    admin: Option<AdminServer>,
     resolver: resolve::Resolver,
     inputs: &Inputs<'_>,
     ready: impl FnOnce(&start::Ready),
 ) -> Result<(), String> {
     let config = workers.config();
     let known = std::mem::take(&mut workers.known);
-    let mut helpers = Helpers::start(&workers, known, resolver);
+    let mut helpers = Helpers::start(&workers, known, resolver, admin);
     let started = workers.wait()?;
     memory::bound(config.limits.memory);
     ready(&started);
+    if let Some(admin) = &helpers.admin {
+        notice::note(format_args!("admin: asked on {}", admin.place));
+    }
     let clock = crossbeam_channel::tick(WATCH_EVERY);
     let mut orders = inputs.orders.clone();
     let mut looks: u64 = 0;
     loop {
+        let asked =
+            helpers.admin.as_ref().map_or_else(crossbeam_channel::never, |one| one.orders.clone());
         select! {
             recv(inputs.signals) -> signal => match signal {
                 Ok(Signal::Reopen) => reopen_log(&workers),
                 Ok(Signal::Reload) => {
                     reopen_log(&workers);
                     match inputs.source {
-                        Some(source) => reload::reload(&mut workers, &mut helpers, source),
+                        // Why it is refused was told.
+                        Some(source) => drop(reload::reload(&mut workers, &mut helpers, source)),
                         None => notice::note("there is no configuration file to read again"),
                     }
                 }
@@ -109,8 +121,11 @@ fn serve(
             },
             recv(workers.reports()) -> report => if let Ok(report) = report { note(&report) },
             recv(orders) -> order => match order {
-                Ok(order) => orders::obey(&mut workers, order),
+                Ok(order) => orders::obey(&mut workers, &mut helpers, inputs.source, order),
                 Err(_) => orders = crossbeam_channel::never(),
+            },
+            recv(asked) -> order => if let Ok(order) = order {
+                orders::obey(&mut workers, &mut helpers, inputs.source, order);
             },
             recv(clock) -> _ => {
                 workers.revive();
@@ -123,6 +138,8 @@ fn serve(
             }
         }
     }
+    // Who asks from now on hears at once that it is too late.
+    helpers.admin = None;
     drain(workers, inputs.signals)
 }
 

@@ -1,54 +1,60 @@
-//! What an operator wants: an endpoint to drain, to be down, to be ready again; something to leave the
-//! cache. The admin listener gives them.
+//! Carries out what an operator wants: an endpoint to drain, to be down, to be ready again; something to leave the
+//! cache; to know how everything is. The admin listener gives the orders.
 
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender};
-
-use super::plan;
+use super::reload::{self, ConfigSource, Helpers};
 use super::start::Workers;
+use super::{plan, view};
+use crate::admin::order::AdminOrder;
 use crate::base::clock::monotonic;
 use crate::base::id::{ClusterId, EndpointId};
-use crate::cache::purge::Purge;
 use crate::net::notice;
-use crate::shard::cache_handle::Unsure;
 use crate::shard::command::Command;
 use crate::upstream::endpoint::Duty;
 
-/// An order. The task that gives it is told what came of it.
-#[derive(Debug)]
-pub enum AdminOrder {
-    /// An endpoint, by its address as it is configured.
-    Assign { cluster: String, endpoint: String, duty: Duty, reply: Sender<Result<(), String>> },
-    /// How many entries were taken out, as far as that is known at once.
-    Purge { purge: Purge, reply: Sender<Result<usize, Unsure>> },
+/// Carries an order out.
+pub(super) fn obey(
+    workers: &mut Workers,
+    helpers: &mut Helpers,
+    source: Option<&ConfigSource<'_>>,
+    order: AdminOrder,
+) {
+    // A task that does not wait for a reply gets none.
+    match order {
+        AdminOrder::Assign { cluster, endpoint, duty, reply } => {
+            let _ = reply.send(assign(workers, &cluster, &endpoint, duty));
+        }
+        AdminOrder::Purge { purge, reply } => workers.purge(purge, reply),
+        AdminOrder::Reload { reply } => {
+            let result = match source {
+                Some(source) => reload::reload(workers, helpers, source),
+                None => Err("there is no configuration file to read again".to_owned()),
+            };
+            let _ = reply.send(result);
+        }
+        AdminOrder::View { reply } => {
+            let _ = reply.send(Box::new(view::of(workers, helpers)));
+        }
+        AdminOrder::Measure { reply } => workers.measure(&reply),
+    }
 }
 
-/// Where orders come from; `never` where none can be given.
-pub type Orders = Receiver<AdminOrder>;
-
-/// Carries an order out.
-pub(super) fn obey(workers: &mut Workers, order: AdminOrder) {
-    let (cluster, endpoint, duty, reply) = match order {
-        AdminOrder::Assign { cluster, endpoint, duty, reply } => (cluster, endpoint, duty, reply),
-        AdminOrder::Purge { purge, reply } => return workers.purge(purge, reply),
+fn assign(workers: &mut Workers, cluster: &str, endpoint: &str, duty: Duty) -> Result<(), String> {
+    let (id, endpoints) = find(workers, cluster, endpoint)?;
+    let common = &workers.plan().common[usize::from(id.0)];
+    if duty == Duty::Ready {
+        let standing = endpoints.iter().map(|one| common.health.of(usize::from(one.0)));
+        standing.for_each(|one| one.came_back(monotonic()));
+    }
+    workers.broadcast(&Command::Assigned { cluster: id, endpoints, duty });
+    let word = match duty {
+        Duty::Ready => "ready",
+        Duty::Drain => "draining",
+        Duty::Down => "down, by order",
     };
-    let result = find(workers, &cluster, &endpoint).map(|(id, endpoints)| {
-        let common = &workers.plan().common[usize::from(id.0)];
-        if duty == Duty::Ready {
-            let standing = endpoints.iter().map(|one| common.health.of(usize::from(one.0)));
-            standing.for_each(|one| one.came_back(monotonic()));
-        }
-        workers.broadcast(&Command::Assigned { cluster: id, endpoints, duty });
-        let word = match duty {
-            Duty::Ready => "ready",
-            Duty::Drain => "draining",
-            Duty::Down => "down, by order",
-        };
-        notice::note(format_args!("cluster \"{cluster}\": endpoint {endpoint} is {word}"));
-    });
-    // A task that does not wait for a reply gets none.
-    let _ = reply.send(result);
+    notice::note(format_args!("cluster \"{cluster}\": endpoint {endpoint} is {word}"));
+    Ok(())
 }
 
 fn find(

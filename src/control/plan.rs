@@ -242,7 +242,10 @@ pub(super) fn translated(
         }
         // The new plan comes with its own.
         Command::Secure { .. } | Command::Placed { .. } => None,
-        Command::Adopt { .. } | Command::Purge { .. } | Command::Drain => None,
+        Command::Adopt { .. }
+        | Command::Purge { .. }
+        | Command::Measure { .. }
+        | Command::Drain => None,
     };
     said.iter().filter_map(translate).collect()
 }

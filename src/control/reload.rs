@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::admin::AdminServer;
 use super::plan;
 use super::prober::{self, Prober};
 use super::renewal::Watcher;
@@ -15,9 +16,9 @@ use super::watch::OperatorWatch;
 use crate::config::model::Config;
 use crate::net::{memory, notice};
 
-/// Reads the configuration again, as it was read at the start; tells the operator what is wrong
-/// with it, and returns it if it is good.
-pub type ConfigSource<'a> = dyn Fn() -> Option<Config> + 'a;
+/// Reads the configuration again, as it was read at the start, or says what is wrong with it. Of one that is good
+/// the operator is told the warnings.
+pub type ConfigSource<'a> = dyn Fn() -> Result<Config, String> + 'a;
 
 /// What depends on the configuration, besides the workers.
 pub(super) struct Helpers {
@@ -26,11 +27,20 @@ pub(super) struct Helpers {
     pub(super) verdicts: Verdicts,
     pub(super) watch: OperatorWatch,
     pub(super) certificates: Watcher,
+    /// The admin listener, if there is one.
+    pub(super) admin: Option<AdminServer>,
+    /// Configurations that were taken and refused since the start.
+    pub(super) reloads: (u64, u64),
 }
 
 impl Helpers {
     /// Starts them.
-    pub(super) fn start(workers: &Workers, known: Known, resolver: Resolver) -> Self {
+    pub(super) fn start(
+        workers: &Workers,
+        known: Known,
+        resolver: Resolver,
+        admin: Option<AdminServer>,
+    ) -> Self {
         let config = workers.config();
         let (secrets, places) = (Arc::clone(workers.secrets()), workers.known_plan().places);
         Self {
@@ -39,30 +49,55 @@ impl Helpers {
             verdicts: Verdicts::new(Arc::clone(&config)),
             watch: OperatorWatch::new(&config.clusters),
             certificates: Watcher::new(known),
+            admin,
+            reloads: (0, 0),
         }
     }
 }
 
-/// Takes the new configuration, or says why not.
-pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &ConfigSource<'_>) {
-    let Some(config) = source().map(Config::with_places) else {
-        notice::warn("the configuration is refused: the old one stays");
-        return;
-    };
+/// Takes the new configuration.
+///
+/// # Errors
+/// Why it is refused: then nothing has changed. The operator was told in notices.
+pub(super) fn reload(
+    workers: &mut Workers,
+    helpers: &mut Helpers,
+    source: &ConfigSource<'_>,
+) -> Result<(), String> {
+    let result = take(workers, helpers, source);
+    match &result {
+        Ok(()) => helpers.reloads.0 += 1,
+        Err(why) => {
+            helpers.reloads.1 += 1;
+            match why.contains('\n') {
+                true => notice::report(why),
+                false => notice::warn(why),
+            }
+        }
+    }
+    result
+}
+
+fn take(
+    workers: &mut Workers,
+    helpers: &mut Helpers,
+    source: &ConfigSource<'_>,
+) -> Result<(), String> {
+    const REFUSED: &str = "the configuration is refused: the old one stays";
+    let config = source().map_err(|report| format!("{}\n{REFUSED}", report.trim_end()))?;
+    let config = config.with_places();
     let old = workers.config();
     if let Some(what) = needs_restart(&old, &config) {
-        notice::warn(format_args!(
+        return Err(format!(
             "{what} changed, which needs a restart: nothing of the new configuration is used"
         ));
-        return;
     }
-    let loaded = match secrets::load(&config, Some((&old, workers.secrets()))) {
-        Ok(loaded) => loaded,
-        Err(faults) => {
-            faults.iter().for_each(notice::warn);
-            notice::warn("the configuration is refused: the old one stays");
-            return;
-        }
+    let loaded = secrets::load(&config, Some((&old, workers.secrets())))
+        .map_err(|faults| format!("{}\n{REFUSED}", faults.join("\n")))?;
+    let admin = match &config.admin {
+        same if *same == old.admin => helpers.admin.take(),
+        None => None,
+        Some(model) => Some(AdminServer::start(model)?),
     };
     loaded.warnings.iter().for_each(notice::warn);
     let config = Arc::new(config);
@@ -78,9 +113,11 @@ pub(super) fn reload(workers: &mut Workers, helpers: &mut Helpers, source: &Conf
     memory::bound(config.limits.memory);
     let watch = OperatorWatch::new(&config.clusters);
     let certificates = Watcher::new(loaded.known);
-    *helpers = Helpers { prober, resolver, verdicts, watch, certificates };
+    let reloads = helpers.reloads;
+    *helpers = Helpers { prober, resolver, verdicts, watch, certificates, admin, reloads };
     helpers.watch.inherit(workers);
     notice::note("the configuration was read again: new connections are served by it");
+    Ok(())
 }
 
 /// What cannot be changed in a running process.

@@ -26,8 +26,9 @@ use crate::net::mailbox;
 use crate::net::notice;
 use crate::shard::Plan;
 use crate::shard::cache_handle::Unsure;
-use crate::shard::command::{Command, Report};
+use crate::shard::command::{Command, Measured, Report};
 use crate::shard::secrets::Secrets;
+use crate::upstream::endpoint::Duty;
 use crate::worker::{self, Setup};
 
 /// What a newcomer wants to know first.
@@ -184,6 +185,32 @@ impl Workers {
         let listeners = listeners.map(|(one, bound)| (scheme(one), *bound)).collect();
         let authority = self.authority.clone();
         Ok(Ready { listeners, workers: self.running.len(), driver, authority })
+    }
+
+    /// Names, schemes and bound addresses of the listeners.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = (&str, &'static str, SocketAddr)> {
+        let all = self.plan.config.listeners.iter().zip(&self.bound);
+        all.map(|(one, bound)| (one.name.as_str(), scheme(one), *bound))
+    }
+
+    /// What an operator wants of an endpoint.
+    pub(super) fn duty(&self, cluster: ClusterId, endpoint: EndpointId) -> Duty {
+        let told = self.said.iter().rev().find_map(|command| match command {
+            Command::Assigned { cluster: of, endpoints, duty }
+                if *of == cluster && endpoints.contains(&endpoint) =>
+            {
+                Some(*duty)
+            }
+            _ => None,
+        });
+        told.unwrap_or_default()
+    }
+
+    /// Asks every worker what it has measured. A worker whose mailbox is full says nothing.
+    pub(super) fn measure(&self, reply: &Sender<Measured>) {
+        for worker in &self.running {
+            let _ = worker.commands.send(Command::Measure { reply: reply.clone() });
+        }
     }
 
     /// Sends an order to every worker.

@@ -4,11 +4,10 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::entry::ClientConnection;
 use super::preface;
-use crate::base::clock::{self, Moment};
+use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ListenerId, RouteId};
 use crate::config::model::{Action, Route, Timeouts};
@@ -32,7 +31,7 @@ use crate::wire::client_hello;
 pub async fn serve(shard: &Rc<Shard>, client: Box<ClientConnection>) {
     let ClientConnection { transport, facts, .. } = *client;
     let (address, listener) = (facts.client.address, facts.listener);
-    let started = if shard.is_logging() { clock::precise() } else { Duration::ZERO };
+    let started = shard.stopwatch();
     let mut record = Record::open(address.ip(), started);
     let (received, sent) = (Cell::new(0), Cell::new(0));
     let mut client = TcpClient { shard, transport, inbound: Inbound::default(), address, listener };

@@ -43,6 +43,7 @@ pub async fn run<'a>(
     let mut last_fault = None;
     let mut held: Option<Flight<'_>> = None;
     let upgrades = wants_upgrade(ex, route);
+    let began = shard.stopwatch();
     cluster.pay_in();
     let mut ask = cluster.ask(&ex.work.request, ex.record.client, shard.wall());
     loop {
@@ -71,7 +72,10 @@ pub async fn run<'a>(
         note(ex, &flight, attempt.was_pooled);
         let target = TryTarget { cluster, id: flight.id, ask, total_by, route, upgrades };
         match once(ex, target, attempt, flight).await {
-            Ok(fetched) => return Ok(fetched),
+            Ok(fetched) => {
+                ex.record.upstream = shard.since(began);
+                return Ok(fetched);
+            }
             Err(FailedTry { flight, failure }) => {
                 let (method, detail) = (ex.work.request.method, ex.traffic.detail.get());
                 detail.inspect(|detail| attempt::complain(cluster, flight.id, detail));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::tls_peer::TlsPeer;
 use super::upload::ClientBody;
-use crate::base::clock::{self, Moment};
+use crate::base::clock::Moment;
 use crate::base::error::{Detail, Kind, Result};
 use crate::base::id::ListenerId;
 use crate::base::request_id;
@@ -99,7 +99,7 @@ impl<'a> Exchange<'a> {
     #[must_use]
     pub fn new(parts: Parts<'a>) -> Self {
         let Parts { shard, client, work, body, traffic, to, may_keep } = parts;
-        let started = if shard.is_logging() { clock::precise() } else { Duration::ZERO };
+        let started = shard.stopwatch();
         Self {
             shard,
             client,

@@ -3,3 +3,4 @@
 pub mod counters;
 pub mod format;
 pub mod record;
+pub mod stats;

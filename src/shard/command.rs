@@ -12,6 +12,7 @@ use crate::base::id::{ClusterId, EndpointId, ShardId};
 use crate::cache::purge::Purge;
 use crate::health::CheckVerdict;
 use crate::observe::counters::Counters;
+use crate::observe::stats::Totals;
 use crate::upstream::endpoint::Duty;
 
 /// The coordinator's orders.
@@ -29,6 +30,8 @@ pub enum Command {
     Adopt { plan: Arc<Plan>, said: Arc<[Self]> },
     /// Take something out of the cache, on every core; one of them is told, and asks the others.
     Purge { purge: Purge, reply: Sender<Result<usize, Unsure>> },
+    /// Say what was measured since the start.
+    Measure { reply: Sender<Measured> },
     /// Stop accepting, finish what is in flight, end.
     Drain,
 }
@@ -51,6 +54,15 @@ impl Command {
             _ => false,
         }
     }
+}
+
+/// What one worker has measured since its start.
+#[derive(Debug)]
+pub struct Measured {
+    pub shard: ShardId,
+    /// Client connections that are open.
+    pub inside: usize,
+    pub totals: Totals,
 }
 
 /// The shards' news.

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use crate::base::clock::{self, Moment};
 use crate::base::error::{Kind, Result};
@@ -36,6 +37,7 @@ use crate::net::tls::handshake_semaphore::HandshakeSemaphore;
 use crate::net::tls::server::TlsServer;
 use crate::observe::counters::Counters;
 use crate::observe::record::{Batch, Record};
+use crate::observe::stats::{Stats, Totals};
 use crate::protocol::http1::read::Reading;
 use crate::route::Router;
 use crate::upstream::cluster::{Cluster, ClusterShared};
@@ -95,6 +97,8 @@ pub struct Shard {
     /// The tasks that are to be told when it begins to drain.
     drain_wakers: RefCell<Vec<Weak<Cell<Option<Waker>>>>>,
     counters: Cell<Counters>,
+    /// What was measured, where there is an admin listener to ask for it.
+    stats: RefCell<Option<Stats>>,
     gate: RefCell<Gate>,
     #[expect(clippy::vec_box, reason = "a workspace is lent out by pointer, not moved")]
     workspaces: RefCell<Vec<Box<Workspace>>>,
@@ -164,6 +168,7 @@ impl Shard {
             is_draining: Cell::new(false),
             drain_wakers: RefCell::default(),
             counters: Cell::default(),
+            stats: RefCell::new(config.admin.as_ref().map(|_| Stats::new(&config))),
             gate: RefCell::new(gate),
             workspaces: RefCell::default(),
             wall: Cell::new(0),
@@ -422,10 +427,34 @@ impl Shard {
         self.counters.get()
     }
 
-    /// Whether there is an access log. Only then are precise clocks read.
+    /// Whether there is an access log.
     #[must_use]
     pub fn is_logging(&self) -> bool {
         self.log.is_some()
+    }
+
+    /// The precise clock, where there is a log or an admin listener to tell of it; else zero.
+    #[must_use]
+    pub fn stopwatch(&self) -> Duration {
+        if self.log.is_some() || self.plan.config.admin.is_some() {
+            clock::precise()
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// How long it is since the stopwatch was read.
+    #[must_use]
+    pub fn since(&self, started: Duration) -> Duration {
+        self.stopwatch().saturating_sub(started)
+    }
+
+    /// Adds what was measured to that of other shards.
+    pub fn measured(&self, totals: &mut Totals) {
+        totals.counters.add(&self.counters());
+        if let Some(stats) = &*self.stats.borrow() {
+            totals.add(stats, &self.plan.config);
+        }
     }
 
     /// Which address of a name an endpoint is, where there is a log for it.
@@ -441,8 +470,11 @@ impl Shard {
             counters.exchanges += 1;
             counters.failures += u64::from(record.fault.is_some_and(|kind| !kind.blames_client()));
         });
+        record.took = self.since(record.started);
+        if let Some(stats) = &mut *self.stats.borrow_mut() {
+            stats.observe(record);
+        }
         if self.log.is_some() {
-            record.took = clock::precise().saturating_sub(record.started);
             record.wall = clock::wall();
             self.batch.borrow_mut().push(*record, head);
             self.hand_over_log(limits::LOG_BATCH_BYTES);

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::e_cache::{CACHES, ask, get, is_hit, say};
 use super::i_health::Running;
 use crate::Row;
+use millrace::admin::order::AdminOrder;
 use millrace::cache::purge::{Purge, What};
-use millrace::control::orders::AdminOrder;
 
 use crate::support::{Client, Does, Driver, Origin, Proxy, Reply, until};
 

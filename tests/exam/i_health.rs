@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::Row;
 use crate::support::{Client, Does, Driver, Ends, Link, Origin, Proxy, cluster, until};
-use millrace::control::orders::AdminOrder;
+use millrace::admin::order::AdminOrder;
 use millrace::net::signal::Signal;
 use millrace::upstream::endpoint::Duty;
 

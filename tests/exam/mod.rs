@@ -11,6 +11,7 @@ mod f_slow;
 mod g_upstream;
 mod h_overload;
 mod i_health;
+mod k_admin;
 mod l_tls;
 mod m_http2;
 mod q_disk;
@@ -31,6 +32,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(g_upstream::rows());
     rows.extend(h_overload::rows());
     rows.extend(i_health::rows());
+    rows.extend(k_admin::rows());
     rows.extend(l_tls::rows());
     rows.extend(m_http2::rows());
     rows.extend(q_disk::rows());

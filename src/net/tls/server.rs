@@ -38,6 +38,11 @@ pub fn provider() -> Arc<CryptoProvider> {
 }
 
 impl TlsServer {
+    /// Names of each certificate, and when it ends, in seconds since 1970.
+    pub fn certificates(&self) -> impl Iterator<Item = (&[Box<str>], i64)> {
+        self.identities.all().iter().map(|one| (one.names(), one.valid.1))
+    }
+
     /// With these identities.
     ///
     /// # Errors

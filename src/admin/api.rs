@@ -1,0 +1,379 @@
+//! Requests to the admin listener, one by one: from path to order, and from what comes of it to an answer.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde_json::{Value, json};
+
+use super::guard::{Access, Guard};
+use super::metrics;
+use super::order::AdminOrder;
+use super::overview::Overview;
+use crate::base::limits::{ADMIN_ANSWERS, ADMIN_PATIENCE, ADMIN_REFUSAL_DELAY};
+use crate::cache::purge::{Purge, What};
+use crate::net::admin::{AdminRequest, AdminResponse};
+use crate::net::notice;
+use crate::shard::command::Measured;
+use crate::upstream::endpoint::Duty;
+
+/// What all requests need.
+#[derive(Debug)]
+pub struct Api {
+    pub guard: Guard,
+    /// No other machine can reach the listener.
+    pub is_loopback: bool,
+    pub orders: Sender<AdminOrder>,
+}
+
+/// What the interface offers, for machines (OpenAPI 3.1).
+const OPENAPI: &str = include_str!("openapi.json");
+
+/// Methods and paths, as `openapi.json` has them.
+pub const PATHS: [(&str, &str); 14] = [
+    ("GET", "/"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/status"),
+    ("GET", "/config"),
+    ("GET", "/clusters"),
+    ("GET", "/cache"),
+    ("GET", "/connections"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+    ("POST", "/reload"),
+    ("POST", "/cache/purge"),
+    ("POST", "/endpoints/{cluster}/{endpoint}/{duty}"),
+    ("GET", "/stats"),
+];
+
+/// Answers one request.
+pub async fn answer(api: Arc<Api>, request: AdminRequest) -> AdminResponse {
+    match api.guard.judge(&request, api.is_loopback) {
+        Access::Granted => {}
+        Access::Forbidden(why) => return fault(403, why),
+        Access::NoToken => {
+            // Guessing takes its time; connections are few.
+            tokio::time::sleep(ADMIN_REFUSAL_DELAY).await;
+            return fault(401, "say Authorization: Bearer and the token of [admin]");
+        }
+    }
+    // What the coordinator does may take a while: the other connections go on.
+    let told = tokio::task::spawn_blocking(move || api.route(&request)).await;
+    told.unwrap_or_else(|_| fault(500, "the admin listener made a mistake"))
+}
+
+impl Api {
+    fn route(&self, request: &AdminRequest) -> AdminResponse {
+        let segments: Vec<String> = request.path.split('/').skip(1).map(decoded).collect();
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let is_get = matches!(request.method.as_str(), "GET" | "HEAD");
+        let is_post = request.method == "POST";
+        match segments.as_slice() {
+            ["healthz"] if is_get => text(200, "ok\n"),
+            ["readyz"] if is_get => match self.view() {
+                Ok(_) => text(200, "ready\n"),
+                Err(_) => text(503, "draining, or too busy to say\n"),
+            },
+            ["" | "openapi.json"] if is_get => AdminResponse {
+                status: 200,
+                content_type: "application/json",
+                body: OPENAPI.to_owned(),
+            },
+            ["status"] if is_get => self.shown(Overview::status),
+            ["config"] if is_get => self.shown(Overview::config),
+            ["clusters"] if is_get => self.shown(Overview::clusters_json),
+            ["cache"] if is_get => self.shown(Overview::cache_json),
+            ["connections"] if is_get => self.connections(),
+            ["stats"] if is_get => self.stats(),
+            ["metrics"] if is_get => self.metrics(),
+            ["reload"] if is_post => self.reload(),
+            ["cache", "purge"] if is_post => self.purge(request),
+            ["endpoints", cluster, endpoint, duty] if is_post => {
+                self.assign(cluster, endpoint, duty)
+            }
+            _ if PATHS.iter().any(|(_, path)| is_like(path, &segments)) => {
+                fault(405, "this path takes another method: GET /openapi.json lists them")
+            }
+            _ => fault(404, "there is no such path: GET /openapi.json lists them"),
+        }
+    }
+
+    fn view(&self) -> Result<Box<Overview>, AdminResponse> {
+        let (reply, answer) = bounded(1);
+        self.give(AdminOrder::View { reply })?;
+        wait(&answer)
+    }
+
+    fn give(&self, order: AdminOrder) -> Result<(), AdminResponse> {
+        let given = self.orders.send_timeout(order, ADMIN_PATIENCE);
+        given.map_err(|_| fault(503, "the coordinator is busy, or draining: ask again"))
+    }
+
+    fn shown(&self, of: impl FnOnce(&Overview) -> Value) -> AdminResponse {
+        self.view().map_or_else(|fault| fault, |overview| json_of(&of(&overview)))
+    }
+
+    /// What the workers have measured, of all that answer in time.
+    fn measured(&self) -> Result<(Box<Overview>, Vec<Measured>), AdminResponse> {
+        let overview = self.view()?;
+        let (reply, answers) = bounded(ADMIN_ANSWERS);
+        self.give(AdminOrder::Measure { reply })?;
+        let mut all = Vec::new();
+        while all.len() < overview.workers {
+            match answers.recv_timeout(ADMIN_PATIENCE) {
+                Ok(one) => all.push(one),
+                // A worker that is stuck keeps the others from nothing.
+                Err(_) => break,
+            }
+        }
+        all.sort_by_key(|one| one.shard.0);
+        Ok((overview, all))
+    }
+
+    fn metrics(&self) -> AdminResponse {
+        match self.measured() {
+            Ok((overview, measured)) => AdminResponse {
+                status: 200,
+                content_type: "text/plain; version=0.0.4; charset=utf-8",
+                body: metrics::render(&overview, &measured),
+            },
+            Err(fault) => fault,
+        }
+    }
+
+    fn connections(&self) -> AdminResponse {
+        match self.measured() {
+            Ok((_, measured)) => {
+                let one = |one: &Measured| json!({ "worker": one.shard.0, "open": one.inside });
+                json_of(&measured.iter().map(one).collect())
+            }
+            Err(fault) => fault,
+        }
+    }
+
+    fn stats(&self) -> AdminResponse {
+        match self.measured() {
+            Ok((overview, measured)) => json_of(&overview.stats(&measured)),
+            Err(fault) => fault,
+        }
+    }
+
+    fn reload(&self) -> AdminResponse {
+        let (reply, answer) = bounded(1);
+        if let Err(fault) = self.give(AdminOrder::Reload { reply }) {
+            return fault;
+        }
+        match answer.recv_timeout(6 * ADMIN_PATIENCE) {
+            Ok(Ok(())) => {
+                notice::note("admin: the configuration was read again by order");
+                json_of(&json!({ "reloaded": true }))
+            }
+            Ok(Err(why)) => fault(422, &why),
+            Err(_) => fault(503, "the coordinator did not answer in time: see /status"),
+        }
+    }
+
+    fn assign(&self, cluster: &str, endpoint: &str, duty: &str) -> AdminResponse {
+        let duty = match duty {
+            "ready" => Duty::Ready,
+            "drain" => Duty::Drain,
+            "down" => Duty::Down,
+            _ => return fault(404, "an endpoint can be told: ready, drain, down"),
+        };
+        let (reply, answer) = bounded(1);
+        let (cluster, endpoint) = (cluster.to_owned(), endpoint.to_owned());
+        if let Err(fault) = self.give(AdminOrder::Assign { cluster, endpoint, duty, reply }) {
+            return fault;
+        }
+        match wait(&answer) {
+            Ok(Ok(())) => json_of(&json!({ "done": true })),
+            Ok(Err(why)) => fault(404, &why),
+            Err(fault) => fault,
+        }
+    }
+
+    fn purge(&self, request: &AdminRequest) -> AdminResponse {
+        let purge = match parse_purge(&request.body) {
+            Ok(purge) => purge,
+            Err(why) => return fault(400, &why),
+        };
+        let (reply, answer) = bounded(1);
+        notice::note(format_args!("admin: purge {}", String::from_utf8_lossy(&request.body)));
+        if let Err(fault) = self.give(AdminOrder::Purge { purge, reply }) {
+            return fault;
+        }
+        match wait(&answer) {
+            Ok(Ok(count)) => json_of(&json!({ "purged": count })),
+            Ok(Err(_)) => fault(
+                503,
+                "not every core, or not the disk, has confirmed the purge: send it again",
+            ),
+            Err(fault) => fault,
+        }
+    }
+}
+
+fn wait<T>(answer: &Receiver<T>) -> Result<T, AdminResponse> {
+    answer
+        .recv_timeout(ADMIN_PATIENCE)
+        .map_err(|_| fault(503, "the coordinator did not answer in time: ask again"))
+}
+
+/// `{"url": …}`, `{"prefix": …}`, `{"pattern": …}`, `{"tags": […]}` or `{"all": true}`, and perhaps `"soft": true`.
+fn parse_purge(body: &[u8]) -> Result<Purge, String> {
+    let help = "write {\"url\": \"https://host/path\"}, {\"prefix\": …}, {\"pattern\": …}, {\"tags\": [\"a\"]} or {\"all\": true}, \
+                and perhaps \"soft\": true";
+    let parsed: Value =
+        serde_json::from_slice(body).map_err(|error| format!("no JSON ({error}); {help}"))?;
+    let Value::Object(fields) = parsed else { return Err(help.to_owned()) };
+    let (mut what, mut is_soft) = (None, false);
+    for (key, value) in &fields {
+        let one = match (key.as_str(), value) {
+            ("soft", Value::Bool(soft)) => {
+                is_soft = *soft;
+                continue;
+            }
+            ("all", Value::Bool(true)) => What::All,
+            ("url", Value::String(url)) => {
+                let (is_secure, authority, target) = split(url)?;
+                What::url(is_secure, authority.as_bytes(), target.as_bytes())
+            }
+            ("prefix", Value::String(url)) => {
+                let (_, authority, target) = split(url)?;
+                What::Prefix(authority.into_bytes(), target.into_bytes())
+            }
+            ("pattern", Value::String(url)) => {
+                let (_, authority, target) = split(url)?;
+                What::Pattern(authority.into_bytes(), target.into_bytes())
+            }
+            ("tags", Value::Array(tags)) if !tags.is_empty() => {
+                let tags: Option<Vec<Vec<u8>>> =
+                    tags.iter().map(|tag| Some(tag.as_str()?.as_bytes().to_vec())).collect();
+                What::Tags(tags.ok_or("tags are strings")?)
+            }
+            _ => return Err(format!("\"{key}\" with this value means nothing here; {help}")),
+        };
+        if what.replace(one).is_some() {
+            return Err(format!("one thing at a time; {help}"));
+        }
+    }
+    what.map(|what| Purge { what, is_soft }).ok_or_else(|| help.to_owned())
+}
+
+/// Scheme, authority in lower case, and path with query.
+fn split(url: &str) -> Result<(bool, String, String), String> {
+    let wrong = || format!("\"{url}\" is no URL: write http://host/path or https://host/path");
+    let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+    let is_secure = match scheme {
+        "https" => true,
+        "http" => false,
+        _ => return Err(wrong()),
+    };
+    let at = rest.find('/').unwrap_or(rest.len());
+    let (authority, target) = rest.split_at(at);
+    if authority.is_empty() {
+        return Err(wrong());
+    }
+    let target = if target.is_empty() { "/" } else { target };
+    Ok((is_secure, authority.to_ascii_lowercase(), target.to_owned()))
+}
+
+/// Whether a path has the form of a listed one.
+fn is_like(listed: &str, segments: &[&str]) -> bool {
+    let wanted: Vec<&str> = listed.split('/').skip(1).collect();
+    wanted.len() == segments.len()
+        && wanted.iter().zip(segments).all(|(one, other)| one.starts_with('{') || one == other)
+}
+
+/// A segment of a path without its percent signs; what is no UTF-8 is nobody's name.
+fn decoded(segment: &str) -> String {
+    let mut out = Vec::with_capacity(segment.len());
+    let bytes = segment.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let digits = segment.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn json_of(value: &Value) -> AdminResponse {
+    AdminResponse { status: 200, content_type: "application/json", body: format!("{value:#}\n") }
+}
+
+fn text(status: u16, body: &str) -> AdminResponse {
+    AdminResponse { status, content_type: "text/plain; charset=utf-8", body: body.to_owned() }
+}
+
+fn fault(status: u16, why: &str) -> AdminResponse {
+    AdminResponse {
+        status,
+        content_type: "application/json",
+        body: format!("{:#}\n", json!({ "error": why })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_lists_what_is_answered() {
+        let all: Value = serde_json::from_str(OPENAPI).unwrap();
+        let mut listed: Vec<(String, String)> = Vec::new();
+        for (path, methods) in all["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys() {
+                listed.push((method.to_uppercase(), path.clone()));
+            }
+        }
+        let mut own: Vec<(String, String)> =
+            PATHS.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned())).collect();
+        listed.sort();
+        own.sort();
+        assert_eq!(listed, own);
+    }
+
+    #[test]
+    fn purges_say_one_thing() {
+        let what =
+            |text: &str| parse_purge(text.as_bytes()).map(|purge| (purge.what, purge.is_soft));
+        assert_eq!(what("{\"all\": true}"), Ok((What::All, false)));
+        assert_eq!(
+            what("{\"prefix\": \"https://A.example/x\", \"soft\": true}"),
+            Ok((What::Prefix(b"a.example".to_vec(), b"/x".to_vec()), true))
+        );
+        assert_eq!(
+            what("{\"tags\": [\"a\", \"b\"]}"),
+            Ok((What::Tags(vec![b"a".to_vec(), b"b".to_vec()]), false))
+        );
+        for wrong in [
+            "",
+            "[]",
+            "{}",
+            "{\"all\": false}",
+            "{\"url\": \"a.example\"}",
+            "{\"tags\": []}",
+            "{\"tags\": [1]}",
+            "{\"all\": true, \"prefix\": \"http://a/\"}",
+            "{\"soft\": true}",
+            "{\"everything\": true}",
+        ] {
+            assert!(parse_purge(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn segments_are_decoded() {
+        assert_eq!(decoded("unix:%2frun%2Fa.sock"), "unix:/run/a.sock");
+        assert_eq!(decoded("%zz%4"), "%zz%4");
+    }
+}

@@ -1,0 +1,27 @@
+//! What the coordinator can be told and asked.
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::overview::Overview;
+use crate::cache::purge::Purge;
+use crate::shard::cache_handle::Unsure;
+use crate::shard::command::Measured;
+use crate::upstream::endpoint::Duty;
+
+/// An order. The task that gives it is told what came of it.
+#[derive(Debug)]
+pub enum AdminOrder {
+    /// An endpoint, by its address as it is configured.
+    Assign { cluster: String, endpoint: String, duty: Duty, reply: Sender<Result<(), String>> },
+    /// How many entries were taken out, as far as that is known at once.
+    Purge { purge: Purge, reply: Sender<Result<usize, Unsure>> },
+    /// Read the configuration again; why it is refused.
+    Reload { reply: Sender<Result<(), String>> },
+    /// Say how everything is.
+    View { reply: Sender<Box<Overview>> },
+    /// Each worker says what it has measured.
+    Measure { reply: Sender<Measured> },
+}
+
+/// Where orders come from; `never` where none can be given.
+pub type Orders = Receiver<AdminOrder>;

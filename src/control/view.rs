@@ -1,0 +1,110 @@
+//! Takes down how everything is, for the admin listener.
+
+use super::reload::Helpers;
+use super::start::Workers;
+use crate::admin::overview::{
+    CertificateView, ClusterView, EndpointView, ListenerView, Overview, RouteView,
+};
+use crate::base::clock;
+use crate::base::id::{ClusterId, EndpointId};
+use crate::config::model::{Balance, Cluster};
+use crate::health::CheckVerdict;
+use crate::health::passive::Why;
+use crate::net::memory;
+use crate::upstream::endpoint::Duty;
+
+/// How everything is now.
+pub(super) fn of(workers: &Workers, helpers: &Helpers) -> Overview {
+    let plan = workers.plan();
+    let config = &plan.config;
+    let routes = config.routes.iter().map(|route| RouteView {
+        name: route.name.to_string(),
+        line: route.line,
+        cluster: route.cluster().map(|id| config.clusters[usize::from(id.0)].name.clone()),
+        is_cached: route.cache.is_some(),
+    });
+    let clusters = (0..).map(ClusterId).zip(&config.clusters);
+    Overview {
+        name: plan.name.to_string(),
+        uptime: clock::precise().as_secs(),
+        workers: workers.count(),
+        reloads: helpers.reloads,
+        memory: (memory::used(), config.limits.memory),
+        cache: (plan.ledger.taken(), plan.ledger.budget),
+        listeners: workers
+            .listeners()
+            .map(|(name, scheme, address)| ListenerView { name: name.to_owned(), scheme, address })
+            .collect(),
+        routes: routes.collect(),
+        clusters: clusters.map(|(id, model)| cluster(workers, helpers, id, model)).collect(),
+        certificates: certificates(workers),
+    }
+}
+
+fn cluster(workers: &Workers, helpers: &Helpers, id: ClusterId, model: &Cluster) -> ClusterView {
+    let places = workers.places(id);
+    let is_there = |at: &usize| !places.is_empty(*at);
+    let all = (0..model.endpoints.len()).filter(is_there);
+    let endpoints = all.map(|at| endpoint(workers, helpers, id, model, at));
+    let balance = Balance::NAMES.iter().find(|(_, one)| *one == model.balance);
+    ClusterView {
+        name: model.name.clone(),
+        balance: balance.map_or("", |(name, _)| name),
+        endpoints: endpoints.collect(),
+    }
+}
+
+fn endpoint(
+    workers: &Workers,
+    helpers: &Helpers,
+    cluster: ClusterId,
+    model: &Cluster,
+    at: usize,
+) -> EndpointView {
+    let common = &workers.plan().common[usize::from(cluster.0)];
+    let (standing, one) = (common.health.of(at), &model.endpoints[at]);
+    let id = EndpointId::at(at);
+    let checks = match id.and_then(|id| helpers.verdicts.get(cluster, id)) {
+        Some(CheckVerdict::Up) => "up",
+        Some(CheckVerdict::Down) => "down",
+        _ if model.health.is_none() => "off",
+        _ => "unknown",
+    };
+    let passive = match standing.why() {
+        Why::In => "in",
+        Why::Unreachable => "unreachable",
+        Why::Failures => "failures",
+        Why::Rate => "failure rate",
+    };
+    let back_in = standing.until().since(clock::monotonic()).as_millis();
+    EndpointView {
+        address: one.address.to_string(),
+        resolved: workers.places(cluster).address(at).filter(|_| one.address.is_name()),
+        weight: one.weight,
+        duty: match id.map_or(Duty::Ready, |id| workers.duty(cluster, id)) {
+            Duty::Ready => "ready",
+            Duty::Drain => "drain",
+            Duty::Down => "down",
+        },
+        checks,
+        passive,
+        back_in: if passive == "in" { 0 } else { u64::try_from(back_in).unwrap_or(u64::MAX) },
+        in_flight: common.balance.loads[at].in_flight(),
+    }
+}
+
+fn certificates(workers: &Workers) -> Vec<CertificateView> {
+    let now = i64::try_from(clock::wall() / 1000).unwrap_or(i64::MAX);
+    let config = workers.config();
+    let all = config.listeners.iter().zip(&workers.secrets().listeners);
+    let of_listener = all.filter_map(|(model, server)| Some((model, server.as_ref()?)));
+    of_listener
+        .flat_map(|(model, server)| {
+            server.certificates().map(|(names, end)| CertificateView {
+                listener: model.name.clone(),
+                names: names.iter().map(ToString::to_string).collect(),
+                days: (end - now).div_euclid(24 * 3600),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,272 @@
+//! The admin listener's sockets: HTTP/1.1 by hyper, on a thread of its own and never on a worker; and a client for
+//! the commands that talk to it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::base::limits::{
+    ADMIN_BODY_MAX, ADMIN_CONNECTION_LASTS, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_MAX, ADMIN_PATIENCE,
+};
+use crate::config::admin::AdminAddress;
+use crate::net::notice;
+
+/// A request to the admin listener.
+#[derive(Debug)]
+pub struct AdminRequest {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    pub fields: HeaderMap,
+    pub body: Bytes,
+    /// It came by the socket that only its owner may use.
+    pub is_by_socket: bool,
+}
+
+/// The answer to it.
+#[derive(Debug)]
+pub struct AdminResponse {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub body: String,
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub enum AdminListener {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, SocketFile),
+}
+
+/// The file of a unix socket, which goes with it.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // A process that came after us may have put its own there.
+        if std::fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl AdminListener {
+    /// Opens it. A socket file that a dead process has left is replaced.
+    ///
+    /// # Errors
+    /// What the system says; `AddrInUse` if another process listens there.
+    pub fn open(address: &AdminAddress) -> io::Result<Self> {
+        match address {
+            AdminAddress::Tcp(address) => {
+                let listener = std::net::TcpListener::bind(address)?;
+                listener.set_nonblocking(true)?;
+                Ok(Self::Tcp(listener))
+            }
+            AdminAddress::Unix(path) => open_socket(path),
+        }
+    }
+
+    /// Where it listens, with the port that the system has chosen.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self {
+            Self::Tcp(listener) => listener
+                .local_addr()
+                .map_or_else(|_| String::new(), |address| format!("http://{address}")),
+            Self::Unix(_, file) => format!("unix:{}", file.path.display()),
+        }
+    }
+}
+
+fn open_socket(path: &Path) -> io::Result<AdminListener> {
+    use std::os::unix::net::UnixListener;
+    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+        std::fs::create_dir(folder)?;
+    }
+    // Made under another name and private before it can be found.
+    let hidden = path.with_extension(format!("{}.new", std::process::id()));
+    if UnixStream::connect(path).is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    let _ = std::fs::remove_file(&hidden);
+    let listener = UnixListener::bind(&hidden)?;
+    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&hidden, path)?;
+    listener.set_nonblocking(true)?;
+    let inode = std::fs::metadata(path)?.ino();
+    Ok(AdminListener::Unix(listener, SocketFile { path: path.to_owned(), inode }))
+}
+
+/// Serves until the process ends. `answer` answers one request.
+pub async fn serve<Answer, Answering>(listener: AdminListener, answer: Arc<Answer>)
+where
+    Answer: Fn(AdminRequest) -> Answering + Send + Sync + 'static,
+    Answering: Future<Output = AdminResponse> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+    let (accepted, _file) = match listener {
+        AdminListener::Tcp(listener) => {
+            (tokio::net::TcpListener::from_std(listener).map(Accepting::Tcp), None)
+        }
+        AdminListener::Unix(listener, file) => {
+            (tokio::net::UnixListener::from_std(listener).map(Accepting::Unix), Some(file))
+        }
+    };
+    let accepting = match accepted {
+        Ok(accepting) => accepting,
+        Err(error) => return notice::warn(format_args!("admin: {error}")),
+    };
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match &accepting {
+            Accepting::Tcp(listener) => match listener.accept().await {
+                Ok((stream, _)) => {
+                    drop(tokio::spawn(serve_one(stream, false, Arc::clone(&answer), place)))
+                }
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+            },
+            Accepting::Unix(listener) => match listener.accept().await {
+                Ok((stream, _)) => {
+                    drop(tokio::spawn(serve_one(stream, true, Arc::clone(&answer), place)))
+                }
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+            },
+        }
+    }
+}
+
+enum Accepting {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+async fn serve_one<Answer, Answering>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    is_by_socket: bool,
+    answer: Arc<Answer>,
+    _place: OwnedSemaphorePermit,
+) where
+    Answer: Fn(AdminRequest) -> Answering + Send + Sync + 'static,
+    Answering: Future<Output = AdminResponse> + Send + 'static,
+{
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = Arc::clone(&answer);
+        async move {
+            let response = match read(request, is_by_socket).await {
+                Ok(request) => answer(request).await,
+                Err(response) => response,
+            };
+            Ok::<_, Infallible>(written(response))
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(ADMIN_HEAD_MAX)
+        .max_buf_size(ADMIN_BODY_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = tokio::time::timeout(ADMIN_CONNECTION_LASTS, connection).await;
+}
+
+async fn read(
+    request: Request<Incoming>,
+    is_by_socket: bool,
+) -> Result<AdminRequest, AdminResponse> {
+    let (parts, body) = request.into_parts();
+    let body = Limited::new(body, ADMIN_BODY_MAX).collect().await.map_err(|_| AdminResponse {
+        status: 413,
+        content_type: "application/json",
+        body: format!("{{\"error\":\"a body has at most {ADMIN_BODY_MAX} octets\"}}\n"),
+    })?;
+    // The absolute form is that of a proxy's request, which this is none.
+    if parts.uri.authority().is_some() {
+        return Err(AdminResponse {
+            status: 403,
+            content_type: "application/json",
+            body: "{\"error\":\"this is the admin listener: it forwards nothing\"}\n".to_owned(),
+        });
+    }
+    Ok(AdminRequest {
+        method: parts.method.to_string(),
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        fields: parts.headers,
+        body: body.to_bytes(),
+        is_by_socket,
+    })
+}
+
+fn written(response: AdminResponse) -> Response<Full<Bytes>> {
+    let AdminResponse { status, content_type, body } = response;
+    let built = Response::builder()
+        .status(status)
+        .header("content-type", content_type)
+        .header("cache-control", "no-store")
+        .header("x-content-type-options", "nosniff")
+        .header("x-frame-options", "DENY")
+        .header(
+            "content-security-policy",
+            "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+        )
+        .body(Full::new(Bytes::from(body)));
+    built.unwrap_or_else(|_| Response::new(Full::default()))
+}
+
+/// Asks a running process. Returns the status and the body.
+///
+/// # Errors
+/// What the system says; `InvalidData` for what is no answer.
+pub fn ask(
+    address: &AdminAddress,
+    method: &str,
+    target: &str,
+    token: Option<&str>,
+    body: &str,
+) -> io::Result<(u16, String)> {
+    let token =
+        token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+    let len = body.len();
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\n{token}{kind}Content-Length: {len}\r\nConnection: close\r\n\r\n{body}"
+    );
+    let mut answer = Vec::new();
+    match address {
+        AdminAddress::Tcp(address) => {
+            let mut stream = TcpStream::connect_timeout(address, ADMIN_PATIENCE)?;
+            stream.set_read_timeout(Some(2 * ADMIN_PATIENCE))?;
+            stream.write_all(request.as_bytes())?;
+            stream.read_to_end(&mut answer)?;
+        }
+        AdminAddress::Unix(path) => {
+            let mut stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(2 * ADMIN_PATIENCE))?;
+            stream.write_all(request.as_bytes())?;
+            stream.read_to_end(&mut answer)?;
+        }
+    }
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.get(9..12).and_then(|text| text.parse().ok());
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    status
+        .zip(body)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "that is no answer of HTTP"))
+}

@@ -1,0 +1,339 @@
+//! Floor 11: commands that talk to a running process by its admin listener. A command becomes one request, and the
+//! answer a text.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::config::admin::{self, AdminAddress, SOCKET};
+use crate::net::admin::ask;
+
+/// What is asked of a running process.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Operate {
+    /// Show how a running millrace is: listeners, endpoints and why one is out, certificates
+    #[command(
+        after_help = "Examples:\n  millrace status\n  millrace status --admin 127.0.0.1:9901 --json"
+    )]
+    Status(Target),
+    /// Show what was measured since the start: requests, percentiles, bytes, by route and endpoint
+    Stats(Target),
+    /// Send an endpoint no new clients; it finishes what it has
+    #[command(after_help = "Example:\n  millrace drain app 10.0.0.5:3000")]
+    Drain(OneEndpoint),
+    /// Send an endpoint requests again, after drain or down
+    Ready(OneEndpoint),
+    /// Send an endpoint nothing any more
+    Down(OneEndpoint),
+    /// Take entries out of the cache
+    #[command(after_help = "Examples:
+  millrace purge --url https://example.com/a
+  millrace purge --prefix https://example.com/img/
+  millrace purge --tag product-7 --soft
+  millrace purge --all")]
+    Purge(Purge),
+    /// Have the configuration read again; says why it is refused
+    Reload(Target),
+}
+
+/// Which process.
+#[derive(Clone, Debug, Args)]
+pub struct Target {
+    /// Its admin listener: unix:PATH or IP:PORT
+    #[arg(long, value_name = "ADDRESS", default_value_t = format!("unix:{SOCKET}"), env = "MILLRACE_ADMIN")]
+    pub admin: String,
+    /// File whose first line is the token that the listener wants
+    #[arg(long, value_name = "FILE", env = "MILLRACE_ADMIN_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Print the answer as it came, for machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// An endpoint of a cluster.
+#[derive(Clone, Debug, Args)]
+pub struct OneEndpoint {
+    /// The cluster's name
+    pub cluster: String,
+    /// The endpoint's address as it is configured
+    pub endpoint: String,
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// What is taken out.
+#[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true)))]
+pub struct Purge {
+    /// One URL with all its variants
+    #[arg(long, value_name = "URL", group = "what")]
+    pub url: Option<String>,
+    /// Whatever begins so
+    #[arg(long, value_name = "URL", group = "what")]
+    pub prefix: Option<String>,
+    /// Paths that match, in which * is any text
+    #[arg(long, value_name = "URL", group = "what")]
+    pub pattern: Option<String>,
+    /// Whatever the origin gave one of these tags
+    #[arg(long, value_name = "TAG", group = "what")]
+    pub tag: Vec<String>,
+    /// Everything
+    #[arg(long, group = "what")]
+    pub all: bool,
+    /// Keep entries, to be served stale while they are fetched anew
+    #[arg(long)]
+    pub soft: bool,
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Why a command did nothing.
+#[derive(Debug)]
+pub enum Failure {
+    /// The process could not be asked: exit code 2.
+    NotAsked(String),
+    /// It said no: exit code 1.
+    Refused(String),
+}
+
+impl Operate {
+    /// Asks; what is to be printed.
+    ///
+    /// # Errors
+    /// The process cannot be asked, or says no.
+    pub fn run(&self) -> Result<String, Failure> {
+        let target = self.target();
+        let (method, path, body) = self.request();
+        let answer = target.ask(method, &path, &body)?;
+        if target.json {
+            return Ok(answer);
+        }
+        let value: Value = serde_json::from_str(&answer)
+            .map_err(|_| Failure::Refused(format!("that is no answer of millrace: {answer}")))?;
+        Ok(match self {
+            Self::Status(_) => status(&value),
+            Self::Stats(_) => stats(&value),
+            Self::Drain(one) => format!("{} is draining\n", one.endpoint),
+            Self::Ready(one) => format!("{} is ready\n", one.endpoint),
+            Self::Down(one) => format!("{} is down\n", one.endpoint),
+            Self::Purge(_) => format!("{} entries taken out\n", value["purged"]),
+            Self::Reload(_) => "the configuration was read again\n".to_owned(),
+        })
+    }
+
+    const fn target(&self) -> &Target {
+        match self {
+            Self::Status(target) | Self::Stats(target) | Self::Reload(target) => target,
+            Self::Drain(one) | Self::Ready(one) | Self::Down(one) => &one.target,
+            Self::Purge(purge) => &purge.target,
+        }
+    }
+
+    fn request(&self) -> (&'static str, String, String) {
+        let duty = |one: &OneEndpoint, duty| {
+            let (cluster, endpoint) = (encoded(&one.cluster), encoded(&one.endpoint));
+            ("POST", format!("/endpoints/{cluster}/{endpoint}/{duty}"), String::new())
+        };
+        match self {
+            Self::Status(_) => ("GET", "/status".to_owned(), String::new()),
+            Self::Stats(_) => ("GET", "/stats".to_owned(), String::new()),
+            Self::Drain(one) => duty(one, "drain"),
+            Self::Ready(one) => duty(one, "ready"),
+            Self::Down(one) => duty(one, "down"),
+            Self::Purge(purge) => ("POST", "/cache/purge".to_owned(), purge.body().to_string()),
+            Self::Reload(_) => ("POST", "/reload".to_owned(), String::new()),
+        }
+    }
+}
+
+impl Purge {
+    fn body(&self) -> Value {
+        let mut body = match (&self.url, &self.prefix, &self.pattern) {
+            (Some(url), ..) => json!({ "url": url }),
+            (_, Some(prefix), _) => json!({ "prefix": prefix }),
+            (.., Some(pattern)) => json!({ "pattern": pattern }),
+            _ if self.all => json!({ "all": true }),
+            _ => json!({ "tags": self.tag }),
+        };
+        body["soft"] = Value::Bool(self.soft);
+        body
+    }
+}
+
+impl Target {
+    fn ask(&self, method: &str, path: &str, body: &str) -> Result<String, Failure> {
+        let address = admin::address(&self.admin).map_err(Failure::NotAsked)?;
+        let token = self.token_file.as_ref().map(|path| {
+            let text = std::fs::read_to_string(path);
+            let text =
+                text.map_err(|error| Failure::NotAsked(format!("{}: {error}", path.display())))?;
+            Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+        });
+        let token = token.transpose()?;
+        let (status, answer) = ask(&address, method, path, token.as_deref(), body)
+            .map_err(|error| Failure::NotAsked(not_asked(&address, &error)))?;
+        if status == 200 {
+            return Ok(answer);
+        }
+        let why = serde_json::from_str::<Value>(&answer).ok();
+        let why = why.and_then(|one| Some(one["error"].as_str()?.to_owned())).unwrap_or(answer);
+        Err(Failure::Refused(if status == 401 {
+            format!("{why}; --token-file has it")
+        } else {
+            why
+        }))
+    }
+}
+
+fn not_asked(address: &AdminAddress, error: &std::io::Error) -> String {
+    let hint = match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+            ": does it run, and does its configuration have [admin]? --admin says where"
+        }
+        std::io::ErrorKind::PermissionDenied => ": only its user may use the socket",
+        _ => "",
+    };
+    format!("millrace cannot be asked on {address}: {error}{hint}")
+}
+
+/// Percent signs for what has a meaning in a path.
+fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b':' | b'[' | b']' => {
+                out.push(char::from(byte));
+            }
+            _ => drop(write!(out, "%{byte:02X}")),
+        }
+    }
+    out
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn status(value: &Value) -> String {
+    let mut out = String::new();
+    let (name, version) = (text(&value["name"]), text(&value["version"]));
+    let uptime = value["uptime_seconds"].as_u64().unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "{name}, millrace {version}, up {}, {} workers, {} of memory, {} in the cache",
+        lasting(uptime),
+        value["workers"],
+        octets(&value["memory"]["bytes"]),
+        octets(&value["cache"]["bytes"]),
+    );
+    for one in list(&value["listeners"]) {
+        let _ = writeln!(out, "listener {}: {}", text(&one["name"]), text(&one["address"]));
+    }
+    for cluster in list(&value["clusters"]) {
+        let _ = writeln!(out, "cluster {} ({})", text(&cluster["name"]), text(&cluster["balance"]));
+        for one in list(&cluster["endpoints"]) {
+            let _ = writeln!(out, "  {}", endpoint(one));
+        }
+    }
+    for one in list(&value["certificates"]) {
+        let names: Vec<&str> = list(&one["names"]).iter().map(text).collect();
+        let _ = writeln!(out, "certificate {}: {} days left", names.join(", "), one["days_left"]);
+    }
+    out
+}
+
+fn endpoint(one: &Value) -> String {
+    let address = match one["resolved"].as_str() {
+        Some(resolved) => format!("{} ({resolved})", text(&one["address"])),
+        None => text(&one["address"]).to_owned(),
+    };
+    let state = match (text(&one["duty"]), text(&one["checks"]), text(&one["passive"])) {
+        ("drain", ..) => "draining, by order".to_owned(),
+        ("down", ..) => "down, by order".to_owned(),
+        (_, "down", _) => "down: its checks fail".to_owned(),
+        (_, _, "in") => "up".to_owned(),
+        (_, _, why) => {
+            let millis = one["back_in_ms"].as_u64().unwrap_or_default();
+            format!("out ({why}), asked again in {:.1} s", millis as f64 / 1e3)
+        }
+    };
+    format!("{address:<28} {state:<34} weight {}, {} under way", one["weight"], one["in_flight"])
+}
+
+fn stats(value: &Value) -> String {
+    let mut out = format!(
+        "{} requests since {}, {} failed, {} sent again, {} connections open\n",
+        value["exchanges"],
+        lasting(value["uptime_seconds"].as_u64().unwrap_or_default()),
+        value["failures"],
+        value["retries"],
+        value["connections"],
+    );
+    let mut table = |title: &str, rows: &[Value], name: &dyn Fn(&Value) -> String, took: &str| {
+        let _ = writeln!(
+            out,
+            "{title:<32} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8}",
+            "requests", "4xx", "5xx", "p50 ms", "p90 ms", "p99 ms"
+        );
+        for one in rows {
+            let (all, took) = (&one["requests"], &one[took]);
+            let _ = writeln!(
+                out,
+                "{:<32} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8}",
+                name(one),
+                all["all"].to_string(),
+                all["4xx"].to_string(),
+                all["5xx"].to_string(),
+                took["p50"].to_string(),
+                took["p90"].to_string(),
+                took["p99"].to_string()
+            );
+        }
+    };
+    table("route", list(&value["routes"]), &|one| text(&one["route"]).to_owned(), "duration_ms");
+    let endpoint = |one: &Value| format!("{} {}", text(&one["cluster"]), text(&one["endpoint"]));
+    table("endpoint", list(&value["endpoints"]), &endpoint, "upstream_ms");
+    out
+}
+
+fn lasting(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+fn octets(value: &Value) -> String {
+    let count = value.as_u64().unwrap_or_default();
+    format!("{:.1} MiB", count as f64 / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_become_segments() {
+        assert_eq!(encoded("[::1]:3000"), "[::1]:3000");
+        assert_eq!(encoded("unix:/run/a b"), "unix:%2Frun%2Fa%20b");
+    }
+
+    #[test]
+    fn an_endpoint_says_why_it_is_out() {
+        let one = json!({ "address": "10.0.0.1:80", "duty": "ready", "checks": "up", "passive": "failures",
+            "back_in_ms": 2500, "weight": 1, "in_flight": 0 });
+        assert!(
+            endpoint(&one).contains("out (failures), asked again in 2.5 s"),
+            "{}",
+            endpoint(&one)
+        );
+    }
+}
