@@ -1,6 +1,6 @@
 //! Floor 10: a pinned thread with one runtime that runs one shard until it has drained.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -22,11 +22,12 @@ use crate::net::guard::Caught;
 use crate::net::listener::{Accepted, Acceptor};
 use crate::net::log_file::LogSender;
 use crate::net::mailbox::{Mailbox, Receiver};
+use crate::net::notice;
 use crate::net::notifier::Notified;
 use crate::net::runtime::{Loop, Ticker, spawn};
 use crate::observe::stats::Totals;
 use crate::shard::cache_handle::{CacheHandle, CacheMessage};
-use crate::shard::command::{Command, Measured, Report};
+use crate::shard::command::{Command, ListenerSocket, Measured, Report};
 use crate::shard::{Plan, Shard};
 use crate::upstream::cluster::Cluster;
 
@@ -84,27 +85,22 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     let cache = CacheHandle::new(id, ledger, posts, plan.disk.clone(), has_disk);
     let shards = Shards::new(Shard::new(id, plan, Rc::clone(&cache), log.clone(), seed));
     said.iter().for_each(|command| tell(&shards.current(), command));
-    let mut acceptors = Vec::new();
-    for (listener, socket) in listeners {
-        acceptors.push((listener, Rc::new(Acceptor::new(socket)?)));
-    }
     let mailbox = commands.open()?;
     spawn(hear(Rc::clone(&cache), Rc::clone(&shards), post.open()?));
     // All that draining needs, while there are descriptors to be had.
     let drain_clock = Ticker::stopped()?;
     let _end = EndAll(Rc::clone(&shards));
-    for (listener, acceptor) in &acceptors {
-        let pause = Ticker::new(ACCEPT_PAUSE)?;
-        spawn(keep_accepting(Rc::clone(&shards), Rc::clone(acceptor), *listener, pause));
+    for (listener, socket) in listeners {
+        shards.open(socket, listener)?;
     }
     spawn(tick(Rc::clone(&shards), Ticker::new(SWEEP_EVERY)?));
     spawn(let_in(Rc::clone(&shards), notifier.listen()?));
     let _ = reports.try_send(started);
-    let heir = |plan| Shard::new(id, plan, Rc::clone(&cache), log.clone(), seed);
+    let heir = |plan, log| Shard::new(id, plan, Rc::clone(&cache), log, seed);
     while Caught(obey(&shards, &mailbox, &heir)).await.is_err() {
         shards.panicked();
     }
-    let cut = drain(&shards, &acceptors, &drain_clock).await;
+    let cut = drain(&shards, &drain_clock).await;
     shards.each(|shard| shard.hand_over_log(1));
     let _ =
         reports.try_send(Report::Drained { shard: id, counters: shards.measured().counters, cut });
@@ -119,12 +115,74 @@ struct Shards {
     /// What those have counted that are gone.
     gone: RefCell<Totals>,
     pool: Rc<TaskPool<Http2Job>>,
+    entrances: RefCell<Vec<Entrance>>,
+}
+
+/// A socket that clients come in by.
+#[derive(Clone)]
+struct Entrance {
+    acceptor: Rc<Acceptor>,
+    /// The listener that it belongs to in the current plan; none any more once it is closed.
+    listener: Rc<Cell<Option<ListenerId>>>,
 }
 
 impl Shards {
     fn new(first: Rc<Shard>) -> Rc<Self> {
-        let (leaving, gone) = (RefCell::default(), RefCell::default());
-        Rc::new(Self { current: RefCell::new(first), leaving, gone, pool: TaskPool::new() })
+        let (leaving, gone, entrances) = Default::default();
+        let (current, pool) = (RefCell::new(first), TaskPool::new());
+        Rc::new(Self { current, leaving, gone, pool, entrances })
+    }
+
+    /// Accepts on a socket from now on.
+    fn open(self: &Rc<Self>, socket: OwnedFd, listener: ListenerId) -> io::Result<()> {
+        let acceptor = Rc::new(Acceptor::new(socket)?);
+        let entrance = Entrance { acceptor, listener: Rc::new(Cell::new(Some(listener))) };
+        let pause = Ticker::new(ACCEPT_PAUSE)?;
+        self.entrances.borrow_mut().push(entrance.clone());
+        spawn(keep_accepting(Rc::clone(self), entrance, pause));
+        Ok(())
+    }
+
+    /// Lets in what waits at an entrance, and shuts it.
+    fn close(&self, entrance: &Entrance, shard: &Rc<Shard>) {
+        let Some(listener) = entrance.listener.take() else { return };
+        while let Accepted::Some(sockets) = entrance.acceptor.take() {
+            if sockets.is_empty() {
+                break;
+            }
+            sockets
+                .into_iter()
+                .for_each(|(one, from)| downstream::admit(shard, &self.pool, one, from, listener));
+        }
+        entrance.acceptor.shutdown();
+    }
+
+    /// The entrances are those of a new plan: some stay under another number, some are new, and the rest is shut
+    /// behind what waits there for the old shard.
+    fn rearrange(self: &Rc<Self>, sockets: &[ListenerSocket], old_shard: &Rc<Shard>) {
+        let mut old = self.entrances.take();
+        let mut new = Vec::new();
+        for (id, socket) in (0..).map(ListenerId).zip(sockets) {
+            match socket {
+                ListenerSocket::Kept(was) => {
+                    let found = old.iter().position(|one| one.listener.get() == Some(*was));
+                    new.extend(found.map(|at| (old.swap_remove(at), id)));
+                }
+                ListenerSocket::New(fd) => {
+                    let opened = fd.try_clone().and_then(|fd| self.open(fd, id));
+                    if let Err(error) = opened {
+                        notice::warn(format_args!(
+                            "a worker cannot accept on a new listener: {error}"
+                        ));
+                    }
+                }
+            }
+        }
+        for (entrance, id) in new {
+            entrance.listener.set(Some(id));
+            self.entrances.borrow_mut().push(entrance);
+        }
+        old.iter().for_each(|entrance| self.close(entrance, old_shard));
     }
 
     fn current(&self) -> Rc<Shard> {
@@ -228,29 +286,27 @@ async fn let_in(shards: Rc<Shards>, notified: Notified) {
 }
 
 /// Accepts, whatever happens in between, until the listener is shut down.
-async fn keep_accepting(
-    shards: Rc<Shards>,
-    acceptor: Rc<Acceptor>,
-    listener: ListenerId,
-    pause: Ticker,
-) {
-    let current = || shards.current();
-    while Caught(downstream::accept(&current, &shards.pool, &acceptor, listener, &pause))
-        .await
-        .is_err()
-    {
+async fn keep_accepting(shards: Rc<Shards>, entrance: Entrance, pause: Ticker) {
+    let Entrance { acceptor, listener } = &entrance;
+    let current = || Some((shards.current(), listener.get()?));
+    while Caught(downstream::accept(&current, &shards.pool, acceptor, &pause)).await.is_err() {
         shards.panicked();
     }
 }
 
 /// Carries out orders until the one to drain.
-async fn obey(shards: &Shards, mailbox: &Mailbox<Command>, heir: &impl Fn(Arc<Plan>) -> Rc<Shard>) {
+async fn obey(
+    shards: &Rc<Shards>,
+    mailbox: &Mailbox<Command>,
+    heir: &impl Fn(Arc<Plan>, Option<LogSender>) -> Rc<Shard>,
+) {
     loop {
         match mailbox.next().await {
-            Command::Adopt { plan, said } => {
-                let heir = heir(plan);
+            Command::Adopt { plan, said, sockets, log } => {
+                let (old, heir) = (shards.current(), heir(plan, log));
                 said.iter().for_each(|command| tell(&heir, command));
                 shards.replace(heir);
+                shards.rearrange(&sockets, &old);
             }
             Command::Drain => return,
             Command::Purge { purge, reply } => {
@@ -293,20 +349,10 @@ fn tell(shard: &Shard, command: &Command) {
 }
 
 /// Serves what has come in already, then lets go. Returns how many connections had to be cut.
-async fn drain(shards: &Shards, acceptors: &[(ListenerId, Rc<Acceptor>)], clock: &Ticker) -> usize {
+async fn drain(shards: &Shards, clock: &Ticker) -> usize {
     let shard = shards.current();
     shard.drain();
-    for (listener, acceptor) in acceptors {
-        while let Accepted::Some(sockets) = acceptor.take() {
-            if sockets.is_empty() {
-                break;
-            }
-            sockets.into_iter().for_each(|(one, from)| {
-                downstream::admit(&shard, &shards.pool, one, from, *listener)
-            });
-        }
-        acceptor.shutdown();
-    }
+    shards.entrances.take().iter().for_each(|entrance| shards.close(entrance, &shard));
     let limit = shard.plan.config.server.drain;
     let begun = monotonic();
     clock.start(Duration::from_millis(10));

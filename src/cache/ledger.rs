@@ -22,9 +22,9 @@ struct ShardLine {
 #[derive(Debug)]
 pub struct Ledger {
     /// Octets in all.
-    pub budget: u64,
+    budget: AtomicU64,
     /// A larger body is not stored.
-    pub object: u64,
+    object: AtomicU64,
     lines: Box<[ShardLine]>,
     /// Pieces of bodies, whichever task holds them.
     pub bodies: Gauge,
@@ -42,7 +42,26 @@ impl Ledger {
         let share = budget / shards.max(1) as u64;
         lines.iter().for_each(|line| line.share.store(share, Relaxed));
         let (bodies, epoch) = (Gauge::default(), AtomicU32::new(0));
+        let (budget, object) = (AtomicU64::new(budget), AtomicU64::new(object));
         Self { budget, object, lines, bodies, epoch, seed }
+    }
+
+    /// Octets in all.
+    #[must_use]
+    pub fn budget(&self) -> u64 {
+        self.budget.load(Relaxed)
+    }
+
+    /// A larger body is not stored.
+    #[must_use]
+    pub fn object(&self) -> u64 {
+        self.object.load(Relaxed)
+    }
+
+    /// Other bounds hold from now on: shares follow at the next balance.
+    pub fn resize(&self, budget: u64, object: u64) {
+        self.budget.store(budget, Relaxed);
+        self.object.store(object, Relaxed);
     }
 
     /// How many shards there are.
@@ -75,14 +94,14 @@ impl Ledger {
     #[must_use]
     pub fn is_over(&self, shard: usize) -> bool {
         let line = &self.lines[shard];
-        self.taken() > self.budget && line.used.load(Relaxed) > self.room(shard)
+        self.taken() > self.budget() && line.used.load(Relaxed) > self.room(shard)
     }
 
     /// A shard has more than its share, of which it lent something while it had no use for it: it
     /// takes that back, up to three quarters of an even share, from the shard that has most.
     pub fn reclaim(&self, shard: usize) {
         let line = &self.lines[shard];
-        let even = self.budget / self.lines.len() as u64;
+        let even = self.budget() / self.lines.len() as u64;
         let (share, used) = (line.share.load(Relaxed), line.used.load(Relaxed));
         let wanted = used.min(even / 4 * 3);
         let richest = self.lines.iter().max_by_key(|one| one.share.load(Relaxed));
@@ -106,7 +125,7 @@ impl Ledger {
     /// of all.
     #[must_use]
     pub fn may_take(&self, bytes: u64) -> bool {
-        self.held() + bytes <= self.budget / 2
+        self.held() + bytes <= self.budget() / 2
     }
 
     /// Entries were wanted that a shard had just let go.
@@ -138,7 +157,7 @@ impl Ledger {
                 regrets: line.regrets.swap(0, Relaxed),
             })
             .collect();
-        for (line, share) in self.lines.iter().zip(shares(&uses, self.budget)) {
+        for (line, share) in self.lines.iter().zip(shares(&uses, self.budget())) {
             line.share.store(share, Relaxed);
         }
     }

@@ -11,7 +11,8 @@ use super::helper;
 use crate::admin::api::{self, Api};
 use crate::admin::guard::Guard;
 use crate::admin::order::AdminOrder;
-use crate::base::limits::ADMIN_ORDERS;
+use crate::base::clock::monotonic;
+use crate::base::limits::{ADMIN_ORDERS, LISTEN_EVERY, LISTEN_PATIENCE};
 use crate::config::admin::{Admin, AdminAddress, Token};
 use crate::net::admin::{AdminListener, serve};
 
@@ -30,7 +31,7 @@ impl AdminServer {
     /// A sentence that says what could not be had.
     pub(super) fn start(model: &Admin) -> Result<Self, String> {
         let token = model.token.as_ref().map(read).transpose()?;
-        let listener = AdminListener::open(&model.address)
+        let listener = open(&model.address)
             .map_err(|error| format!("admin: cannot listen on {}: {error}", model.address))?;
         let place = listener.place();
         let (host, is_loopback) = match &model.address {
@@ -62,6 +63,42 @@ impl AdminServer {
         });
         Ok(Self { orders: given, place, _end: end })
     }
+}
+
+/// Opens the listener; one that has just been given up may take a moment to go.
+fn open(address: &AdminAddress) -> std::io::Result<AdminListener> {
+    let begun = monotonic();
+    loop {
+        match AdminListener::open(address) {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse
+                    && monotonic().since(begun) < LISTEN_PATIENCE =>
+            {
+                std::thread::park_timeout(LISTEN_EVERY);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// The admin listener of a new configuration: the same, another one, or none.
+///
+/// # Errors
+/// It cannot be had. If it was to be at the same place with another token, the old one is gone then.
+pub(super) fn changed(
+    running: &mut Option<AdminServer>,
+    old: Option<&Admin>,
+    new: Option<&Admin>,
+) -> Result<Option<AdminServer>, String> {
+    let Some(model) = new else { return Ok(None) };
+    if old == new {
+        return Ok(running.take());
+    }
+    model.token.as_ref().map(read).transpose()?;
+    if old.is_some_and(|old| old.address == model.address) {
+        *running = None;
+    }
+    AdminServer::start(model).map(Some)
 }
 
 /// The token itself.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::admin::AdminServer;
+use super::admin::{self, AdminServer};
 use super::plan;
 use super::prober::{self, Prober};
 use super::renewal::Watcher;
@@ -94,12 +94,10 @@ fn take(
     }
     let loaded = secrets::load(&config, Some((&old, workers.secrets())))
         .map_err(|faults| format!("{}\n{REFUSED}", faults.join("\n")))?;
-    let admin = match &config.admin {
-        same if *same == old.admin => helpers.admin.take(),
-        None => None,
-        Some(model) => Some(AdminServer::start(model)?),
-    };
     loaded.warnings.iter().for_each(notice::warn);
+    let prepared = workers.prepare(&config)?;
+    // The last step that can fail.
+    let admin = admin::changed(&mut helpers.admin, old.admin.as_ref(), config.admin.as_ref())?;
     let config = Arc::new(config);
     let resolver = resolve::start(&config, &|cluster, host| workers.addresses(cluster, host));
     let mut places = plan::carried(&config, &workers.known_plan());
@@ -109,7 +107,8 @@ fn take(
     let secrets = Arc::new(loaded.secrets);
     let known = |cluster, endpoint| verdicts.get(cluster, endpoint);
     let prober = prober::start(&config, Arc::clone(&secrets), &places, known);
-    workers.adopt(Arc::clone(&config), secrets, places);
+    workers.adopt(Arc::clone(&config), secrets, places, prepared);
+    workers.plan().ledger.resize(config.cache.memory, config.cache.object);
     memory::bound(config.limits.memory);
     let watch = OperatorWatch::new(&config.clusters);
     let certificates = Watcher::new(loaded.known);
@@ -122,23 +121,14 @@ fn take(
 
 /// What cannot be changed in a running process.
 fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
-    let places = |config: &Config| {
-        let all = config.listeners.iter().map(|one| (one.name.clone(), one.address));
-        all.collect::<Vec<_>>()
-    };
-    if places(old) != places(new) {
-        return Some("a [[listener]]'s name or address");
+    let of_cores =
+        |config: &Config| (config.server.cores.clone(), config.server.driver, config.server.ring);
+    if of_cores(old) != of_cores(new) {
+        return Some("server.cores, driver or ring");
     }
-    if old.server != new.server {
-        return Some("[server]");
+    if old.server.name != new.server.name {
+        return Some("server.name");
     }
-    // Which clients may PURGE may change at any time.
-    let lasting = |config: &Config| {
-        let cache = &config.cache;
-        (cache.memory, cache.object, cache.disk.clone(), cache.disk_size)
-    };
-    if lasting(old) != lasting(new) {
-        return Some("[cache] (all but purge)");
-    }
-    (old.access_log != new.access_log).then_some("[access_log]")
+    let folder = |config: &Config| (config.cache.disk.clone(), config.cache.disk_size);
+    (folder(old) != folder(new)).then_some("cache.disk or disk_size")
 }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender};
 
-use super::machine::{choose_cores, log_fault, open_listeners, warn_of_few_files};
+use super::machine::{choose_cores, log_fault, not_open, open_listeners, warn_of_few_files};
 use super::plan::{self, ProcessFrame};
 use super::resolve::Resolution;
 use super::secrets;
@@ -22,11 +22,11 @@ use crate::base::random::Random;
 use crate::cache::purge::Purge;
 use crate::config::model::{Address, Cluster, Config, Listener, Mode};
 use crate::net::log_file::{self, LogSender};
-use crate::net::mailbox;
 use crate::net::notice;
+use crate::net::{listener, mailbox};
 use crate::shard::Plan;
 use crate::shard::cache_handle::Unsure;
-use crate::shard::command::{Command, Measured, Report};
+use crate::shard::command::{Command, ListenerSocket, Measured, Report};
 use crate::shard::secrets::Secrets;
 use crate::upstream::endpoint::Duty;
 use crate::worker::{self, Setup};
@@ -75,6 +75,8 @@ pub struct Workers {
     running: Vec<RunningWorker>,
     reports: (Sender<Report>, Receiver<Report>),
     log: Option<(LogSender, Receiver<()>)>,
+    /// Logs of configurations before, which old shards still write to.
+    past_logs: Vec<(LogSender, Receiver<()>)>,
     /// The last word on everything, for a worker that is started again.
     said: Vec<Command>,
     /// Where the addresses of names stand, by cluster.
@@ -84,6 +86,20 @@ pub struct Workers {
     authority: Option<PathBuf>,
     /// What is remembered of the files of certificates.
     pub(super) known: secrets::Known,
+}
+
+/// What a new configuration needs that the system may refuse.
+pub(super) struct Prepared {
+    listeners: Vec<PreparedListener>,
+    /// Another access log, or none any more.
+    log: Option<Option<(LogSender, Receiver<()>)>>,
+}
+
+/// Where a listener of a new configuration comes from.
+enum PreparedListener {
+    /// It was there before, under this number.
+    Kept(usize),
+    Opened(Vec<OwnedFd>, SocketAddr),
 }
 
 struct RunningWorker {
@@ -122,6 +138,7 @@ pub fn workers(config: Arc<Config>, places: Vec<Places>) -> Result<Workers, Stri
         running: Vec::new(),
         reports: crossbeam_channel::bounded(REPORTS),
         log,
+        past_logs: Vec::new(),
         said: Vec::new(),
         places,
         seed,
@@ -238,22 +255,111 @@ impl Workers {
         notice::warn("no worker takes a purge: their mailboxes are full");
     }
 
+    /// Opens what a new configuration listens on and this one does not, and its access log.
+    ///
+    /// # Errors
+    /// What could not be had, as a sentence: then nothing has changed.
+    pub(super) fn prepare(&self, config: &Config) -> Result<Prepared, String> {
+        let old = &self.plan.config;
+        let is_same = |one: &Listener, other: &Listener| {
+            // The system has chosen a port for one that has none: its name tells which it was.
+            one.address == other.address && (one.address.port() != 0 || one.name == other.name)
+        };
+        let mut listeners = Vec::new();
+        for one in &config.listeners {
+            let kept = old.listeners.iter().position(|other| is_same(one, other));
+            listeners.push(match kept {
+                Some(at) => PreparedListener::Kept(at),
+                None => {
+                    let (sockets, bound) = listener::open(one.address, self.cores.len())
+                        .map_err(|error| not_open(one, &error))?;
+                    PreparedListener::Opened(sockets, bound)
+                }
+            });
+        }
+        let log = match &config.access_log {
+            same if *same == old.access_log => None,
+            None => Some(None),
+            Some(log) => Some(Some(log_file::start(log).map_err(|error| log_fault(log, &error))?)),
+        };
+        Ok(Prepared { listeners, log })
+    }
+
     /// Every worker serves new connections by this configuration from now on. `places` says what its names
     /// resolve to.
-    pub fn adopt(&mut self, config: Arc<Config>, secrets: Arc<Secrets>, places: Vec<Places>) {
+    pub(super) fn adopt(
+        &mut self,
+        config: Arc<Config>,
+        secrets: Arc<Secrets>,
+        places: Vec<Places>,
+        prepared: Prepared,
+    ) {
         let plan = self.frame.plan(Arc::clone(&config), secrets, &places, Some(self.known_plan()));
         let plan = Arc::new(plan);
         let old = (&*self.plan.config, &*self.places);
         self.said = plan::translated(&self.said, old, (&config, &places));
         self.places = places;
         let said: Arc<[Command]> = self.said.clone().into();
-        for worker in &self.running {
-            let adopt = Command::Adopt { plan: Arc::clone(&plan), said: Arc::clone(&said) };
+        if let Some(log) = prepared.log {
+            self.past_logs.extend(std::mem::replace(&mut self.log, log));
+        }
+        let sockets = self.rearrange(&config, prepared.listeners);
+        for (worker, sockets) in self.running.iter().zip(sockets) {
+            let log = self.log.as_ref().map(|(sender, _)| sender.clone());
+            let (plan, said) = (Arc::clone(&plan), Arc::clone(&said));
+            let adopt = Command::Adopt { plan, said, sockets: sockets.into(), log };
             if worker.commands.send(adopt).is_err() {
                 notice::warn("a worker's mailbox is full: it keeps the old configuration");
             }
         }
         self.plan = plan;
+    }
+
+    /// Puts the sockets of each worker into the order of a new configuration's listeners; what each worker is told.
+    fn rearrange(
+        &mut self,
+        config: &Config,
+        listeners: Vec<PreparedListener>,
+    ) -> Vec<Vec<ListenerSocket>> {
+        let some = |sockets: Vec<OwnedFd>| sockets.into_iter().map(Some).collect();
+        let mut old: Vec<Vec<Option<OwnedFd>>> =
+            std::mem::take(&mut self.sockets).into_iter().map(some).collect();
+        let before = std::mem::take(&mut self.bound);
+        let mut told: Vec<Vec<ListenerSocket>> = old.iter().map(|_| Vec::new()).collect();
+        self.sockets = old.iter().map(|_| Vec::new()).collect();
+        let mut is_kept = vec![false; before.len()];
+        for (one, prepared) in config.listeners.iter().zip(listeners) {
+            match prepared {
+                PreparedListener::Kept(at) => {
+                    is_kept[at] = true;
+                    self.bound.push(before[at]);
+                    let was = ListenerId(u16::try_from(at).unwrap_or(u16::MAX));
+                    for (worker, sockets) in old.iter_mut().enumerate() {
+                        self.sockets[worker].extend(sockets[at].take());
+                        told[worker].push(ListenerSocket::Kept(was));
+                    }
+                }
+                PreparedListener::Opened(sockets, bound) => {
+                    self.bound.push(bound);
+                    let (name, scheme) = (&one.name, scheme(one));
+                    notice::note(format_args!(
+                        "listener \"{name}\": listening on {scheme}://{bound}"
+                    ));
+                    for (worker, socket) in sockets.into_iter().enumerate() {
+                        match socket.try_clone() {
+                            Ok(fd) => told[worker].push(ListenerSocket::New(fd)),
+                            Err(error) => notice::warn(format_args!("worker {worker}: {error}")),
+                        }
+                        self.sockets[worker].push(socket);
+                    }
+                }
+            }
+        }
+        let gone = before.iter().zip(&self.plan.config.listeners).zip(is_kept);
+        for ((bound, model), _) in gone.filter(|(_, is_kept)| !is_kept) {
+            notice::note(format_args!("listener \"{}\": {bound} is closed", model.name));
+        }
+        told
     }
 
     /// Starts workers again whose thread has ended. Until then their listeners only queue.
@@ -412,7 +518,7 @@ impl Workers {
 
     /// Waits until the access log has written everything.
     pub fn close_log(&self) {
-        if let Some((sender, end)) = &self.log {
+        for (sender, end) in self.log.iter().chain(&self.past_logs) {
             log_file::end(sender, end, LOG_PATIENCE);
         }
     }

@@ -30,7 +30,7 @@ pub(super) fn of(workers: &Workers, helpers: &Helpers) -> Overview {
         workers: workers.count(),
         reloads: helpers.reloads,
         memory: (memory::used(), config.limits.memory),
-        cache: (plan.ledger.taken(), plan.ledger.budget),
+        cache: (plan.ledger.taken(), plan.ledger.budget()),
         listeners: workers
             .listeners()
             .map(|(name, scheme, address)| ListenerView { name: name.to_owned(), scheme, address })

@@ -36,19 +36,18 @@ const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/pla
     Proxy-Status: millrace; error=connection_limit_reached\r\nRetry-After: 1\r\nConnection: close\r\n\
     Content-Length: 68\r\n\r\n503 Service Unavailable\nToo many connections. Try again in a while.\n";
 
-/// Accepts until the listener is shut down, for whichever shard takes connections then.
-/// `pause` is the wait after a shortage; it must be there before descriptors run out.
+/// Accepts until the listener is shut down, for whichever shard takes connections then, and under the number that the
+/// listener has there; `None` if it is closed. `pause` is the wait after a shortage; it must be there before descriptors run out.
 pub async fn accept(
-    current: &impl Fn() -> Rc<Shard>,
+    current: &impl Fn() -> Option<(Rc<Shard>, ListenerId)>,
     pool: &Rc<TaskPool<Http2Job>>,
     acceptor: &Acceptor,
-    listener: ListenerId,
     pause: &Ticker,
 ) {
     let mut last_warning = None;
     loop {
         let accepted = acceptor.accept().await;
-        let shard = current();
+        let Some((shard, listener)) = current() else { return };
         match accepted {
             Accepted::Some(sockets) => {
                 for (socket, address) in sockets {

@@ -251,7 +251,7 @@ impl Fill<'_> {
             return Err(NotStored::Status);
         }
         if let Framing::Length(len) = response.framing
-            && len > shard.cache.ledger().object
+            && len > shard.cache.ledger().object()
         {
             return Err(NotStored::TooLarge);
         }
@@ -356,7 +356,7 @@ impl Fill<'_> {
         }
         cluster.answered(id, status);
         if line.is_done() {
-            let fits = pump.held() <= shard.cache.ledger().object;
+            let fits = pump.held() <= shard.cache.ledger().object();
             let entry = pump.finished();
             pump.keep(line);
             if fits && shard.cache.ledger().may_take(0) {

@@ -137,7 +137,7 @@ impl Pump {
     fn push(&mut self, tail: &mut Tail, guard: &mut Option<FillGuard>, data: Chunk) {
         self.octets += data.len() as u64;
         let ledger = self.shard.cache.ledger();
-        let fits = self.octets <= ledger.object;
+        let fits = self.octets <= ledger.object();
         if self.is_stored && fits && ledger.may_take(0) {
             self.keep_piece(&data);
         } else if self.is_stored {

@@ -1,5 +1,6 @@
 //! What crosses the mailboxes: orders down, news up.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
@@ -8,9 +9,10 @@ use super::Plan;
 use super::cache_handle::Unsure;
 use super::secrets::Secrets;
 use crate::balance::places::Places;
-use crate::base::id::{ClusterId, EndpointId, ShardId};
+use crate::base::id::{ClusterId, EndpointId, ListenerId, ShardId};
 use crate::cache::purge::Purge;
 use crate::health::CheckVerdict;
+use crate::net::log_file::LogSender;
 use crate::observe::counters::Counters;
 use crate::observe::stats::Totals;
 use crate::upstream::endpoint::Duty;
@@ -27,7 +29,13 @@ pub enum Command {
     /// New connections get these certificates.
     Secure { secrets: Arc<Secrets> },
     /// New connections are served by this plan, of which so much is known already.
-    Adopt { plan: Arc<Plan>, said: Arc<[Self]> },
+    Adopt {
+        plan: Arc<Plan>,
+        said: Arc<[Self]>,
+        /// The worker's sockets, one for each listener of the plan.
+        sockets: Arc<[ListenerSocket]>,
+        log: Option<LogSender>,
+    },
     /// Take something out of the cache, on every core; one of them is told, and asks the others.
     Purge { purge: Purge, reply: Sender<Result<usize, Unsure>> },
     /// Say what was measured since the start.
@@ -54,6 +62,14 @@ impl Command {
             _ => false,
         }
     }
+}
+
+/// A worker's socket of a listener.
+#[derive(Debug)]
+pub enum ListenerSocket {
+    /// The worker accepts on it already: by this number in the plan before.
+    Kept(ListenerId),
+    New(OwnedFd),
 }
 
 /// What one worker has measured since its start.

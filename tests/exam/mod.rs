@@ -11,6 +11,7 @@ mod f_slow;
 mod g_upstream;
 mod h_overload;
 mod i_health;
+mod j_reload;
 mod k_admin;
 mod l_tls;
 mod m_http2;
@@ -32,6 +33,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(g_upstream::rows());
     rows.extend(h_overload::rows());
     rows.extend(i_health::rows());
+    rows.extend(j_reload::rows());
     rows.extend(k_admin::rows());
     rows.extend(l_tls::rows());
     rows.extend(m_http2::rows());

@@ -264,7 +264,7 @@ impl DiskCommon {
 fn read(common: &DiskCommon, loads: &Receiver<(usize, LoadOrder)>) {
     for (shard, load) in loads {
         let ledger = &common.ledger;
-        let may_take = |octets| octets <= ledger.object && ledger.may_take(octets);
+        let may_take = |octets| octets <= ledger.object() && ledger.may_take(octets);
         // Whatever a file holds, it ends no reader.
         let read = || match common.is_ended.load(Relaxed) {
             true => (None, 0),
