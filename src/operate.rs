@@ -36,6 +36,8 @@ pub enum Operate {
     Purge(Purge),
     /// Have the configuration read again; says why it is refused
     Reload(Target),
+    /// Put the program that is installed now in place of the running one; no client notices
+    Upgrade(Target),
 }
 
 /// Which process.
@@ -120,12 +122,18 @@ impl Operate {
             Self::Down(one) => format!("{} is down\n", one.endpoint),
             Self::Purge(_) => format!("{} entries taken out\n", value["purged"]),
             Self::Reload(_) => "the configuration was read again\n".to_owned(),
+            Self::Upgrade(_) => {
+                format!("process {} serves now; the old one drains\n", value["pid"])
+            }
         })
     }
 
     const fn target(&self) -> &Target {
         match self {
-            Self::Status(target) | Self::Stats(target) | Self::Reload(target) => target,
+            Self::Status(target)
+            | Self::Stats(target)
+            | Self::Reload(target)
+            | Self::Upgrade(target) => target,
             Self::Drain(one) | Self::Ready(one) | Self::Down(one) => &one.target,
             Self::Purge(purge) => &purge.target,
         }
@@ -144,6 +152,7 @@ impl Operate {
             Self::Down(one) => duty(one, "down"),
             Self::Purge(purge) => ("POST", "/cache/purge".to_owned(), purge.body().to_string()),
             Self::Reload(_) => ("POST", "/reload".to_owned(), String::new()),
+            Self::Upgrade(_) => ("POST", "/upgrade".to_owned(), String::new()),
         }
     }
 }

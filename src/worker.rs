@@ -97,10 +97,13 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     spawn(let_in(Rc::clone(&shards), notifier.listen()?));
     let _ = reports.try_send(started);
     let heir = |plan, log| Shard::new(id, plan, Rc::clone(&cache), log, seed);
-    while Caught(obey(&shards, &mailbox, &heir)).await.is_err() {
-        shards.panicked();
-    }
-    let cut = drain(&shards, &drain_clock).await;
+    let are_shared = loop {
+        match Caught(obey(&shards, &mailbox, &heir)).await {
+            Ok(are_shared) => break are_shared,
+            Err(_) => shards.panicked(),
+        }
+    };
+    let cut = drain(&shards, &drain_clock, are_shared).await;
     shards.each(|shard| shard.hand_over_log(1));
     let _ =
         reports.try_send(Report::Drained { shard: id, counters: shards.measured().counters, cut });
@@ -165,8 +168,8 @@ impl Shards {
         for (id, socket) in (0..).map(ListenerId).zip(sockets) {
             match socket {
                 ListenerSocket::Kept(was) => {
-                    let found = old.iter().position(|one| one.listener.get() == Some(*was));
-                    new.extend(found.map(|at| (old.swap_remove(at), id)));
+                    let kept = old.extract_if(.., |one| one.listener.get() == Some(*was));
+                    new.extend(kept.map(|one| (one, id)));
                 }
                 ListenerSocket::New(fd) => {
                     let opened = fd.try_clone().and_then(|fd| self.open(fd, id));
@@ -294,12 +297,12 @@ async fn keep_accepting(shards: Rc<Shards>, entrance: Entrance, pause: Ticker) {
     }
 }
 
-/// Carries out orders until the one to drain.
+/// Carries out orders until the one to drain; whether the sockets stay with another process.
 async fn obey(
     shards: &Rc<Shards>,
     mailbox: &Mailbox<Command>,
     heir: &impl Fn(Arc<Plan>, Option<LogSender>) -> Rc<Shard>,
-) {
+) -> bool {
     loop {
         match mailbox.next().await {
             Command::Adopt { plan, said, sockets, log } => {
@@ -308,7 +311,7 @@ async fn obey(
                 shards.replace(heir);
                 shards.rearrange(&sockets, &old);
             }
-            Command::Drain => return,
+            Command::Drain { are_shared } => return are_shared,
             Command::Purge { purge, reply } => {
                 let shard = shards.current();
                 spawn(async move {
@@ -344,20 +347,28 @@ fn tell(shard: &Shard, command: &Command) {
         Command::Adopt { .. }
         | Command::Purge { .. }
         | Command::Measure { .. }
-        | Command::Drain => {}
+        | Command::Drain { .. } => {}
     }
 }
 
-/// Serves what has come in already, then lets go. Returns how many connections had to be cut.
-async fn drain(shards: &Shards, clock: &Ticker) -> usize {
+/// Serves what has come in already, then lets go. Returns how many connections had to be cut. Where another process
+/// accepts on the sockets, what waits there is for it, and idle clients have nearly all the time to hear, with an
+/// answer, that their connection ends.
+async fn drain(shards: &Shards, clock: &Ticker, are_shared: bool) -> usize {
     let shard = shards.current();
     shard.drain();
-    shards.entrances.take().iter().for_each(|entrance| shards.close(entrance, &shard));
+    for entrance in shards.entrances.take() {
+        match are_shared {
+            true => entrance.listener.set(None),
+            false => shards.close(&entrance, &shard),
+        }
+    }
     let limit = shard.plan.config.server.drain;
+    let grace = if are_shared { limit.saturating_sub(IDLE_GRACE) } else { IDLE_GRACE.min(limit) };
     let begun = monotonic();
     clock.start(Duration::from_millis(10));
     while shards.inside() > 0 && monotonic().since(begun) < limit {
-        if monotonic().since(begun) >= IDLE_GRACE.min(limit) {
+        if monotonic().since(begun) >= grace {
             shards.each(|shard| {
                 shard.sweep.end_idle(shard.now(), usize::MAX);
             });

@@ -9,7 +9,7 @@ use super::guard::{Access, Guard};
 use super::metrics;
 use super::order::AdminOrder;
 use super::overview::Overview;
-use crate::base::limits::{ADMIN_ANSWERS, ADMIN_PATIENCE, ADMIN_REFUSAL_DELAY};
+use crate::base::limits::{ADMIN_ANSWERS, ADMIN_PATIENCE, ADMIN_REFUSAL_DELAY, HEIR_PATIENCE};
 use crate::cache::purge::{Purge, What};
 use crate::net::admin::{AdminRequest, AdminResponse};
 use crate::net::notice;
@@ -29,7 +29,7 @@ pub struct Api {
 const OPENAPI: &str = include_str!("openapi.json");
 
 /// Methods and paths, as `openapi.json` has them.
-pub const PATHS: [(&str, &str); 14] = [
+pub const PATHS: [(&str, &str); 15] = [
     ("GET", "/"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
@@ -41,6 +41,7 @@ pub const PATHS: [(&str, &str); 14] = [
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
     ("POST", "/reload"),
+    ("POST", "/upgrade"),
     ("POST", "/cache/purge"),
     ("POST", "/endpoints/{cluster}/{endpoint}/{duty}"),
     ("GET", "/stats"),
@@ -87,6 +88,7 @@ impl Api {
             ["stats"] if is_get => self.stats(),
             ["metrics"] if is_get => self.metrics(),
             ["reload"] if is_post => self.reload(),
+            ["upgrade"] if is_post => self.upgrade(),
             ["cache", "purge"] if is_post => self.purge(request),
             ["endpoints", cluster, endpoint, duty] if is_post => {
                 self.assign(cluster, endpoint, duty)
@@ -170,6 +172,18 @@ impl Api {
             }
             Ok(Err(why)) => fault(422, &why),
             Err(_) => fault(503, "the coordinator did not answer in time: see /status"),
+        }
+    }
+
+    fn upgrade(&self) -> AdminResponse {
+        let (reply, answer) = bounded(1);
+        if let Err(fault) = self.give(AdminOrder::Upgrade { reply }) {
+            return fault;
+        }
+        match answer.recv_timeout(HEIR_PATIENCE + ADMIN_PATIENCE) {
+            Ok(Ok(pid)) => json_of(&json!({ "pid": pid })),
+            Ok(Err(why)) => fault(422, &why),
+            Err(_) => fault(503, "the coordinator did not answer in time: see its messages"),
         }
     }
 

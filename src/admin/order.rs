@@ -17,6 +17,8 @@ pub enum AdminOrder {
     Purge { purge: Purge, reply: Sender<Result<usize, Unsure>> },
     /// Read the configuration again; why it is refused.
     Reload { reply: Sender<Result<(), String>> },
+    /// Start the program anew and hand over to it; the number of the new process, once that serves.
+    Upgrade { reply: Sender<Result<u32, String>> },
     /// Say how everything is.
     View { reply: Sender<Box<Overview>> },
     /// Each worker says what it has measured.

@@ -425,3 +425,10 @@ pub const ADMIN_ORDERS: usize = 16;
 pub const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a wrong token waits for its answer.
 pub const ADMIN_REFUSAL_DELAY: Duration = Duration::from_millis(500);
+
+// === a new binary in place of the running one ===
+
+/// How long a new process may take until it serves.
+pub const HEIR_PATIENCE: Duration = Duration::from_secs(45);
+/// How long the answers of an admin listener that ends are still written.
+pub const ADMIN_LINGERS: Duration = Duration::from_secs(1);

@@ -2,6 +2,8 @@
 //! ends when its configuration goes.
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
@@ -12,16 +14,24 @@ use crate::admin::api::{self, Api};
 use crate::admin::guard::Guard;
 use crate::admin::order::AdminOrder;
 use crate::base::clock::monotonic;
-use crate::base::limits::{ADMIN_ORDERS, LISTEN_EVERY, LISTEN_PATIENCE};
+use crate::base::limits::{ADMIN_LINGERS, ADMIN_ORDERS, LISTEN_EVERY, LISTEN_PATIENCE};
 use crate::config::admin::{Admin, AdminAddress, Token};
-use crate::net::admin::{AdminListener, serve};
+use crate::net::admin::{AdminListener, Places, serve};
+use crate::net::handover::Inherited;
+use crate::net::sys;
 
 /// A running admin listener: dropped, it ends.
 pub(super) struct AdminServer {
     pub(super) orders: Receiver<AdminOrder>,
     /// Where it listens, as people write it.
     pub(super) place: String,
-    _end: oneshot::Sender<()>,
+    /// A copy of the socket that a new process may inherit, if it is one of TCP.
+    socket: Option<OwnedFd>,
+    /// The file of a unix socket.
+    inode: Option<u64>,
+    /// Disconnected when the last answer is written.
+    is_done: Receiver<()>,
+    end: oneshot::Sender<()>,
 }
 
 impl AdminServer {
@@ -30,10 +40,57 @@ impl AdminServer {
     /// # Errors
     /// A sentence that says what could not be had.
     pub(super) fn start(model: &Admin) -> Result<Self, String> {
-        let token = model.token.as_ref().map(read).transpose()?;
         let listener = open(&model.address)
             .map_err(|error| format!("admin: cannot listen on {}: {error}", model.address))?;
+        Self::serve(model, listener)
+    }
+
+    /// The same in a process that takes another's place.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub(super) fn inherit(model: &Admin, inherited: &mut Inherited) -> Result<Self, String> {
+        let fault = |error| format!("admin: cannot listen on {}: {error}", model.address);
+        match (&model.address, inherited.admin()) {
+            (AdminAddress::Tcp(address), Some(socket)) if socket_is_at(&socket, *address) => {
+                Self::serve(model, AdminListener::Tcp(socket.into()))
+            }
+            (AdminAddress::Unix(path), _) if inherited.has_predecessor() => {
+                Self::serve(model, AdminListener::replace(path).map_err(fault)?)
+            }
+            _ => Self::start(model),
+        }
+    }
+
+    /// Another in its place, where a process that has come to nothing had put its own socket there.
+    pub(super) fn regained(&self, model: &Admin) -> Option<Result<Self, String>> {
+        let AdminAddress::Unix(path) = &model.address else { return None };
+        if AdminListener::inode_at(path) == self.inode {
+            return None;
+        }
+        let listener = AdminListener::replace(path);
+        let listener = listener.map_err(|error| format!("admin: {}: {error}", path.display()));
+        Some(listener.and_then(|listener| Self::serve(model, listener)))
+    }
+
+    /// The socket that a new process may inherit.
+    pub(super) fn socket(&self) -> Option<RawFd> {
+        self.socket.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// Takes no more orders and accepts no more. What it returns waits until the answers that are under way are written.
+    pub(super) fn retire(self) -> impl FnOnce() {
+        let Self { orders, is_done, end, .. } = self;
+        drop((orders, end));
+        move || {
+            let _ = is_done.recv_timeout(2 * ADMIN_LINGERS);
+        }
+    }
+
+    fn serve(model: &Admin, listener: AdminListener) -> Result<Self, String> {
+        let token = model.token.as_ref().map(read).transpose()?;
         let place = listener.place();
+        let (socket, inode) = (listener.copy(), listener.inode());
         let (host, is_loopback) = match &model.address {
             AdminAddress::Unix(_) => (String::new(), true),
             AdminAddress::Tcp(address) if address.is_ipv6() => {
@@ -51,18 +108,26 @@ impl AdminServer {
         let (orders, given) = crossbeam_channel::bounded(ADMIN_ORDERS);
         let api = Arc::new(Api { guard, is_loopback, orders });
         let (end, ended) = oneshot::channel::<()>();
+        let (done, is_done) = crossbeam_channel::bounded::<()>(0);
         helper::start("admin", "nothing can be asked of this process", move || {
             let answer = Arc::new(move |request| api::answer(Arc::clone(&api), request));
             let serving = async move {
+                let places = Places::default();
                 tokio::select! {
-                    () = serve(listener, answer) => {}
+                    () = serve(listener, places.clone(), answer) => {}
                     _ = ended => {}
                 }
+                places.emptied().await;
+                drop(done);
             };
             vec![serving]
         });
-        Ok(Self { orders: given, place, _end: end })
+        Ok(Self { orders: given, place, socket, inode, is_done, end })
     }
+}
+
+fn socket_is_at(socket: &OwnedFd, address: SocketAddr) -> bool {
+    sys::local_address(socket.as_raw_fd()).is_ok_and(|bound| bound == address)
 }
 
 /// Opens the listener; one that has just been given up may take a moment to go.

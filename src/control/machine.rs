@@ -7,6 +7,7 @@ use core_affinity::CoreId;
 
 use super::{plan, secrets};
 use crate::config::model::{AccessLog, Config, Cores, Listener};
+use crate::net::handover::Inherited;
 use crate::net::log_file;
 use crate::net::{disk, listener, notice, sys};
 
@@ -95,18 +96,32 @@ pub(super) fn choose_cores(cores: &Cores) -> Result<Vec<CoreId>, String> {
     }
 }
 
-/// One socket for each listener and worker, by worker.
+/// Sockets by worker, then by listener: one, or several where more were inherited than there are workers.
+pub(super) type Sockets = Vec<Vec<Vec<OwnedFd>>>;
+
+/// One socket for each listener and worker, as far as they are not inherited.
 pub(super) fn open_listeners(
     config: &Config,
     workers: usize,
-) -> Result<(Vec<Vec<OwnedFd>>, Vec<SocketAddr>), String> {
-    let mut by_worker: Vec<Vec<OwnedFd>> = std::iter::repeat_with(Vec::new).take(workers).collect();
+    inherited: &mut Inherited,
+) -> Result<(Sockets, Vec<SocketAddr>), String> {
+    let mut all: Sockets = std::iter::repeat_with(Vec::new).take(workers).collect();
     let mut bound = Vec::new();
     for one in &config.listeners {
-        let (sockets, address) =
-            listener::open(one.address, workers).map_err(|error| not_open(one, &error))?;
-        by_worker.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push(socket));
+        let opened = match inherited.of(&one.name, one.address) {
+            Some(given) => listener::complete(given.sockets, given.bound, workers)
+                .map(|sockets| (sockets, given.bound)),
+            None => listener::open(one.address, workers),
+        };
+        let (sockets, address) = opened.map_err(|error| not_open(one, &error))?;
+        all.iter_mut().for_each(|worker| worker.push(Vec::new()));
+        for (at, socket) in sockets.into_iter().enumerate() {
+            // One that no worker accepted on would lose what waits there.
+            if let Some(place) = all[at % workers].last_mut() {
+                place.push(socket);
+            }
+        }
         bound.push(address);
     }
-    Ok((by_worker, bound))
+    Ok((all, bound))
 }

@@ -14,6 +14,7 @@ pub mod resolve;
 pub mod secrets;
 mod stamps;
 pub mod start;
+mod upgrade;
 mod verdicts;
 mod view;
 mod watch;
@@ -24,12 +25,13 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, select};
 
-use crate::admin::order::Orders;
+use crate::admin::order::{AdminOrder, Orders};
 use crate::balance::places::Places;
-use crate::base::clock;
+use crate::base::clock::{self, Moment};
 use crate::base::limits::FOLDER_KEPT;
 use crate::base::limits::{SAME_SIGNAL, WATCH_EVERY};
 use crate::config::model::Config;
+use crate::net::handover::{self, HeirNews, Inherited, Told, tell};
 use crate::net::signal::Signal;
 use crate::net::{memory, notice};
 use crate::observe::counters::Counters;
@@ -38,6 +40,7 @@ use admin::AdminServer;
 use reload::{ConfigSource, Helpers};
 use resolve::Resolution;
 use start::Workers;
+use upgrade::Upgrade;
 
 const LOOKS_A_SECOND: u64 = 4;
 
@@ -46,6 +49,7 @@ const LOOKS_A_SECOND: u64 = 4;
 #[must_use]
 pub fn run(config: Config, inputs: &Inputs<'_>, ready: impl FnOnce(&start::Ready)) -> ExitCode {
     let config = Arc::new(config.with_places());
+    let mut inherited = Inherited::take();
     let resolver = resolve::start(&config, &|_, _| None);
     let mut places: Vec<Places> = config.clusters.iter().map(Places::new).collect();
     resolve::first(&resolver, &config, |one| one.place(&config, &mut places));
@@ -55,9 +59,12 @@ pub fn run(config: Config, inputs: &Inputs<'_>, ready: impl FnOnce(&start::Ready
         ));
     }
     // What cannot be had is known before anything is served.
-    let admin = config.admin.as_ref().map(AdminServer::start).transpose();
-    let started = admin.and_then(|admin| Ok((admin, start::workers(config, places)?)));
-    let result = started.and_then(|(admin, all)| serve(all, admin, resolver, inputs, ready));
+    let admin = config.admin.as_ref().map(|admin| AdminServer::inherit(admin, &mut inherited));
+    let started = admin
+        .transpose()
+        .and_then(|admin| Ok((admin, start::workers(config, places, &mut inherited)?)));
+    let result =
+        started.and_then(|(admin, all)| serve(all, admin, (resolver, inherited), inputs, ready));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -78,69 +85,183 @@ pub struct Inputs<'a> {
 fn serve(
     mut workers: Workers,
     admin: Option<AdminServer>,
-    resolver: resolve::Resolver,
+    (resolver, mut inherited): (resolve::Resolver, Inherited),
     inputs: &Inputs<'_>,
     ready: impl FnOnce(&start::Ready),
 ) -> Result<(), String> {
     let config = workers.config();
     let known = std::mem::take(&mut workers.known);
-    let mut helpers = Helpers::start(&workers, known, resolver, admin);
+    let helpers = Helpers::start(&workers, known, resolver, admin);
     let started = workers.wait()?;
     memory::bound(config.limits.memory);
     ready(&started);
     if let Some(admin) = &helpers.admin {
         notice::note(format_args!("admin: asked on {}", admin.place));
     }
-    let clock = crossbeam_channel::tick(WATCH_EVERY);
-    let mut orders = inputs.orders.clone();
-    let mut looks: u64 = 0;
-    loop {
-        let asked =
-            helpers.admin.as_ref().map_or_else(crossbeam_channel::never, |one| one.orders.clone());
+    workers.store();
+    inherited.serves();
+    tell(Told::Serves);
+    let mut coordinator = Coordinator {
+        workers,
+        helpers,
+        inputs,
+        orders: inputs.orders.clone(),
+        clock: crossbeam_channel::tick(WATCH_EVERY),
+        upgrade: None,
+        alive: Alive::new(),
+        looks: 0,
+    };
+    while coordinator.turn() {}
+    coordinator.end()
+}
+
+/// The one thread that knows everything, from the start to the order to drain.
+struct Coordinator<'a> {
+    workers: Workers,
+    helpers: Helpers,
+    inputs: &'a Inputs<'a>,
+    orders: Orders,
+    clock: Receiver<std::time::Instant>,
+    /// A new process that is to take over.
+    upgrade: Option<Upgrade>,
+    alive: Alive,
+    looks: u64,
+}
+
+impl Coordinator<'_> {
+    /// Waits for something to do, and does it. False if it is time to drain.
+    fn turn(&mut self) -> bool {
+        let asked = self.helpers.admin.as_ref().map(|one| one.orders.clone());
+        let asked = asked.unwrap_or_else(crossbeam_channel::never);
+        let heir = self.upgrade.as_ref().map(|one| one.news().clone());
+        let heir = heir.unwrap_or_else(crossbeam_channel::never);
+        let (workers, helpers) = (&mut self.workers, &mut self.helpers);
         select! {
-            recv(inputs.signals) -> signal => match signal {
-                Ok(Signal::Reopen) => reopen_log(&workers),
-                Ok(Signal::Reload) => {
-                    reopen_log(&workers);
-                    match inputs.source {
-                        // Why it is refused was told.
-                        Some(source) => drop(reload::reload(&mut workers, &mut helpers, source)),
-                        None => notice::note("there is no configuration file to read again"),
-                    }
-                }
-                Ok(Signal::Terminate) | Err(_) => break,
-            },
+            recv(self.inputs.signals) -> signal => return self.signalled(signal.ok()),
             recv(helpers.resolver.news) -> found => match found {
-                Ok(found) => obey(&mut workers, &mut helpers, &found),
+                Ok(found) => obey(workers, helpers, &found),
                 // The resolver is gone: what it said last stays.
                 Err(_) => helpers.resolver.news = crossbeam_channel::never(),
             },
             recv(helpers.prober.news) -> news => match news {
-                Ok(news) => helpers.verdicts.hear(&mut workers, news),
+                Ok(news) => helpers.verdicts.hear(workers, news),
                 Err(_) => helpers.prober.news = crossbeam_channel::never(),
             },
             recv(workers.reports()) -> report => if let Ok(report) = report { note(&report) },
-            recv(orders) -> order => match order {
-                Ok(order) => orders::obey(&mut workers, &mut helpers, inputs.source, order),
-                Err(_) => orders = crossbeam_channel::never(),
+            recv(self.orders) -> order => match order {
+                Ok(order) => self.obey(order),
+                Err(_) => self.orders = crossbeam_channel::never(),
             },
-            recv(asked) -> order => if let Ok(order) = order {
-                orders::obey(&mut workers, &mut helpers, inputs.source, order);
+            recv(asked) -> order => if let Ok(order) = order { self.obey(order) },
+            recv(heir) -> news => return self.hear(news.unwrap_or(HeirNews::Gone)),
+            recv(self.clock) -> _ => self.tick(),
+        }
+        true
+    }
+
+    /// False for the signal to drain.
+    fn signalled(&mut self, signal: Option<Signal>) -> bool {
+        match signal {
+            Some(Signal::Upgrade) => match &self.upgrade {
+                Some(_) => notice::note("an upgrade is under way already"),
+                None => self.upgrade = Upgrade::start(&self.workers, &self.helpers, None),
             },
-            recv(clock) -> _ => {
-                workers.revive();
-                helpers.watch.look(&workers);
-                helpers.certificates.look(&mut workers, &helpers.prober);
-                looks += 1;
-                if looks.is_multiple_of(LOOKS_A_SECOND) {
-                    workers.balance_cache();
+            Some(Signal::Reopen) => reopen_log(&self.workers),
+            Some(Signal::Reload) => {
+                reopen_log(&self.workers);
+                match self.inputs.source {
+                    // Why it is refused was told.
+                    Some(source) => {
+                        drop(reload::reload(&mut self.workers, &mut self.helpers, source));
+                    }
+                    None => notice::note("there is no configuration file to read again"),
                 }
+            }
+            Some(Signal::Terminate) | None => return false,
+        }
+        true
+    }
+
+    fn obey(&mut self, order: AdminOrder) {
+        match order {
+            AdminOrder::Upgrade { reply } if self.upgrade.is_none() => {
+                self.upgrade = Upgrade::start(&self.workers, &self.helpers, Some(reply));
+            }
+            order => {
+                let source = self.inputs.source;
+                orders::obey(&mut self.workers, &mut self.helpers, source, order);
             }
         }
     }
-    // Who asks from now on hears at once that it is too late.
-    helpers.admin = None;
-    drain(workers, inputs.signals)
+
+    /// Hears what the new process says. False once that serves.
+    fn hear(&mut self, news: HeirNews) -> bool {
+        match self.upgrade.as_mut().and_then(|one| one.hear(news, &self.workers)) {
+            Some(true) => {
+                self.workers.are_shared = true;
+                return false;
+            }
+            Some(false) => self.go_on(),
+            None => {}
+        }
+        true
+    }
+
+    /// The new process has come to nothing.
+    fn go_on(&mut self) {
+        self.upgrade = None;
+        self.helpers.regain_admin(&self.workers);
+    }
+
+    /// A few times a second.
+    fn tick(&mut self) {
+        self.alive.tell();
+        if self.upgrade.as_mut().is_some_and(Upgrade::is_overdue) {
+            self.go_on();
+        }
+        self.workers.revive();
+        self.helpers.watch.look(&self.workers);
+        self.helpers.certificates.look(&mut self.workers, &self.helpers.prober);
+        self.looks += 1;
+        if self.looks.is_multiple_of(LOOKS_A_SECOND) {
+            self.workers.balance_cache();
+        }
+    }
+
+    fn end(mut self) -> Result<(), String> {
+        // What is asked from now on is answered at once: it is too late.
+        let admin_ends = self.helpers.admin.take().map(AdminServer::retire);
+        if self.upgrade.is_none() {
+            tell(Told::Drains);
+        }
+        let drained = drain(self.workers, self.inputs.signals);
+        if let Some(wait) = admin_ends {
+            wait();
+        }
+        drained
+    }
+}
+
+/// Tells the service manager that we live, as often as it wants to hear it.
+struct Alive {
+    every: Option<Duration>,
+    next: Moment,
+}
+
+impl Alive {
+    fn new() -> Self {
+        let every = handover::watchdog().map(|limit| limit / 3);
+        Self { every, next: clock::monotonic() }
+    }
+
+    fn tell(&mut self) {
+        let Some(every) = self.every else { return };
+        let now = clock::monotonic();
+        if now >= self.next {
+            self.next = now.after(every);
+            tell(Told::Lives);
+        }
+    }
 }
 
 fn reopen_log(workers: &Workers) {
@@ -176,7 +297,8 @@ fn drain(mut workers: Workers, signals: &Receiver<Signal>) -> Result<(), String>
     let seconds = limit.as_secs();
     notice::note(format_args!("draining for at most {seconds} s; signal again to stop at once"));
     let begun = clock::monotonic();
-    workers.broadcast(&Command::Drain);
+    let are_shared = workers.are_shared;
+    workers.broadcast(&Command::Drain { are_shared });
     let (mut left, mut counters, mut cut) = (workers.count(), Counters::default(), 0);
     // The shards keep the limit themselves; this is for a shard that cannot.
     let patience = crossbeam_channel::after(limit + Duration::from_secs(2));

@@ -33,6 +33,9 @@ pub(super) fn obey(
             };
             let _ = reply.send(result);
         }
+        AdminOrder::Upgrade { reply } => {
+            let _ = reply.send(Err("an upgrade is under way already".to_owned()));
+        }
         AdminOrder::View { reply } => {
             let _ = reply.send(Box::new(view::of(workers, helpers)));
         }

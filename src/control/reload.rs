@@ -14,6 +14,7 @@ use super::start::Workers;
 use super::verdicts::Verdicts;
 use super::watch::OperatorWatch;
 use crate::config::model::Config;
+use crate::net::handover::{Told, tell};
 use crate::net::{memory, notice};
 
 /// Reads the configuration again, as it was read at the start, or says what is wrong with it. Of one that is good
@@ -55,6 +56,19 @@ impl Helpers {
     }
 }
 
+impl Helpers {
+    /// Opens the admin listener again, after a new process has come to nothing that had taken its place.
+    pub(super) fn regain_admin(&mut self, workers: &Workers) {
+        let config = workers.config();
+        let (Some(model), Some(admin)) = (&config.admin, &self.admin) else { return };
+        match admin.regained(model) {
+            None => {}
+            Some(Ok(admin)) => self.admin = Some(admin),
+            Some(Err(why)) => notice::warn(why),
+        }
+    }
+}
+
 /// Takes the new configuration.
 ///
 /// # Errors
@@ -83,6 +97,8 @@ fn take(
     helpers: &mut Helpers,
     source: &ConfigSource<'_>,
 ) -> Result<(), String> {
+    tell(Told::Reloads);
+    let _end = ReloadEnds;
     const REFUSED: &str = "the configuration is refused: the old one stays";
     let config = source().map_err(|report| format!("{}\n{REFUSED}", report.trim_end()))?;
     let config = config.with_places();
@@ -109,6 +125,7 @@ fn take(
     let prober = prober::start(&config, Arc::clone(&secrets), &places, known);
     workers.adopt(Arc::clone(&config), secrets, places, prepared);
     workers.plan().ledger.resize(config.cache.memory, config.cache.object);
+    workers.store();
     memory::bound(config.limits.memory);
     let watch = OperatorWatch::new(&config.clusters);
     let certificates = Watcher::new(loaded.known);
@@ -117,6 +134,15 @@ fn take(
     helpers.watch.inherit(workers);
     notice::note("the configuration was read again: new connections are served by it");
     Ok(())
+}
+
+/// Tells the service manager that a reload is over, however it went.
+struct ReloadEnds;
+
+impl Drop for ReloadEnds {
+    fn drop(&mut self) {
+        tell(Told::Serves);
+    }
 }
 
 /// What cannot be changed in a running process.

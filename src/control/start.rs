@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -10,7 +10,9 @@ use std::thread::JoinHandle;
 use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender};
 
-use super::machine::{choose_cores, log_fault, not_open, open_listeners, warn_of_few_files};
+use super::machine::{
+    Sockets, choose_cores, log_fault, not_open, open_listeners, warn_of_few_files,
+};
 use super::plan::{self, ProcessFrame};
 use super::resolve::Resolution;
 use super::secrets;
@@ -21,6 +23,7 @@ use crate::base::limits::{DISK_END, LOG_PATIENCE};
 use crate::base::random::Random;
 use crate::cache::purge::Purge;
 use crate::config::model::{Address, Cluster, Config, Listener, Mode};
+use crate::net::handover::{self, Heir, Inherited};
 use crate::net::log_file::{self, LogSender};
 use crate::net::notice;
 use crate::net::{listener, mailbox};
@@ -70,7 +73,9 @@ pub struct Workers {
     frame: ProcessFrame,
     bound: Vec<SocketAddr>,
     /// By worker, then by listener: kept open here, so that a worker can be started again.
-    sockets: Vec<Vec<OwnedFd>>,
+    sockets: Sockets,
+    /// They belong to another process too: what waits in their queues is not lost when this one ends.
+    pub(super) are_shared: bool,
     cores: Vec<CoreId>,
     running: Vec<RunningWorker>,
     reports: (Sender<Report>, Receiver<Report>),
@@ -111,14 +116,18 @@ struct RunningWorker {
 ///
 /// # Errors
 /// A sentence that says what could not be had.
-pub fn workers(config: Arc<Config>, places: Vec<Places>) -> Result<Workers, String> {
+pub(super) fn workers(
+    config: Arc<Config>,
+    places: Vec<Places>,
+    inherited: &mut Inherited,
+) -> Result<Workers, String> {
     let log = match &config.access_log {
         None => None,
         Some(log) => Some(log_file::start(log).map_err(|error| log_fault(log, &error))?),
     };
     warn_of_few_files(&config);
     let cores = choose_cores(&config.server.cores)?;
-    let (sockets, bound) = open_listeners(&config, cores.len())?;
+    let (sockets, bound) = open_listeners(&config, cores.len(), inherited)?;
     let seed = Random::seed_from_os();
     let name = if config.server.name.is_empty() {
         format!("millrace-{:06x}", seed & 0xff_ffff)
@@ -127,6 +136,10 @@ pub fn workers(config: Arc<Config>, places: Vec<Places>) -> Result<Workers, Stri
     };
     let loaded = secrets::load(&config, None).map_err(|faults| faults.join("\nerror: "))?;
     loaded.warnings.iter().for_each(notice::warn);
+    // Where there is a process before us, the folder is still its own.
+    if config.cache.disk.is_some() {
+        inherited.ask_for_disk();
+    }
     let frame = ProcessFrame::new(name.into_boxed_str(), cores.len(), &config.cache)?;
     let plan = frame.plan(config, Arc::new(loaded.secrets), &places, None);
     let mut workers = Workers {
@@ -134,6 +147,7 @@ pub fn workers(config: Arc<Config>, places: Vec<Places>) -> Result<Workers, Stri
         frame,
         bound,
         sockets,
+        are_shared: inherited.is_activated(),
         cores,
         running: Vec::new(),
         reports: crossbeam_channel::bounded(REPORTS),
@@ -157,8 +171,10 @@ impl Workers {
         let fault = |error: std::io::Error| format!("worker {at}: {error}");
         let (commands, receiver) = mailbox::channel().map_err(fault)?;
         let mut listeners = Vec::new();
-        for (id, socket) in (0_u16..).zip(&self.sockets[at]) {
-            listeners.push((ListenerId(id), socket.try_clone().map_err(fault)?));
+        for (id, sockets) in (0_u16..).zip(&self.sockets[at]) {
+            for socket in sockets {
+                listeners.push((ListenerId(id), socket.try_clone().map_err(fault)?));
+            }
         }
         let setup = Setup {
             id: ShardId(u16::try_from(at).map_err(|_| "too many workers".to_owned())?),
@@ -208,6 +224,27 @@ impl Workers {
     pub(super) fn listeners(&self) -> impl Iterator<Item = (&str, &'static str, SocketAddr)> {
         let all = self.plan.config.listeners.iter().zip(&self.bound);
         all.map(|(one, bound)| (one.name.as_str(), scheme(one), *bound))
+    }
+
+    /// Starts this program anew, with the listening sockets of this process.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(super) fn bequeath(&self, admin: Option<RawFd>) -> std::io::Result<Heir> {
+        let all = self.plan.config.listeners.iter().zip(&self.bound).enumerate();
+        let listeners: Vec<_> = all
+            .map(|(at, (model, bound))| {
+                let sockets = self.sockets.iter().flat_map(|worker| &worker[at]);
+                (model.name.as_str(), *bound, sockets.map(AsRawFd::as_raw_fd).collect())
+            })
+            .collect();
+        Heir::start(&listeners, admin, self.are_shared)
+    }
+
+    /// Has systemd keep the listening sockets, where it is asked to.
+    pub(super) fn store(&mut self) {
+        let all: Vec<&OwnedFd> = self.sockets.iter().flatten().flatten().collect();
+        self.are_shared |= handover::store(&all);
     }
 
     /// What an operator wants of an endpoint.
@@ -321,9 +358,7 @@ impl Workers {
         config: &Config,
         listeners: Vec<PreparedListener>,
     ) -> Vec<Vec<ListenerSocket>> {
-        let some = |sockets: Vec<OwnedFd>| sockets.into_iter().map(Some).collect();
-        let mut old: Vec<Vec<Option<OwnedFd>>> =
-            std::mem::take(&mut self.sockets).into_iter().map(some).collect();
+        let mut old = std::mem::take(&mut self.sockets);
         let before = std::mem::take(&mut self.bound);
         let mut told: Vec<Vec<ListenerSocket>> = old.iter().map(|_| Vec::new()).collect();
         self.sockets = old.iter().map(|_| Vec::new()).collect();
@@ -335,7 +370,7 @@ impl Workers {
                     self.bound.push(before[at]);
                     let was = ListenerId(u16::try_from(at).unwrap_or(u16::MAX));
                     for (worker, sockets) in old.iter_mut().enumerate() {
-                        self.sockets[worker].extend(sockets[at].take());
+                        self.sockets[worker].push(std::mem::take(&mut sockets[at]));
                         told[worker].push(ListenerSocket::Kept(was));
                     }
                 }
@@ -350,7 +385,7 @@ impl Workers {
                             Ok(fd) => told[worker].push(ListenerSocket::New(fd)),
                             Err(error) => notice::warn(format_args!("worker {worker}: {error}")),
                         }
-                        self.sockets[worker].push(socket);
+                        self.sockets[worker].push(vec![socket]);
                     }
                 }
             }

@@ -46,7 +46,7 @@ pub async fn accept(
 ) {
     let mut last_warning = None;
     loop {
-        let accepted = acceptor.accept().await;
+        let accepted = acceptor.accept(|| current().is_some()).await;
         let Some((shard, listener)) = current() else { return };
         match accepted {
             Accepted::Some(sockets) => {

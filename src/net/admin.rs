@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::limits::{
-    ADMIN_BODY_MAX, ADMIN_CONNECTION_LASTS, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_MAX, ADMIN_PATIENCE,
+    ADMIN_BODY_MAX, ADMIN_CONNECTION_LASTS, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_MAX, ADMIN_LINGERS,
+    ADMIN_PATIENCE, HEIR_PATIENCE,
 };
 use crate::config::admin::AdminAddress;
 use crate::net::notice;
@@ -81,7 +83,42 @@ impl AdminListener {
                 listener.set_nonblocking(true)?;
                 Ok(Self::Tcp(listener))
             }
-            AdminAddress::Unix(path) => open_socket(path),
+            AdminAddress::Unix(path) if UnixStream::connect(path).is_ok() => {
+                Err(io::ErrorKind::AddrInUse.into())
+            }
+            AdminAddress::Unix(path) => Self::replace(path),
+        }
+    }
+
+    /// Takes the place of whatever is there: of a process that this one follows.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn replace(path: &Path) -> io::Result<Self> {
+        open_socket(path)
+    }
+
+    /// The file of a socket that is in a folder.
+    #[must_use]
+    pub const fn inode(&self) -> Option<u64> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(_, file) => Some(file.inode),
+        }
+    }
+
+    /// What is there now.
+    #[must_use]
+    pub fn inode_at(path: &Path) -> Option<u64> {
+        std::fs::metadata(path).ok().map(|found| found.ino())
+    }
+
+    /// Another number of the same socket, if it is one of TCP.
+    #[must_use]
+    pub fn copy(&self) -> Option<OwnedFd> {
+        match self {
+            Self::Tcp(listener) => listener.try_clone().ok().map(OwnedFd::from),
+            Self::Unix(..) => None,
         }
     }
 
@@ -104,9 +141,6 @@ fn open_socket(path: &Path) -> io::Result<AdminListener> {
     }
     // Made under another name and private before it can be found.
     let hidden = path.with_extension(format!("{}.new", std::process::id()));
-    if UnixStream::connect(path).is_ok() {
-        return Err(io::ErrorKind::AddrInUse.into());
-    }
     let _ = std::fs::remove_file(&hidden);
     let listener = UnixListener::bind(&hidden)?;
     std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600))?;
@@ -116,13 +150,30 @@ fn open_socket(path: &Path) -> io::Result<AdminListener> {
     Ok(AdminListener::Unix(listener, SocketFile { path: path.to_owned(), inode }))
 }
 
-/// Serves until the process ends. `answer` answers one request.
-pub async fn serve<Answer, Answering>(listener: AdminListener, answer: Arc<Answer>)
+/// The connections of an admin listener.
+#[derive(Clone, Debug)]
+pub struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX)))
+    }
+}
+
+impl Places {
+    /// Waits until all connections have ended, for a while.
+    pub async fn emptied(&self) {
+        let all = u32::try_from(ADMIN_CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(ADMIN_LINGERS, self.0.acquire_many(all)).await;
+    }
+}
+
+/// Serves until it is dropped. `answer` answers one request.
+pub async fn serve<Answer, Answering>(listener: AdminListener, places: Places, answer: Arc<Answer>)
 where
     Answer: Fn(AdminRequest) -> Answering + Send + Sync + 'static,
     Answering: Future<Output = AdminResponse> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
     let (accepted, _file) = match listener {
         AdminListener::Tcp(listener) => {
             (tokio::net::TcpListener::from_std(listener).map(Accepting::Tcp), None)
@@ -136,7 +187,7 @@ where
         Err(error) => return notice::warn(format_args!("admin: {error}")),
     };
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&places.0).acquire_owned().await else { return };
         match &accepting {
             Accepting::Tcp(listener) => match listener.accept().await {
                 Ok((stream, _)) => {
@@ -252,13 +303,13 @@ pub fn ask(
     match address {
         AdminAddress::Tcp(address) => {
             let mut stream = TcpStream::connect_timeout(address, ADMIN_PATIENCE)?;
-            stream.set_read_timeout(Some(2 * ADMIN_PATIENCE))?;
+            stream.set_read_timeout(Some(HEIR_PATIENCE + 2 * ADMIN_PATIENCE))?;
             stream.write_all(request.as_bytes())?;
             stream.read_to_end(&mut answer)?;
         }
         AdminAddress::Unix(path) => {
             let mut stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(2 * ADMIN_PATIENCE))?;
+            stream.set_read_timeout(Some(HEIR_PATIENCE + 2 * ADMIN_PATIENCE))?;
             stream.write_all(request.as_bytes())?;
             stream.read_to_end(&mut answer)?;
         }

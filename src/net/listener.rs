@@ -37,6 +37,26 @@ pub fn open(address: SocketAddr, workers: usize) -> io::Result<(Vec<OwnedFd>, So
     Ok((sockets, bound))
 }
 
+/// What was inherited of a listener, and as many more sockets as it takes for each worker to have one. If the others
+/// cannot be had (the socket does not share its address), the workers share one.
+///
+/// # Errors
+/// Nothing was inherited, or there are no descriptors.
+pub fn complete(
+    mut sockets: Vec<OwnedFd>,
+    bound: SocketAddr,
+    workers: usize,
+) -> io::Result<Vec<OwnedFd>> {
+    while sockets.len() < workers {
+        let more = match sys::listen(bound, BACKLOG) {
+            Ok(more) => more,
+            Err(_) => sockets.first().ok_or(io::ErrorKind::NotFound)?.try_clone()?,
+        };
+        sockets.push(more);
+    }
+    Ok(sockets)
+}
+
 /// Whether an address could be listened on, found out without listening: beside what listens there for us.
 ///
 /// # Errors
@@ -71,10 +91,14 @@ impl Acceptor {
         into_monoio(socket).map(|ready| Self { ready })
     }
 
-    /// Waits, then takes what there is, up to a bound.
-    pub async fn accept(&self) -> Accepted {
+    /// Waits, then takes what there is, up to a bound; nothing any more, and `Closed`, once it is not open. What
+    /// waits then is left in the queue, for another process perhaps.
+    pub async fn accept(&self, is_open: impl Fn() -> bool) -> Accepted {
         loop {
             let _ = self.ready.readable(false).await;
+            if !is_open() {
+                return Accepted::Closed;
+            }
             let found = self.take();
             match found {
                 Accepted::Some(some) if some.is_empty() => {}

@@ -10,6 +10,7 @@ pub mod deadline;
 pub mod disk;
 pub mod dns;
 pub mod guard;
+pub mod handover;
 pub mod inbound;
 pub mod listener;
 pub mod log_file;

@@ -15,6 +15,8 @@ pub enum Signal {
     Reload,
     /// SIGUSR1: open the access log anew.
     Reopen,
+    /// SIGUSR2: start the program anew, and hand the listeners over to it.
+    Upgrade,
 }
 
 /// Blocks the signals in this thread and all that it starts, and waits for them in one of its own.
@@ -31,6 +33,7 @@ pub fn listen() -> Receiver<Signal> {
             let signal = match number {
                 libc::SIGHUP => Signal::Reload,
                 libc::SIGUSR1 => Signal::Reopen,
+                libc::SIGUSR2 => Signal::Upgrade,
                 _ => Signal::Terminate,
             };
             if result == 0 && sender.send(signal).is_err() {
@@ -51,7 +54,7 @@ fn block() -> libc::sigset_t {
     let mut set: libc::sigset_t = unsafe { zeroed() };
     // SAFETY: the pointer is good.
     unsafe { libc::sigemptyset(&raw mut set) };
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
         // SAFETY: the pointer is good.
         unsafe { libc::sigaddset(&raw mut set, signal) };
     }

@@ -202,6 +202,44 @@ pub fn claim(address: SocketAddr) -> io::Result<()> {
     check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const storage).cast(), len) }).map(|_| ())
 }
 
+/// The same socket under a number that a program which is started next inherits.
+///
+/// # Errors
+/// What the system says.
+pub fn inheritable(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointers.
+    let copy = check(unsafe { libc::fcntl(fd, libc::F_DUPFD, 3) })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Takes over a descriptor that this process was started with: it is not passed on by itself. `None` if there is none.
+#[must_use]
+pub fn inherited(fd: RawFd) -> Option<OwnedFd> {
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
+    // SAFETY: it is open, and the caller says that nothing else in this process has it.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A listening socket must not keep an accept waiting.
+///
+/// # Errors
+/// What the system says.
+pub fn set_nonblocking(fd: RawFd) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) }).map(|_| ())
+}
+
+/// The process that has started this one.
+#[must_use]
+pub fn parent() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::getppid() }.cast_unsigned()
+}
+
 /// The address that a socket is bound to.
 ///
 /// # Errors

@@ -40,8 +40,8 @@ pub enum Command {
     Purge { purge: Purge, reply: Sender<Result<usize, Unsure>> },
     /// Say what was measured since the start.
     Measure { reply: Sender<Measured> },
-    /// Stop accepting, finish what is in flight, end.
-    Drain,
+    /// Stop accepting, finish what is in flight, end. Sockets that are shared are another process's by now.
+    Drain { are_shared: bool },
 }
 
 impl Command {

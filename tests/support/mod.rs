@@ -91,3 +91,11 @@ impl Drop for Ends<'_> {
         self.0.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 }
+
+/// A program that is started next has this descriptor too.
+pub fn keep_on_exec(socket: &impl std::os::fd::AsRawFd) {
+    #[expect(unsafe_code, clippy::undocumented_unsafe_blocks, reason = "F_SETFD in a test")]
+    unsafe {
+        libc::fcntl(socket.as_raw_fd(), libc::F_SETFD, 0);
+    }
+}
