@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::admin::{self, Admin, AdminAddress};
+use crate::config::admin::{Admin, AdminAddress};
 use crate::config::model::{Balance, Config, Cores, Driver};
 use crate::config::units;
 use crate::net::notice;
@@ -74,7 +74,7 @@ pub struct RunOptions {
     #[arg(long, value_enum)]
     pub driver: Option<DriverArg>,
     /// Admin listener: unix:PATH or IP:PORT; goes before [admin] of the file
-    #[arg(long, value_name = "ADDRESS", value_parser = admin::address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = units::admin_address)]
     pub admin: Option<AdminAddress>,
     /// How messages on standard error are written
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]

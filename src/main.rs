@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use crossbeam_channel::Receiver;
+use millrace::admin;
 use millrace::base::limits::NOTICES_PATIENCE;
 use millrace::cli::{Cli, CliCommand, Demo, Proxy, Run, RunOptions};
 use millrace::config::model::Config;
@@ -14,7 +15,7 @@ use millrace::control::{self, Inputs, load};
 use millrace::demo;
 use millrace::net::notice;
 use millrace::net::signal::{self, Signal};
-use millrace::operate::Failure;
+use millrace::operate::{CommandFailure, ExplainArgs, Operate};
 
 /// The reference manual, embedded.
 const EXAMPLE: &str = include_str!("../config.example.toml");
@@ -35,16 +36,17 @@ fn main() -> ExitCode {
             Err(message) => refuse(&message),
         },
         CliCommand::Check { file } => check(&file),
+        CliCommand::Operate(Operate::Explain(asked)) if asked.config.is_some() => explain(&asked),
         CliCommand::Operate(command) => match command.run() {
             Ok(text) => {
                 print(&text);
                 ExitCode::SUCCESS
             }
-            Err(Failure::Refused(why)) => {
+            Err(CommandFailure::Refused(why)) => {
                 notice::error(why);
                 ExitCode::FAILURE
             }
-            Err(Failure::NotAsked(why)) => refuse(&why),
+            Err(CommandFailure::NotAsked(why)) => refuse(&why),
         },
         CliCommand::Example => {
             print(EXAMPLE);
@@ -168,6 +170,25 @@ fn check(file: &Path) -> ExitCode {
         _ => print(&format!("{shown}: good, with {count} warning{plural}\n")),
     }
     if is_good { ExitCode::SUCCESS } else { ExitCode::from(2) }
+}
+
+/// By a file alone: nothing has to run.
+fn explain(asked: &ExplainArgs) -> ExitCode {
+    let Some(file) = &asked.config else { return refuse("no file") };
+    let verdict = match load::file(file) {
+        Ok(verdict) => verdict,
+        Err(message) => return refuse(&message),
+    };
+    let Some(config) = verdict.config else {
+        print(&verdict.report);
+        return refuse("the configuration is refused");
+    };
+    match admin::explain::explain(&config, None, &asked.question()) {
+        Ok(told) if asked.target.json => print(&format!("{told:#}\n")),
+        Ok(told) => print(&admin::explain::text(&told)),
+        Err(why) => return refuse(&why),
+    }
+    ExitCode::SUCCESS
 }
 
 fn refuse(message: &str) -> ExitCode {

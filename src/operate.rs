@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::config::admin::{self, AdminAddress, SOCKET};
+use crate::admin::explain::{self, Question};
+use crate::config::admin::{AdminAddress, SOCKET};
+use crate::config::units;
 use crate::net::admin::ask;
 
 /// What is asked of a running process.
@@ -17,9 +19,9 @@ pub enum Operate {
     #[command(
         after_help = "Examples:\n  millrace status\n  millrace status --admin 127.0.0.1:9901 --json"
     )]
-    Status(Target),
+    Status(ProcessArgs),
     /// Show what was measured since the start: requests, percentiles, bytes, by route and endpoint
-    Stats(Target),
+    Stats(ProcessArgs),
     /// Send an endpoint no new clients; it finishes what it has
     #[command(after_help = "Example:\n  millrace drain app 10.0.0.5:3000")]
     Drain(OneEndpoint),
@@ -33,16 +35,21 @@ pub enum Operate {
   millrace purge --prefix https://example.com/img/
   millrace purge --tag product-7 --soft
   millrace purge --all")]
-    Purge(Purge),
+    Purge(PurgeArgs),
     /// Have the configuration read again; says why it is refused
-    Reload(Target),
+    Reload(ProcessArgs),
+    /// Say what becomes of a request and why: each route tried, the target, the endpoints and their state
+    #[command(after_help = "Examples:
+  millrace explain GET https://shop.example/cart?x=1 -H 'cookie: a=b'
+  millrace explain GET http://a.example/ --config millrace.toml      # by a file, nothing has to run")]
+    Explain(ExplainArgs),
     /// Put the program that is installed now in place of the running one; no client notices
-    Upgrade(Target),
+    Upgrade(ProcessArgs),
 }
 
 /// Which process.
 #[derive(Clone, Debug, Args)]
-pub struct Target {
+pub struct ProcessArgs {
     /// Its admin listener: unix:PATH or IP:PORT
     #[arg(long, value_name = "ADDRESS", default_value_t = format!("unix:{SOCKET}"), env = "MILLRACE_ADMIN")]
     pub admin: String,
@@ -62,13 +69,42 @@ pub struct OneEndpoint {
     /// The endpoint's address as it is configured
     pub endpoint: String,
     #[command(flatten)]
-    pub target: Target,
+    pub target: ProcessArgs,
+}
+
+/// A request.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// Its method
+    pub method: String,
+    /// Its URL, such as https://host/path?query
+    pub url: String,
+    /// A header, as in "name: value"; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    pub headers: Vec<String>,
+    /// The listener that it comes in by; without it the first that speaks the URL's scheme
+    #[arg(long, value_name = "NAME")]
+    pub listener: Option<String>,
+    /// Ask this configuration file, and no process
+    #[arg(long, short = 'c', value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub target: ProcessArgs,
+}
+
+impl ExplainArgs {
+    /// The request, as a question.
+    #[must_use]
+    pub fn question(&self) -> Question {
+        let Self { method, url, headers, listener, .. } = self.clone();
+        Question { method, url, headers, listener }
+    }
 }
 
 /// What is taken out.
 #[derive(Clone, Debug, Args)]
 #[command(group(ArgGroup::new("what").required(true)))]
-pub struct Purge {
+pub struct PurgeArgs {
     /// One URL with all its variants
     #[arg(long, value_name = "URL", group = "what")]
     pub url: Option<String>,
@@ -88,12 +124,12 @@ pub struct Purge {
     #[arg(long)]
     pub soft: bool,
     #[command(flatten)]
-    pub target: Target,
+    pub target: ProcessArgs,
 }
 
 /// Why a command did nothing.
 #[derive(Debug)]
-pub enum Failure {
+pub enum CommandFailure {
     /// The process could not be asked: exit code 2.
     NotAsked(String),
     /// It said no: exit code 1.
@@ -105,15 +141,16 @@ impl Operate {
     ///
     /// # Errors
     /// The process cannot be asked, or says no.
-    pub fn run(&self) -> Result<String, Failure> {
+    pub fn run(&self) -> Result<String, CommandFailure> {
         let target = self.target();
         let (method, path, body) = self.request();
         let answer = target.ask(method, &path, &body)?;
         if target.json {
             return Ok(answer);
         }
-        let value: Value = serde_json::from_str(&answer)
-            .map_err(|_| Failure::Refused(format!("that is no answer of millrace: {answer}")))?;
+        let value: Value = serde_json::from_str(&answer).map_err(|_| {
+            CommandFailure::Refused(format!("that is no answer of millrace: {answer}"))
+        })?;
         Ok(match self {
             Self::Status(_) => status(&value),
             Self::Stats(_) => stats(&value),
@@ -121,6 +158,7 @@ impl Operate {
             Self::Ready(one) => format!("{} is ready\n", one.endpoint),
             Self::Down(one) => format!("{} is down\n", one.endpoint),
             Self::Purge(_) => format!("{} entries taken out\n", value["purged"]),
+            Self::Explain(_) => explain::text(&value),
             Self::Reload(_) => "the configuration was read again\n".to_owned(),
             Self::Upgrade(_) => {
                 format!("process {} serves now; the old one drains\n", value["pid"])
@@ -128,7 +166,7 @@ impl Operate {
         })
     }
 
-    const fn target(&self) -> &Target {
+    const fn target(&self) -> &ProcessArgs {
         match self {
             Self::Status(target)
             | Self::Stats(target)
@@ -136,6 +174,7 @@ impl Operate {
             | Self::Upgrade(target) => target,
             Self::Drain(one) | Self::Ready(one) | Self::Down(one) => &one.target,
             Self::Purge(purge) => &purge.target,
+            Self::Explain(explain) => &explain.target,
         }
     }
 
@@ -150,6 +189,17 @@ impl Operate {
             Self::Drain(one) => duty(one, "drain"),
             Self::Ready(one) => duty(one, "ready"),
             Self::Down(one) => duty(one, "down"),
+            Self::Explain(one) => {
+                let mut query =
+                    format!("method={}&url={}", encoded(&one.method), encoded(&one.url));
+                one.headers.iter().for_each(|header| {
+                    let _ = write!(query, "&header={}", encoded(header));
+                });
+                one.listener.iter().for_each(|name| {
+                    let _ = write!(query, "&listener={}", encoded(name));
+                });
+                ("GET", format!("/explain?{query}"), String::new())
+            }
             Self::Purge(purge) => ("POST", "/cache/purge".to_owned(), purge.body().to_string()),
             Self::Reload(_) => ("POST", "/reload".to_owned(), String::new()),
             Self::Upgrade(_) => ("POST", "/upgrade".to_owned(), String::new()),
@@ -157,7 +207,7 @@ impl Operate {
     }
 }
 
-impl Purge {
+impl PurgeArgs {
     fn body(&self) -> Value {
         let mut body = match (&self.url, &self.prefix, &self.pattern) {
             (Some(url), ..) => json!({ "url": url }),
@@ -171,24 +221,25 @@ impl Purge {
     }
 }
 
-impl Target {
-    fn ask(&self, method: &str, path: &str, body: &str) -> Result<String, Failure> {
-        let address = admin::address(&self.admin).map_err(Failure::NotAsked)?;
+impl ProcessArgs {
+    fn ask(&self, method: &str, path: &str, body: &str) -> Result<String, CommandFailure> {
+        let address = units::admin_address(&self.admin).map_err(CommandFailure::NotAsked)?;
         let token = self.token_file.as_ref().map(|path| {
             let text = std::fs::read_to_string(path);
-            let text =
-                text.map_err(|error| Failure::NotAsked(format!("{}: {error}", path.display())))?;
+            let text = text.map_err(|error| {
+                CommandFailure::NotAsked(format!("{}: {error}", path.display()))
+            })?;
             Ok(text.lines().next().unwrap_or_default().trim().to_owned())
         });
         let token = token.transpose()?;
         let (status, answer) = ask(&address, method, path, token.as_deref(), body)
-            .map_err(|error| Failure::NotAsked(not_asked(&address, &error)))?;
+            .map_err(|error| CommandFailure::NotAsked(not_asked(&address, &error)))?;
         if status == 200 {
             return Ok(answer);
         }
         let why = serde_json::from_str::<Value>(&answer).ok();
         let why = why.and_then(|one| Some(one["error"].as_str()?.to_owned())).unwrap_or(answer);
-        Err(Failure::Refused(if status == 401 {
+        Err(CommandFailure::Refused(if status == 401 {
             format!("{why}; --token-file has it")
         } else {
             why
@@ -262,16 +313,7 @@ fn endpoint(one: &Value) -> String {
         Some(resolved) => format!("{} ({resolved})", text(&one["address"])),
         None => text(&one["address"]).to_owned(),
     };
-    let state = match (text(&one["duty"]), text(&one["checks"]), text(&one["passive"])) {
-        ("drain", ..) => "draining, by order".to_owned(),
-        ("down", ..) => "down, by order".to_owned(),
-        (_, "down", _) => "down: its checks fail".to_owned(),
-        (_, _, "in") => "up".to_owned(),
-        (_, _, why) => {
-            let millis = one["back_in_ms"].as_u64().unwrap_or_default();
-            format!("out ({why}), asked again in {:.1} s", millis as f64 / 1e3)
-        }
-    };
+    let state = text(&one["state"]);
     format!("{address:<28} {state:<34} weight {}, {} under way", one["weight"], one["in_flight"])
 }
 
@@ -337,8 +379,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_says_why_it_is_out() {
-        let one = json!({ "address": "10.0.0.1:80", "duty": "ready", "checks": "up", "passive": "failures",
-            "back_in_ms": 2500, "weight": 1, "in_flight": 0 });
+        let one = json!({ "address": "10.0.0.1:80", "state": "out (failures), asked again in 2.5 s", "weight": 1, "in_flight": 0 });
         assert!(
             endpoint(&one).contains("out (failures), asked again in 2.5 s"),
             "{}",

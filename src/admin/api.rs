@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Value, json};
 
+use super::explain::{self, Question, split};
 use super::guard::{Access, Guard};
 use super::metrics;
 use super::order::AdminOrder;
@@ -29,7 +30,7 @@ pub struct Api {
 const OPENAPI: &str = include_str!("openapi.json");
 
 /// Methods and paths, as `openapi.json` has them.
-pub const PATHS: [(&str, &str); 15] = [
+pub const PATHS: [(&str, &str); 16] = [
     ("GET", "/"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
@@ -45,6 +46,7 @@ pub const PATHS: [(&str, &str); 15] = [
     ("POST", "/cache/purge"),
     ("POST", "/endpoints/{cluster}/{endpoint}/{duty}"),
     ("GET", "/stats"),
+    ("GET", "/explain"),
 ];
 
 /// Answers one request.
@@ -87,6 +89,7 @@ impl Api {
             ["connections"] if is_get => self.connections(),
             ["stats"] if is_get => self.stats(),
             ["metrics"] if is_get => self.metrics(),
+            ["explain"] if is_get => self.explain(&request.query),
             ["reload"] if is_post => self.reload(),
             ["upgrade"] if is_post => self.upgrade(),
             ["cache", "purge"] if is_post => self.purge(request),
@@ -172,6 +175,32 @@ impl Api {
             }
             Ok(Err(why)) => fault(422, &why),
             Err(_) => fault(503, "the coordinator did not answer in time: see /status"),
+        }
+    }
+
+    /// `method`, `url`, `header` (any number of times) and `listener` of the query.
+    fn explain(&self, query: &str) -> AdminResponse {
+        let mut asked = Question { method: "GET".to_owned(), ..Question::default() };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = decoded(value);
+            match name {
+                "method" => asked.method = value,
+                "url" => asked.url = value,
+                "header" => asked.headers.push(value),
+                "listener" => asked.listener = Some(value),
+                _ => return fault(400, "explain takes method, url, header and listener"),
+            }
+        }
+        let (reply, answer) = bounded(1);
+        let config = self.give(AdminOrder::Config { reply }).and_then(|()| wait(&answer));
+        let told = config.and_then(|config| Ok((config, self.view()?)));
+        match told {
+            Ok((config, overview)) => match explain::explain(&config, Some(&overview), &asked) {
+                Ok(told) => json_of(&told),
+                Err(why) => fault(400, &why),
+            },
+            Err(fault) => fault,
         }
     }
 
@@ -272,24 +301,6 @@ fn parse_purge(body: &[u8]) -> Result<Purge, String> {
         }
     }
     what.map(|what| Purge { what, is_soft }).ok_or_else(|| help.to_owned())
-}
-
-/// Scheme, authority in lower case, and path with query.
-fn split(url: &str) -> Result<(bool, String, String), String> {
-    let wrong = || format!("\"{url}\" is no URL: write http://host/path or https://host/path");
-    let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
-    let is_secure = match scheme {
-        "https" => true,
-        "http" => false,
-        _ => return Err(wrong()),
-    };
-    let at = rest.find('/').unwrap_or(rest.len());
-    let (authority, target) = rest.split_at(at);
-    if authority.is_empty() {
-        return Err(wrong());
-    }
-    let target = if target.is_empty() { "/" } else { target };
-    Ok((is_secure, authority.to_ascii_lowercase(), target.to_owned()))
 }
 
 /// Whether a path has the form of a listed one.

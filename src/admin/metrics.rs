@@ -3,11 +3,9 @@
 use std::fmt::Write;
 
 use super::overview::{EndpointView, Overview};
+use crate::base::limits::SERIES_MAX;
 use crate::observe::stats::{BOUNDS, CACHE_WORDS, Classes, Histogram, Totals};
 use crate::shard::command::Measured;
-
-/// Series of one kind are no more than this: what comes after is left out, and counted.
-const SERIES_MAX: usize = 2000;
 
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -16,7 +14,8 @@ const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 pub fn render(overview: &Overview, measured: &[Measured]) -> String {
     let mut totals = Totals::default();
     measured.iter().for_each(|one| totals.merge(&one.totals));
-    let mut out = Out { text: String::with_capacity(16 * 1024), left: SERIES_MAX, dropped: 0 };
+    let mut out =
+        MetricsText { text: String::with_capacity(16 * 1024), left: SERIES_MAX, dropped: 0 };
     process(&mut out, overview, measured);
     counters(&mut out, &totals);
     requests(&mut out, &totals);
@@ -33,7 +32,7 @@ pub fn render(overview: &Overview, measured: &[Measured]) -> String {
     out.text
 }
 
-fn process(out: &mut Out, overview: &Overview, measured: &[Measured]) {
+fn process(out: &mut MetricsText, overview: &Overview, measured: &[Measured]) {
     let gauges = [
         ("millrace_uptime_seconds", "Seconds since the start.", overview.uptime as f64),
         ("millrace_workers", "Worker threads.", overview.workers as f64),
@@ -64,7 +63,7 @@ fn process(out: &mut Out, overview: &Overview, measured: &[Measured]) {
 }
 
 /// Names, helps and values of plain counters.
-fn counters(out: &mut Out, totals: &Totals) {
+fn counters(out: &mut MetricsText, totals: &Totals) {
     let all = &totals.counters;
     let plain = [
         ("millrace_connections_accepted_total", "Client connections let in.", all.connections),
@@ -126,7 +125,7 @@ fn counters(out: &mut Out, totals: &Totals) {
     }
 }
 
-fn requests(out: &mut Out, totals: &Totals) {
+fn requests(out: &mut MetricsText, totals: &Totals) {
     out.family(
         "millrace_listener_requests_total",
         "counter",
@@ -171,7 +170,7 @@ fn requests(out: &mut Out, totals: &Totals) {
     }
 }
 
-fn upstreams(out: &mut Out, totals: &Totals) {
+fn upstreams(out: &mut MetricsText, totals: &Totals) {
     let labels = |key: &(String, String)| [("cluster", key.0.clone()), ("endpoint", key.1.clone())];
     out.family(
         "millrace_upstream_requests_total",
@@ -203,7 +202,7 @@ fn upstreams(out: &mut Out, totals: &Totals) {
     }
 }
 
-fn endpoints(out: &mut Out, overview: &Overview) {
+fn endpoints(out: &mut MetricsText, overview: &Overview) {
     let all = || {
         overview
             .clusters
@@ -233,7 +232,7 @@ fn endpoints(out: &mut Out, overview: &Overview) {
     gauge("millrace_endpoint_weight", "Its weight.", &|one| f64::from(one.weight));
 }
 
-fn certificates(out: &mut Out, overview: &Overview) {
+fn certificates(out: &mut MetricsText, overview: &Overview) {
     let name = "millrace_certificate_expires_in_days";
     out.family(name, "gauge", "Days until a listener's certificate ends.");
     for one in &overview.certificates {
@@ -243,14 +242,14 @@ fn certificates(out: &mut Out, overview: &Overview) {
 }
 
 /// The text as it grows.
-struct Out {
+struct MetricsText {
     text: String,
     /// Series that the current kind may still have.
     left: usize,
     dropped: usize,
 }
 
-impl Out {
+impl MetricsText {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         self.left = SERIES_MAX;
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");

@@ -2,6 +2,7 @@
 //! coordinator; answers are made of what it and the workers say. Runs on a thread of its own: no worker ever serves it.
 
 pub mod api;
+pub mod explain;
 pub mod guard;
 pub mod metrics;
 pub mod order;

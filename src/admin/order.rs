@@ -1,9 +1,12 @@
 //! What the coordinator can be told and asked.
 
+use std::sync::Arc;
+
 use crossbeam_channel::{Receiver, Sender};
 
 use super::overview::Overview;
 use crate::cache::purge::Purge;
+use crate::config::model::Config;
 use crate::shard::cache_handle::Unsure;
 use crate::shard::command::Measured;
 use crate::upstream::endpoint::Duty;
@@ -19,6 +22,8 @@ pub enum AdminOrder {
     Reload { reply: Sender<Result<(), String>> },
     /// Start the program anew and hand over to it; the number of the new process, once that serves.
     Upgrade { reply: Sender<Result<u32, String>> },
+    /// The configuration that is served.
+    Config { reply: Sender<Arc<Config>> },
     /// Say how everything is.
     View { reply: Sender<Box<Overview>> },
     /// Each worker says what it has measured.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use crate::config::model::Balance;
 use crate::observe::stats::{Classes, Histogram, Totals};
 use crate::shard::command::Measured;
 
@@ -88,6 +89,29 @@ impl EndpointView {
     pub fn is_available(&self) -> bool {
         self.duty == "ready" && self.checks != "down" && self.passive == "in"
     }
+}
+
+impl EndpointView {
+    /// Whether it is asked, and if not, why not.
+    #[must_use]
+    pub fn state(&self) -> String {
+        match (self.duty, self.checks, self.passive) {
+            ("drain", ..) => "draining, by order".to_owned(),
+            ("down", ..) => "down, by order".to_owned(),
+            (_, "down", _) => "down: its checks fail".to_owned(),
+            (_, _, "in") => "up".to_owned(),
+            (_, _, why) => {
+                let seconds = self.back_in as f64 / 1e3;
+                format!("out ({why}), asked again in {seconds:.1} s")
+            }
+        }
+    }
+}
+
+/// What an algorithm is called in the configuration.
+#[must_use]
+pub fn balance_name(balance: Balance) -> &'static str {
+    Balance::NAMES.iter().find(|(_, one)| *one == balance).map_or("", |(name, _)| name)
 }
 
 impl Overview {
@@ -186,6 +210,7 @@ impl Overview {
                 "address": one.address,
                 "resolved": one.resolved.map(|address| address.to_string()),
                 "available": one.is_available(),
+                "state": one.state(),
                 "weight": one.weight,
                 "duty": one.duty,
                 "checks": one.checks,

@@ -417,6 +417,8 @@ pub const ADMIN_BODY_MAX: usize = 64 * 1024;
 pub const ADMIN_CONNECTION_LASTS: Duration = Duration::from_secs(60);
 /// How long a head may take.
 pub const ADMIN_HEAD_MAX: Duration = Duration::from_secs(5);
+/// Series of metrics of one kind: what comes after is left out, and counted.
+pub const SERIES_MAX: usize = 2000;
 /// Workers whose answers are waited for.
 pub const ADMIN_ANSWERS: usize = 1024;
 /// Orders that wait for the coordinator.

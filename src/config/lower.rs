@@ -17,7 +17,7 @@ use super::model::{
 };
 use super::problem::{self, Problems, Shows};
 use super::raw::ConfigTable;
-use super::{admin, advice, lower_cache, lower_cluster, lower_route, lower_tls, units};
+use super::{advice, lower_admin, lower_cache, lower_cluster, lower_route, lower_tls, units};
 use crate::base::id::ListenerId;
 use crate::base::limits::{FIELDS_MAX, HALF_CLOSED, HEAD_MAX};
 use crate::message::limits::{HeadLimits, Underscores};
@@ -108,13 +108,13 @@ fn read_admin(
 ) -> Option<Admin> {
     let table = root.table("admin");
     let place = table.span.clone();
-    let admin = table.is_there().then(|| admin::read(table))?;
+    let admin = table.is_there().then(|| lower_admin::read(table))?;
     let models = clusters.iter().filter_map(|one| one.model.as_ref());
-    let others = admin::Others {
+    let others = lower_admin::Others {
         listeners: listeners.iter().flatten().map(|one| one.address).collect(),
         endpoints: models.flat_map(|one| &one.endpoints).map(|one| &one.address).collect(),
     };
-    admin::check(root, place, &admin, &others);
+    lower_admin::check(root, place, &admin, &others);
     Some(admin)
 }
 

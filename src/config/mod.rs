@@ -12,6 +12,7 @@ pub mod tls;
 pub mod units;
 
 mod digest;
+mod lower_admin;
 mod lower_cache;
 mod lower_cluster;
 mod lower_common;

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::admin::AdminAddress;
 use super::model::{Address, Cores, HashOn};
 use crate::base::limits::DURATION_MAX;
 use crate::message::fields::is_token_byte;
@@ -143,6 +144,22 @@ pub fn listen(text: &str) -> Result<SocketAddr, String> {
         _ => "write an IP address and a port: \"127.0.0.1:8080\" or \"[::]:80\"".to_owned(),
     };
     Err(format!("\"{text}\" is nothing to listen on; {hint}"))
+}
+
+/// An address of an admin listener: `unix:/path`, or an IP address and a port.
+///
+/// # Errors
+/// What is wrong with it, as a sentence.
+pub fn admin_address(text: &str) -> Result<AdminAddress, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) if path.starts_with('/') && path.len() <= 107 => {
+            Ok(AdminAddress::Unix(path.into()))
+        }
+        Some(_) => {
+            Err("a unix socket is \"unix:\" and an absolute path of at most 107 octets".to_owned())
+        }
+        None => listen(text).map(AdminAddress::Tcp),
+    }
 }
 
 fn check_port(port: u16, text: &str) -> Result<(), String> {

@@ -16,7 +16,7 @@ use crate::admin::order::AdminOrder;
 use crate::base::clock::monotonic;
 use crate::base::limits::{ADMIN_LINGERS, ADMIN_ORDERS, LISTEN_EVERY, LISTEN_PATIENCE};
 use crate::config::admin::{Admin, AdminAddress, Token};
-use crate::net::admin::{AdminListener, Places, serve};
+use crate::net::admin::{AdminListener, AdminPlaces, serve};
 use crate::net::handover::Inherited;
 use crate::net::sys;
 
@@ -112,7 +112,7 @@ impl AdminServer {
         helper::start("admin", "nothing can be asked of this process", move || {
             let answer = Arc::new(move |request| api::answer(Arc::clone(&api), request));
             let serving = async move {
-                let places = Places::default();
+                let places = AdminPlaces::default();
                 tokio::select! {
                     () = serve(listener, places.clone(), answer) => {}
                     _ = ended => {}

@@ -31,7 +31,7 @@ use crate::base::clock::{self, Moment};
 use crate::base::limits::FOLDER_KEPT;
 use crate::base::limits::{SAME_SIGNAL, WATCH_EVERY};
 use crate::config::model::Config;
-use crate::net::handover::{self, HeirNews, Inherited, Told, tell};
+use crate::net::handover::{self, HeirNews, Inherited, ManagerNews, tell};
 use crate::net::signal::Signal;
 use crate::net::{memory, notice};
 use crate::observe::counters::Counters;
@@ -40,7 +40,7 @@ use admin::AdminServer;
 use reload::{ConfigSource, Helpers};
 use resolve::Resolution;
 use start::Workers;
-use upgrade::Upgrade;
+use upgrade::RunningUpgrade;
 
 const LOOKS_A_SECOND: u64 = 4;
 
@@ -100,7 +100,7 @@ fn serve(
     }
     workers.store();
     inherited.serves();
-    tell(Told::Serves);
+    tell(ManagerNews::Serves);
     let mut coordinator = Coordinator {
         workers,
         helpers,
@@ -123,7 +123,7 @@ struct Coordinator<'a> {
     orders: Orders,
     clock: Receiver<std::time::Instant>,
     /// A new process that is to take over.
-    upgrade: Option<Upgrade>,
+    upgrade: Option<RunningUpgrade>,
     alive: Alive,
     looks: u64,
 }
@@ -164,7 +164,7 @@ impl Coordinator<'_> {
         match signal {
             Some(Signal::Upgrade) => match &self.upgrade {
                 Some(_) => notice::note("an upgrade is under way already"),
-                None => self.upgrade = Upgrade::start(&self.workers, &self.helpers, None),
+                None => self.upgrade = RunningUpgrade::start(&self.workers, &self.helpers, None),
             },
             Some(Signal::Reopen) => reopen_log(&self.workers),
             Some(Signal::Reload) => {
@@ -185,7 +185,7 @@ impl Coordinator<'_> {
     fn obey(&mut self, order: AdminOrder) {
         match order {
             AdminOrder::Upgrade { reply } if self.upgrade.is_none() => {
-                self.upgrade = Upgrade::start(&self.workers, &self.helpers, Some(reply));
+                self.upgrade = RunningUpgrade::start(&self.workers, &self.helpers, Some(reply));
             }
             order => {
                 let source = self.inputs.source;
@@ -216,7 +216,7 @@ impl Coordinator<'_> {
     /// A few times a second.
     fn tick(&mut self) {
         self.alive.tell();
-        if self.upgrade.as_mut().is_some_and(Upgrade::is_overdue) {
+        if self.upgrade.as_mut().is_some_and(RunningUpgrade::is_overdue) {
             self.go_on();
         }
         self.workers.revive();
@@ -232,7 +232,7 @@ impl Coordinator<'_> {
         // What is asked from now on is answered at once: it is too late.
         let admin_ends = self.helpers.admin.take().map(AdminServer::retire);
         if self.upgrade.is_none() {
-            tell(Told::Drains);
+            tell(ManagerNews::Drains);
         }
         let drained = drain(self.workers, self.inputs.signals);
         if let Some(wait) = admin_ends {
@@ -259,7 +259,7 @@ impl Alive {
         let now = clock::monotonic();
         if now >= self.next {
             self.next = now.after(every);
-            tell(Told::Lives);
+            tell(ManagerNews::Lives);
         }
     }
 }

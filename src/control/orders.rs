@@ -36,6 +36,9 @@ pub(super) fn obey(
         AdminOrder::Upgrade { reply } => {
             let _ = reply.send(Err("an upgrade is under way already".to_owned()));
         }
+        AdminOrder::Config { reply } => {
+            let _ = reply.send(workers.config());
+        }
         AdminOrder::View { reply } => {
             let _ = reply.send(Box::new(view::of(workers, helpers)));
         }

@@ -14,7 +14,7 @@ use super::start::Workers;
 use super::verdicts::Verdicts;
 use super::watch::OperatorWatch;
 use crate::config::model::Config;
-use crate::net::handover::{Told, tell};
+use crate::net::handover::{ManagerNews, tell};
 use crate::net::{memory, notice};
 
 /// Reads the configuration again, as it was read at the start, or says what is wrong with it. Of one that is good
@@ -81,39 +81,43 @@ pub(super) fn reload(
     let result = take(workers, helpers, source);
     match &result {
         Ok(()) => helpers.reloads.0 += 1,
-        Err(why) => {
-            helpers.reloads.1 += 1;
-            match why.contains('\n') {
-                true => notice::report(why),
-                false => notice::warn(why),
-            }
-        }
+        Err(_) => helpers.reloads.1 += 1,
     }
     result
 }
+
+const REFUSED: &str = "the configuration is refused: the old one stays";
 
 fn take(
     workers: &mut Workers,
     helpers: &mut Helpers,
     source: &ConfigSource<'_>,
 ) -> Result<(), String> {
-    tell(Told::Reloads);
+    tell(ManagerNews::Reloads);
     let _end = ReloadEnds;
-    const REFUSED: &str = "the configuration is refused: the old one stays";
-    let config = source().map_err(|report| format!("{}\n{REFUSED}", report.trim_end()))?;
+    // Of what is wrong, each fault is a message of its own.
+    let refused = |faults: Vec<String>| {
+        faults.iter().for_each(notice::warn);
+        notice::warn(REFUSED);
+        format!("{}\n{REFUSED}", faults.join("\n"))
+    };
+    let config = source().map_err(|report| {
+        notice::report(&report);
+        notice::warn(REFUSED);
+        format!("{}\n{REFUSED}", report.trim_end())
+    })?;
     let config = config.with_places();
     let old = workers.config();
     if let Some(what) = needs_restart(&old, &config) {
-        return Err(format!(
-            "{what} changed, which needs a restart: nothing of the new configuration is used"
-        ));
+        return Err(refused(vec![format!(
+            "{what} changed, which needs a restart, or `millrace upgrade`"
+        )]));
     }
-    let loaded = secrets::load(&config, Some((&old, workers.secrets())))
-        .map_err(|faults| format!("{}\n{REFUSED}", faults.join("\n")))?;
-    loaded.warnings.iter().for_each(notice::warn);
-    let prepared = workers.prepare(&config)?;
+    let loaded = secrets::load(&config, Some((&old, workers.secrets()))).map_err(refused)?;
+    let prepared = workers.prepare(&config).map_err(|why| refused(vec![why]))?;
     // The last step that can fail.
-    let admin = admin::changed(&mut helpers.admin, old.admin.as_ref(), config.admin.as_ref())?;
+    let admin = admin::changed(&mut helpers.admin, old.admin.as_ref(), config.admin.as_ref())
+        .map_err(|why| refused(vec![why]))?;
     let config = Arc::new(config);
     let resolver = resolve::start(&config, &|cluster, host| workers.addresses(cluster, host));
     let mut places = plan::carried(&config, &workers.known_plan());
@@ -141,7 +145,7 @@ struct ReloadEnds;
 
 impl Drop for ReloadEnds {
     fn drop(&mut self) {
-        tell(Told::Serves);
+        tell(ManagerNews::Serves);
     }
 }
 

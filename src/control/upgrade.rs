@@ -7,18 +7,18 @@ use super::reload::Helpers;
 use super::start::Workers;
 use crate::base::clock::{Moment, monotonic};
 use crate::base::limits::HEIR_PATIENCE;
-use crate::net::handover::{Heir, HeirNews, Told, tell};
+use crate::net::handover::{Heir, HeirNews, ManagerNews, tell};
 use crate::net::notice;
 
 /// An upgrade that is under way.
-pub(super) struct Upgrade {
+pub(super) struct RunningUpgrade {
     heir: Heir,
     by: Moment,
     reply: Option<Sender<Result<u32, String>>>,
     has_disk: bool,
 }
 
-impl Upgrade {
+impl RunningUpgrade {
     /// Starts the new process. The task that waits for the reply hears what comes of it.
     pub(super) fn start(
         workers: &Workers,
@@ -55,7 +55,7 @@ impl Upgrade {
             HeirNews::Ready => {
                 let pid = self.heir.pid();
                 notice::note(format_args!("upgrade: process {pid} serves now; this one drains"));
-                tell(Told::Successor(pid));
+                tell(ManagerNews::Successor(pid));
                 if let Some(reply) = self.reply.take() {
                     let _ = reply.send(Ok(pid));
                 }

@@ -3,11 +3,11 @@
 use super::reload::Helpers;
 use super::start::Workers;
 use crate::admin::overview::{
-    CertificateView, ClusterView, EndpointView, ListenerView, Overview, RouteView,
+    CertificateView, ClusterView, EndpointView, ListenerView, Overview, RouteView, balance_name,
 };
 use crate::base::clock;
 use crate::base::id::{ClusterId, EndpointId};
-use crate::config::model::{Balance, Cluster};
+use crate::config::model::Cluster;
 use crate::health::CheckVerdict;
 use crate::health::passive::Why;
 use crate::net::memory;
@@ -46,10 +46,9 @@ fn cluster(workers: &Workers, helpers: &Helpers, id: ClusterId, model: &Cluster)
     let is_there = |at: &usize| !places.is_empty(*at);
     let all = (0..model.endpoints.len()).filter(is_there);
     let endpoints = all.map(|at| endpoint(workers, helpers, id, model, at));
-    let balance = Balance::NAMES.iter().find(|(_, one)| *one == model.balance);
     ClusterView {
         name: model.name.clone(),
-        balance: balance.map_or("", |(name, _)| name),
+        balance: balance_name(model.balance),
         endpoints: endpoints.collect(),
     }
 }

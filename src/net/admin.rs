@@ -152,15 +152,15 @@ fn open_socket(path: &Path) -> io::Result<AdminListener> {
 
 /// The connections of an admin listener.
 #[derive(Clone, Debug)]
-pub struct Places(Arc<Semaphore>);
+pub struct AdminPlaces(Arc<Semaphore>);
 
-impl Default for Places {
+impl Default for AdminPlaces {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX)))
     }
 }
 
-impl Places {
+impl AdminPlaces {
     /// Waits until all connections have ended, for a while.
     pub async fn emptied(&self) {
         let all = u32::try_from(ADMIN_CONNECTIONS_MAX).unwrap_or(u32::MAX);
@@ -169,8 +169,11 @@ impl Places {
 }
 
 /// Serves until it is dropped. `answer` answers one request.
-pub async fn serve<Answer, Answering>(listener: AdminListener, places: Places, answer: Arc<Answer>)
-where
+pub async fn serve<Answer, Answering>(
+    listener: AdminListener,
+    places: AdminPlaces,
+    answer: Arc<Answer>,
+) where
     Answer: Fn(AdminRequest) -> Answering + Send + Sync + 'static,
     Answering: Future<Output = AdminResponse> + Send + 'static,
 {

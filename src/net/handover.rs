@@ -240,7 +240,7 @@ fn listen(link: UnixStream) -> io::Result<Receiver<HeirNews>> {
 
 /// What the service manager is told, where there is one.
 #[derive(Clone, Copy, Debug)]
-pub enum Told {
+pub enum ManagerNews {
     Serves,
     Reloads,
     Drains,
@@ -250,20 +250,20 @@ pub enum Told {
 }
 
 /// Tells systemd (sd_notify(3)). Without it this does nothing.
-pub fn tell(what: Told) {
+pub fn tell(what: ManagerNews) {
     use sd_notify::NotifyState;
     let now = NotifyState::monotonic_usec_now();
     let result = match what {
-        Told::Serves => {
+        ManagerNews::Serves => {
             sd_notify::notify(&[NotifyState::Ready, NotifyState::MainPid(std::process::id())])
         }
-        Told::Reloads => match now {
+        ManagerNews::Reloads => match now {
             Ok(now) => sd_notify::notify(&[NotifyState::Reloading, now]),
             Err(error) => Err(error),
         },
-        Told::Drains => sd_notify::notify(&[NotifyState::Stopping]),
-        Told::Successor(pid) => sd_notify::notify(&[NotifyState::MainPid(pid)]),
-        Told::Lives => sd_notify::notify(&[NotifyState::Watchdog]),
+        ManagerNews::Drains => sd_notify::notify(&[NotifyState::Stopping]),
+        ManagerNews::Successor(pid) => sd_notify::notify(&[NotifyState::MainPid(pid)]),
+        ManagerNews::Lives => sd_notify::notify(&[NotifyState::Watchdog]),
     };
     if let Err(error) = result {
         notice::warn(format_args!("systemd cannot be told: {error}"));

@@ -2,6 +2,7 @@
 //! host wins, then the one with the most specific path, then the one that asks for more; the
 //! order of the file does not count.
 
+pub mod explain;
 pub mod host;
 pub mod overlap;
 pub mod path;

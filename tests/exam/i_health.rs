@@ -353,7 +353,8 @@ fn i09_reload_keeps_what_is_known(driver: Driver) {
     assert!(!log.contains("is in again") && !log.contains("is up"), "a blip: {log}");
     // What is wrong changes nothing, nor does what needs a restart.
     let file = config([&two, &one, &bad, &down], "balance = \"what\"");
-    let restart = config([&two, &one, &bad, &down], "").replace("cores = 2", "cores = 1");
+    let folder = "[cache]\ndisk = \"/nowhere\"\n";
+    let restart = format!("{folder}{}", config([&two, &one, &bad, &down], ""));
     let wrong = [file, restart];
     for (config, says) in wrong.iter().zip(["is refused: the old one stays", "needs a restart"]) {
         proxy.rewrite(config);

@@ -71,7 +71,9 @@ fn faults() -> Vec<(Place, String, &'static str)> {
         (Endpoint, "address = \"user:SECRET@b.example:80\"", "address"),
         (Endpoint, "address = \"b.example:80\", weigth = \"SECRET\"", "TOML"),
         (Top, "token = \"SECRET\"", "token"),
-        (Top, "[admin]\ntoken = \"SECRET\"", "admin"),
+        (Top, "[admin]\ntokens = \"SECRET\"", "tokens"),
+        (Top, "[admin]\naddress = \"x\"\ntoken = \"SECRET\"", "listen on"),
+        (Top, "[admin]\ntoken = [\"SECRET\"]", "token"),
         (Top, "password = SECRET", "TOML"),
     ];
     let filled =
