@@ -73,7 +73,7 @@ pub struct RunOptions {
     /// What waits for I/O
     #[arg(long, value_enum)]
     pub driver: Option<DriverArg>,
-    /// Admin listener: unix:PATH or IP:PORT; goes before [admin] of the file
+    /// Admin listener: unix:PATH or IP:PORT; goes before the one of the file
     #[arg(long, value_name = "ADDRESS", value_parser = units::admin_address)]
     pub admin: Option<AdminAddress>,
     /// How messages on standard error are written

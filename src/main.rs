@@ -183,6 +183,9 @@ fn explain(asked: &ExplainArgs) -> ExitCode {
         print(&verdict.report);
         return refuse("the configuration is refused");
     };
+    if asked.url.is_none() {
+        return refuse("a file knows no request by its id: write METHOD and URL");
+    }
     match admin::explain::explain(&config, None, &asked.question()) {
         Ok(told) if asked.target.json => print(&format!("{told:#}\n")),
         Ok(told) => print(&admin::explain::text(&told)),

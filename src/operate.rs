@@ -38,10 +38,13 @@ pub enum Operate {
     Purge(PurgeArgs),
     /// Have the configuration read again; says why it is refused
     Reload(ProcessArgs),
+    /// Show the last requests, the newest first
+    Recent(RecentArgs),
     /// Say what becomes of a request and why: each route tried, the target, the endpoints and their state
     #[command(after_help = "Examples:
   millrace explain GET https://shop.example/cart?x=1 -H 'cookie: a=b'
-  millrace explain GET http://a.example/ --config millrace.toml      # by a file, nothing has to run")]
+  millrace explain GET http://a.example/ --config millrace.toml      # by a file, nothing has to run
+  millrace explain 01a2272d-9335-7dd3-b052-5c87fcf62f30              # what became of one that was served")]
     Explain(ExplainArgs),
     /// Put the program that is installed now in place of the running one; no client notices
     Upgrade(ProcessArgs),
@@ -72,13 +75,28 @@ pub struct OneEndpoint {
     pub target: ProcessArgs,
 }
 
+/// Which of the last requests.
+#[derive(Clone, Debug, Args)]
+pub struct RecentArgs {
+    /// Those that failed, which are remembered longer
+    #[arg(long)]
+    pub failed: bool,
+    /// At most so many
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub limit: usize,
+    #[command(flatten)]
+    pub target: ProcessArgs,
+}
+
 /// A request.
 #[derive(Clone, Debug, Args)]
 pub struct ExplainArgs {
-    /// Its method
+    /// Its method; or, alone, the X-Request-Id of one that was served
+    #[arg(value_name = "METHOD|REQUEST-ID")]
     pub method: String,
-    /// Its URL, such as https://host/path?query
-    pub url: String,
+    /// Its URL, such as `https://host/path?query`
+    #[arg(required_if_eq_any = [("method", "GET"), ("method", "POST"), ("method", "HEAD")])]
+    pub url: Option<String>,
     /// A header, as in "name: value"; may be repeated
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     pub headers: Vec<String>,
@@ -97,7 +115,7 @@ impl ExplainArgs {
     #[must_use]
     pub fn question(&self) -> Question {
         let Self { method, url, headers, listener, .. } = self.clone();
-        Question { method, url, headers, listener }
+        Question { method, url: url.unwrap_or_default(), headers, listener }
     }
 }
 
@@ -158,6 +176,14 @@ impl Operate {
             Self::Ready(one) => format!("{} is ready\n", one.endpoint),
             Self::Down(one) => format!("{} is down\n", one.endpoint),
             Self::Purge(_) => format!("{} entries taken out\n", value["purged"]),
+            Self::Recent(_) => list(&value).iter().map(line).collect(),
+            Self::Explain(one) if one.url.is_none() => match list(&value).first() {
+                Some(told) => told_of(told),
+                None => {
+                    let why = format!("no exchange with the id {} is remembered", one.method);
+                    return Err(CommandFailure::Refused(why));
+                }
+            },
             Self::Explain(_) => explain::text(&value),
             Self::Reload(_) => "the configuration was read again\n".to_owned(),
             Self::Upgrade(_) => {
@@ -175,6 +201,7 @@ impl Operate {
             Self::Drain(one) | Self::Ready(one) | Self::Down(one) => &one.target,
             Self::Purge(purge) => &purge.target,
             Self::Explain(explain) => &explain.target,
+            Self::Recent(recent) => &recent.target,
         }
     }
 
@@ -189,9 +216,16 @@ impl Operate {
             Self::Drain(one) => duty(one, "drain"),
             Self::Ready(one) => duty(one, "ready"),
             Self::Down(one) => duty(one, "down"),
+            Self::Recent(recent) => {
+                let (failed, limit) = (u8::from(recent.failed), recent.limit);
+                ("GET", format!("/recent?failed={failed}&limit={limit}"), String::new())
+            }
+            Self::Explain(ExplainArgs { url: None, method: id, .. }) => {
+                ("GET", format!("/recent?id={}", encoded(id)), String::new())
+            }
             Self::Explain(one) => {
-                let mut query =
-                    format!("method={}&url={}", encoded(&one.method), encoded(&one.url));
+                let url = one.url.as_deref().unwrap_or_default();
+                let mut query = format!("method={}&url={}", encoded(&one.method), encoded(url));
                 one.headers.iter().for_each(|header| {
                     let _ = write!(query, "&header={}", encoded(header));
                 });
@@ -315,6 +349,33 @@ fn endpoint(one: &Value) -> String {
     };
     let state = text(&one["state"]);
     format!("{address:<28} {state:<34} weight {}, {} under way", one["weight"], one["in_flight"])
+}
+
+/// One exchange on one line.
+fn line(one: &Value) -> String {
+    let why = one["detail"].as_str().or_else(|| one["reason"].as_str()).unwrap_or_default();
+    format!(
+        "{} {} {:<5} {}{} {} ms {} {} {why}\n",
+        text(&one["time"]),
+        one["status"],
+        text(&one["method"]),
+        text(&one["host"]),
+        text(&one["path"]),
+        one["duration_ms"],
+        one["endpoint"].as_str().unwrap_or("-"),
+        text(&one["request_id"]),
+    )
+}
+
+/// One exchange, all that is known of it.
+fn told_of(one: &Value) -> String {
+    let mut out = String::new();
+    for (name, value) in one.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null())
+    {
+        let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let _ = writeln!(out, "{name:<12} {shown}");
+    }
+    out
 }
 
 fn stats(value: &Value) -> String {

@@ -27,7 +27,7 @@ use crate::net::notifier::Notified;
 use crate::net::runtime::{Loop, Ticker, spawn};
 use crate::observe::stats::Totals;
 use crate::shard::cache_handle::{CacheHandle, CacheMessage};
-use crate::shard::command::{Command, ListenerSocket, Measured, Report};
+use crate::shard::command::{Command, ListenerSocket, Measured, Recalled, Report};
 use crate::shard::{Plan, Shard};
 use crate::upstream::cluster::Cluster;
 
@@ -328,6 +328,13 @@ async fn obey(
                 // Asked for in vain, if the task that asks has given up.
                 let _ = reply.try_send(measured);
             }
+            Command::Recall { which, reply } => {
+                let mut kept = Vec::new();
+                shards.each(|shard| {
+                    kept.push((Arc::clone(&shard.plan.config), shard.recalled(which)));
+                });
+                let _ = reply.try_send(Recalled { shard: shards.current().id, kept });
+            }
             command => tell(&shards.current(), &command),
         }
     }
@@ -347,6 +354,7 @@ fn tell(shard: &Shard, command: &Command) {
         Command::Adopt { .. }
         | Command::Purge { .. }
         | Command::Measure { .. }
+        | Command::Recall { .. }
         | Command::Drain { .. } => {}
     }
 }

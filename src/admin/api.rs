@@ -12,8 +12,10 @@ use super::order::AdminOrder;
 use super::overview::Overview;
 use crate::base::limits::{ADMIN_ANSWERS, ADMIN_PATIENCE, ADMIN_REFUSAL_DELAY, HEIR_PATIENCE};
 use crate::cache::purge::{Purge, What};
+use crate::config::model::Config;
 use crate::net::admin::{AdminRequest, AdminResponse};
 use crate::net::notice;
+use crate::observe::recorder::{Kept, Which};
 use crate::shard::command::Measured;
 use crate::upstream::endpoint::Duty;
 
@@ -29,8 +31,11 @@ pub struct Api {
 /// What the interface offers, for machines (OpenAPI 3.1).
 const OPENAPI: &str = include_str!("openapi.json");
 
+/// A page that shows all this and needs nothing else.
+const DASHBOARD: &str = include_str!("dashboard.html");
+
 /// Methods and paths, as `openapi.json` has them.
-pub const PATHS: [(&str, &str); 16] = [
+pub const PATHS: [(&str, &str); 17] = [
     ("GET", "/"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
@@ -47,6 +52,7 @@ pub const PATHS: [(&str, &str); 16] = [
     ("POST", "/endpoints/{cluster}/{endpoint}/{duty}"),
     ("GET", "/stats"),
     ("GET", "/explain"),
+    ("GET", "/recent"),
 ];
 
 /// Answers one request.
@@ -77,7 +83,12 @@ impl Api {
                 Ok(_) => text(200, "ready\n"),
                 Err(_) => text(503, "draining, or too busy to say\n"),
             },
-            ["" | "openapi.json"] if is_get => AdminResponse {
+            [""] if is_get => AdminResponse {
+                status: 200,
+                content_type: "text/html; charset=utf-8",
+                body: DASHBOARD.to_owned(),
+            },
+            ["openapi.json"] if is_get => AdminResponse {
                 status: 200,
                 content_type: "application/json",
                 body: OPENAPI.to_owned(),
@@ -89,6 +100,7 @@ impl Api {
             ["connections"] if is_get => self.connections(),
             ["stats"] if is_get => self.stats(),
             ["metrics"] if is_get => self.metrics(),
+            ["recent"] if is_get => self.recent(&request.query),
             ["explain"] if is_get => self.explain(&request.query),
             ["reload"] if is_post => self.reload(),
             ["upgrade"] if is_post => self.upgrade(),
@@ -123,16 +135,51 @@ impl Api {
         let overview = self.view()?;
         let (reply, answers) = bounded(ADMIN_ANSWERS);
         self.give(AdminOrder::Measure { reply })?;
-        let mut all = Vec::new();
-        while all.len() < overview.workers {
-            match answers.recv_timeout(ADMIN_PATIENCE) {
-                Ok(one) => all.push(one),
-                // A worker that is stuck keeps the others from nothing.
-                Err(_) => break,
+        let mut all = all_of(&answers, overview.workers);
+        all.sort_by_key(|one: &Measured| one.shard.0);
+        Ok((overview, all))
+    }
+
+    /// The last exchanges, the newest first: `failed=1` for those that failed, `id` for one, `limit` for so many.
+    fn recent(&self, query: &str) -> AdminResponse {
+        let (mut which, mut id, mut limit) = (Which::All, None, 50);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some(("failed", "1")) => which = Which::Failed,
+                Some(("failed", "0")) => {}
+                Some(("id", value)) => id = Some(decoded(value)),
+                Some(("limit", value)) if value.parse::<usize>().is_ok() => {
+                    limit = value.parse().unwrap_or(limit);
+                }
+                _ => return fault(400, "recent takes failed=1, id and limit"),
             }
         }
-        all.sort_by_key(|one| one.shard.0);
-        Ok((overview, all))
+        let asked = self.view().and_then(|overview| {
+            let (reply, answers) = bounded(ADMIN_ANSWERS);
+            self.give(AdminOrder::Recall { which, reply })?;
+            Ok(all_of(&answers, overview.workers))
+        });
+        let all = match asked {
+            Ok(all) => all,
+            Err(fault) => return fault,
+        };
+        let mut found: Vec<(&Arc<Config>, u16, Kept)> = Vec::new();
+        for one in &all {
+            for (config, kept) in &one.kept {
+                let wanted =
+                    kept.iter().filter(|kept| id.as_ref().is_none_or(|id| kept.has_id(id)));
+                found.extend(wanted.map(|kept| (config, one.shard.0, *kept)));
+            }
+        }
+        found
+            .sort_by_key(|(_, _, kept)| std::cmp::Reverse((kept.record.wall, kept.record.started)));
+        found.truncate(limit);
+        let told = found.iter().map(|(config, worker, kept)| {
+            let mut told = kept.json(config);
+            told["worker"] = json!(worker);
+            told
+        });
+        json_of(&told.collect())
     }
 
     fn metrics(&self) -> AdminResponse {
@@ -254,6 +301,18 @@ impl Api {
             Err(fault) => fault,
         }
     }
+}
+
+/// What the workers answer, of all that do in time: one that is stuck keeps the others from nothing.
+fn all_of<T>(answers: &Receiver<T>, workers: usize) -> Vec<T> {
+    let mut all = Vec::new();
+    while all.len() < workers {
+        match answers.recv_timeout(ADMIN_PATIENCE) {
+            Ok(one) => all.push(one),
+            Err(_) => break,
+        }
+    }
+    all
 }
 
 fn wait<T>(answer: &Receiver<T>) -> Result<T, AdminResponse> {

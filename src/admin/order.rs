@@ -7,8 +7,9 @@ use crossbeam_channel::{Receiver, Sender};
 use super::overview::Overview;
 use crate::cache::purge::Purge;
 use crate::config::model::Config;
+use crate::observe::recorder::Which;
 use crate::shard::cache_handle::Unsure;
-use crate::shard::command::Measured;
+use crate::shard::command::{Measured, Recalled};
 use crate::upstream::endpoint::Duty;
 
 /// An order. The task that gives it is told what came of it.
@@ -28,6 +29,8 @@ pub enum AdminOrder {
     View { reply: Sender<Box<Overview>> },
     /// Each worker says what it has measured.
     Measure { reply: Sender<Measured> },
+    /// Each worker says which exchanges were its last.
+    Recall { which: Which, reply: Sender<Recalled> },
 }
 
 /// Where orders come from; `never` where none can be given.

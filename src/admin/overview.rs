@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::config::model::Balance;
-use crate::observe::stats::{Classes, Histogram, Totals};
+use crate::observe::stats::{BOUNDS, Classes, Histogram, Totals};
 use crate::shard::command::Measured;
 
 /// The process at one moment.
@@ -156,6 +156,8 @@ impl Overview {
     pub fn stats(&self, measured: &[Measured]) -> Value {
         let mut totals = Totals::default();
         measured.iter().for_each(|one| totals.merge(&one.totals));
+        let mut all = Histogram::default();
+        totals.routes.values().for_each(|one| all.merge(&one.took));
         let routes = totals.routes.iter().map(|(name, one)| {
             json!({
                 "route": name,
@@ -163,6 +165,7 @@ impl Overview {
                 "bytes_in": one.bytes_in,
                 "bytes_out": one.bytes_out,
                 "cache_hits": one.cache[0],
+                "cache_asked": one.cache.iter().sum::<u64>(),
                 "duration_ms": percentiles(&one.took),
             })
         });
@@ -181,6 +184,10 @@ impl Overview {
             "exchanges": totals.counters.exchanges,
             "failures": totals.counters.failures,
             "retries": totals.counters.retries,
+            "histogram": {
+                "bounds_ms": BOUNDS.map(|bound| f64::from(bound) / 1e3),
+                "counts": all.buckets,
+            },
             "routes": routes.collect::<Value>(),
             "endpoints": endpoints.collect::<Value>(),
         })

@@ -417,6 +417,9 @@ pub const ADMIN_BODY_MAX: usize = 64 * 1024;
 pub const ADMIN_CONNECTION_LASTS: Duration = Duration::from_secs(60);
 /// How long a head may take.
 pub const ADMIN_HEAD_MAX: Duration = Duration::from_secs(5);
+/// Exchanges that a shard remembers, and of those that failed.
+pub const RECORDS_KEPT: usize = 1024;
+pub const RECORDS_FAILED: usize = 128;
 /// Series of metrics of one kind: what comes after is left out, and counted.
 pub const SERIES_MAX: usize = 2000;
 /// Workers whose answers are waited for.

@@ -43,6 +43,7 @@ pub(super) fn obey(
             let _ = reply.send(Box::new(view::of(workers, helpers)));
         }
         AdminOrder::Measure { reply } => workers.measure(&reply),
+        AdminOrder::Recall { which, reply } => workers.recall(which, &reply),
     }
 }
 

@@ -245,6 +245,7 @@ pub(super) fn translated(
         Command::Adopt { .. }
         | Command::Purge { .. }
         | Command::Measure { .. }
+        | Command::Recall { .. }
         | Command::Drain { .. } => None,
     };
     said.iter().filter_map(translate).collect()

@@ -27,9 +27,10 @@ use crate::net::handover::{self, Heir, Inherited};
 use crate::net::log_file::{self, LogSender};
 use crate::net::notice;
 use crate::net::{listener, mailbox};
+use crate::observe::recorder::Which;
 use crate::shard::Plan;
 use crate::shard::cache_handle::Unsure;
-use crate::shard::command::{Command, ListenerSocket, Measured, Report};
+use crate::shard::command::{Command, ListenerSocket, Measured, Recalled, Report};
 use crate::shard::secrets::Secrets;
 use crate::upstream::endpoint::Duty;
 use crate::worker::{self, Setup};
@@ -264,6 +265,13 @@ impl Workers {
     pub(super) fn measure(&self, reply: &Sender<Measured>) {
         for worker in &self.running {
             let _ = worker.commands.send(Command::Measure { reply: reply.clone() });
+        }
+    }
+
+    /// Asks every worker for its last exchanges.
+    pub(super) fn recall(&self, which: Which, reply: &Sender<Recalled>) {
+        for worker in &self.running {
+            let _ = worker.commands.send(Command::Recall { which, reply: reply.clone() });
         }
     }
 

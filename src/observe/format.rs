@@ -56,7 +56,7 @@ fn json(batch: &Batch, entry: &LogEntry, config: &Config, out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, &line);
 }
 
-fn upstream(
+pub(super) fn upstream(
     config: &Config,
     cluster: Option<ClusterId>,
     endpoint: Option<EndpointId>,
@@ -116,7 +116,7 @@ fn escape(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-const fn version(version: Version) -> &'static str {
+pub(super) const fn version(version: Version) -> &'static str {
     match version {
         Version::Http10 => "HTTP/1.0",
         Version::Http11 => "HTTP/1.1",
@@ -124,7 +124,7 @@ const fn version(version: Version) -> &'static str {
     }
 }
 
-fn timestamp(wall: u64, format: &str) -> String {
+pub(super) fn timestamp(wall: u64, format: &str) -> String {
     let millis = i64::try_from(wall).unwrap_or(0);
     jiff::Timestamp::from_millisecond(millis)
         .map(|time| time.strftime(format).to_string())

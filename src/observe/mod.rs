@@ -3,4 +3,5 @@
 pub mod counters;
 pub mod format;
 pub mod record;
+pub mod recorder;
 pub mod stats;

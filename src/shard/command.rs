@@ -11,9 +11,11 @@ use super::secrets::Secrets;
 use crate::balance::places::Places;
 use crate::base::id::{ClusterId, EndpointId, ListenerId, ShardId};
 use crate::cache::purge::Purge;
+use crate::config::model::Config;
 use crate::health::CheckVerdict;
 use crate::net::log_file::LogSender;
 use crate::observe::counters::Counters;
+use crate::observe::recorder::{Kept, Which};
 use crate::observe::stats::Totals;
 use crate::upstream::endpoint::Duty;
 
@@ -40,6 +42,8 @@ pub enum Command {
     Purge { purge: Purge, reply: Sender<Result<usize, Unsure>> },
     /// Say what was measured since the start.
     Measure { reply: Sender<Measured> },
+    /// Say which exchanges were the last.
+    Recall { which: Which, reply: Sender<Recalled> },
     /// Stop accepting, finish what is in flight, end. Sockets that are shared are another process's by now.
     Drain { are_shared: bool },
 }
@@ -79,6 +83,13 @@ pub struct Measured {
     /// Client connections that are open.
     pub inside: usize,
     pub totals: Totals,
+}
+
+/// The last exchanges of one worker, by the configuration that they were served by.
+#[derive(Debug)]
+pub struct Recalled {
+    pub shard: ShardId,
+    pub kept: Vec<(Arc<Config>, Vec<Kept>)>,
 }
 
 /// The shards' news.

@@ -37,6 +37,7 @@ use crate::net::tls::handshake_semaphore::HandshakeSemaphore;
 use crate::net::tls::server::TlsServer;
 use crate::observe::counters::Counters;
 use crate::observe::record::{Batch, Record};
+use crate::observe::recorder::{Kept, Recorder, Which};
 use crate::observe::stats::{Stats, Totals};
 use crate::protocol::http1::read::Reading;
 use crate::route::Router;
@@ -98,7 +99,7 @@ pub struct Shard {
     drain_wakers: RefCell<Vec<Weak<Cell<Option<Waker>>>>>,
     counters: Cell<Counters>,
     /// What was measured, where there is an admin listener to ask for it.
-    stats: RefCell<Option<Stats>>,
+    stats: RefCell<Option<(Stats, Recorder)>>,
     gate: RefCell<Gate>,
     #[expect(clippy::vec_box, reason = "a workspace is lent out by pointer, not moved")]
     workspaces: RefCell<Vec<Box<Workspace>>>,
@@ -168,7 +169,9 @@ impl Shard {
             is_draining: Cell::new(false),
             drain_wakers: RefCell::default(),
             counters: Cell::default(),
-            stats: RefCell::new(config.admin.as_ref().map(|_| Stats::new(&config))),
+            stats: RefCell::new(
+                config.admin.as_ref().map(|_| (Stats::new(&config), Recorder::default())),
+            ),
             gate: RefCell::new(gate),
             workspaces: RefCell::default(),
             wall: Cell::new(0),
@@ -452,9 +455,15 @@ impl Shard {
     /// Adds what was measured to that of other shards.
     pub fn measured(&self, totals: &mut Totals) {
         totals.counters.add(&self.counters());
-        if let Some(stats) = &*self.stats.borrow() {
+        if let Some((stats, _)) = &*self.stats.borrow() {
             totals.add(stats, &self.plan.config);
         }
+    }
+
+    /// The last exchanges, where they are kept.
+    #[must_use]
+    pub fn recalled(&self, which: Which) -> Vec<Kept> {
+        self.stats.borrow().as_ref().map(|(_, recorder)| recorder.kept(which)).unwrap_or_default()
     }
 
     /// Which address of a name an endpoint is, where there is a log for it.
@@ -471,8 +480,10 @@ impl Shard {
             counters.failures += u64::from(record.fault.is_some_and(|kind| !kind.blames_client()));
         });
         record.took = self.since(record.started);
-        if let Some(stats) = &mut *self.stats.borrow_mut() {
+        if let Some((stats, recorder)) = &mut *self.stats.borrow_mut() {
+            record.wall = self.wall();
             stats.observe(record);
+            recorder.keep(record, head);
         }
         if self.log.is_some() {
             record.wall = clock::wall();

@@ -28,6 +28,8 @@ pub fn rows() -> Vec<Row> {
         ("k09_status_tells_why_an_endpoint_is_out", k09_status),
         ("k09_commands_do_what_they_say", k09_commands),
         ("k09_explain_says_what_becomes_of_a_request", k09_explain),
+        ("k09_the_last_exchanges_are_remembered", k09_recent),
+        ("k09_the_dashboard_needs_nothing_else", k09_dashboard),
         ("k09_a_drained_endpoint_gets_nothing_new", k09_drain),
         ("j05_a_bad_reload_is_told_why", j05_a_bad_reload),
     ]
@@ -598,4 +600,53 @@ fn k09_explain(driver: Driver) {
     let value: Value = serde_json::from_slice(&told.stdout).unwrap();
     assert_eq!(value["result"]["cluster"], "app");
     let _ = std::fs::remove_file(&file);
+}
+
+/// What was served is remembered: by its id, and the failures longer.
+fn k09_recent(driver: Driver) {
+    let origin = Origin::echo();
+    let gone = crate::support::nobody();
+    let routes = format!(
+        "[[cluster]]\nname = \"gone\"\n[[cluster.endpoint]]\naddress = \"{gone}\"\n[[route]]\npath = \"/gone\"\ncluster = \"gone\"\n"
+    );
+    let asked = asked(driver, &format!("{}{routes}", cluster(&[origin.address], "")));
+    assert_eq!(asked.proxy.get("/gone/x").status, 502);
+    (0..1200).for_each(|_| assert_eq!(asked.proxy.get("/fine").status, 200));
+    let id = origin.last().header("x-request-id").unwrap().to_owned();
+    let failed = asked.json("/recent?failed=1");
+    let last = &failed[0];
+    assert_eq!(
+        (&last["status"], &last["path"], &last["flag"]),
+        (&502.into(), &"/gone/x".into(), &"connect_refused".into())
+    );
+    assert_eq!((&last["route"], &last["endpoint"]), (&"/gone".into(), &gone.to_string().into()));
+    let all = asked.json("/recent?limit=5000");
+    assert_eq!(all.as_array().unwrap().len(), 1024);
+    assert!(all.as_array().unwrap().iter().all(|one| one["status"] == 200));
+    let told = asked.command(&["explain", &id]);
+    let text = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(text.contains("/fine") && text.contains(&origin.address.to_string()), "{text}");
+    assert_eq!(
+        asked.command(&["explain", "01a2272d-9335-7dd3-b052-5c87fcf62f30"]).status.code(),
+        Some(1)
+    );
+    assert_eq!(asked.command(&["explain", "GET"]).status.code(), Some(2));
+    let recent = asked.command(&["recent", "--failed"]);
+    assert!(String::from_utf8_lossy(&recent.stdout).contains("/gone/x"), "{recent:?}");
+    for query in ["failed=2", "limit=x", "what=1"] {
+        assert_eq!(asked.ask("GET", &format!("/recent?{query}"), "").0, 400);
+    }
+}
+
+/// One page that needs nothing from elsewhere.
+fn k09_dashboard(driver: Driver) {
+    let origin = Origin::echo();
+    let asked = asked(driver, &cluster(&[origin.address], ""));
+    let (status, page) = asked.ask("GET", "/", "");
+    assert_eq!(status, 200);
+    assert!(page.contains("<title>millrace</title>"));
+    for elsewhere in ["http://", "https://", "//cdn", "@import", "src="] {
+        let found = page.replace("http://www.w3.org/2000/svg", "").contains(elsewhere);
+        assert!(!found, "the page asks for something else: {elsewhere}");
+    }
 }

@@ -1,0 +1,170 @@
+//! The last exchanges of a shard, in records of one size: what an operator asks about afterwards. Some stores an
+//! exchange; no allocation once it is full, no formatting.
+
+use serde_json::{Value, json};
+
+use super::format::{timestamp, upstream, version};
+use super::record::Record;
+use crate::base::limits::{RECORDS_FAILED, RECORDS_KEPT};
+use crate::config::model::Config;
+use crate::message::head::{RequestHead, Version};
+use crate::message::name::Name;
+
+/// A text that is cut off where it is too long.
+#[derive(Clone, Copy, Debug)]
+pub struct Short<const MOST: usize> {
+    len: u8,
+    octets: [u8; MOST],
+}
+
+impl<const MOST: usize> Short<MOST> {
+    fn of(text: &[u8]) -> Self {
+        let len = text.len().min(MOST);
+        let mut octets = [0; MOST];
+        octets[..len].copy_from_slice(&text[..len]);
+        Self { len: u8::try_from(len).unwrap_or(u8::MAX), octets }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.octets[..usize::from(self.len)]).into_owned()
+    }
+}
+
+/// One exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    pub record: Record,
+    version: Version,
+    method: Short<7>,
+    host: Short<47>,
+    target: Short<95>,
+    request_id: Short<47>,
+}
+
+/// The last ones, and the last of those that failed: these would be gone too soon among all.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    all: Ring,
+    failed: Ring,
+}
+
+/// Which of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    All,
+    Failed,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    kept: Vec<Kept>,
+    next: usize,
+}
+
+impl Ring {
+    fn push(&mut self, one: Kept, most: usize) {
+        match self.kept.get_mut(self.next) {
+            Some(place) => *place = one,
+            None => self.kept.push(one),
+        }
+        self.next = (self.next + 1) % most;
+    }
+}
+
+impl Recorder {
+    /// An exchange has ended.
+    pub fn keep(&mut self, record: &Record, head: &RequestHead) {
+        let (path, _) = head.original();
+        let id = head.fields.values(Name::XRequestId).next().unwrap_or_default();
+        let one = Kept {
+            record: *record,
+            version: head.version,
+            method: Short::of(head.method_text()),
+            host: Short::of(head.authority()),
+            target: Short::of(path),
+            request_id: Short::of(id),
+        };
+        self.all.push(one, RECORDS_KEPT);
+        if record.status >= 500 || record.fault.is_some_and(|kind| !kind.blames_client()) {
+            self.failed.push(one, RECORDS_FAILED);
+        }
+    }
+
+    /// A copy of what is kept, in no order.
+    #[must_use]
+    pub fn kept(&self, which: Which) -> Vec<Kept> {
+        match which {
+            Which::All => self.all.kept.clone(),
+            Which::Failed => self.failed.kept.clone(),
+        }
+    }
+}
+
+impl Kept {
+    /// Whether it is the exchange with this X-Request-Id.
+    #[must_use]
+    pub fn has_id(&self, id: &str) -> bool {
+        self.request_id.len > 0 && self.request_id.text() == id
+    }
+
+    /// All that is known, by names.
+    #[must_use]
+    pub fn json(&self, config: &Config) -> Value {
+        let record = &self.record;
+        let (cluster, endpoint) = upstream(config, record.cluster, record.endpoint);
+        let millis = |duration: std::time::Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
+        json!({
+            "time": timestamp(record.wall, "%Y-%m-%dT%H:%M:%S%.3fZ"),
+            "request_id": self.request_id.text(),
+            "client": record.client,
+            "method": self.method.text(),
+            "host": self.host.text(),
+            "path": self.target.text(),
+            "version": version(self.version),
+            "status": record.status,
+            "flag": record.fault.map(|kind| kind.row().flag),
+            "reason": record.fault.map(|kind| kind.row().sentence),
+            "detail": record.detail.map(|detail| detail.to_string()),
+            "listener": record.listener.and_then(|id| Some(&config.listeners.get(usize::from(id.0))?.name)),
+            "route": record.route.and_then(|id| Some(&*config.routes.get(usize::from(id.0))?.name)),
+            "cluster": cluster,
+            "endpoint": endpoint,
+            "attempts": record.attempts,
+            "reused": record.reused,
+            "cache": record.cache,
+            "duration_ms": millis(record.took),
+            "upstream_ms": record.endpoint.map(|_| millis(record.upstream)),
+            "bytes_in": record.bytes_in,
+            "bytes_out": record.bytes_out,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::error::Kind;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
+
+    #[test]
+    fn the_last_ones_stay_and_failures_longer() {
+        let mut recorder = Recorder::default();
+        let mut record = Record::open(IpAddr::V4(Ipv4Addr::LOCALHOST), Duration::ZERO);
+        let head = RequestHead::default();
+        (record.status, record.fault) = (502, Some(Kind::UpstreamGone));
+        recorder.keep(&record, &head);
+        (record.status, record.fault) = (200, None);
+        (0..3 * RECORDS_KEPT).for_each(|_| recorder.keep(&record, &head));
+        assert_eq!(recorder.kept(Which::All).len(), RECORDS_KEPT);
+        assert!(recorder.kept(Which::All).iter().all(|one| one.record.status == 200));
+        let failed = recorder.kept(Which::Failed);
+        assert_eq!((failed.len(), failed[0].record.status), (1, 502));
+    }
+
+    #[test]
+    fn long_texts_are_cut_off() {
+        assert_eq!(Short::<4>::of(b"abcdef").text(), "abcd");
+        assert_eq!(Short::<4>::of(b"").text(), "");
+    }
+}
