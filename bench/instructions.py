@@ -109,6 +109,8 @@ def drive_http2(port, count, pause=0):
 
 
 CASES = {"http1": (drive, False, []), "http2": (drive_http2, False, []),
+         # With everything that an admin listener can be asked for: counts, percentiles, the last exchanges.
+         "admin": (drive, False, ["--admin", f"unix:{OUT}/admin.sock"]),
          "hit": (lambda port, count, pause=0: drive(port, count, pause, PUBLIC), True, ["--cache", "64MiB"])}
 
 
