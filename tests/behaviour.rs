@@ -22,7 +22,6 @@ pub fn rows() -> Vec<Row> {
         ("unix_sockets", unix_sockets),
         ("names_are_resolved_and_unresolvable_ones_are_down", names),
         ("sigterm_drains", drain),
-        ("a_panic_ends_one_connection", panic_ends_one),
         ("several_cores_and_listeners", several),
         ("total_timeout", total),
         ("host_policies", host_policies),
@@ -519,7 +518,7 @@ fn drain(driver: Driver) {
     assert!(proxy.log().contains("0 cut off"), "{}", proxy.log());
 }
 
-fn panic_ends_one(driver: Driver) {
+pub fn panic_ends_one(driver: Driver) {
     let origin = Origin::echo();
     let text = format!(
         "[[listener]]\naddress = \"127.0.0.1:0\"\n[[cluster]]\nname = \"app\"\n[[cluster.endpoint]]\n\

@@ -15,6 +15,8 @@ mod j_reload;
 mod k_admin;
 mod l_tls;
 mod m_http2;
+mod o_config;
+mod p_process;
 mod q_disk;
 mod r_field;
 
@@ -35,6 +37,8 @@ pub fn rows() -> Vec<Row> {
     rows.extend(i_health::rows());
     rows.extend(j_reload::rows());
     rows.extend(k_admin::rows());
+    rows.extend(o_config::rows());
+    rows.extend(p_process::rows());
     rows.extend(l_tls::rows());
     rows.extend(m_http2::rows());
     rows.extend(q_disk::rows());

@@ -1,0 +1,198 @@
+//! Group P: the process and what is done to it: killed, stopped, refused its ring, its logs full or closed.
+
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::Row;
+use crate::support::client::{Client, End};
+use crate::support::proxy::temporary;
+use crate::support::{Does, Driver, Origin, Proxy, cluster, until};
+
+pub fn rows() -> Vec<Row> {
+    vec![
+        ("p01_killed_in_the_middle_of_an_answer", p01_killed),
+        ("p02_a_panic_ends_one_connection", crate::behaviour::panic_ends_one),
+        ("p04_without_io_uring_it_serves_on_epoll", p04_without_io_uring),
+        ("p06_restarts_back_to_back", p06_restarts),
+        ("p10_logs_that_are_full_or_closed", p10_logs),
+        ("p11_stopped_and_continued", p11_stopped),
+    ]
+}
+
+/// Half an answer cannot be taken for a whole one, whatever ends it.
+fn p01_killed(driver: Driver) {
+    let origin = Origin::scripted(|request, link| {
+        let framing = if request.path() == "/length" {
+            "Content-Length: 1000"
+        } else {
+            "Transfer-Encoding: chunked"
+        };
+        link.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"));
+        link.send(if request.path() == "/length" { "half" } else { "4\r\nhalf\r\n" });
+        while link.more() {}
+        Does::Close
+    });
+    let mut proxy = Proxy::before(driver, &origin);
+    let mut clients = ["/length", "/chunked"].map(|path| {
+        let mut client = proxy.connect();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(client.head().starts_with("HTTP/1.1 200"));
+        client
+    });
+    proxy.signal("KILL");
+    proxy.forget_death();
+    for client in &mut clients {
+        let (rest, end) = client.read_to_end();
+        assert!(!rest.ends_with(b"0\r\n\r\n") && rest.len() < 1000, "{}", rest.escape_ascii());
+        assert_ne!(end, End::Open);
+    }
+    until("it to be gone", || proxy.is_dead());
+}
+
+/// A program that a seccomp filter keeps from making a ring, as containers do.
+const REFUSES: &str = "
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None)
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, 425), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7fff0000)]
+filters = b''.join(struct.pack('HBBI', *one) for one in code)
+kept = ctypes.create_string_buffer(filters)
+program = struct.pack('HxxxxxxP', len(code), ctypes.addressof(kept))
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.create_string_buffer(program), 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+/// Whatever driver was asked for: `auto` is what falls back, and `io_uring` says why it cannot start.
+fn p04_without_io_uring(driver: Driver) {
+    let origin = Origin::echo();
+    let file = temporary("toml");
+    std::fs::write(&file, cluster(&[origin.address], "health = { type = \"off\" }")).unwrap();
+    let name = if driver == Driver::IoUring { "io_uring" } else { "auto" };
+    let mut child = Command::new("python3")
+        .args([
+            "-c",
+            REFUSES,
+            env!("CARGO_BIN_EXE_millrace"),
+            "run",
+            "--cores",
+            "1",
+            "--driver",
+            name,
+            "--config",
+        ])
+        .arg(&file)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let errors = child.stderr.take().unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(errors)).map_while(Result::ok);
+    let mut said = Vec::new();
+    for line in lines {
+        let is_over = line.contains("listening on");
+        said.push(line);
+        if is_over {
+            break;
+        }
+    }
+    let said = said.join("\n");
+    if driver == Driver::IoUring {
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+        assert!(said.contains("cannot start"), "{said}");
+    } else {
+        assert_eq!(said.matches("using epoll instead").count(), 1, "{said}");
+        let address = said.split("http://").nth(1).unwrap().split(' ').next().unwrap();
+        let mut client = Client::connect(address.parse().unwrap());
+        client.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.reply().status, 200);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let _ = std::fs::remove_file(&file);
+}
+
+/// Rings are given back late: the next process has its own all the same, on the same port.
+fn p06_restarts(driver: Driver) {
+    let origin = Origin::echo();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = cluster(&[origin.address], "").replace("127.0.0.1:0", &port.to_string());
+    let config = format!("[server]\ncores = 2\n{config}");
+    for round in 0..25 {
+        let mut proxy = Proxy::run(driver, &config, &[], None);
+        assert_eq!(proxy.get("/x").status, 200, "{round}");
+        assert!(!proxy.log().contains("instead"), "{}", proxy.log());
+        if round % 2 == 0 {
+            proxy.signal("KILL");
+            proxy.forget_death();
+        } else {
+            proxy.signal("TERM");
+        }
+        let _ = proxy.wait();
+    }
+}
+
+/// A log that takes nothing costs lines, not requests.
+fn p10_logs(driver: Driver) {
+    let origin = Origin::echo();
+    let full = format!("{}[access_log]\npath = \"/dev/full\"\n", cluster(&[origin.address], ""));
+    let mut proxy = Proxy::run(driver, &full, &[], None);
+    (0..50).for_each(|_| assert_eq!(proxy.get("/x").status, 200));
+    until("one warning", || proxy.log().contains("lines are lost until it works again"));
+    assert_eq!(proxy.log().matches("lines are lost").count(), 1);
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait(), Some(0));
+    // Both standard streams closed, the log among them.
+    let file = temporary("toml");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = cluster(&[origin.address], "health = { type = \"off\" }")
+        .replace("127.0.0.1:0", &port.to_string());
+    std::fs::File::create(&file)
+        .unwrap()
+        .write_all(format!("{config}[access_log]\npath = \"-\"\n").as_bytes())
+        .unwrap();
+    let name = if driver == Driver::IoUring { "io_uring" } else { "epoll" };
+    let mut child: Child = Command::new(env!("CARGO_BIN_EXE_millrace"))
+        .args(["run", "--cores", "1", "--driver", name, "--config"])
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    until("it to serve", || std::net::TcpStream::connect(port).is_ok());
+    for _ in 0..50 {
+        let mut client = Client::connect(port);
+        client.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.reply().status, 200);
+    }
+    let _ = Command::new("kill").arg(child.id().to_string()).status();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let _ = std::fs::remove_file(&file);
+}
+
+/// Time that did not pass for the process is held against nothing.
+fn p11_stopped(driver: Driver) {
+    let (one, two) = (Origin::echo(), Origin::echo());
+    let more = "health = { path = \"/up\", interval = \"200ms\", timeout = \"100ms\", fall = 2, rise = 1 }";
+    let proxy = Proxy::run(driver, &cluster(&[one.address, two.address], more), &[], None);
+    let mut kept = proxy.connect();
+    let ask = |client: &mut Client| {
+        client.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.reply().status, 200);
+    };
+    ask(&mut kept);
+    proxy.signal("STOP");
+    std::thread::park_timeout(Duration::from_secs(3));
+    proxy.signal("CONT");
+    ask(&mut kept);
+    (0..20).for_each(|_| assert_eq!(proxy.get("/x").status, 200));
+    assert!(!proxy.log().contains("are up: their checks are ignored"), "{}", proxy.log());
+    assert!(!proxy.log().contains("is put out"), "{}", proxy.log());
+    for origin in [&one, &two] {
+        let before = origin.requests().iter().filter(|one| one.path() == "/x").count();
+        until("both to be asked", || {
+            proxy.get("/x");
+            origin.requests().iter().filter(|one| one.path() == "/x").count() > before
+        });
+    }
+}
