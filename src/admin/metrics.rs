@@ -194,7 +194,7 @@ fn upstreams(out: &mut MetricsText, totals: &Totals) {
     out.family(
         "millrace_upstream_duration_seconds",
         "histogram",
-        "From the choice of an endpoint to its answer's head.",
+        "From the beginning of an exchange to the head of the endpoint's answer.",
     );
     for ((cluster, address), endpoint) in &totals.endpoints {
         let labels = [("cluster", cluster.as_str()), ("endpoint", address.as_str())];

@@ -43,7 +43,6 @@ pub async fn run<'a>(
     let mut last_fault = None;
     let mut held: Option<Flight<'_>> = None;
     let upgrades = wants_upgrade(ex, route);
-    let began = shard.stopwatch();
     cluster.pay_in();
     let mut ask = cluster.ask(&ex.work.request, ex.record.client, shard.wall());
     loop {
@@ -73,7 +72,7 @@ pub async fn run<'a>(
         let target = TryTarget { cluster, id: flight.id, ask, total_by, route, upgrades };
         match once(ex, target, attempt, flight).await {
             Ok(fetched) => {
-                ex.record.upstream = shard.since(began);
+                ex.record.upstream = shard.since(ex.record.started);
                 return Ok(fetched);
             }
             Err(FailedTry { flight, failure }) => {

@@ -240,7 +240,7 @@ impl Fields {
     }
 
     /// All fields, in order.
-    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Field<'_>> {
         self.lines.iter().map(|line| Field {
             name: &self.bytes[line.at as usize..(line.at + line.name_len) as usize],
             value: self.value_of(line),

@@ -42,7 +42,7 @@ pub struct Record {
     pub started: Duration,
     /// How long it took.
     pub took: Duration,
-    /// From the choice of an endpoint to the head of its answer, where that is measured.
+    /// From the beginning to the head of the endpoint's answer, where that is measured.
     pub upstream: Duration,
     /// When it ended, on the wall clock.
     pub wall: u64,

@@ -18,11 +18,13 @@ pub struct Short<const MOST: usize> {
 }
 
 impl<const MOST: usize> Short<MOST> {
-    fn of(text: &[u8]) -> Self {
+    const EMPTY: Self = Self { len: 0, octets: [0; MOST] };
+
+    /// In place: what stood there behind its end stays, and is not seen.
+    fn set(&mut self, text: &[u8]) {
         let len = text.len().min(MOST);
-        let mut octets = [0; MOST];
-        octets[..len].copy_from_slice(&text[..len]);
-        Self { len: u8::try_from(len).unwrap_or(u8::MAX), octets }
+        self.octets[..len].copy_from_slice(&text[..len]);
+        self.len = u8::try_from(len).unwrap_or(u8::MAX);
     }
 
     fn text(&self) -> String {
@@ -62,31 +64,32 @@ struct Ring {
 }
 
 impl Ring {
-    fn push(&mut self, one: Kept, most: usize) {
-        match self.kept.get_mut(self.next) {
-            Some(place) => *place = one,
-            None => self.kept.push(one),
+    /// The place of the next one, which was the oldest's.
+    fn place(&mut self, record: &Record, most: usize) -> &mut Kept {
+        let at = self.next;
+        self.next = (at + 1) % most;
+        if at == self.kept.len() {
+            self.kept.push(Kept::new(record));
         }
-        self.next = (self.next + 1) % most;
+        &mut self.kept[at]
     }
 }
 
 impl Recorder {
     /// An exchange has ended.
     pub fn keep(&mut self, record: &Record, head: &RequestHead) {
-        let (path, _) = head.original();
-        let id = head.fields.values(Name::XRequestId).next().unwrap_or_default();
-        let one = Kept {
-            record: *record,
-            version: head.version,
-            method: Short::of(head.method_text()),
-            host: Short::of(head.authority()),
-            target: Short::of(path),
-            request_id: Short::of(id),
-        };
-        self.all.push(one, RECORDS_KEPT);
+        let place = self.all.place(record, RECORDS_KEPT);
+        place.record = *record;
+        place.version = head.version;
+        place.method.set(head.method_text());
+        place.host.set(head.authority());
+        place.target.set(head.original().0);
+        // It is among the last that a proxy adds.
+        let id = head.fields.iter().rev().find(|field| field.known == Name::XRequestId);
+        place.request_id.set(id.map_or(b"", |field| field.value));
         if record.status >= 500 || record.fault.is_some_and(|kind| !kind.blames_client()) {
-            self.failed.push(one, RECORDS_FAILED);
+            let kept = *place;
+            *self.failed.place(record, RECORDS_FAILED) = kept;
         }
     }
 
@@ -101,6 +104,17 @@ impl Recorder {
 }
 
 impl Kept {
+    fn new(record: &Record) -> Self {
+        Self {
+            record: *record,
+            version: Version::default(),
+            method: Short::EMPTY,
+            host: Short::EMPTY,
+            target: Short::EMPTY,
+            request_id: Short::EMPTY,
+        }
+    }
+
     /// Whether it is the exchange with this X-Request-Id.
     #[must_use]
     pub fn has_id(&self, id: &str) -> bool {
@@ -164,7 +178,12 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_off() {
-        assert_eq!(Short::<4>::of(b"abcdef").text(), "abcd");
-        assert_eq!(Short::<4>::of(b"").text(), "");
+        let mut text = Short::<4>::EMPTY;
+        text.set(b"abcdef");
+        assert_eq!(text.text(), "abcd");
+        text.set(b"xy");
+        assert_eq!(text.text(), "xy");
+        text.set(b"");
+        assert_eq!(text.text(), "");
     }
 }

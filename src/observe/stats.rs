@@ -40,9 +40,11 @@ pub struct Histogram {
 impl Histogram {
     /// One more.
     pub fn add(&mut self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let at = BOUNDS.iter().position(|bound| micros <= u64::from(*bound));
-        self.buckets[at.unwrap_or(BOUNDS.len())] += 1;
+        let micros = took
+            .as_secs()
+            .saturating_mul(1_000_000)
+            .saturating_add(u64::from(took.subsec_micros()));
+        self.buckets[BOUNDS.partition_point(|bound| u64::from(*bound) < micros)] += 1;
         self.sum = self.sum.saturating_add(micros);
     }
 

@@ -98,6 +98,8 @@ pub struct Shard {
     /// The tasks that are to be told when it begins to drain.
     drain_wakers: RefCell<Vec<Weak<Cell<Option<Waker>>>>>,
     counters: Cell<Counters>,
+    /// There is a log, or an admin listener: exchanges are timed.
+    is_timed: bool,
     /// What was measured, where there is an admin listener to ask for it.
     stats: RefCell<Option<(Stats, Recorder)>>,
     gate: RefCell<Gate>,
@@ -169,6 +171,7 @@ impl Shard {
             is_draining: Cell::new(false),
             drain_wakers: RefCell::default(),
             counters: Cell::default(),
+            is_timed: log.is_some() || config.admin.is_some(),
             stats: RefCell::new(
                 config.admin.as_ref().map(|_| (Stats::new(&config), Recorder::default())),
             ),
@@ -439,11 +442,7 @@ impl Shard {
     /// The precise clock, where there is a log or an admin listener to tell of it; else zero.
     #[must_use]
     pub fn stopwatch(&self) -> Duration {
-        if self.log.is_some() || self.plan.config.admin.is_some() {
-            clock::precise()
-        } else {
-            Duration::ZERO
-        }
+        if self.is_timed { clock::precise() } else { Duration::ZERO }
     }
 
     /// How long it is since the stopwatch was read.
@@ -479,6 +478,9 @@ impl Shard {
             counters.exchanges += 1;
             counters.failures += u64::from(record.fault.is_some_and(|kind| !kind.blames_client()));
         });
+        if !self.is_timed {
+            return;
+        }
         record.took = self.since(record.started);
         if let Some((stats, recorder)) = &mut *self.stats.borrow_mut() {
             record.wall = self.wall();
