@@ -60,6 +60,12 @@ pub enum CliCommand {
     /// Print a configuration with every key explained
     #[command(after_help = "Example:\n  millrace example > millrace.toml")]
     Example,
+    /// Look at this machine, and at a file: what keeps a proxy from its best, and what to do (exit code 1: it cannot serve)
+    #[command(after_help = "Examples:\n  millrace doctor\n  millrace doctor millrace.toml")]
+    Doctor {
+        /// The file
+        file: Option<PathBuf>,
+    },
     #[command(flatten)]
     Operate(Operate),
 }

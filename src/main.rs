@@ -11,7 +11,7 @@ use millrace::base::limits::NOTICES_PATIENCE;
 use millrace::cli::{Cli, CliCommand, Demo, Proxy, Run, RunOptions};
 use millrace::config::model::Config;
 use millrace::control::reload::ConfigSource;
-use millrace::control::{self, Inputs, load};
+use millrace::control::{self, Inputs, doctor, load};
 use millrace::demo;
 use millrace::net::notice;
 use millrace::net::signal::{self, Signal};
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
             Err(message) => refuse(&message),
         },
         CliCommand::Check { file } => check(&file),
+        CliCommand::Doctor { file } => examine(file.as_deref()),
         CliCommand::Operate(Operate::Explain(asked)) if asked.config.is_some() => explain(&asked),
         CliCommand::Operate(command) => match command.run() {
             Ok(text) => {
@@ -170,6 +171,13 @@ fn check(file: &Path) -> ExitCode {
         _ => print(&format!("{shown}: good, with {count} warning{plural}\n")),
     }
     if is_good { ExitCode::SUCCESS } else { ExitCode::from(2) }
+}
+
+fn examine(file: Option<&Path>) -> ExitCode {
+    let found = doctor::examine(file);
+    found.iter().for_each(|finding| print(&format!("{finding}\n")));
+    let is_bad = found.iter().any(|finding| finding.grade == doctor::Grade::Bad);
+    if is_bad { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// By a file alone: nothing has to run.

@@ -2,6 +2,7 @@
 //! and waits for signals. The data plane does not know that it exists.
 
 mod admin;
+pub mod doctor;
 mod helper;
 pub mod load;
 pub mod machine;
