@@ -56,6 +56,9 @@ pub enum CliCommand {
     Check {
         /// The file
         file: PathBuf,
+        /// Look at the file alone: not whether its ports and folders can be had just now
+        #[arg(long)]
+        file_only: bool,
     },
     /// Print a configuration with every key explained
     #[command(after_help = "Example:\n  millrace example > millrace.toml")]

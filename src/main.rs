@@ -35,7 +35,7 @@ fn main() -> ExitCode {
             }
             Err(message) => refuse(&message),
         },
-        CliCommand::Check { file } => check(&file),
+        CliCommand::Check { file, file_only } => check(&file, file_only),
         CliCommand::Doctor { file } => examine(file.as_deref()),
         CliCommand::Operate(Operate::Explain(asked)) if asked.config.is_some() => explain(&asked),
         CliCommand::Operate(command) => match command.run() {
@@ -151,14 +151,15 @@ fn run_demo(arguments: &Demo) -> ExitCode {
     run(load::check("(demo)", &text), &arguments.how, &signals, None, &hint)
 }
 
-fn check(file: &Path) -> ExitCode {
+fn check(file: &Path, file_only: bool) -> ExitCode {
     let verdict = match load::file(file) {
         Ok(verdict) => verdict,
         Err(message) => return refuse(&message),
     };
     print(&verdict.report);
     let shown = file.display();
-    let found = verdict.config.as_ref().map(control::machine::objections).unwrap_or_default();
+    let config = verdict.config.as_ref().filter(|_| !file_only);
+    let found = config.map(control::machine::objections).unwrap_or_default();
     let (objections, warnings) = found;
     objections.iter().for_each(|objection| print(&format!("error: {objection}\n")));
     warnings.iter().for_each(|warning| print(&format!("warning: {warning}\n")));

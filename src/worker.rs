@@ -27,7 +27,7 @@ use crate::net::notifier::Notified;
 use crate::net::runtime::{Loop, Ticker, spawn};
 use crate::observe::stats::Totals;
 use crate::shard::cache_handle::{CacheHandle, CacheMessage};
-use crate::shard::command::{Command, ListenerSocket, Measured, Recalled, Report};
+use crate::shard::command::{AtEnd, Command, ListenerSocket, Measured, Recalled, Report};
 use crate::shard::{Plan, Shard};
 use crate::upstream::cluster::Cluster;
 
@@ -37,6 +37,8 @@ pub struct Setup {
     /// `None` if there are more workers than cores.
     pub core: Option<CoreId>,
     pub listeners: Vec<(ListenerId, OwnedFd)>,
+    /// It accepts when it is told to: the other workers may come to nothing.
+    pub waits: bool,
     pub plan: Arc<Plan>,
     /// The cache's disk is for workers that have known it from the start.
     pub has_disk: bool,
@@ -78,8 +80,20 @@ fn run(setup: Setup) {
 }
 
 async fn serve(setup: Setup, started: Report) -> io::Result<()> {
-    let Setup { id, listeners, plan, has_disk, log, commands, post, reports, seed, said, .. } =
-        setup;
+    let Setup {
+        id,
+        listeners,
+        waits,
+        plan,
+        has_disk,
+        log,
+        commands,
+        post,
+        reports,
+        seed,
+        said,
+        ..
+    } = setup;
     let notifier = plan.notifiers[usize::from(id.0)].clone();
     let (ledger, posts) = (Arc::clone(&plan.ledger), Arc::clone(&plan.posts));
     let cache = CacheHandle::new(id, ledger, posts, plan.disk.clone(), has_disk);
@@ -90,20 +104,22 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     // All that draining needs, while there are descriptors to be had.
     let drain_clock = Ticker::stopped()?;
     let _end = EndAll(Rc::clone(&shards));
-    for (listener, socket) in listeners {
-        shards.open(socket, listener)?;
+    let mut closed = listeners;
+    if !waits {
+        shards.open_all(&mut closed);
     }
+    let closed = RefCell::new(closed);
     spawn(tick(Rc::clone(&shards), Ticker::new(SWEEP_EVERY)?));
     spawn(let_in(Rc::clone(&shards), notifier.listen()?));
     let _ = reports.try_send(started);
     let heir = |plan, log| Shard::new(id, plan, Rc::clone(&cache), log, seed);
-    let are_shared = loop {
-        match Caught(obey(&shards, &mailbox, &heir)).await {
-            Ok(are_shared) => break are_shared,
+    let sockets = loop {
+        match Caught(obey(&shards, &mailbox, &heir, &closed)).await {
+            Ok(sockets) => break sockets,
             Err(_) => shards.panicked(),
         }
     };
-    let cut = drain(&shards, &drain_clock, are_shared).await;
+    let cut = drain(&shards, &drain_clock, sockets).await;
     shards.each(|shard| shard.hand_over_log(1));
     let _ =
         reports.try_send(Report::Drained { shard: id, counters: shards.measured().counters, cut });
@@ -144,6 +160,15 @@ impl Shards {
         self.entrances.borrow_mut().push(entrance.clone());
         spawn(keep_accepting(Rc::clone(self), entrance, pause));
         Ok(())
+    }
+
+    /// Accepts on all of these.
+    fn open_all(self: &Rc<Self>, sockets: &mut Vec<(ListenerId, OwnedFd)>) {
+        for (listener, socket) in sockets.drain(..) {
+            if let Err(error) = self.open(socket, listener) {
+                notice::warn(format_args!("a worker cannot accept on a listener: {error}"));
+            }
+        }
     }
 
     /// Lets in what waits at an entrance, and shuts it.
@@ -297,12 +322,13 @@ async fn keep_accepting(shards: Rc<Shards>, entrance: Entrance, pause: Ticker) {
     }
 }
 
-/// Carries out orders until the one to drain; whether the sockets stay with another process.
+/// Carries out orders until the one to drain, which says what becomes of the sockets.
 async fn obey(
     shards: &Rc<Shards>,
     mailbox: &Mailbox<Command>,
     heir: &impl Fn(Arc<Plan>, Option<LogSender>) -> Rc<Shard>,
-) -> bool {
+    closed: &RefCell<Vec<(ListenerId, OwnedFd)>>,
+) -> AtEnd {
     loop {
         match mailbox.next().await {
             Command::Adopt { plan, said, sockets, log } => {
@@ -311,7 +337,8 @@ async fn obey(
                 shards.replace(heir);
                 shards.rearrange(&sockets, &old);
             }
-            Command::Drain { are_shared } => return are_shared,
+            Command::Accept => shards.open_all(&mut closed.borrow_mut()),
+            Command::Drain { sockets } => return sockets,
             Command::Purge { purge, reply } => {
                 let shard = shards.current();
                 spawn(async move {
@@ -355,6 +382,7 @@ fn tell(shard: &Shard, command: &Command) {
         | Command::Purge { .. }
         | Command::Measure { .. }
         | Command::Recall { .. }
+        | Command::Accept
         | Command::Drain { .. } => {}
     }
 }
@@ -362,17 +390,21 @@ fn tell(shard: &Shard, command: &Command) {
 /// Serves what has come in already, then lets go. Returns how many connections had to be cut. Where another process
 /// accepts on the sockets, what waits there is for it, and idle clients have nearly all the time to hear, with an
 /// answer, that their connection ends.
-async fn drain(shards: &Shards, clock: &Ticker, are_shared: bool) -> usize {
+async fn drain(shards: &Shards, clock: &Ticker, sockets: AtEnd) -> usize {
     let shard = shards.current();
     shard.drain();
     for entrance in shards.entrances.take() {
-        match are_shared {
-            true => entrance.listener.set(None),
-            false => shards.close(&entrance, &shard),
+        match sockets {
+            AtEnd::Shut => shards.close(&entrance, &shard),
+            AtEnd::Kept | AtEnd::HandedOver => entrance.listener.set(None),
         }
     }
     let limit = shard.plan.config.server.drain;
-    let grace = if are_shared { limit.saturating_sub(IDLE_GRACE) } else { IDLE_GRACE.min(limit) };
+    // The next process of a service manager waits for the end of this one, and clients for that.
+    let grace = match sockets {
+        AtEnd::HandedOver => limit.saturating_sub(IDLE_GRACE),
+        AtEnd::Shut | AtEnd::Kept => IDLE_GRACE.min(limit),
+    };
     let begun = monotonic();
     clock.start(Duration::from_millis(10));
     while shards.inside() > 0 && monotonic().since(begun) < limit {

@@ -13,10 +13,10 @@ use super::overview::Overview;
 use crate::base::limits::{ADMIN_ANSWERS, ADMIN_PATIENCE, ADMIN_REFUSAL_DELAY, HEIR_PATIENCE};
 use crate::cache::purge::{Purge, What};
 use crate::config::model::Config;
-use crate::net::admin::{AdminRequest, AdminResponse};
+use crate::net::admin::{AdminRequest, AdminResponse, AdminService};
 use crate::net::notice;
 use crate::observe::recorder::{Kept, Which};
-use crate::shard::command::Measured;
+use crate::shard::command::{Measured, Recalled};
 use crate::upstream::endpoint::Duty;
 
 /// What all requests need.
@@ -55,20 +55,25 @@ pub const PATHS: [(&str, &str); 17] = [
     ("GET", "/recent"),
 ];
 
-/// Answers one request.
-pub async fn answer(api: Arc<Api>, request: AdminRequest) -> AdminResponse {
-    match api.guard.judge(&request, api.is_loopback) {
-        Access::Granted => {}
-        Access::Forbidden(why) => return fault(403, why),
-        Access::NoToken => {
-            // Guessing takes its time; connections are few.
-            tokio::time::sleep(ADMIN_REFUSAL_DELAY).await;
-            return fault(401, "say Authorization: Bearer and the token of [admin]");
+impl AdminService for Arc<Api> {
+    async fn judge(&self, request: AdminRequest) -> Result<AdminRequest, AdminResponse> {
+        match self.guard.judge(&request, self.is_loopback) {
+            Access::Granted => Ok(request),
+            Access::Forbidden(why) => Err(fault(403, why)),
+            Access::NoToken => {
+                // Guessing takes its time; connections are few.
+                tokio::time::sleep(ADMIN_REFUSAL_DELAY).await;
+                Err(fault(401, "say Authorization: Bearer and the token of [admin]"))
+            }
         }
     }
-    // What the coordinator does may take a while: the other connections go on.
-    let told = tokio::task::spawn_blocking(move || api.route(&request)).await;
-    told.unwrap_or_else(|_| fault(500, "the admin listener made a mistake"))
+
+    async fn answer(&self, request: AdminRequest) -> AdminResponse {
+        // What the coordinator does may take a while: the other connections go on.
+        let api = Self::clone(self);
+        let told = tokio::task::spawn_blocking(move || api.route(&request)).await;
+        told.unwrap_or_else(|_| fault(500, "the admin listener made a mistake"))
+    }
 }
 
 impl Api {
@@ -157,7 +162,14 @@ impl Api {
         let asked = self.view().and_then(|overview| {
             let (reply, answers) = bounded(ADMIN_ANSWERS);
             self.give(AdminOrder::Recall { which, reply })?;
-            Ok(all_of(&answers, overview.workers))
+            let mut all: Vec<Recalled> = all_of(&answers, overview.workers);
+            // One that failed may have left the others long ago.
+            if id.is_some() {
+                let (reply, answers) = bounded(ADMIN_ANSWERS);
+                self.give(AdminOrder::Recall { which: Which::Failed, reply })?;
+                all.extend(all_of(&answers, overview.workers));
+            }
+            Ok(all)
         });
         let all = match asked {
             Ok(all) => all,
@@ -173,6 +185,10 @@ impl Api {
         }
         found
             .sort_by_key(|(_, _, kept)| std::cmp::Reverse((kept.record.wall, kept.record.started)));
+        if id.is_some() {
+            found
+                .dedup_by_key(|(_, worker, kept)| (*worker, kept.record.wall, kept.record.started));
+        }
         found.truncate(limit);
         let told = found.iter().map(|(config, worker, kept)| {
             let mut told = kept.json(config);

@@ -10,7 +10,7 @@ use crossbeam_channel::Receiver;
 use tokio::sync::oneshot;
 
 use super::helper;
-use crate::admin::api::{self, Api};
+use crate::admin::api::Api;
 use crate::admin::guard::Guard;
 use crate::admin::order::AdminOrder;
 use crate::base::clock::monotonic;
@@ -29,6 +29,7 @@ pub(super) struct AdminServer {
     socket: Option<OwnedFd>,
     /// The file of a unix socket.
     inode: Option<u64>,
+    token: Option<String>,
     /// Disconnected when the last answer is written.
     is_done: Receiver<()>,
     end: oneshot::Sender<()>,
@@ -94,7 +95,7 @@ impl AdminServer {
         let (host, is_loopback) = match &model.address {
             AdminAddress::Unix(_) => (String::new(), true),
             AdminAddress::Tcp(address) if address.is_ipv6() => {
-                (format!("[{}]", address.ip()), address.ip().is_loopback())
+                (format!("[{}]", address.ip()), address.ip().to_canonical().is_loopback())
             }
             AdminAddress::Tcp(address) => (address.ip().to_string(), address.ip().is_loopback()),
         };
@@ -110,11 +111,11 @@ impl AdminServer {
         let (end, ended) = oneshot::channel::<()>();
         let (done, is_done) = crossbeam_channel::bounded::<()>(0);
         helper::start("admin", "nothing can be asked of this process", move || {
-            let answer = Arc::new(move |request| api::answer(Arc::clone(&api), request));
+            let service = Arc::new(api);
             let serving = async move {
                 let places = AdminPlaces::default();
                 tokio::select! {
-                    () = serve(listener, places.clone(), answer) => {}
+                    () = serve(listener, places.clone(), service) => {}
                     _ = ended => {}
                 }
                 places.emptied().await;
@@ -122,7 +123,7 @@ impl AdminServer {
             };
             vec![serving]
         });
-        Ok(Self { orders: given, place, socket, inode, is_done, end })
+        Ok(Self { orders: given, place, socket, inode, token, is_done, end })
     }
 }
 
@@ -156,10 +157,11 @@ pub(super) fn changed(
     new: Option<&Admin>,
 ) -> Result<Option<AdminServer>, String> {
     let Some(model) = new else { return Ok(None) };
-    if old == new {
+    // The file of a token may have another one in it.
+    let token = model.token.as_ref().map(read).transpose()?;
+    if old == new && running.as_ref().is_some_and(|one| one.token == token) {
         return Ok(running.take());
     }
-    model.token.as_ref().map(read).transpose()?;
     if old.is_some_and(|old| old.address == model.address) {
         *running = None;
     }

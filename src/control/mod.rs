@@ -36,13 +36,14 @@ use crate::net::handover::{self, HeirNews, Inherited, ManagerNews, tell};
 use crate::net::signal::Signal;
 use crate::net::{memory, notice};
 use crate::observe::counters::Counters;
-use crate::shard::command::{Command, Report};
+use crate::shard::command::{AtEnd, Command, Report};
 use admin::AdminServer;
 use reload::{ConfigSource, Helpers};
 use resolve::Resolution;
 use start::Workers;
 use upgrade::RunningUpgrade;
 
+const UPGRADING: &str = "an upgrade is under way: nothing is read again until it is over";
 const LOOKS_A_SECOND: u64 = 4;
 
 /// Serves a configuration until a signal ends it, and carries out orders until then. `ready` is called with the bound addresses when
@@ -100,6 +101,7 @@ fn serve(
         notice::note(format_args!("admin: asked on {}", admin.place));
     }
     workers.store();
+    workers.accept();
     inherited.serves();
     tell(ManagerNews::Serves);
     let mut coordinator = Coordinator {
@@ -153,7 +155,13 @@ impl Coordinator<'_> {
                 Ok(order) => self.obey(order),
                 Err(_) => self.orders = crossbeam_channel::never(),
             },
-            recv(asked) -> order => if let Ok(order) = order { self.obey(order) },
+            recv(asked) -> order => match order {
+                Ok(order) => self.obey(order),
+                Err(_) => {
+                    notice::warn("the admin listener has ended: a reload may open it again");
+                    self.helpers.admin = None;
+                }
+            },
             recv(heir) -> news => return self.hear(news.unwrap_or(HeirNews::Gone)),
             recv(self.clock) -> _ => self.tick(),
         }
@@ -171,6 +179,7 @@ impl Coordinator<'_> {
             Some(Signal::Reload) => {
                 reopen_log(&self.workers);
                 match self.inputs.source {
+                    _ if self.upgrade.is_some() => notice::note(UPGRADING),
                     // Why it is refused was told.
                     Some(source) => {
                         drop(reload::reload(&mut self.workers, &mut self.helpers, source));
@@ -188,6 +197,10 @@ impl Coordinator<'_> {
             AdminOrder::Upgrade { reply } if self.upgrade.is_none() => {
                 self.upgrade = RunningUpgrade::start(&self.workers, &self.helpers, Some(reply));
             }
+            // The sockets are the new process's too.
+            AdminOrder::Reload { reply } if self.upgrade.is_some() => {
+                let _ = reply.send(Err(UPGRADING.to_owned()));
+            }
             order => {
                 let source = self.inputs.source;
                 orders::obey(&mut self.workers, &mut self.helpers, source, order);
@@ -199,7 +212,7 @@ impl Coordinator<'_> {
     fn hear(&mut self, news: HeirNews) -> bool {
         match self.upgrade.as_mut().and_then(|one| one.hear(news, &self.workers)) {
             Some(true) => {
-                self.workers.are_shared = true;
+                self.workers.sockets_at_end = AtEnd::HandedOver;
                 return false;
             }
             Some(false) => self.go_on(),
@@ -232,7 +245,8 @@ impl Coordinator<'_> {
     fn end(mut self) -> Result<(), String> {
         // What is asked from now on is answered at once: it is too late.
         let admin_ends = self.helpers.admin.take().map(AdminServer::retire);
-        if self.upgrade.is_none() {
+        if self.workers.sockets_at_end != AtEnd::HandedOver {
+            self.upgrade.iter_mut().for_each(RunningUpgrade::cancel);
             tell(ManagerNews::Drains);
         }
         let drained = drain(self.workers, self.inputs.signals);
@@ -298,8 +312,8 @@ fn drain(mut workers: Workers, signals: &Receiver<Signal>) -> Result<(), String>
     let seconds = limit.as_secs();
     notice::note(format_args!("draining for at most {seconds} s; signal again to stop at once"));
     let begun = clock::monotonic();
-    let are_shared = workers.are_shared;
-    workers.broadcast(&Command::Drain { are_shared });
+    let sockets = workers.sockets_at_end;
+    workers.broadcast(&Command::Drain { sockets });
     let (mut left, mut counters, mut cut) = (workers.count(), Counters::default(), 0);
     // The shards keep the limit themselves; this is for a shard that cannot.
     let patience = crossbeam_channel::after(limit + Duration::from_secs(2));

@@ -246,6 +246,7 @@ pub(super) fn translated(
         | Command::Purge { .. }
         | Command::Measure { .. }
         | Command::Recall { .. }
+        | Command::Accept
         | Command::Drain { .. } => None,
     };
     said.iter().filter_map(translate).collect()

@@ -30,7 +30,7 @@ use crate::net::{listener, mailbox};
 use crate::observe::recorder::Which;
 use crate::shard::Plan;
 use crate::shard::cache_handle::Unsure;
-use crate::shard::command::{Command, ListenerSocket, Measured, Recalled, Report};
+use crate::shard::command::{AtEnd, Command, ListenerSocket, Measured, Recalled, Report};
 use crate::shard::secrets::Secrets;
 use crate::upstream::endpoint::Duty;
 use crate::worker::{self, Setup};
@@ -75,8 +75,8 @@ pub struct Workers {
     bound: Vec<SocketAddr>,
     /// By worker, then by listener: kept open here, so that a worker can be started again.
     sockets: Sockets,
-    /// They belong to another process too: what waits in their queues is not lost when this one ends.
-    pub(super) are_shared: bool,
+    /// What becomes of them at the end.
+    pub(super) sockets_at_end: AtEnd,
     cores: Vec<CoreId>,
     running: Vec<RunningWorker>,
     reports: (Sender<Report>, Receiver<Report>),
@@ -105,7 +105,12 @@ pub(super) struct Prepared {
 enum PreparedListener {
     /// It was there before, under this number.
     Kept(usize),
-    Opened(Vec<OwnedFd>, SocketAddr),
+    Opened {
+        sockets: Vec<OwnedFd>,
+        /// For the workers.
+        copies: Vec<OwnedFd>,
+        bound: SocketAddr,
+    },
 }
 
 struct RunningWorker {
@@ -148,7 +153,7 @@ pub(super) fn workers(
         frame,
         bound,
         sockets,
-        are_shared: inherited.is_activated(),
+        sockets_at_end: if inherited.is_activated() { AtEnd::Kept } else { AtEnd::Shut },
         cores,
         running: Vec::new(),
         reports: crossbeam_channel::bounded(REPORTS),
@@ -161,14 +166,14 @@ pub(super) fn workers(
         known: loaded.known,
     };
     for at in 0..workers.cores.len() {
-        let running = workers.start(at, true)?;
+        let running = workers.start(at, true, true)?;
         workers.running.push(running);
     }
     Ok(workers)
 }
 
 impl Workers {
-    fn start(&self, at: usize, has_disk: bool) -> Result<RunningWorker, String> {
+    fn start(&self, at: usize, has_disk: bool, waits: bool) -> Result<RunningWorker, String> {
         let fault = |error: std::io::Error| format!("worker {at}: {error}");
         let (commands, receiver) = mailbox::channel().map_err(fault)?;
         let mut listeners = Vec::new();
@@ -181,6 +186,7 @@ impl Workers {
             id: ShardId(u16::try_from(at).map_err(|_| "too many workers".to_owned())?),
             core: self.cores.get(at).copied(),
             listeners,
+            waits,
             plan: Arc::clone(&self.plan),
             has_disk,
             log: self.log.as_ref().map(|(sender, _)| sender.clone()),
@@ -239,13 +245,15 @@ impl Workers {
                 (model.name.as_str(), *bound, sockets.map(AsRawFd::as_raw_fd).collect())
             })
             .collect();
-        Heir::start(&listeners, admin, self.are_shared)
+        Heir::start(&listeners, admin, self.sockets_at_end == AtEnd::Kept)
     }
 
     /// Has systemd keep the listening sockets, where it is asked to.
     pub(super) fn store(&mut self) {
         let all: Vec<&OwnedFd> = self.sockets.iter().flatten().flatten().collect();
-        self.are_shared |= handover::store(&all);
+        if handover::store(&all) {
+            self.sockets_at_end = AtEnd::Kept;
+        }
     }
 
     /// What an operator wants of an endpoint.
@@ -259,6 +267,15 @@ impl Workers {
             _ => None,
         });
         told.unwrap_or_default()
+    }
+
+    /// Every worker begins to accept. Before that a start may fail without a client that notices.
+    pub(super) fn accept(&self) {
+        for worker in &self.running {
+            if worker.commands.send(Command::Accept).is_err() {
+                notice::warn("a worker's mailbox is full: it does not accept");
+            }
+        }
     }
 
     /// Asks every worker what it has measured. A worker whose mailbox is full says nothing.
@@ -316,9 +333,12 @@ impl Workers {
             listeners.push(match kept {
                 Some(at) => PreparedListener::Kept(at),
                 None => {
-                    let (sockets, bound) = listener::open(one.address, self.cores.len())
-                        .map_err(|error| not_open(one, &error))?;
-                    PreparedListener::Opened(sockets, bound)
+                    let fault = |error| not_open(one, &error);
+                    let (sockets, bound) =
+                        listener::open(one.address, self.cores.len()).map_err(fault)?;
+                    let copies: std::io::Result<Vec<OwnedFd>> =
+                        sockets.iter().map(OwnedFd::try_clone).collect();
+                    PreparedListener::Opened { sockets, copies: copies.map_err(fault)?, bound }
                 }
             });
         }
@@ -382,17 +402,14 @@ impl Workers {
                         told[worker].push(ListenerSocket::Kept(was));
                     }
                 }
-                PreparedListener::Opened(sockets, bound) => {
+                PreparedListener::Opened { sockets, copies, bound } => {
                     self.bound.push(bound);
                     let (name, scheme) = (&one.name, scheme(one));
                     notice::note(format_args!(
                         "listener \"{name}\": listening on {scheme}://{bound}"
                     ));
-                    for (worker, socket) in sockets.into_iter().enumerate() {
-                        match socket.try_clone() {
-                            Ok(fd) => told[worker].push(ListenerSocket::New(fd)),
-                            Err(error) => notice::warn(format_args!("worker {worker}: {error}")),
-                        }
+                    for (worker, (socket, copy)) in sockets.into_iter().zip(copies).enumerate() {
+                        told[worker].push(ListenerSocket::New(copy));
                         self.sockets[worker].push(vec![socket]);
                     }
                 }
@@ -418,7 +435,7 @@ impl Workers {
             if let Some(disk) = &self.plan.disk {
                 disk.distrust();
             }
-            match self.start(at, false) {
+            match self.start(at, false, false) {
                 Ok(running) => self.running[at] = running,
                 Err(message) => notice::warn(message),
             }

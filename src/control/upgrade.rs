@@ -47,9 +47,8 @@ impl RunningUpgrade {
     pub(super) fn hear(&mut self, news: HeirNews, workers: &Workers) -> Option<bool> {
         match news {
             HeirNews::Disk => {
-                workers.close_disk();
                 self.has_disk = true;
-                self.heir.gave_disk();
+                self.heir.give_disk(workers.disk_closer());
                 None
             }
             HeirNews::Ready => {
@@ -68,9 +67,15 @@ impl RunningUpgrade {
         }
     }
 
+    /// This process is to end: the new one, which does not serve yet, too.
+    pub(super) fn cancel(&mut self) {
+        self.fail("this process is to end");
+    }
+
     /// Called now and then: a new process that takes too long is ended. True if that was so.
     pub(super) fn is_overdue(&mut self) -> bool {
-        let is_late = monotonic() >= self.by;
+        // What it has said by now is heard first.
+        let is_late = monotonic() >= self.by && self.heir.news.is_empty();
         if is_late {
             self.fail("the new process did not serve in time, and was ended");
         }

@@ -97,7 +97,7 @@ fn certificates(workers: &Workers) -> Vec<CertificateView> {
     let config = workers.config();
     let all = config.listeners.iter().zip(&workers.secrets().listeners);
     let of_listener = all.filter_map(|(model, server)| Some((model, server.as_ref()?)));
-    of_listener
+    let mut views: Vec<CertificateView> = of_listener
         .flat_map(|(model, server)| {
             server.certificates().map(|(names, end)| CertificateView {
                 listener: model.name.clone(),
@@ -105,5 +105,11 @@ fn certificates(workers: &Workers) -> Vec<CertificateView> {
                 days: (end - now).div_euclid(24 * 3600),
             })
         })
-        .collect()
+        .collect();
+    // Of two for the same names (RSA and ECDSA) the one that ends first.
+    views.sort_by(|one, other| {
+        (&one.listener, &one.names, one.days).cmp(&(&other.listener, &other.names, other.days))
+    });
+    views.dedup_by(|one, other| (&one.listener, &one.names) == (&other.listener, &other.names));
+    views
 }

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -36,6 +36,8 @@ pub struct AdminRequest {
     pub query: String,
     pub fields: HeaderMap,
     pub body: Bytes,
+    /// A body comes, or has come.
+    pub has_body: bool,
     /// It came by the socket that only its owner may use.
     pub is_by_socket: bool,
 }
@@ -83,10 +85,12 @@ impl AdminListener {
                 listener.set_nonblocking(true)?;
                 Ok(Self::Tcp(listener))
             }
-            AdminAddress::Unix(path) if UnixStream::connect(path).is_ok() => {
-                Err(io::ErrorKind::AddrInUse.into())
-            }
-            AdminAddress::Unix(path) => Self::replace(path),
+            AdminAddress::Unix(path) => match UnixStream::connect(path) {
+                Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+                // What a process that is gone has left there.
+                Err(_) => Self::replace(path),
+            },
         }
     }
 
@@ -140,7 +144,15 @@ fn open_socket(path: &Path) -> io::Result<AdminListener> {
         std::fs::create_dir(folder)?;
     }
     // Made under another name and private before it can be found.
-    let hidden = path.with_extension(format!("{}.new", std::process::id()));
+    let hidden = path.with_extension("new");
+    let is_other =
+        std::fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket());
+    if is_other {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is a file that is no socket",
+        ));
+    }
     let _ = std::fs::remove_file(&hidden);
     let listener = UnixListener::bind(&hidden)?;
     std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600))?;
@@ -168,15 +180,24 @@ impl AdminPlaces {
     }
 }
 
-/// Serves until it is dropped. `answer` answers one request.
-pub async fn serve<Answer, Answering>(
+/// What answers requests.
+pub trait AdminService: Send + Sync + 'static {
+    /// Whether a request is answered, by its head alone: its body has not been read.
+    fn judge(
+        &self,
+        request: AdminRequest,
+    ) -> impl Future<Output = Result<AdminRequest, AdminResponse>> + Send;
+
+    /// Answers one that is.
+    fn answer(&self, request: AdminRequest) -> impl Future<Output = AdminResponse> + Send;
+}
+
+/// Serves until it is dropped.
+pub async fn serve<Service: AdminService>(
     listener: AdminListener,
     places: AdminPlaces,
-    answer: Arc<Answer>,
-) where
-    Answer: Fn(AdminRequest) -> Answering + Send + Sync + 'static,
-    Answering: Future<Output = AdminResponse> + Send + 'static,
-{
+    service: Arc<Service>,
+) {
     let (accepted, _file) = match listener {
         AdminListener::Tcp(listener) => {
             (tokio::net::TcpListener::from_std(listener).map(Accepting::Tcp), None)
@@ -194,13 +215,13 @@ pub async fn serve<Answer, Answering>(
         match &accepting {
             Accepting::Tcp(listener) => match listener.accept().await {
                 Ok((stream, _)) => {
-                    drop(tokio::spawn(serve_one(stream, false, Arc::clone(&answer), place)))
+                    drop(tokio::spawn(serve_one(stream, false, Arc::clone(&service), place)))
                 }
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
             },
             Accepting::Unix(listener) => match listener.accept().await {
                 Ok((stream, _)) => {
-                    drop(tokio::spawn(serve_one(stream, true, Arc::clone(&answer), place)))
+                    drop(tokio::spawn(serve_one(stream, true, Arc::clone(&service), place)))
                 }
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
             },
@@ -213,20 +234,24 @@ enum Accepting {
     Unix(tokio::net::UnixListener),
 }
 
-async fn serve_one<Answer, Answering>(
+async fn serve_one<Service: AdminService>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     is_by_socket: bool,
-    answer: Arc<Answer>,
+    service: Arc<Service>,
     _place: OwnedSemaphorePermit,
-) where
-    Answer: Fn(AdminRequest) -> Answering + Send + Sync + 'static,
-    Answering: Future<Output = AdminResponse> + Send + 'static,
-{
-    let service = service_fn(|request: Request<Incoming>| {
-        let answer = Arc::clone(&answer);
+) {
+    let answering = service_fn(|request: Request<Incoming>| {
+        let service = Arc::clone(&service);
         async move {
-            let response = match read(request, is_by_socket).await {
-                Ok(request) => answer(request).await,
+            let response = match head(&request, is_by_socket) {
+                Ok(head) => match service.judge(head).await {
+                    // Only of a request that is granted the body is read.
+                    Ok(head) => match body(request).await {
+                        Ok(body) => service.answer(AdminRequest { body, ..head }).await,
+                        Err(response) => response,
+                    },
+                    Err(response) => response,
+                },
                 Err(response) => response,
             };
             Ok::<_, Infallible>(written(response))
@@ -236,22 +261,13 @@ async fn serve_one<Answer, Answering>(
         .timer(TokioTimer::new())
         .header_read_timeout(ADMIN_HEAD_MAX)
         .max_buf_size(ADMIN_BODY_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), answering);
     let _ = tokio::time::timeout(ADMIN_CONNECTION_LASTS, connection).await;
 }
 
-async fn read(
-    request: Request<Incoming>,
-    is_by_socket: bool,
-) -> Result<AdminRequest, AdminResponse> {
-    let (parts, body) = request.into_parts();
-    let body = Limited::new(body, ADMIN_BODY_MAX).collect().await.map_err(|_| AdminResponse {
-        status: 413,
-        content_type: "application/json",
-        body: format!("{{\"error\":\"a body has at most {ADMIN_BODY_MAX} octets\"}}\n"),
-    })?;
+fn head(request: &Request<Incoming>, is_by_socket: bool) -> Result<AdminRequest, AdminResponse> {
     // The absolute form is that of a proxy's request, which this is none.
-    if parts.uri.authority().is_some() {
+    if request.uri().authority().is_some() {
         return Err(AdminResponse {
             status: 403,
             content_type: "application/json",
@@ -259,13 +275,28 @@ async fn read(
         });
     }
     Ok(AdminRequest {
-        method: parts.method.to_string(),
-        path: parts.uri.path().to_owned(),
-        query: parts.uri.query().unwrap_or_default().to_owned(),
-        fields: parts.headers,
-        body: body.to_bytes(),
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().unwrap_or_default().to_owned(),
+        fields: request.headers().clone(),
+        body: Bytes::new(),
+        has_body: !request.body().is_end_stream(),
         is_by_socket,
     })
+}
+
+async fn body(request: Request<Incoming>) -> Result<Bytes, AdminResponse> {
+    let read = Limited::new(request.into_body(), ADMIN_BODY_MAX).collect();
+    match tokio::time::timeout(ADMIN_HEAD_MAX, read).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        _ => Err(AdminResponse {
+            status: 413,
+            content_type: "application/json",
+            body: format!(
+                "{{\"error\":\"a body has at most {ADMIN_BODY_MAX} octets, and comes at once\"}}\n"
+            ),
+        }),
+    }
 }
 
 fn written(response: AdminResponse) -> Response<Full<Bytes>> {

@@ -123,8 +123,11 @@ impl Inherited {
         }
     }
 
-    /// Tells the process before us that this one serves.
+    /// Tells the process before us that this one serves. What no listener wants any more is shut: clients would wait
+    /// there for ever.
     pub fn serves(&mut self) {
+        let unwanted = self.listeners.drain(..).flat_map(|one| one.sockets);
+        unwanted.for_each(|socket| sys::shutdown(socket.as_raw_fd(), sys::Directions::Both));
         if let Some(mut link) = self.link.take() {
             let _ = link.write_all(b"ready\n");
         }
@@ -183,15 +186,20 @@ impl Heir {
             "link": link,
             "activated": is_activated,
         });
+        let news = listen(own.try_clone()?)?;
         let child = Command::new(program()?)
             .args(std::env::args_os().skip(1))
             .env(VARIABLE, told.to_string())
-            .env_remove("LISTEN_FDS")
+            // What is said to this process by its number is not meant for the next one.
+            .envs([("LISTEN_FDS", "0")])
+            .env_remove("LISTEN_PID")
+            .env_remove("LISTEN_FDNAMES")
+            .env_remove("WATCHDOG_PID")
             .stdin(Stdio::null())
-            .spawn()?;
+            .spawn();
         drop((copies, other));
-        let news = listen(own.try_clone()?)?;
-        Ok(Self { child, link: own, news })
+        // Without a child the other end is closed: the thread hears that and ends.
+        Ok(Self { child: child?, link: own, news })
     }
 
     /// Its process id.
@@ -200,9 +208,13 @@ impl Heir {
         self.child.id()
     }
 
-    /// The cache's folder is given up.
-    pub fn gave_disk(&mut self) {
-        let _ = self.link.write_all(b"given\n");
+    /// Gives the cache's folder up, and says so; on a thread, for much may have to be written first.
+    pub fn give_disk(&self, close: impl FnOnce() + Send + 'static) {
+        let Ok(mut link) = self.link.try_clone() else { return };
+        std::thread::spawn(move || {
+            close();
+            let _ = link.write_all(b"given\n");
+        });
     }
 
     /// It took too long, or has failed.

@@ -153,7 +153,10 @@ impl Stats {
         if let Some(endpoint) = endpoint {
             endpoint.classes[class] += 1;
             endpoint.failures += u64::from(record.fault.is_some_and(|kind| kind.blames_endpoint()));
-            endpoint.took.add(record.upstream);
+            // Without a head of an answer there is nothing that was fast.
+            if !record.upstream.is_zero() {
+                endpoint.took.add(record.upstream);
+            }
         }
     }
 }

@@ -44,8 +44,10 @@ pub enum Command {
     Measure { reply: Sender<Measured> },
     /// Say which exchanges were the last.
     Recall { which: Which, reply: Sender<Recalled> },
-    /// Stop accepting, finish what is in flight, end. Sockets that are shared are another process's by now.
-    Drain { are_shared: bool },
+    /// Begin to accept: everything that is needed is there.
+    Accept,
+    /// Stop accepting, finish what is in flight, end.
+    Drain { sockets: AtEnd },
 }
 
 impl Command {
@@ -66,6 +68,17 @@ impl Command {
             _ => false,
         }
     }
+}
+
+/// What becomes of the listening sockets when this process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtEnd {
+    /// They are shut, behind what waits there.
+    Shut,
+    /// The service manager has them: what waits there is for the next process.
+    Kept,
+    /// Another process accepts on them already.
+    HandedOver,
 }
 
 /// A worker's socket of a listener.

@@ -45,6 +45,10 @@ fn refusing() -> (Origin, Seen) {
         }
         if next.kind == DATA && !next.payload.is_empty() {
             peer.window(0, next.payload.len() as u32);
+            // A second try may have all of a body that is larger than a window.
+            if next.flags & END_STREAM == 0 {
+                peer.window(next.id, next.payload.len() as u32);
+            }
         }
         let Some((path, body, is_refused)) = open.get_mut(&key) else { return };
         if next.kind == DATA {
