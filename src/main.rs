@@ -13,14 +13,15 @@ use millrace::config::model::Config;
 use millrace::control::reload::ConfigSource;
 use millrace::control::{self, Inputs, doctor, load};
 use millrace::demo;
-use millrace::net::notice;
 use millrace::net::signal::{self, Signal};
+use millrace::net::{handover, notice};
 use millrace::operate::{CommandFailure, ExplainArgs, Operate};
 
 /// The reference manual, embedded.
 const EXAMPLE: &str = include_str!("../config.example.toml");
 
 fn main() -> ExitCode {
+    handover::remember_program();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse_arguments(&error),
@@ -33,7 +34,10 @@ fn main() -> ExitCode {
                 let again = || read_again(&arguments);
                 run(verdict, &arguments.how, &signal::listen(), Some(&again), "")
             }
-            Err(message) => refuse(&message),
+            Err(message) => {
+                handover::Inherited::take().refuses(&message);
+                refuse(&message)
+            }
         },
         CliCommand::Check { file, file_only } => check(&file, file_only),
         CliCommand::Doctor { file } => examine(file.as_deref()),
@@ -91,6 +95,7 @@ fn run(
 ) -> ExitCode {
     let _ = write!(std::io::stderr(), "{}", verdict.report);
     let Some(mut config) = verdict.config else {
+        handover::Inherited::take().refuses(&verdict.report);
         return refuse("the configuration is refused");
     };
     how.apply(&mut config);

@@ -8,6 +8,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::admin::explain::{self, Question};
+use crate::base::limits::{ADMIN_PATIENCE, HEIR_PATIENCE};
 use crate::config::admin::{AdminAddress, SOCKET};
 use crate::config::units;
 use crate::net::admin::ask;
@@ -167,7 +168,11 @@ impl Operate {
             return Ok(answer);
         }
         let value: Value = serde_json::from_str(&answer).map_err(|_| {
-            CommandFailure::Refused(format!("that is no answer of millrace: {answer}"))
+            let begin: String = answer.chars().take(80).collect();
+            CommandFailure::NotAsked(format!(
+                "what answers on {} is no admin listener of millrace: {begin:?}",
+                target.admin
+            ))
         })?;
         Ok(match self {
             Self::Status(_) => status(&value),
@@ -175,6 +180,9 @@ impl Operate {
             Self::Drain(one) => format!("{} is draining\n", one.endpoint),
             Self::Ready(one) => format!("{} is ready\n", one.endpoint),
             Self::Down(one) => format!("{} is down\n", one.endpoint),
+            Self::Purge(purge) if purge.soft => {
+                format!("{} entries are stale now\n", value["purged"])
+            }
             Self::Purge(_) => format!("{} entries taken out\n", value["purged"]),
             Self::Recent(_) => list(&value).iter().map(line).collect(),
             Self::Explain(one) if one.url.is_none() => match list(&value).first() {
@@ -257,7 +265,13 @@ impl PurgeArgs {
 
 impl ProcessArgs {
     fn ask(&self, method: &str, path: &str, body: &str) -> Result<String, CommandFailure> {
-        let address = units::admin_address(&self.admin).map_err(CommandFailure::NotAsked)?;
+        let address = units::admin_address(&self.admin).map_err(|_| {
+            CommandFailure::NotAsked(format!(
+                "--admin {}: write \"unix:\" and the absolute path of its socket, or an IP address and a port \
+                 such as 127.0.0.1:9901",
+                self.admin
+            ))
+        })?;
         let token = self.token_file.as_ref().map(|path| {
             let text = std::fs::read_to_string(path);
             let text = text.map_err(|error| {
@@ -266,7 +280,12 @@ impl ProcessArgs {
             Ok(text.lines().next().unwrap_or_default().trim().to_owned())
         });
         let token = token.transpose()?;
-        let (status, answer) = ask(&address, method, path, token.as_deref(), body)
+        let patience = match path {
+            "/upgrade" => HEIR_PATIENCE + 2 * ADMIN_PATIENCE,
+            "/reload" => 7 * ADMIN_PATIENCE,
+            _ => 3 * ADMIN_PATIENCE,
+        };
+        let (status, answer) = ask(&address, method, path, token.as_deref(), body, patience)
             .map_err(|error| CommandFailure::NotAsked(not_asked(&address, &error)))?;
         if status == 200 {
             return Ok(answer);
@@ -285,6 +304,11 @@ fn not_asked(address: &AdminAddress, error: &std::io::Error) -> String {
     let hint = match error.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
             ": does it run, and does its configuration have [admin]? --admin says where"
+        }
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+            return format!(
+                "millrace cannot be asked on {address}: it accepts, but gives no answer in time"
+            );
         }
         std::io::ErrorKind::PermissionDenied => ": only its user may use the socket",
         _ => "",

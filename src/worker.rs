@@ -99,7 +99,7 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     let cache = CacheHandle::new(id, ledger, posts, plan.disk.clone(), has_disk);
     let shards = Shards::new(Shard::new(id, plan, Rc::clone(&cache), log.clone(), seed));
     said.iter().for_each(|command| tell(&shards.current(), command));
-    let mailbox = commands.open()?;
+    let mailbox = Rc::new(commands.open()?);
     spawn(hear(Rc::clone(&cache), Rc::clone(&shards), post.open()?));
     // All that draining needs, while there are descriptors to be had.
     let drain_clock = Ticker::stopped()?;
@@ -119,6 +119,7 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
             Err(_) => shards.panicked(),
         }
     };
+    spawn(answer(Rc::clone(&shards), Rc::clone(&mailbox)));
     let cut = drain(&shards, &drain_clock, sockets).await;
     shards.each(|shard| shard.hand_over_log(1));
     let _ =
@@ -150,6 +151,29 @@ impl Shards {
         let (leaving, gone, entrances) = Default::default();
         let (current, pool) = (RefCell::new(first), TaskPool::new());
         Rc::new(Self { current, leaving, gone, pool, entrances })
+    }
+
+    /// Tells what was measured, and which exchanges were the last, if that is what is asked.
+    fn answer(&self, command: &Command) {
+        match command {
+            Command::Measure { reply } => {
+                let measured = Measured {
+                    shard: self.current().id,
+                    inside: self.inside(),
+                    totals: self.measured(),
+                };
+                // Asked for in vain, if the task that asks has given up.
+                let _ = reply.try_send(measured);
+            }
+            Command::Recall { which, reply } => {
+                let mut kept = Vec::new();
+                self.each(|shard| {
+                    kept.push((Arc::clone(&shard.plan.config), shard.recalled(*which)));
+                });
+                let _ = reply.try_send(Recalled { shard: self.current().id, kept });
+            }
+            _ => {}
+        }
     }
 
     /// Accepts on a socket from now on.
@@ -346,24 +370,18 @@ async fn obey(
                     let _ = reply.send(shard.cache.purge(purge, shard.now()).await);
                 });
             }
-            Command::Measure { reply } => {
-                let measured = Measured {
-                    shard: shards.current().id,
-                    inside: shards.inside(),
-                    totals: shards.measured(),
-                };
-                // Asked for in vain, if the task that asks has given up.
-                let _ = reply.try_send(measured);
+            command => {
+                shards.answer(&command);
+                tell(&shards.current(), &command);
             }
-            Command::Recall { which, reply } => {
-                let mut kept = Vec::new();
-                shards.each(|shard| {
-                    kept.push((Arc::clone(&shard.plan.config), shard.recalled(which)));
-                });
-                let _ = reply.try_send(Recalled { shard: shards.current().id, kept });
-            }
-            command => tell(&shards.current(), &command),
         }
+    }
+}
+
+/// Tells what is asked of a worker that drains.
+async fn answer(shards: Rc<Shards>, mailbox: Rc<Mailbox<Command>>) {
+    loop {
+        shards.answer(&mailbox.next().await);
     }
 }
 

@@ -13,7 +13,7 @@ use super::overview::Overview;
 use crate::base::limits::{ADMIN_ANSWERS, ADMIN_PATIENCE, ADMIN_REFUSAL_DELAY, HEIR_PATIENCE};
 use crate::cache::purge::{Purge, What};
 use crate::config::model::Config;
-use crate::net::admin::{AdminRequest, AdminResponse, AdminService};
+use crate::net::admin::{AdminRequest, AdminResponse, AdminService, DRAINING};
 use crate::net::notice;
 use crate::observe::recorder::{Kept, Which};
 use crate::shard::command::{Measured, Recalled};
@@ -85,8 +85,9 @@ impl Api {
         match segments.as_slice() {
             ["healthz"] if is_get => text(200, "ok\n"),
             ["readyz"] if is_get => match self.view() {
+                Ok(view) if view.is_draining => text(503, DRAINING),
                 Ok(_) => text(200, "ready\n"),
-                Err(_) => text(503, "draining, or too busy to say\n"),
+                Err(_) => text(503, "too busy to say, or at its end\n"),
             },
             [""] if is_get => AdminResponse {
                 status: 200,
@@ -280,11 +281,8 @@ impl Api {
     }
 
     fn assign(&self, cluster: &str, endpoint: &str, duty: &str) -> AdminResponse {
-        let duty = match duty {
-            "ready" => Duty::Ready,
-            "drain" => Duty::Drain,
-            "down" => Duty::Down,
-            _ => return fault(404, "an endpoint can be told: ready, drain, down"),
+        let Some(duty) = Duty::of(duty) else {
+            return fault(404, "an endpoint can be told: ready, drain, down");
         };
         let (reply, answer) = bounded(1);
         let (cluster, endpoint) = (cluster.to_owned(), endpoint.to_owned());

@@ -165,9 +165,11 @@ fn forwarded(
         None => {
             let mut all: Vec<String> = model.endpoints.iter().map(|one| one.address.to_string()).collect();
             all.dedup();
-            all.iter().map(|address| json!({ "address": address })).collect()
+            let state = "not known: that is a file";
+            all.iter().map(|address| json!({ "address": address, "state": state })).collect()
         }
     };
+    let is_off = known.is_some_and(|all| all.endpoints.iter().all(|one| one.duty != "ready"));
     let cache = match (&route.cache, head.method) {
         (None, _) => "the route does not cache",
         (Some(_), Method::Get | Method::Head) => "looked up, and stored if the answer allows it",
@@ -181,6 +183,8 @@ fn forwarded(
         "balance": super::overview::balance_name(model.balance),
         "endpoints": endpoints,
         "cache": cache,
+        "warning": is_off.then_some("no endpoint takes new clients, by order: 503, but for what the cache has and for \
+                                     clients that stick to one that drains"),
     })
 }
 
@@ -260,6 +264,9 @@ pub fn text(told: &Value) -> String {
         let _ = writeln!(out, "  {:<28} {}", word(&one["address"]), word(&one["state"]));
     }
     let _ = writeln!(out, "cache: {}", word(&result["cache"]));
+    if let Some(warning) = result["warning"].as_str() {
+        let _ = writeln!(out, "warning: {warning}");
+    }
     out
 }
 

@@ -51,17 +51,19 @@ impl Guard {
         if request.is_by_socket {
             return Access::Granted;
         }
-        if !self.knows_host(&request.fields) {
-            return Access::Forbidden("the Host field names another site");
+        let changes = !matches!(request.method.as_str(), "GET" | "HEAD");
+        let is_open = is_loopback && !changes && OPEN.contains(&request.path.as_str());
+        // Checks in HTTP/1.0 have no Host field; a browser always has one.
+        let is_check = is_open && !request.fields.contains_key("host");
+        if !is_check && !self.knows_host(&request.fields) {
+            return Access::Forbidden("the Host field is missing, or names another site");
         }
         if comes_from_elsewhere(&request.fields) {
             return Access::Forbidden("a page of another site sends this");
         }
-        let changes = !matches!(request.method.as_str(), "GET" | "HEAD");
         if changes && !is_json(request) {
             return Access::Forbidden("a body is JSON: Content-Type: application/json");
         }
-        let is_open = is_loopback && !changes && OPEN.contains(&request.path.as_str());
         if is_open || self.has_token(&request.fields) { Access::Granted } else { Access::NoToken }
     }
 
@@ -96,8 +98,7 @@ fn comes_from_elsewhere(fields: &HeaderMap) -> bool {
     let text = |name: &str| fields.get(name).and_then(|one| one.to_str().ok());
     let is_cross =
         text("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
-    let origin =
-        text("origin").map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host));
+    let origin = text("origin").map(|origin| origin.strip_prefix("http://").unwrap_or(origin));
     let is_other = origin
         .is_some_and(|origin| !text("host").is_some_and(|host| host.eq_ignore_ascii_case(origin)));
     is_cross || is_other

@@ -233,11 +233,11 @@ fn endpoints(out: &mut MetricsText, overview: &Overview) {
 }
 
 fn certificates(out: &mut MetricsText, overview: &Overview) {
-    let name = "millrace_certificate_expires_in_days";
-    out.family(name, "gauge", "Days until a listener's certificate ends.");
+    let name = "millrace_certificate_not_after_timestamp_seconds";
+    out.family(name, "gauge", "When a listener's certificate ends, in seconds since 1970.");
     for one in &overview.certificates {
         let names = one.names.join(",");
-        out.value(name, &[("listener", &one.listener), ("names", &names)], one.days as f64);
+        out.value(name, &[("listener", &one.listener), ("names", &names)], one.end as f64);
     }
 }
 

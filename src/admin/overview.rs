@@ -16,6 +16,8 @@ pub struct Overview {
     /// Seconds since the start.
     pub uptime: u64,
     pub workers: usize,
+    /// It serves what it has, and ends.
+    pub is_draining: bool,
     /// Configurations that were taken, and refused, since the start.
     pub reloads: (u64, u64),
     /// Octets that are allocated, and the bound; zero for none.
@@ -79,7 +81,9 @@ pub struct EndpointView {
 pub struct CertificateView {
     pub listener: String,
     pub names: Vec<String>,
-    /// Days until it ends; negative if it has.
+    /// When it ends, in seconds since 1970.
+    pub end: i64,
+    /// Days until then; negative if it has.
     pub days: i64,
 }
 
@@ -123,6 +127,7 @@ impl Overview {
             "name": name,
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": uptime,
+            "draining": self.is_draining,
             "workers": workers,
             "reloads": { "taken": self.reloads.0, "refused": self.reloads.1 },
             "memory": { "bytes": self.memory.0, "bound": self.memory.1 },

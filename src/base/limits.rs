@@ -415,6 +415,10 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 32;
 pub const ADMIN_BODY_MAX: usize = 64 * 1024;
 /// How long a connection may take for all it does.
 pub const ADMIN_CONNECTION_LASTS: Duration = Duration::from_secs(60);
+/// How long a listener waits that cannot accept.
+pub const ADMIN_PAUSE: Duration = Duration::from_millis(20);
+/// How long a process that ends keeps the admin listener's TCP port, which the next process needs.
+pub const ADMIN_PORT_KEPT: Duration = Duration::from_secs(1);
 /// How long a head may take.
 pub const ADMIN_HEAD_MAX: Duration = Duration::from_secs(5);
 /// Exchanges that a shard remembers, and of those that failed.

@@ -12,8 +12,8 @@ use super::lower_common::{
     body_limit, count, duration, read_blocks, read_exchange_timeouts, size, size_or_none,
 };
 use super::model::{
-    AccessLog, Action, Config, Driver, Http2, Limits, Listener, LogFormat, Mode, Protocol, Ring,
-    Route, Server, Timeouts,
+    AccessLog, Action, Config, Driver, Http2, Limits, Listener, LogFormat, Mode, Protocol,
+    RequestIds, Ring, Route, Server, Timeouts,
 };
 use super::problem::{self, Problems, Shows};
 use super::raw::ConfigTable;
@@ -144,6 +144,7 @@ fn read_server(mut table: ConfigTable<'_>) -> Server {
     let driver = table.word("driver", &drivers);
     let ring = table.word("ring", &[("coop", Ring::Coop), ("defer", Ring::Defer)]);
     let drain = duration(&mut table, "drain", true);
+    let request_id = table.word("request_id", &RequestIds::NAMES);
     table.finish();
     Server {
         name: name.unwrap_or(defaults.name),
@@ -151,6 +152,7 @@ fn read_server(mut table: ConfigTable<'_>) -> Server {
         driver: driver.unwrap_or(defaults.driver),
         ring: ring.unwrap_or(defaults.ring),
         drain: drain.unwrap_or(defaults.drain),
+        request_id: request_id.unwrap_or_default(),
     }
 }
 

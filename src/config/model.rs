@@ -47,6 +47,23 @@ pub struct Server {
     pub ring: Ring,
     /// How long exchanges may go on after SIGTERM.
     pub drain: Duration,
+    pub request_id: RequestIds,
+}
+
+/// Which answers say the X-Request-Id of their request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RequestIds {
+    None,
+    /// Errors of ours.
+    #[default]
+    Errors,
+    All,
+}
+
+impl RequestIds {
+    /// As they are written.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("errors", Self::Errors), ("all", Self::All), ("none", Self::None)];
 }
 
 /// Which cores to run on.
@@ -636,6 +653,7 @@ impl Default for Server {
             driver: Driver::Auto,
             ring: Ring::Coop,
             drain: Duration::from_secs(30),
+            request_id: RequestIds::default(),
         }
     }
 }

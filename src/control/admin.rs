@@ -79,6 +79,11 @@ impl AdminServer {
         self.socket.as_ref().map(AsRawFd::as_raw_fd)
     }
 
+    /// It is one of TCP.
+    pub(super) fn has_port(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// Takes no more orders and accepts no more. What it returns waits until the answers that are under way are written.
     pub(super) fn retire(self) -> impl FnOnce() {
         let Self { orders, is_done, end, .. } = self;

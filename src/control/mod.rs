@@ -30,13 +30,14 @@ use crate::admin::order::{AdminOrder, Orders};
 use crate::balance::places::Places;
 use crate::base::clock::{self, Moment};
 use crate::base::limits::FOLDER_KEPT;
-use crate::base::limits::{SAME_SIGNAL, WATCH_EVERY};
+use crate::base::limits::{ADMIN_PORT_KEPT, SAME_SIGNAL, WATCH_EVERY};
 use crate::config::model::Config;
 use crate::net::handover::{self, HeirNews, Inherited, ManagerNews, tell};
 use crate::net::signal::Signal;
 use crate::net::{memory, notice};
 use crate::observe::counters::Counters;
 use crate::shard::command::{AtEnd, Command, Report};
+use crate::upstream::endpoint::Duty;
 use admin::AdminServer;
 use reload::{ConfigSource, Helpers};
 use resolve::Resolution;
@@ -65,11 +66,12 @@ pub fn run(config: Config, inputs: &Inputs<'_>, ready: impl FnOnce(&start::Ready
     let started = admin
         .transpose()
         .and_then(|admin| Ok((admin, start::workers(config, places, &mut inherited)?)));
-    let result =
-        started.and_then(|(admin, all)| serve(all, admin, (resolver, inherited), inputs, ready));
+    let result = started
+        .and_then(|(admin, all)| serve(all, admin, (resolver, &mut inherited), inputs, ready));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
+            inherited.refuses(&message);
             notice::error(message);
             ExitCode::FAILURE
         }
@@ -87,7 +89,7 @@ pub struct Inputs<'a> {
 fn serve(
     mut workers: Workers,
     admin: Option<AdminServer>,
-    (resolver, mut inherited): (resolve::Resolver, Inherited),
+    (resolver, inherited): (resolve::Resolver, &mut Inherited),
     inputs: &Inputs<'_>,
     ready: impl FnOnce(&start::Ready),
 ) -> Result<(), String> {
@@ -101,6 +103,12 @@ fn serve(
         notice::note(format_args!("admin: asked on {}", admin.place));
     }
     workers.store();
+    for [cluster, endpoint, duty] in inherited.orders() {
+        let known = Duty::of(&duty).unwrap_or_default();
+        if let Err(why) = orders::assign(&mut workers, &cluster, &endpoint, known) {
+            notice::warn(format_args!("what was ordered before the upgrade is dropped: {why}"));
+        }
+    }
     workers.accept();
     inherited.serves();
     tell(ManagerNews::Serves);
@@ -243,17 +251,16 @@ impl Coordinator<'_> {
     }
 
     fn end(mut self) -> Result<(), String> {
-        // What is asked from now on is answered at once: it is too late.
-        let admin_ends = self.helpers.admin.take().map(AdminServer::retire);
-        if self.workers.sockets_at_end != AtEnd::HandedOver {
-            self.upgrade.iter_mut().for_each(RunningUpgrade::cancel);
-            tell(ManagerNews::Drains);
+        if self.workers.sockets_at_end == AtEnd::HandedOver {
+            // The new process has its place: what is asked from now on is asked of that one.
+            let wait = self.helpers.admin.take().map(AdminServer::retire);
+            let drained = drain(self.workers, self.helpers, self.inputs.signals);
+            wait.into_iter().for_each(|wait| wait());
+            return drained;
         }
-        let drained = drain(self.workers, self.inputs.signals);
-        if let Some(wait) = admin_ends {
-            wait();
-        }
-        drained
+        self.upgrade.iter_mut().for_each(RunningUpgrade::cancel);
+        tell(ManagerNews::Drains);
+        drain(self.workers, self.helpers, self.inputs.signals)
     }
 }
 
@@ -306,8 +313,13 @@ fn note(report: &Report) {
     }
 }
 
-/// Tells every shard to finish, and waits for them; a second signal ends the wait.
-fn drain(mut workers: Workers, signals: &Receiver<Signal>) -> Result<(), String> {
+/// Tells every shard to finish, and waits for them; a second signal ends the wait. As long as that lasts the admin
+/// listener tells how far it is.
+fn drain(
+    mut workers: Workers,
+    mut helpers: Helpers,
+    signals: &Receiver<Signal>,
+) -> Result<(), String> {
     let limit = workers.config().server.drain;
     let seconds = limit.as_secs();
     notice::note(format_args!("draining for at most {seconds} s; signal again to stop at once"));
@@ -319,7 +331,11 @@ fn drain(mut workers: Workers, signals: &Receiver<Signal>) -> Result<(), String>
     let patience = crossbeam_channel::after(limit + Duration::from_secs(2));
     // The next process wants the folder now, and not when the slowest client is served (exam R43).
     let give_up = crossbeam_channel::after(FOLDER_KEPT);
+    let give_port = crossbeam_channel::after(ADMIN_PORT_KEPT);
+    let mut ending = None;
     while left > 0 {
+        let asked = helpers.admin.as_ref().map(|one| one.orders.clone());
+        let asked = asked.unwrap_or_else(crossbeam_channel::never);
         select! {
             recv(workers.reports()) -> report => match report {
                 Ok(Report::Drained { counters: of, cut: one, .. }) => {
@@ -337,15 +353,26 @@ fn drain(mut workers: Workers, signals: &Receiver<Signal>) -> Result<(), String>
                     return Err("ended by a second signal while draining".to_owned());
                 }
             },
+            recv(asked) -> order => match order {
+                Ok(order) => orders::while_draining(&workers, &helpers, order, left),
+                Err(_) => helpers.admin = None,
+            },
+            recv(give_port) -> _ => if helpers.admin.as_ref().is_some_and(AdminServer::has_port) {
+                ending = helpers.admin.take().map(AdminServer::retire);
+            },
             recv(give_up) -> _ => {
                 std::thread::spawn(workers.disk_closer());
             }
             recv(patience) -> _ => return Err(format!("{left} workers did not drain in time")),
         }
     }
+    let ending = helpers.admin.take().map(AdminServer::retire).map_or(ending, Some);
     workers.close_log();
     workers.close_disk();
     summary(&counters, cut);
+    if let Some(wait) = ending {
+        wait();
+    }
     Ok(())
 }
 

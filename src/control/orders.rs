@@ -10,6 +10,7 @@ use crate::admin::order::AdminOrder;
 use crate::base::clock::monotonic;
 use crate::base::id::{ClusterId, EndpointId};
 use crate::net::notice;
+use crate::shard::cache_handle::Unsure;
 use crate::shard::command::Command;
 use crate::upstream::endpoint::Duty;
 
@@ -47,7 +48,42 @@ pub(super) fn obey(
     }
 }
 
-fn assign(workers: &mut Workers, cluster: &str, endpoint: &str, duty: Duty) -> Result<(), String> {
+const ENDS: &str = "this process drains: it takes no orders any more";
+
+/// Answers what can be asked of a process that is about to end: how far it is. `left` workers have not drained yet.
+pub(super) fn while_draining(workers: &Workers, helpers: &Helpers, order: AdminOrder, left: usize) {
+    match order {
+        AdminOrder::View { reply } => {
+            let mut overview = view::of(workers, helpers);
+            (overview.is_draining, overview.workers) = (true, left);
+            let _ = reply.send(Box::new(overview));
+        }
+        AdminOrder::Config { reply } => {
+            let _ = reply.send(workers.config());
+        }
+        AdminOrder::Measure { reply } => workers.measure(&reply),
+        AdminOrder::Recall { which, reply } => workers.recall(which, &reply),
+        AdminOrder::Assign { reply, .. } => {
+            let _ = reply.send(Err(ENDS.to_owned()));
+        }
+        AdminOrder::Reload { reply } => {
+            let _ = reply.send(Err(ENDS.to_owned()));
+        }
+        AdminOrder::Upgrade { reply } => {
+            let _ = reply.send(Err(ENDS.to_owned()));
+        }
+        AdminOrder::Purge { reply, .. } => {
+            let _ = reply.send(Err(Unsure));
+        }
+    }
+}
+
+pub(super) fn assign(
+    workers: &mut Workers,
+    cluster: &str,
+    endpoint: &str,
+    duty: Duty,
+) -> Result<(), String> {
     let (id, endpoints) = find(workers, cluster, endpoint)?;
     let common = &workers.plan().common[usize::from(id.0)];
     if duty == Duty::Ready {

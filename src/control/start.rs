@@ -245,7 +245,7 @@ impl Workers {
                 (model.name.as_str(), *bound, sockets.map(AsRawFd::as_raw_fd).collect())
             })
             .collect();
-        Heir::start(&listeners, admin, self.sockets_at_end == AtEnd::Kept)
+        Heir::start(&listeners, admin, &self.orders(), self.sockets_at_end == AtEnd::Kept)
     }
 
     /// Has systemd keep the listening sockets, where it is asked to.
@@ -267,6 +267,26 @@ impl Workers {
             _ => None,
         });
         told.unwrap_or_default()
+    }
+
+    /// What an operator has said of endpoints: cluster, address, duty.
+    fn orders(&self) -> Vec<[String; 3]> {
+        let mut all = Vec::new();
+        for (id, cluster) in (0..).map(ClusterId).zip(&self.plan.config.clusters) {
+            for (at, model) in cluster.endpoints.iter().enumerate() {
+                let duty = EndpointId::at(at).map_or(Duty::Ready, |at| self.duty(id, at));
+                if duty != Duty::Ready {
+                    all.push([
+                        cluster.name.clone(),
+                        model.address.to_string(),
+                        duty.word().to_owned(),
+                    ]);
+                }
+            }
+        }
+        // A name that stands for several addresses is one endpoint to an operator.
+        all.dedup();
+        all
     }
 
     /// Every worker begins to accept. Before that a start may fail without a client that notices.

@@ -60,6 +60,10 @@ impl RunningUpgrade {
                 }
                 Some(true)
             }
+            HeirNews::Refused(why) => {
+                self.fail(&format!("the new process does not serve: {}", why.trim_end()));
+                Some(false)
+            }
             HeirNews::Gone => {
                 self.fail("the new process ended before it served: its messages say why");
                 Some(false)

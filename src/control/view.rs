@@ -28,6 +28,7 @@ pub(super) fn of(workers: &Workers, helpers: &Helpers) -> Overview {
         name: plan.name.to_string(),
         uptime: clock::precise().as_secs(),
         workers: workers.count(),
+        is_draining: false,
         reloads: helpers.reloads,
         memory: (memory::used(), config.limits.memory),
         cache: (plan.ledger.taken(), plan.ledger.budget()),
@@ -80,11 +81,7 @@ fn endpoint(
         address: one.address.to_string(),
         resolved: workers.places(cluster).address(at).filter(|_| one.address.is_name()),
         weight: one.weight,
-        duty: match id.map_or(Duty::Ready, |id| workers.duty(cluster, id)) {
-            Duty::Ready => "ready",
-            Duty::Drain => "drain",
-            Duty::Down => "down",
-        },
+        duty: id.map_or(Duty::Ready, |id| workers.duty(cluster, id)).word(),
         checks,
         passive,
         back_in: if passive == "in" { 0 } else { u64::try_from(back_in).unwrap_or(u64::MAX) },
@@ -102,6 +99,7 @@ fn certificates(workers: &Workers) -> Vec<CertificateView> {
             server.certificates().map(|(names, end)| CertificateView {
                 listener: model.name.clone(),
                 names: names.iter().map(ToString::to_string).collect(),
+                end,
                 days: (end - now).div_euclid(24 * 3600),
             })
         })

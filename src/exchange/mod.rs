@@ -65,9 +65,9 @@ async fn run(ex: &mut Exchange<'_>) -> Result<()> {
     if shard.plan.may_panic {
         test_hook(ex.work);
     }
-    ex.record.listener = Some(ex.client.listener);
     let facts = admit::facts(ex);
     admit::check(ex, &facts)?;
+    ex.is_admitted = true;
     let found = shard.find_route(ex.client.listener, &ex.work.request);
     if let Some(port) = admit::https_port(ex, found.map(|(_, route, _)| route)) {
         return admit::redirect(ex, port).await;

@@ -5,6 +5,7 @@
 use super::state::Exchange;
 use crate::base::error::Result;
 use crate::cache::status::Status;
+use crate::config::model::RequestIds;
 use crate::filter::Answering;
 use crate::message::framing::BodySize;
 use crate::message::head::FinalHead;
@@ -42,6 +43,9 @@ pub fn open<'w>(ex: &mut Exchange<'_>, opening: Opening<'_>, with: With<'w>) -> 
     let shard = ex.shard;
     ex.keeps = keeps(ex, opening.size);
     ex.reply.set_stall(ex.stall());
+    if shard.plan.config.server.request_id == RequestIds::All {
+        say_id(ex);
+    }
     let Heads { response, text, .. } = &mut *ex.work;
     if let Some(filters) = ex.filters {
         let is_ruled = !opening.stored.is_empty();
@@ -62,6 +66,16 @@ pub fn open<'w>(ex: &mut Exchange<'_>, opening: Opening<'_>, with: With<'w>) -> 
         ..response.as_final()
     };
     ex.reply.open(&head, with)
+}
+
+/// Says the request's id, unless the answer has one.
+fn say_id(ex: &mut Exchange<'_>) {
+    if !ex.work.response.fields.has(Name::XRequestId) {
+        ex.name_request();
+        let Heads { request, response, .. } = &mut *ex.work;
+        let id = request.fields.values(Name::XRequestId).next().unwrap_or_default();
+        response.fields.push_known(Name::XRequestId, b"X-Request-Id", id);
+    }
 }
 
 /// Whether the client's connection may carry another request after this answer.

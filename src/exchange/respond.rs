@@ -4,7 +4,7 @@ use super::grpc;
 use super::reply::{self, Opening};
 use super::state::Exchange;
 use crate::base::error::{Kind, Result};
-use crate::config::model::{Redirect, Respond};
+use crate::config::model::{Redirect, RequestIds, Respond};
 use crate::message::canned::{self, ErrorForm};
 use crate::message::framing::BodySize;
 use crate::message::head::{Method, Version};
@@ -24,12 +24,16 @@ pub async fn error(ex: &mut Exchange<'_>, kind: Kind) -> Result<()> {
     }
     let row = kind.row();
     let form = ErrorForm::preferred(ex.work.request.fields.values(Name::Accept));
-    let body = canned::body(kind, form);
+    let id = name(ex);
+    let body = canned::body(kind, form, id.as_deref());
     let response = &mut ex.work.response;
     response.clear();
     response.status = row.status;
     let fields = &mut response.fields;
     fields.push(b"Content-Type", form.content_type().as_bytes());
+    if let Some(id) = &id {
+        fields.push_known(Name::XRequestId, b"X-Request-Id", id.as_bytes());
+    }
     // RFC 9209: which intermediary, and what kind of fault.
     if !row.proxy_status.is_empty() {
         let parts = [ex.shard.plan.name.as_bytes(), b"; error=", row.proxy_status.as_bytes()];
@@ -47,12 +51,28 @@ pub async fn error(ex: &mut Exchange<'_>, kind: Kind) -> Result<()> {
     send(ex, body.as_bytes()).await
 }
 
+/// The id that an error says, if one does.
+fn name(ex: &mut Exchange<'_>) -> Option<String> {
+    if ex.shard.plan.config.server.request_id == RequestIds::None {
+        return None;
+    }
+    ex.name_request();
+    let id = ex.work.request.fields.values(Name::XRequestId).next()?;
+    // A trusted proxy's may be anything; what is shown in a page is plain.
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte);
+    id.iter().all(is_plain).then(|| String::from_utf8_lossy(id).into_owned())
+}
+
 /// Answers a call of gRPC with a status of its own: nothing but a head.
 async fn failed_call(ex: &mut Exchange<'_>, kind: Kind) -> Result<()> {
+    let id = name(ex);
     let response = &mut ex.work.response;
     response.clear();
     response.status = 200;
     response.fields.push(b"Content-Type", b"application/grpc");
+    if let Some(id) = &id {
+        response.fields.push_known(Name::XRequestId, b"X-Request-Id", id.as_bytes());
+    }
     response.fields.push(b"grpc-status", grpc::status(kind));
     response.fields.push(b"grpc-message", kind.row().sentence.as_bytes());
     send(ex, b"").await

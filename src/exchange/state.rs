@@ -10,12 +10,12 @@ use super::upload::ClientBody;
 use crate::base::clock::Moment;
 use crate::base::error::{Detail, Kind, Result};
 use crate::base::id::ListenerId;
-use crate::base::request_id;
 use crate::cache::status::Status;
 use crate::config::model::{Route, Timeouts};
 use crate::filter::Chain;
 use crate::message::hop::Client;
 use crate::message::introduce::{self, Added};
+use crate::message::name::Name;
 use crate::observe::record::Record;
 use crate::protocol::reply::{Reply, To};
 use crate::shard::{Heads, Shard};
@@ -71,6 +71,8 @@ pub struct Exchange<'a> {
     pub keeps: bool,
     /// The request was rewritten into what the upstream gets.
     pub is_prepared: bool,
+    /// What the client may not say of itself was taken out.
+    pub is_admitted: bool,
 }
 
 impl Traffic {
@@ -107,7 +109,10 @@ impl<'a> Exchange<'a> {
             body,
             traffic,
             reply: Reply::new(to, &shard.buffers),
-            record: Record::open(client.client.peer(), started),
+            record: Record {
+                listener: Some(client.listener),
+                ..Record::open(client.client.peer(), started)
+            },
             route: None,
             filters: None,
             own_timeouts: None,
@@ -115,6 +120,7 @@ impl<'a> Exchange<'a> {
             may_keep,
             keeps: false,
             is_prepared: false,
+            is_admitted: false,
         }
     }
 
@@ -141,6 +147,18 @@ impl<'a> Exchange<'a> {
         self.shard.now()
     }
 
+    /// Gives the request an X-Request-Id if it has none that may be believed, for an answer that says it.
+    pub fn name_request(&mut self) {
+        let fields = &mut self.work.request.fields;
+        if !self.is_admitted {
+            fields.remove(Name::XRequestId);
+        }
+        if !fields.has(Name::XRequestId) {
+            let id = self.shard.request_id();
+            fields.push_known(Name::XRequestId, b"X-Request-Id", &id);
+        }
+    }
+
     /// Rewrites the request into what the upstream gets: what a proxy adds, then the route's changes. Once.
     ///
     /// # Errors
@@ -151,11 +169,7 @@ impl<'a> Exchange<'a> {
             return Ok(());
         }
         let shard = self.shard;
-        let random = {
-            let mut random = shard.random.borrow_mut();
-            [random.bits(), random.bits()]
-        };
-        let id = request_id::text(shard.wall(), random);
+        let id = shard.request_id();
         let client = &self.client.client;
         let added = Added { client, via: &shard.plan.name, request_id: &id };
         let request = &mut self.work.request;

@@ -46,9 +46,14 @@ impl ErrorForm {
     }
 }
 
-/// The body of an error answer.
+/// The body of an error answer, with the id of its request where that is said.
 #[must_use]
-pub fn body(kind: Kind, form: ErrorForm) -> String {
+pub fn body(kind: Kind, form: ErrorForm, id: Option<&str>) -> String {
+    let id = id.map_or_else(String::new, |id| match form {
+        ErrorForm::Html => format!(" · request {id}"),
+        ErrorForm::Json => format!(",\"request_id\":\"{id}\""),
+        ErrorForm::Text => format!("request {id}\n"),
+    });
     let row = kind.row();
     let (status, reason, sentence) = (row.status, reason(row.status), row.sentence);
     match form {
@@ -56,15 +61,15 @@ pub fn body(kind: Kind, form: ErrorForm) -> String {
             "<!doctype html><html lang=en><meta charset=utf-8><title>{status} {reason}</title>\
              <style>body{{font:16px/1.5 system-ui;margin:15vh auto;max-width:36em;padding:0 1em}}\
              small{{color:#777}}</style><h1>{status} {reason}</h1><p>{sentence}</p>\
-             <small>millrace</small></html>\n"
+             <small>millrace{id}</small></html>\n"
         ),
         // RFC 9457 section 3.
         ErrorForm::Json => format!(
             "{{\"status\":{status},\"title\":\"{reason}\",\"detail\":\"{sentence}\",\
-             \"error\":\"{}\"}}\n",
+             \"error\":\"{}\"{id}}}\n",
             row.flag
         ),
-        ErrorForm::Text => format!("{status} {reason}\n{sentence}\n"),
+        ErrorForm::Text => format!("{status} {reason}\n{sentence}\n{id}"),
     }
 }
 
@@ -135,8 +140,8 @@ mod tests {
     #[test]
     fn bodies_are_valid_json_and_name_the_status() {
         let json: serde_json::Value =
-            serde_json::from_str(&body(Kind::NoEndpoint, ErrorForm::Json)).unwrap();
-        assert_eq!(json["status"], 503);
-        assert!(body(Kind::NoEndpoint, ErrorForm::Html).contains("503 Service Unavailable"));
+            serde_json::from_str(&body(Kind::NoEndpoint, ErrorForm::Json, Some("1-a"))).unwrap();
+        assert_eq!((&json["status"], &json["request_id"]), (&503.into(), &"1-a".into()));
+        assert!(body(Kind::NoEndpoint, ErrorForm::Html, None).contains("503 Service Unavailable"));
     }
 }

@@ -1,6 +1,7 @@
 //! The admin listener's sockets: HTTP/1.1 by hyper, on a thread of its own and never on a worker; and a client for
 //! the commands that talk to it.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, Read, Write};
@@ -10,6 +11,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -20,10 +23,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 
 use crate::base::limits::{
     ADMIN_BODY_MAX, ADMIN_CONNECTION_LASTS, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_MAX, ADMIN_LINGERS,
-    ADMIN_PATIENCE, HEIR_PATIENCE,
+    ADMIN_PAUSE,
 };
 use crate::config::admin::AdminAddress;
 use crate::net::notice;
@@ -86,6 +90,7 @@ impl AdminListener {
                 Ok(Self::Tcp(listener))
             }
             AdminAddress::Unix(path) => match UnixStream::connect(path) {
+                Ok(_) if drains(address) => Self::replace(path),
                 Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
                 // What a process that is gone has left there.
@@ -136,6 +141,15 @@ impl AdminListener {
             Self::Unix(_, file) => format!("unix:{}", file.path.display()),
         }
     }
+}
+
+/// What a process says to `/readyz` that is about to end.
+pub const DRAINING: &str = "draining\n";
+
+/// Whether a millrace listens there that is about to end.
+fn drains(address: &AdminAddress) -> bool {
+    let answer = ask(address, "GET", "/readyz", None, "", Duration::from_secs(1));
+    answer.is_ok_and(|(status, body)| status == 503 && body == DRAINING)
 }
 
 fn open_socket(path: &Path) -> io::Result<AdminListener> {
@@ -210,23 +224,60 @@ pub async fn serve<Service: AdminService>(
         Ok(accepting) => accepting,
         Err(error) => return notice::warn(format_args!("admin: {error}")),
     };
+    let mut guests = Guests::default();
     loop {
+        guests.make_room().await;
         let Ok(place) = Arc::clone(&places.0).acquire_owned().await else { return };
-        match &accepting {
-            Accepting::Tcp(listener) => match listener.accept().await {
-                Ok((stream, _)) => {
-                    drop(tokio::spawn(serve_one(stream, false, Arc::clone(&service), place)))
-                }
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
-            },
-            Accepting::Unix(listener) => match listener.accept().await {
-                Ok((stream, _)) => {
-                    drop(tokio::spawn(serve_one(stream, true, Arc::clone(&service), place)))
-                }
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
-            },
+        let guest = Guest::default();
+        let mean = Means { service: Arc::clone(&service), guest: guest.clone(), _place: place };
+        let task = match &accepting {
+            Accepting::Tcp(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, _)| tokio::spawn(serve_one(stream, false, mean))),
+            Accepting::Unix(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, _)| tokio::spawn(serve_one(stream, true, mean))),
+        };
+        match task {
+            Ok(task) => guests.0.push_back((guest, task)),
+            Err(_) => tokio::time::sleep(ADMIN_PAUSE).await,
         }
     }
+}
+
+/// Whether an answer of a connection is being made.
+#[derive(Clone, Default)]
+struct Guest(Arc<AtomicBool>);
+
+/// The connections, the oldest first.
+#[derive(Default)]
+struct Guests(VecDeque<(Guest, JoinHandle<()>)>);
+
+impl Guests {
+    /// Ends the oldest connection that asks for nothing, where there is no place for another: 32 silent ones keep no
+    /// check and no operator out.
+    async fn make_room(&mut self) {
+        loop {
+            self.0.retain(|(_, task)| !task.is_finished());
+            if self.0.len() < ADMIN_CONNECTIONS_MAX {
+                return;
+            }
+            let idle = self.0.iter().position(|(guest, _)| !guest.0.load(Ordering::Relaxed));
+            match idle.and_then(|at| self.0.remove(at)) {
+                Some((_, task)) => task.abort(),
+                None => tokio::time::sleep(ADMIN_PAUSE).await,
+            }
+        }
+    }
+}
+
+/// What a connection is served with.
+struct Means<Service> {
+    service: Arc<Service>,
+    guest: Guest,
+    _place: OwnedSemaphorePermit,
 }
 
 enum Accepting {
@@ -237,23 +288,26 @@ enum Accepting {
 async fn serve_one<Service: AdminService>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     is_by_socket: bool,
-    service: Arc<Service>,
-    _place: OwnedSemaphorePermit,
+    means: Means<Service>,
 ) {
     let answering = service_fn(|request: Request<Incoming>| {
-        let service = Arc::clone(&service);
+        let (service, guest) = (Arc::clone(&means.service), means.guest.clone());
         async move {
             let response = match head(&request, is_by_socket) {
                 Ok(head) => match service.judge(head).await {
                     // Only of a request that is granted the body is read.
                     Ok(head) => match body(request).await {
-                        Ok(body) => service.answer(AdminRequest { body, ..head }).await,
+                        Ok(body) => {
+                            guest.0.store(true, Ordering::Relaxed);
+                            service.answer(AdminRequest { body, ..head }).await
+                        }
                         Err(response) => response,
                     },
                     Err(response) => response,
                 },
                 Err(response) => response,
             };
+            guest.0.store(false, Ordering::Relaxed);
             Ok::<_, Infallible>(written(response))
         }
     });
@@ -325,6 +379,7 @@ pub fn ask(
     target: &str,
     token: Option<&str>,
     body: &str,
+    patience: Duration,
 ) -> io::Result<(u16, String)> {
     let token =
         token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
@@ -336,14 +391,14 @@ pub fn ask(
     let mut answer = Vec::new();
     match address {
         AdminAddress::Tcp(address) => {
-            let mut stream = TcpStream::connect_timeout(address, ADMIN_PATIENCE)?;
-            stream.set_read_timeout(Some(HEIR_PATIENCE + 2 * ADMIN_PATIENCE))?;
+            let mut stream = TcpStream::connect_timeout(address, patience)?;
+            stream.set_read_timeout(Some(patience))?;
             stream.write_all(request.as_bytes())?;
             stream.read_to_end(&mut answer)?;
         }
         AdminAddress::Unix(path) => {
             let mut stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(HEIR_PATIENCE + 2 * ADMIN_PATIENCE))?;
+            stream.set_read_timeout(Some(patience))?;
             stream.write_all(request.as_bytes())?;
             stream.read_to_end(&mut answer)?;
         }

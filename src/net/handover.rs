@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use crossbeam_channel::{Receiver, bounded};
 use serde_json::{Value, json};
@@ -32,6 +33,8 @@ pub struct Inherited {
     listeners: Vec<Bequest>,
     /// The admin listener's.
     admin: Option<OwnedFd>,
+    /// What an operator has said of endpoints: cluster, address, duty.
+    orders: Vec<[String; 3]>,
     /// To the process before us, as long as it serves.
     link: Option<UnixStream>,
     /// The sockets belong to systemd too.
@@ -60,7 +63,9 @@ impl Inherited {
                 sockets: one["sockets"].as_array()?.iter().filter_map(fd).collect(),
             })
         };
+        let order = |one: &Value| serde_json::from_value(one.clone()).ok();
         Some(Self {
+            orders: told["orders"].as_array()?.iter().filter_map(order).collect(),
             listeners: told["listeners"].as_array()?.iter().filter_map(listener).collect(),
             admin: fd(&told["admin"]),
             link: fd(&told["link"]).map(UnixStream::from),
@@ -102,6 +107,18 @@ impl Inherited {
         self.admin.take()
     }
 
+    /// What an operator has said of endpoints: cluster, address, duty.
+    pub fn orders(&mut self) -> Vec<[String; 3]> {
+        std::mem::take(&mut self.orders)
+    }
+
+    /// Tells the process before us why this one does not come to serve.
+    pub fn refuses(&mut self, why: &str) {
+        if let Some(mut link) = self.link.take() {
+            let _ = link.write_all(format!("refused {}\n", json!(why)).as_bytes());
+        }
+    }
+
     /// A process before us serves still.
     #[must_use]
     pub const fn has_predecessor(&self) -> bool {
@@ -135,12 +152,14 @@ impl Inherited {
 }
 
 /// What a new process says, or what becomes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeirNews {
     /// It wants the cache's folder.
     Disk,
     /// It serves.
     Ready,
+    /// It does not come to serve, and why.
+    Refused(String),
     /// It has ended.
     Gone,
 }
@@ -161,6 +180,7 @@ impl Heir {
     pub fn start(
         listeners: &[(&str, SocketAddr, Vec<RawFd>)],
         admin: Option<RawFd>,
+        orders: &[[String; 3]],
         is_activated: bool,
     ) -> io::Result<Self> {
         let (own, other) = UnixStream::pair()?;
@@ -183,6 +203,7 @@ impl Heir {
             "parent": std::process::id(),
             "listeners": told,
             "admin": admin,
+            "orders": orders,
             "link": link,
             "activated": is_activated,
         });
@@ -224,11 +245,27 @@ impl Heir {
     }
 }
 
+/// Where this program was started from.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Takes down where this program is: called before its file can be renamed or replaced, for the kernel follows a renamed
+/// file. A symbolic link stays one, so that an upgrade may turn it.
+pub fn remember_program() {
+    let Ok(exact) = std::env::current_exe() else { return };
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let candidates: Vec<PathBuf> = match called.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => std::env::var_os("PATH")
+            .map(|all| std::env::split_paths(&all).map(|folder| folder.join(&called)).collect())
+            .unwrap_or_default(),
+        _ => std::path::absolute(&called).into_iter().collect(),
+    };
+    let same = |path: &PathBuf| std::fs::canonicalize(path).is_ok_and(|found| found == exact);
+    let _ = PROGRAM.set(candidates.into_iter().find(same).unwrap_or(exact));
+}
+
 /// The program as it is installed now: its file may have been replaced.
 fn program() -> io::Result<PathBuf> {
-    let path = std::fs::read_link("/proc/self/exe")?;
-    let text = path.to_string_lossy();
-    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
+    PROGRAM.get().cloned().map_or_else(std::env::current_exe, Ok)
 }
 
 fn listen(link: UnixStream) -> io::Result<Receiver<HeirNews>> {
@@ -238,10 +275,14 @@ fn listen(link: UnixStream) -> io::Result<Receiver<HeirNews>> {
             let one = match line.as_deref() {
                 Ok("disk") => HeirNews::Disk,
                 Ok("ready") => HeirNews::Ready,
-                Ok(_) => continue,
+                Ok(line) => match line.strip_prefix("refused ").map(serde_json::from_str) {
+                    Some(Ok(why)) => HeirNews::Refused(why),
+                    _ => continue,
+                },
                 Err(_) => break,
             };
-            if sender.send(one).is_err() || one == HeirNews::Ready {
+            let is_last = one != HeirNews::Disk;
+            if sender.send(one).is_err() || is_last {
                 return;
             }
         }

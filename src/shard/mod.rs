@@ -17,6 +17,7 @@ use crate::base::error::{Kind, Result};
 use crate::base::id::{ClusterId, EndpointId, ListenerId, RouteId, ShardId};
 use crate::base::limits;
 use crate::base::random::Random;
+use crate::base::request_id;
 use crate::cache::ledger::Ledger;
 use crate::config::model::{Config, Listener, Route, Timeouts};
 use crate::filter::Chain;
@@ -425,6 +426,15 @@ impl Shard {
         let mut counters = self.counters.get();
         change(&mut counters);
         self.counters.set(counters);
+    }
+
+    /// An id for a request.
+    #[must_use]
+    #[inline]
+    pub fn request_id(&self) -> [u8; request_id::LEN] {
+        let mut random = self.random.borrow_mut();
+        let bits = [random.bits(), random.bits()];
+        request_id::text(self.wall(), bits)
     }
 
     /// A copy of the counters.

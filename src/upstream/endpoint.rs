@@ -26,6 +26,24 @@ pub enum Duty {
     Down,
 }
 
+impl Duty {
+    /// As it is written in paths and told by `/status`.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("ready", Self::Ready), ("drain", Self::Drain), ("down", Self::Down)];
+
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, one)| *one == self).map_or("", |(word, _)| word)
+    }
+
+    /// The duty that a word stands for.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(one, _)| *one == word).map(|(_, duty)| *duty)
+    }
+}
+
 /// Where it is, what is thought of it, and its idle connections.
 #[derive(Debug)]
 pub struct Endpoint {

@@ -32,11 +32,11 @@ pub fn rows() -> Vec<Row> {
     ]
 }
 
-fn listener(name: &str, address: &str, more: &str) -> String {
+pub(super) fn listener(name: &str, address: &str, more: &str) -> String {
     format!("[[listener]]\nname = \"{name}\"\naddress = \"{address}\"\n{more}")
 }
 
-fn rest(origin: SocketAddr) -> String {
+pub(super) fn rest(origin: SocketAddr) -> String {
     format!(
         "[server]\ncores = 2\n[[cluster]]\nname = \"app\"\n[[cluster.endpoint]]\naddress = \"{origin}\"\n\
          [[route]]\ncluster = \"app\"\n"
@@ -44,11 +44,11 @@ fn rest(origin: SocketAddr) -> String {
 }
 
 /// A port that was free a moment ago.
-fn free() -> SocketAddr {
+pub(super) fn free() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-fn is_served(address: SocketAddr) -> bool {
+pub(super) fn is_served(address: SocketAddr) -> bool {
     let Ok(stream) = TcpStream::connect(address) else { return false };
     drop(stream);
     let mut client = Client::connect(address);
@@ -322,7 +322,7 @@ fn j11_logs_and_sizes(driver: Driver) {
 }
 
 /// A process that has taken over: it is ended with the test.
-struct Successor(u32);
+pub(super) struct Successor(pub(super) u32);
 
 impl Drop for Successor {
     fn drop(&mut self) {
@@ -331,7 +331,7 @@ impl Drop for Successor {
 }
 
 /// Upgrades the process behind a socket; the number of the one that serves then.
-fn upgrade(socket: &Path) -> Result<Successor, String> {
+pub(super) fn upgrade(socket: &Path) -> Result<Successor, String> {
     let told = Command::new(env!("CARGO_BIN_EXE_millrace"))
         .args(["upgrade", "--json", "--admin", &format!("unix:{}", socket.display())])
         .output()
@@ -344,12 +344,12 @@ fn upgrade(socket: &Path) -> Result<Successor, String> {
     }
 }
 
-fn is_alive(pid: u32) -> bool {
+pub(super) fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !stat.is_empty() && !stat.contains(") Z ")
 }
 
-fn admin(socket: &Path) -> String {
+pub(super) fn admin(socket: &Path) -> String {
     format!("[admin]\naddress = \"unix:{}\"\n", socket.display())
 }
 

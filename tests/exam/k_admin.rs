@@ -29,6 +29,9 @@ pub fn rows() -> Vec<Row> {
         ("k09_commands_do_what_they_say", k09_commands),
         ("k09_explain_says_what_becomes_of_a_request", k09_explain),
         ("k09_the_last_exchanges_are_remembered", k09_recent),
+        ("k05_silent_clients_keep_nobody_out", k05_silent_clients),
+        ("k09_what_drains_can_be_asked", k09_what_drains),
+        ("k09_an_error_says_its_request", k09_an_error_says_its_request),
         ("k09_the_dashboard_needs_nothing_else", k09_dashboard),
         ("k09_a_drained_endpoint_gets_nothing_new", k09_drain),
         ("j05_a_bad_reload_is_told_why", j05_a_bad_reload),
@@ -635,6 +638,98 @@ fn k09_recent(driver: Driver) {
     assert!(String::from_utf8_lossy(&recent.stdout).contains("/gone/x"), "{recent:?}");
     for query in ["failed=2", "limit=x", "what=1"] {
         assert_eq!(asked.ask("GET", &format!("/recent?{query}"), "").0, 400);
+    }
+}
+
+/// More of them than there are places.
+fn k05_silent_clients(driver: Driver) {
+    let origin = Origin::echo();
+    let asked = asked(driver, &cluster(&[origin.address], ""));
+    let silent: Vec<UnixStream> = (0..80)
+        .map(|at| {
+            let mut stream = UnixStream::connect(&asked.socket).unwrap();
+            if at % 2 == 0 {
+                stream.write_all(b"GET /status HTTP/1.1\r\nX: ").unwrap();
+            }
+            stream
+        })
+        .collect();
+    let begun = std::time::Instant::now();
+    assert_eq!(asked.ask("GET", "/healthz", "").0, 200);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(2), "before any of them timed out");
+    drop(silent);
+}
+
+/// A balancer and an operator see the drain until its end; and the next process does not have to wait for that.
+fn k09_what_drains(driver: Driver) {
+    let (answer, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let origin = Origin::scripted(move |_, link| {
+        let _ = gate.lock().unwrap().recv();
+        link.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        crate::support::Does::Keep
+    });
+    let mut asked = asked(driver, &cluster(&[origin.address], ""));
+    assert_eq!(asked.ask("GET", "/readyz", ""), (200, "ready\n".to_owned()));
+    let mut client = asked.proxy.connect();
+    client.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    until("the request", || !origin.requests().is_empty());
+    asked.proxy.signal("TERM");
+    until("it to drain", || asked.ask("GET", "/readyz", "") == (503, "draining\n".to_owned()));
+    assert_eq!(asked.ask("GET", "/healthz", "").0, 200);
+    assert_eq!(asked.json("/status")["draining"], true);
+    assert_eq!(asked.json("/stats")["connections"], 1, "what it waits for");
+    assert_eq!(asked.metric("millrace_connections{worker=\"0\"}"), Some(1.0));
+    let (status, why) = asked.ask("POST", "/reload", "");
+    assert!(status == 422 && why.contains("drains"), "{status} {why}");
+    let next = Proxy::run(
+        driver,
+        &format!("{}{}", admin(&asked.socket), cluster(&[origin.address], "")),
+        &[],
+        None,
+    );
+    until("the next process's", || asked.ask("GET", "/readyz", "").0 == 200);
+    answer.send(()).unwrap();
+    assert_eq!(client.reply().status, 200);
+    assert_eq!(asked.proxy.wait(), Some(0));
+    assert_eq!(asked.ask("GET", "/readyz", "").0, 200, "its socket stays");
+    drop((next, answer));
+}
+
+/// What a client can tell its operator, who finds the request by it; of what could not be parsed too, which counts.
+fn k09_an_error_says_its_request(driver: Driver) {
+    let origin = Origin::echo();
+    let gone = crate::support::nobody();
+    let config = cluster(&[gone], "").replace("[[listener]]", "[[listener]]\nname = \"web\"");
+    let asked = asked(driver, &config);
+    let reply = asked.proxy.get("/gone");
+    let id = reply.header("x-request-id").unwrap().to_owned();
+    assert_eq!(reply.status, 502);
+    assert!(reply.text().contains(&id), "{}", reply.text());
+    let mut client = asked.proxy.connect();
+    client.send("GET /two HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\nHost: b\r\n\r\n");
+    let reply = client.reply();
+    let bad = reply.header("x-request-id").unwrap().to_owned();
+    assert!(reply.status == 400 && bad != "mine", "{bad}");
+    for (id, status) in [(&id, 502), (&bad, 400)] {
+        let told = asked.json(&format!("/recent?id={id}"));
+        assert_eq!(told[0]["status"], status, "{told}");
+    }
+    let series = |class: &str| {
+        asked.metric(&format!(
+            "millrace_listener_requests_total{{listener=\"web\",code=\"{class}\"}}"
+        ))
+    };
+    assert_eq!((series("4xx"), series("5xx")), (Some(1.0), Some(1.0)));
+    for (word, errors, others) in [("all", true, true), ("none", false, false)] {
+        let proxy = Proxy::with(driver, &origin, &format!("[server]\nrequest_id = \"{word}\"\n"));
+        let reply = proxy.get("/fine");
+        let sent = origin.last().header("x-request-id").unwrap().to_owned();
+        let said = reply.header("x-request-id").map(str::to_owned);
+        assert_eq!(said, others.then_some(sent), "{word}");
+        let mut client = proxy.connect();
+        client.send("GET /two HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
+        assert_eq!(client.reply().header("x-request-id").is_some(), errors, "{word}");
     }
 }
 

@@ -12,6 +12,7 @@ mod g_upstream;
 mod h_overload;
 mod i_health;
 mod j_reload;
+mod j_upgrade;
 mod k_admin;
 mod l_tls;
 mod m_http2;
@@ -36,6 +37,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(h_overload::rows());
     rows.extend(i_health::rows());
     rows.extend(j_reload::rows());
+    rows.extend(j_upgrade::rows());
     rows.extend(k_admin::rows());
     rows.extend(o_config::rows());
     rows.extend(p_process::rows());

@@ -2,11 +2,15 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use super::client::{Client, Reply};
 use super::{Driver, Origin, until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_millrace");
 
 /// A running proxy. Killed when dropped; a proxy that died on its own fails the test.
 pub struct Proxy {
@@ -47,16 +51,23 @@ impl Proxy {
     /// With a whole configuration, environment and limit on open files.
     pub fn run(driver: Driver, config: &str, env: &[(&str, &str)], nofile: Option<u32>) -> Self {
         let (config, on_one_core) = completed(config);
-        Self::start(driver, &config, on_one_core, env, nofile)
+        Self::start(driver, Path::new(PROGRAM), &config, on_one_core, env, nofile)
+    }
+
+    /// From where its program is installed.
+    pub fn installed(driver: Driver, program: &Path, config: &str) -> Self {
+        let (config, on_one_core) = completed(config);
+        Self::start(driver, program, &config, on_one_core, &[], None)
     }
 
     /// With a configuration that nothing is added to, on one core.
     pub fn as_written(driver: Driver, config: &str) -> Self {
-        Self::start(driver, config, true, &[], None)
+        Self::start(driver, Path::new(PROGRAM), config, true, &[], None)
     }
 
     fn start(
         driver: Driver,
+        program: &Path,
         config: &str,
         on_one_core: bool,
         env: &[(&str, &str)],
@@ -65,7 +76,6 @@ impl Proxy {
         let file = temporary("toml");
         std::fs::File::create(&file).unwrap().write_all(config.as_bytes()).unwrap();
         let driver = if driver == Driver::IoUring { "io_uring" } else { "epoll" };
-        let program = env!("CARGO_BIN_EXE_millrace");
         let mut command = match nofile {
             None => Command::new(program),
             Some(limit) => {
