@@ -63,6 +63,12 @@ pub enum CliCommand {
     /// Print a configuration with every key explained
     #[command(after_help = "Example:\n  millrace example > millrace.toml")]
     Example,
+    /// Print a JSON Schema of configurations, by which editors complete and explain keys
+    #[command(
+        after_help = "Example:\n  millrace schema > millrace.schema.json   # and \"#:schema ./millrace.schema.json\" as \
+                            the first line of a file"
+    )]
+    Schema,
     /// Look at this machine, and at a file: what keeps a proxy from its best, and what to do (exit code 1: it cannot serve)
     #[command(after_help = "Examples:\n  millrace doctor\n  millrace doctor millrace.toml")]
     Doctor {

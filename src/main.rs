@@ -10,6 +10,7 @@ use millrace::admin;
 use millrace::base::limits::NOTICES_PATIENCE;
 use millrace::cli::{Cli, CliCommand, Demo, Proxy, Run, RunOptions};
 use millrace::config::model::Config;
+use millrace::config::schema;
 use millrace::control::reload::ConfigSource;
 use millrace::control::{self, Inputs, doctor, load};
 use millrace::demo;
@@ -53,6 +54,10 @@ fn main() -> ExitCode {
             }
             Err(CommandFailure::NotAsked(why)) => refuse(&why),
         },
+        CliCommand::Schema => {
+            print(&format!("{:#}\n", schema::schema(EXAMPLE)));
+            ExitCode::SUCCESS
+        }
         CliCommand::Example => {
             print(EXAMPLE);
             ExitCode::SUCCESS

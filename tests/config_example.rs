@@ -11,7 +11,7 @@ pub fn check() {
                 address = \"127.0.0.1:3002\"\n[[route]]\ncluster = \"app\"\n";
     let bare = verdict("bare", bare);
     let (mut example, bare) = (example.config.unwrap(), bare.config.unwrap());
-    example.routes[0].line = bare.routes[0].line;
+    example.routes[0].line = bare.routes[0].line.clone();
     assert_eq!(format!("{example:#?}"), format!("{bare:#?}"));
     assert_eq!(example, bare);
 }

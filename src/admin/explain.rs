@@ -69,7 +69,8 @@ pub fn explain(
         let route = &config.routes[usize::from(id.0)];
         json!({
             "route": &*route.name,
-            "line": route.line,
+            "line": route.line.number,
+            "file": route.line.file.as_deref(),
             "wins": *tried == Tried::Wins,
             "why": why(tried, route, winner, config),
         })
@@ -241,9 +242,12 @@ pub fn text(told: &Value) -> String {
         let mark = if one["wins"] == true { "→" } else { " " };
         let _ = writeln!(
             out,
-            "{mark} route {:<28} line {:<5} {}",
+            "{mark} route {:<28} {:<10} {}",
             word(&one["route"]),
-            one["line"].to_string(),
+            match one["file"].as_str() {
+                Some(file) => format!("{file}:{}", one["line"]),
+                None => format!("line {}", one["line"]),
+            },
             word(&one["why"])
         );
     }

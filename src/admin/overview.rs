@@ -42,8 +42,9 @@ pub struct ListenerView {
 #[derive(Clone, Debug)]
 pub struct RouteView {
     pub name: String,
-    /// Line in its file.
+    /// Line in its file, and which file if it is an included one.
     pub line: usize,
+    pub file: Option<String>,
     pub cluster: Option<String>,
     pub is_cached: bool,
 }
@@ -145,6 +146,7 @@ impl Overview {
             json!({
                 "name": one.name,
                 "line": one.line,
+                "file": one.file,
                 "cluster": one.cluster,
                 "cached": one.is_cached,
             })

@@ -252,6 +252,8 @@ pub const CERTIFICATES_TOLD_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Largest configuration file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// Files that a configuration may include.
+pub const INCLUDES_MAX: usize = 256;
 /// Longest regular expression of a route.
 pub const REGEX_MAX: usize = 1024;
 /// Compiled size of one.

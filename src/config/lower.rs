@@ -1,6 +1,5 @@
 //! Text to plan. Reports every problem at once; what it returns needs no second check.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,35 +14,54 @@ use super::model::{
     AccessLog, Action, Config, Driver, Http2, Limits, Listener, LogFormat, Mode, Protocol,
     RequestIds, Ring, Route, Server, Timeouts,
 };
-use super::problem::{self, Problems, Shows};
-use super::raw::ConfigTable;
+use super::problem::{Problems, Shows};
+use super::raw::{ConfigTable, Reading};
+use super::source::{Environment, Source, substitute};
 use super::{advice, lower_admin, lower_cache, lower_cluster, lower_route, lower_tls, units};
 use crate::base::id::ListenerId;
 use crate::base::limits::{FIELDS_MAX, HALF_CLOSED, HEAD_MAX};
 use crate::message::limits::{HeadLimits, Underscores};
 
-/// Reads a configuration. The plan is there if no problem is an error.
+/// Reads a single text, in an environment without variables.
 #[must_use]
 pub fn lower(text: &str) -> (Option<Config>, Problems) {
-    let (table, syntax) = DeTable::parse_recoverable(text);
-    let problems = RefCell::new(Problems::default());
-    if let (false, Some(whose)) = (syntax.is_empty(), advice::foreign(text)) {
+    lower_source(&Source::new("", text), &|_| None)
+}
+
+/// Reads a configuration. The plan is there if no problem is an error.
+#[must_use]
+pub fn lower_source(source: &Source, environment: &Environment<'_>) -> (Option<Config>, Problems) {
+    let texts = source.padded();
+    let mut all = texts.iter().map(|text| DeTable::parse_recoverable(text));
+    let (mut table, mut syntax) = all.next().unwrap_or_else(|| DeTable::parse_recoverable(""));
+    let reading = Reading::new(source);
+    let problems = &reading.problems;
+    source.report(&mut problems.borrow_mut());
+    if let (false, Some(whose)) = (syntax.is_empty(), advice::foreign(&texts[0])) {
         let message = format!("this looks like a configuration of {whose}; millrace reads TOML");
         let help = "`millrace example` prints one to begin with".to_owned();
         problems.borrow_mut().error_with_help(0..0, message, help);
-        return (None, problems.into_inner());
+        return (None, reading.problems.into_inner());
+    }
+    for (included, faults) in all {
+        source.merge(table.get_mut(), included.into_inner(), &mut problems.borrow_mut());
+        syntax.extend(faults);
     }
     for fault in &syntax {
         let span = fault.span().unwrap_or(0..0);
         let message = format!("not TOML: {}", fault.message());
         problems.borrow_mut().error_hidden(span, message, Shows::Beginning);
     }
-    let config = read(ConfigTable::root(&table, &problems), text);
-    let problems = problems.into_inner();
+    substitute(table.get_mut(), environment, &mut problems.borrow_mut());
+    let config = read(ConfigTable::root(&table, &reading));
+    let problems = reading.problems.into_inner();
     (config.filter(|_| !problems.has_errors()), problems)
 }
 
-fn read(mut root: ConfigTable<'_>, text: &str) -> Option<Config> {
+pub(super) fn read(mut root: ConfigTable<'_>) -> Option<Config> {
+    let source = root.source();
+    // Its files are here already.
+    root.strings("include");
     let server = read_server(root.table("server"));
     let (limits, head) = read_limits(root.table("limits"));
     let http2 = read_http2(root.table("http2"));
@@ -52,18 +70,18 @@ fn read(mut root: ConfigTable<'_>, text: &str) -> Option<Config> {
     let mut listener_places = Vec::new();
     for table in root.tables("listener") {
         listener_places.push(table.span.clone());
-        listeners.push(read_listener(table, head, &timeouts, text));
+        listeners.push(read_listener(table, head, &timeouts));
     }
     let cluster_tables = root.tables("cluster");
     let cluster_places: Vec<_> = cluster_tables.iter().map(|table| table.span.clone()).collect();
-    let clusters = lower_cluster::read(cluster_tables, &timeouts.exchange, &listeners, text);
+    let clusters = lower_cluster::read(cluster_tables, &timeouts.exchange, &listeners, source);
     let names = lower_route::RouteScope {
         listeners: index(listeners.iter().flatten().map(|listener| listener.name.as_str())),
         modes: listeners.iter().flatten().map(|listener| listener.mode).collect(),
         clusters: &clusters,
         timeouts: timeouts.exchange,
         body: limits.body,
-        text,
+        source,
     };
     let routes = lower_route::read(root.tables("route"), &names);
     let access_log = read_access_log(root.table("access_log"));
@@ -71,7 +89,7 @@ fn read(mut root: ConfigTable<'_>, text: &str) -> Option<Config> {
     let cache = lower_cache::read(root.table("cache"));
     let dns_servers = read_dns(root.table("dns"));
 
-    check_listeners(&root, &listeners, &listener_places, text);
+    check_listeners(&root, &listeners, &listener_places, source);
     check_tcp(&root, &listeners, &listener_places, &routes);
     check_tcp_clusters(&root, &listeners, &listener_places, &routes, &clusters);
     warn_of_unused(&root, &clusters, &cluster_places, &routes);
@@ -263,7 +281,6 @@ fn read_listener(
     mut table: ConfigTable<'_>,
     head: HeadLimits,
     timeouts: &AllTimeouts,
-    text: &str,
 ) -> Option<Listener> {
     let is_text = table.must_be_like("address", &["127.0.0.1:8080", "[::]:8080"]);
     let address = if is_text { table.parsed("address", units::listen) } else { None };
@@ -286,7 +303,7 @@ fn read_listener(
     let timeouts = read_listener_timeouts(&mut timeout_table, timeouts.connection);
     timeout_table.finish();
     let mode = mode.unwrap_or_default();
-    let tls = lower_tls::read_server(&mut table, text);
+    let tls = lower_tls::read_server(&mut table);
     if tls.is_some() && mode == Mode::Tcp {
         let message = "a listener with mode = \"tcp\" passes TLS on as it is: leave \"tls\" out";
         table.error(table.place_of("tls"), message);
@@ -380,27 +397,27 @@ fn check_listeners(
     root: &ConfigTable<'_>,
     listeners: &[Option<Listener>],
     places: &[std::ops::Range<usize>],
-    text: &str,
+    source: &Source,
 ) {
     for (at, listener) in listeners.iter().enumerate() {
         let Some(listener) = listener else { continue };
         for (earlier, place) in listeners[..at].iter().zip(places) {
             let Some(earlier) = earlier else { continue };
-            let line = || problem::place(text, place.start).0;
+            let line = || source.line(place.start);
             if earlier.name == listener.name {
                 let (name, line) = (&listener.name, line());
                 let message =
-                    format!("two listeners are called \"{name}\": the other one is on line {line}");
+                    format!("two listeners are called \"{name}\": the other one is on {line}");
                 root.error(places[at].clone(), message);
             }
             if overlap(earlier.address, listener.address) {
                 let (one, other, line) = (listener.address, earlier.address, line());
                 let message = if one == other {
-                    format!("two listeners on {one}: the other one is on line {line}")
+                    format!("two listeners on {one}: the other one is on {line}")
                 } else {
                     let name = &earlier.name;
                     format!(
-                        "this listener's {one} and {other} of \"{name}\" on line {line} are one port"
+                        "this listener's {one} and {other} of \"{name}\" on {line} are one port"
                     )
                 };
                 root.error(places[at].clone(), message);
@@ -443,11 +460,15 @@ fn warn_of_unused(
 }
 
 fn read_access_log(mut table: ConfigTable<'_>) -> Option<AccessLog> {
-    let path = table.string("path").map_or_else(|| "off".to_owned(), |path| path.value);
+    let path = table.string("path").filter(|path| path.value != "off");
     let formats = [("json", LogFormat::Json), ("combined", LogFormat::Combined)];
     let format = table.word("format", &formats).unwrap_or(LogFormat::Json);
+    let path = path.map(|path| match path.value.as_str() {
+        "-" => "-".into(),
+        text => table.path_at(&path.span, text),
+    });
     table.finish();
-    (path != "off").then(|| AccessLog { path: path.into(), format })
+    path.map(|path| AccessLog { path, format })
 }
 
 fn read_dns(mut table: ConfigTable<'_>) -> Vec<SocketAddr> {

@@ -13,7 +13,7 @@ pub(super) fn read(mut table: ConfigTable<'_>) -> Admin {
     let address = table.parsed("address", units::admin_address);
     let token_place = table.place_of("token");
     let token = table.string("token").map(|text| match text.value.strip_prefix("file:") {
-        Some(path) => Token::File(path.into()),
+        Some(path) => Token::File(table.path_at(&text.span, path)),
         None => Token::Text(text.value),
     });
     if let Some(Token::Text(text)) = &token

@@ -1,6 +1,5 @@
 //! `[cache]` and `route.cache` to plan.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cache::{Cache, CacheRule, Cached, RequestPart};
@@ -26,7 +25,8 @@ pub(super) fn read(mut table: ConfigTable<'_>) -> Cache {
             Err("must be from 1B to half of cache.memory: one body must not take all of it".into())
         }
     });
-    let disk = table.string("disk").map(|text| text.value).filter(|path| !path.is_empty());
+    let disk = table.string("disk").filter(|path| !path.value.is_empty());
+    let disk = disk.map(|path| table.path_at(&path.span, &path.value));
     let disk_size = table.parsed("disk_size", |text| match units::size(text)? {
         bytes if bytes >= CACHE_MEMORY_MIN => Ok(bytes),
         _ => Err("a disk takes at least 1MiB; for none write disk = \"\"".into()),
@@ -36,7 +36,7 @@ pub(super) fn read(mut table: ConfigTable<'_>) -> Cache {
     Cache {
         memory,
         object: object.unwrap_or(memory / 8),
-        disk: disk.map(PathBuf::from),
+        disk,
         disk_size: disk_size.unwrap_or(defaults.disk_size),
         purge,
     }

@@ -8,7 +8,8 @@ use super::model::{
     ProxyHeader, Timeouts,
 };
 use super::raw::ConfigTable;
-use super::{lower_health, lower_resilience, lower_tls, problem, units};
+use super::source::Source;
+use super::{lower_health, lower_resilience, lower_tls, units};
 use crate::message::target;
 
 /// A cluster as far as it could be read. The name is known even if the rest is wrong, so that a
@@ -22,18 +23,17 @@ pub(super) fn read(
     tables: Vec<ConfigTable<'_>>,
     timeouts: &Timeouts,
     listeners: &[Option<Listener>],
-    text: &str,
+    source: &Source,
 ) -> Vec<Lowered> {
     let mut clusters: Vec<Lowered> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     for table in tables {
         let span = table.span.clone();
-        let (lowered, table) = read_one(table, timeouts, listeners, text);
+        let (lowered, table) = read_one(table, timeouts, listeners, source);
         let name = &lowered.name;
         if let Some(earlier) = known.insert(name.clone(), span.start) {
-            let line = problem::place(text, earlier).0;
-            let message =
-                format!("two clusters are called \"{name}\": the other one is on line {line}");
+            let line = source.line(earlier);
+            let message = format!("two clusters are called \"{name}\": the other one is on {line}");
             table.error(span, message);
         }
         table.finish();
@@ -46,7 +46,7 @@ fn read_one<'a>(
     mut table: ConfigTable<'a>,
     timeouts: &Timeouts,
     listeners: &[Option<Listener>],
-    text: &str,
+    source: &Source,
 ) -> (Lowered, ConfigTable<'a>) {
     let name = table.string("name").map(|name| name.value).unwrap_or_default();
     if name.is_empty() {
@@ -68,7 +68,7 @@ fn read_one<'a>(
     let sticky = lower_resilience::read_sticky(&mut table);
     let health = lower_health::read(table.table("health"), is_auto);
     let most = read_most(&mut table);
-    let tls = lower_tls::read_client(&mut table, text);
+    let tls = lower_tls::read_client(&mut table);
     let protocol = table.word("protocol", &Protocol::NAMES);
     if protocol == Some(Protocol::Auto) && !table.has("tls") {
         let message =
@@ -89,7 +89,7 @@ fn read_one<'a>(
         let message = format!("cluster \"{name}\" has no [[cluster.endpoint]]");
         table.error(table.span.clone(), message);
     }
-    let endpoints = read_endpoints(&table, endpoint_tables, most, listeners, text);
+    let endpoints = read_endpoints(&table, endpoint_tables, most, listeners, source);
     let model = (endpoints.len() == count && count > 0).then(|| Cluster {
         name: name.clone(),
         balance,
@@ -114,7 +114,7 @@ fn read_endpoints(
     tables: Vec<ConfigTable<'_>>,
     most: Option<u32>,
     listeners: &[Option<Listener>],
-    text: &str,
+    source: &Source,
 ) -> Vec<Endpoint> {
     let mut places: HashMap<Address, usize> = HashMap::new();
     let mut endpoints: Vec<Endpoint> = Vec::new();
@@ -122,9 +122,9 @@ fn read_endpoints(
         let place = one.place_of("address");
         let Some(endpoint) = read_endpoint(one, most, listeners) else { continue };
         if let Some(earlier) = places.insert(endpoint.address.clone(), place.start) {
-            let (address, line) = (&endpoint.address, problem::place(text, earlier).0);
+            let (address, line) = (&endpoint.address, source.line(earlier));
             let message = format!(
-                "{address} is in this cluster twice, first on line {line}: one endpoint with a weight says \
+                "{address} is in this cluster twice, first on {line}: one endpoint with a weight says \
                  the same"
             );
             table.warning(place, message);

@@ -13,9 +13,9 @@ use super::model::{
     Action, HeaderRules, HostMatch, Mode, PathMatch, Redirect, Respond, Rewrite, Route, Timeouts,
     ValueMatch,
 };
-use super::problem;
 use super::raw::ConfigTable;
 use super::resilience::Priority;
+use super::source::{Source, SourceLine};
 use crate::base::id::{ClusterId, ListenerId};
 use crate::message::fields::is_token_byte;
 use crate::message::target;
@@ -43,13 +43,13 @@ pub(super) struct RouteScope<'a> {
     pub(super) clusters: &'a [Lowered],
     pub(super) timeouts: Timeouts,
     pub(super) body: Option<u64>,
-    pub(super) text: &'a str,
+    pub(super) source: &'a Source,
 }
 
 pub(super) fn read(tables: Vec<ConfigTable<'_>>, names: &RouteScope<'_>) -> Vec<Option<Route>> {
     let (mut routes, mut given) = (Vec::new(), HashMap::new());
     for mut table in tables {
-        let name = read_name(&mut table, &mut given, names.text);
+        let name = read_name(&mut table, &mut given, names.source);
         routes.push(read_one(table, names).map(|route| Route { name, ..route }));
     }
     name_the_rest(&mut routes);
@@ -59,8 +59,8 @@ pub(super) fn read(tables: Vec<ConfigTable<'_>>, names: &RouteScope<'_>) -> Vec<
 /// The name that a route is given; empty if it has none.
 fn read_name(
     table: &mut ConfigTable<'_>,
-    given: &mut HashMap<String, usize>,
-    text: &str,
+    given: &mut HashMap<String, SourceLine>,
+    source: &Source,
 ) -> Box<str> {
     let Some(name) = table.string("name") else { return Box::default() };
     let is_good = (1..=64).contains(&name.value.len())
@@ -71,10 +71,10 @@ fn read_name(
         table.error(name.span, message);
         return Box::default();
     }
-    let line = problem::place(text, name.span.start).0;
+    let line = source.line(name.span.start);
     if let Some(other) = given.insert(name.value.clone(), line) {
         let message =
-            format!("two routes are called \"{}\": the other one is on line {other}", name.value);
+            format!("two routes are called \"{}\": the other one is on {other}", name.value);
         table.error(name.span, message);
     }
     name.value.into_boxed_str()
@@ -122,7 +122,7 @@ fn read_body(mut table: ConfigTable<'_>, names: &RouteScope<'_>) -> Option<u64> 
 }
 
 fn read_one(mut table: ConfigTable<'_>, names: &RouteScope<'_>) -> Option<Route> {
-    let line = problem::place(names.text, table.span.start).0;
+    let line = names.source.line(table.span.start);
     let listener = read_listener(&mut table, names);
     refuse_http(&table, listener, names);
     let host = table.parsed("host", host).unwrap_or(HostMatch::Any);

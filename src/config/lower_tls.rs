@@ -1,6 +1,5 @@
 //! `tls = { … }` of a listener and of a cluster to plan. No file is opened here.
 
-use super::problem;
 use super::raw::{ConfigTable, Located};
 use super::tls::{Alpn, ClientAuth, ClusterTls, ListenerTls, Pair, SourceLine};
 use crate::message::fields::is_token_byte;
@@ -11,15 +10,15 @@ use crate::message::target;
 const OFFERED: &[Alpn] = &[Alpn::Http2, Alpn::Http1];
 
 /// `[listener.tls]`, if there is one.
-pub(super) fn read_server(table: &mut ConfigTable<'_>, text: &str) -> Option<ListenerTls> {
-    let line = line_of(table, "tls", text);
+pub(super) fn read_server(table: &mut ConfigTable<'_>) -> Option<ListenerTls> {
+    let line = table.line_of("tls");
     let mut tls = table.table("tls");
     if !tls.is_there() {
         tls.finish();
         return None;
     }
     let certificates: Vec<_> =
-        tls.tables("certificates").into_iter().filter_map(|one| read_pair_of(one, text)).collect();
+        tls.tables("certificates").into_iter().filter_map(|one| read_pair_of(one)).collect();
     let self_signed: Vec<String> =
         tls.strings("self_signed").into_iter().filter_map(|name| check_name(&tls, name)).collect();
     let names_any = tls.has("certificates") || tls.has("self_signed");
@@ -30,16 +29,11 @@ pub(super) fn read_server(table: &mut ConfigTable<'_>, text: &str) -> Option<Lis
         tls.error(tls.span.clone(), message.replace('\\', ""));
     }
     let alpn = read_alpn(&mut tls);
-    let auth_line = line_of(&tls, "client_auth", text);
+    let auth_line = tls.line_of("client_auth");
     let client_auth = read_client_auth(tls.table("client_auth"), auth_line);
     let only_13 = tls.word("min_version", &[("1.2", false), ("1.3", true)]).unwrap_or(false);
     tls.finish();
     Some(ListenerTls { line, certificates, self_signed, alpn, client_auth, only_13 })
-}
-
-/// Where a key's value stands.
-fn line_of(table: &ConfigTable<'_>, key: &str, text: &str) -> SourceLine {
-    SourceLine(problem::place(text, table.place_of(key).start).0)
 }
 
 /// Something stands in one of the lists, even if it is wrong: that was told already.
@@ -77,8 +71,8 @@ fn check_name(tls: &ConfigTable<'_>, name: Located<String>) -> Option<String> {
 }
 
 /// `{ certificate = "…", key = "…" }`
-fn read_pair_of(mut table: ConfigTable<'_>, text: &str) -> Option<Pair> {
-    let pair = read_pair(&mut table, text);
+fn read_pair_of(mut table: ConfigTable<'_>) -> Option<Pair> {
+    let pair = read_pair(&mut table);
     if pair.is_none() {
         table.error(table.span.clone(), "a certificate needs both \"certificate\" and \"key\"");
     }
@@ -86,12 +80,11 @@ fn read_pair_of(mut table: ConfigTable<'_>, text: &str) -> Option<Pair> {
     pair
 }
 
-fn read_pair(table: &mut ConfigTable<'_>, text: &str) -> Option<Pair> {
-    let line = line_of(table, "certificate", text);
-    let path = |text: Located<String>| text.value.into();
-    let certificate = table.string("certificate").map(path);
-    let key = table.string("key").map(path);
-    let ocsp = table.string("ocsp").map(path);
+fn read_pair(table: &mut ConfigTable<'_>) -> Option<Pair> {
+    let line = table.line_of("certificate");
+    let certificate = table.path("certificate");
+    let key = table.path("key");
+    let ocsp = table.path("ocsp");
     Some(Pair { line, certificate: certificate?, key: key?, ocsp })
 }
 
@@ -101,12 +94,12 @@ fn read_client_auth(mut table: ConfigTable<'_>, line: SourceLine) -> Option<Clie
         return None;
     }
     let mode = table.word("mode", &[("require", true), ("request", false)]);
-    let ca = table.string("ca").map(|ca| ca.value.into());
+    let ca = table.path("ca");
     if ca.is_none() && !table.has("ca") {
         let message = "client_auth needs \"ca\": the authorities whose certificates are accepted";
         table.error(table.span.clone(), message);
     }
-    let crl = table.string("crl").map(|crl| crl.value.into());
+    let crl = table.path("crl");
     let header = table.parsed("header", own_field);
     let mut names = table.table("headers");
     let mut headers = super::tls::Headers {
@@ -131,8 +124,8 @@ fn own_field(name: &str) -> Result<String, String> {
 }
 
 /// `[cluster.tls]`, if there is one.
-pub(super) fn read_client(table: &mut ConfigTable<'_>, text: &str) -> Option<ClusterTls> {
-    let line = line_of(table, "tls", text);
+pub(super) fn read_client(table: &mut ConfigTable<'_>) -> Option<ClusterTls> {
+    let line = table.line_of("tls");
     let mut tls = table.table("tls");
     if !tls.is_there() {
         tls.finish();
@@ -143,14 +136,14 @@ pub(super) fn read_client(table: &mut ConfigTable<'_>, text: &str) -> Option<Clu
         let message = "verify = false: any server is believed; a machine on the way can read along";
         tls.warning(tls.place_of("verify"), message);
     }
-    let ca = tls.string("ca").map(|ca| ca.value.into());
+    let ca = tls.path("ca");
     let name = tls.parsed("name", |name| {
         let is_good = name.parse::<std::net::IpAddr>().is_ok()
             || (target::check_authority(name.as_bytes()).is_ok() && !name.contains(':'));
         if is_good { Ok(name.to_ascii_lowercase()) } else { Err("write a host name".to_owned()) }
     });
     let place = tls.place_of("certificate");
-    let own = read_pair(&mut tls, text);
+    let own = read_pair(&mut tls);
     if own.is_none() && (tls.has("certificate") || tls.has("key")) {
         tls.error(place, "\"certificate\" and \"key\" come together");
     }

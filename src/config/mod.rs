@@ -8,6 +8,8 @@ pub mod model;
 pub mod problem;
 pub mod raw;
 pub mod resilience;
+pub mod schema;
+pub mod source;
 pub mod tls;
 pub mod units;
 

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::admin::Admin;
 use super::cache::{Cache, Cached};
 use super::resilience::{Priority, Resilience, Sticky};
+use super::source::SourceLine;
 use super::tls;
 use crate::base::id::{ClusterId, ListenerId};
 use crate::base::limits::{ADDRESSES_MAX, ENDPOINTS_MAX, PLACES_EACH, PLACES_MAX};
@@ -468,7 +469,7 @@ pub struct Route {
     /// What logs and metrics call it: no other route has this name.
     pub name: Box<str>,
     /// For messages: line of the route in its file.
-    pub line: usize,
+    pub line: SourceLine,
     /// `None` for all listeners.
     pub listener: Option<ListenerId>,
     pub host: HostMatch,

@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::ops::Range;
 
+use super::source::Source;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -87,13 +89,19 @@ impl Problems {
         self.0.is_empty()
     }
 
-    /// All of them in the order of the text, ready to print.
+    /// All of them in the order of a single text, ready to print.
     #[must_use]
     pub fn render(&self, file: &str, text: &str) -> String {
+        self.render_all(&Source::new(file, text))
+    }
+
+    /// The same of several files.
+    #[must_use]
+    pub fn render_all(&self, source: &Source) -> String {
         let mut sorted: Vec<&Problem> = self.0.iter().collect();
         sorted.sort_by_key(|problem| (problem.span.start, problem.span.end));
         // Where one value is not closed the next ones are not known either: nothing of such a line is shown.
-        let page = Page::new(text);
+        let page = Page::new(source.text());
         let broken: HashSet<usize> = sorted
             .iter()
             .filter(|problem| problem.shows == Shows::Beginning)
@@ -102,7 +110,7 @@ impl Problems {
         let one = |problem: &&Problem| {
             let is_broken = broken.contains(&page.line_of(problem.span.start));
             let shows = if is_broken { Shows::Beginning } else { problem.shows };
-            render(problem, shows, file, &page)
+            render(problem, shows, source, &page)
         };
         sorted.iter().map(one).collect()
     }
@@ -151,10 +159,9 @@ pub fn place(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
-fn render(problem: &Problem, shows: Shows, file: &str, page: &Page<'_>) -> String {
-    let line = page.line_of(problem.span.start);
-    let (from, content) = page.line(line);
-    let column = place(&page.text[from..], problem.span.start - from).1;
+fn render(problem: &Problem, shows: Shows, source: &Source, page: &Page<'_>) -> String {
+    let (from, content) = page.line(page.line_of(problem.span.start));
+    let (file, line, column) = source.place(problem.span.start);
     let word = match problem.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",

@@ -4,12 +4,15 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::advice;
 use super::problem::{Problems, Shows};
+use super::schema::{KeyKind, Shape};
+use super::source::{Source, SourceLine};
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
@@ -27,42 +30,72 @@ pub struct ConfigTable<'a> {
     /// Where the table itself stands.
     pub span: Range<usize>,
     asked: BTreeSet<&'static str>,
-    problems: &'a RefCell<Problems>,
+    reading: &'a Reading<'a>,
+}
+
+/// What all tables of a configuration share while they are read.
+pub struct Reading<'a> {
+    pub(super) source: &'a Source,
+    pub(super) problems: RefCell<Problems>,
+    /// What is asked for, where that is wanted.
+    pub(super) shape: Option<Shape>,
+}
+
+impl<'a> Reading<'a> {
+    /// Notes problems.
+    #[must_use]
+    pub fn new(source: &'a Source) -> Self {
+        Self { source, problems: RefCell::default(), shape: None }
+    }
+
+    /// Takes down what is asked for as well.
+    pub(super) fn recording(source: &'a Source) -> Self {
+        Self { shape: Some(Shape::default()), ..Self::new(source) }
+    }
 }
 
 impl<'a> ConfigTable<'a> {
     /// The whole file.
-    pub fn root(table: &'a Spanned<DeTable<'a>>, problems: &'a RefCell<Problems>) -> Self {
-        Self::new(String::new(), Some(table.get_ref()), 0..0, problems)
+    pub fn root(table: &'a Spanned<DeTable<'a>>, reading: &'a Reading<'a>) -> Self {
+        let (path, asked) = Default::default();
+        Self { path, table: Some(table.get_ref()), span: 0..0, asked, reading }
     }
 
-    fn new(
-        path: String,
-        table: Option<&'a DeTable<'a>>,
-        span: Range<usize>,
-        problems: &'a RefCell<Problems>,
-    ) -> Self {
-        Self { path, table, span, asked: BTreeSet::new(), problems }
+    /// All the text.
+    #[must_use]
+    pub const fn source(&self) -> &'a Source {
+        self.reading.source
+    }
+
+    fn note(&self, key: &str, kind: impl FnOnce() -> KeyKind) {
+        if let Some(shape) = &self.reading.shape {
+            shape.note(self.key(key), kind());
+        }
+    }
+
+    /// One of those in it.
+    fn inner(&self, path: String, table: Option<&'a DeTable<'a>>, span: Range<usize>) -> Self {
+        Self { path, table, span, asked: BTreeSet::new(), reading: self.reading }
     }
 
     /// Notes an error at a place.
     pub fn error(&self, span: Range<usize>, message: impl Into<String>) {
-        self.problems.borrow_mut().error(span, message);
+        self.reading.problems.borrow_mut().error(span, message);
     }
 
     /// Notes an error about a value that may be a secret.
     pub fn error_secret(&self, span: Range<usize>, message: impl Into<String>) {
-        self.problems.borrow_mut().error_hidden(span, message, Shows::Keys);
+        self.reading.problems.borrow_mut().error_hidden(span, message, Shows::Keys);
     }
 
     /// Notes an error that has a way out.
     pub fn error_with_help(&self, span: Range<usize>, message: String, help: String) {
-        self.problems.borrow_mut().error_with_help(span, message, help);
+        self.reading.problems.borrow_mut().error_with_help(span, message, help);
     }
 
     /// Notes a warning at a place.
     pub fn warning(&self, span: Range<usize>, message: impl Into<String>) {
-        self.problems.borrow_mut().warning(span, message);
+        self.reading.problems.borrow_mut().warning(span, message);
     }
 
     /// Full name of a key, for messages.
@@ -86,6 +119,24 @@ impl<'a> ConfigTable<'a> {
     #[must_use]
     pub fn place_of(&self, key: &str) -> Range<usize> {
         self.table.and_then(|table| table.get(key)).map_or_else(|| self.span.clone(), Spanned::span)
+    }
+
+    /// The line of a key's value.
+    #[must_use]
+    pub fn line_of(&self, key: &str) -> SourceLine {
+        self.reading.source.line(self.place_of(key).start)
+    }
+
+    /// A file; a relative path begins at the folder of the file that it stands in.
+    pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let text = self.string(key)?;
+        Some(self.reading.source.path(text.span.start, &text.value))
+    }
+
+    /// A file that stands in a text which another function has read.
+    #[must_use]
+    pub fn path_at(&self, span: &Range<usize>, text: &str) -> PathBuf {
+        self.reading.source.path(span.start, text)
     }
 
     /// Whether a key is there, which another function will read.
@@ -127,6 +178,11 @@ impl<'a> ConfigTable<'a> {
 
     /// A string.
     pub fn string(&mut self, key: &'static str) -> Option<Located<String>> {
+        self.note(key, || KeyKind::Text);
+        self.text(key)
+    }
+
+    fn text(&mut self, key: &'static str) -> Option<Located<String>> {
         let value = self.take(key)?;
         match value.get_ref() {
             DeValue::String(text) => {
@@ -188,7 +244,9 @@ impl<'a> ConfigTable<'a> {
 
     /// One of several words.
     pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
-        let text = self.string(key)?;
+        let all = || words.iter().map(|(word, _)| (*word).to_owned()).collect();
+        self.note(key, || KeyKind::Words(all()));
+        let text = self.text(key)?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.value) {
             return Some(*value);
         }
@@ -200,6 +258,7 @@ impl<'a> ConfigTable<'a> {
 
     /// True or false.
     pub fn boolean(&mut self, key: &'static str) -> Option<bool> {
+        self.note(key, || KeyKind::Boolean);
         let value = self.take(key)?;
         let DeValue::Boolean(found) = value.get_ref() else {
             self.wrong_type(key, value, "true or false");
@@ -210,6 +269,7 @@ impl<'a> ConfigTable<'a> {
 
     /// True or false, where something else may stand as well.
     pub fn switch(&mut self, key: &'static str) -> Option<bool> {
+        self.note(key, || KeyKind::Boolean);
         match self.take(key)?.get_ref() {
             DeValue::Boolean(found) => Some(*found),
             _ => None,
@@ -218,6 +278,7 @@ impl<'a> ConfigTable<'a> {
 
     /// A whole number in a range.
     pub fn number(&mut self, key: &'static str, range: Range<u64>) -> Option<u64> {
+        self.note(key, || KeyKind::Number(range.start, range.end - 1));
         let value = self.take(key)?;
         let DeValue::Integer(found) = value.get_ref() else {
             self.wrong_type(key, value, "a whole number");
@@ -235,6 +296,8 @@ impl<'a> ConfigTable<'a> {
 
     /// A number or a string, as text.
     pub fn number_or_string(&mut self, key: &'static str) -> Option<Located<String>> {
+        self.note(key, || KeyKind::Number(0, u64::from(u32::MAX)));
+        self.note(key, || KeyKind::Text);
         let value = self.take(key)?;
         match value.get_ref() {
             DeValue::Integer(number) => {
@@ -246,6 +309,7 @@ impl<'a> ConfigTable<'a> {
 
     /// A list of strings.
     pub fn strings(&mut self, key: &'static str) -> Vec<Located<String>> {
+        self.note(key, || KeyKind::Texts);
         let Some(value) = self.take(key) else { return Vec::new() };
         let DeValue::Array(items) = value.get_ref() else {
             self.wrong_type(key, value, "a list of strings");
@@ -265,6 +329,7 @@ impl<'a> ConfigTable<'a> {
 
     /// A table of names and strings, in the order of the names.
     pub fn pairs(&mut self, key: &'static str) -> Vec<(Located<String>, Located<String>)> {
+        self.note(key, || KeyKind::Pairs);
         let Some(value) = self.take(key) else { return Vec::new() };
         let DeValue::Table(table) = value.get_ref() else {
             self.wrong_type(key, value, "a table of names and strings");
@@ -285,22 +350,24 @@ impl<'a> ConfigTable<'a> {
 
     /// A table, empty if it is missing.
     pub fn table(&mut self, key: &'static str) -> Self {
+        self.note(key, || KeyKind::Table);
         let path = self.key(key);
         let Some(value) = self.take(key) else {
-            return Self::new(path, None, self.span.clone(), self.problems);
+            return self.inner(path, None, self.span.clone());
         };
         match value.get_ref() {
-            DeValue::Table(table) => Self::new(path, Some(table), value.span(), self.problems),
+            DeValue::Table(table) => self.inner(path, Some(table), value.span()),
             _ => {
                 let wanted = if key == "cache" { "true, false or a table" } else { "a table" };
                 self.wrong_type(key, value, wanted);
-                Self::new(path, None, value.span(), self.problems)
+                self.inner(path, None, value.span())
             }
         }
     }
 
     /// A list of tables.
     pub fn tables(&mut self, key: &'static str) -> Vec<Self> {
+        self.note(key, || KeyKind::Tables);
         let path = self.key(key);
         let Some(value) = self.take(key) else { return Vec::new() };
         let DeValue::Array(items) = value.get_ref() else {
@@ -311,7 +378,7 @@ impl<'a> ConfigTable<'a> {
         for item in items.iter() {
             match item.get_ref() {
                 DeValue::Table(table) => {
-                    found.push(Self::new(path.clone(), Some(table), item.span(), self.problems));
+                    found.push(self.inner(path.clone(), Some(table), item.span()));
                 }
                 _ => self.wrong_type(key, item, "a table"),
             }
@@ -332,7 +399,7 @@ impl<'a> ConfigTable<'a> {
                 };
                 let message = format!("unknown key \"{}\" {place}", name.get_ref());
                 match advice::of_key(&self.path, name.get_ref()) {
-                    Some(help) => self.problems.borrow_mut().error_with_help(
+                    Some(help) => self.reading.problems.borrow_mut().error_with_help(
                         name.span(),
                         message,
                         help.to_owned(),
@@ -355,6 +422,6 @@ impl<'a> ConfigTable<'a> {
             None if known.is_empty() => String::new(),
             None => format!("known here: {}", known.join(", ")),
         };
-        self.problems.borrow_mut().error_with_help(span, message, help);
+        self.reading.problems.borrow_mut().error_with_help(span, message, help);
     }
 }

@@ -1,26 +1,8 @@
 //! `tls = { … }` of listeners and clusters, validated as far as that goes without opening a file.
 
-use std::fmt;
 use std::path::PathBuf;
 
-/// Where something stands in the configuration, for messages. All lines are equal: what has only moved in its
-/// file is the same.
-#[derive(Clone, Copy, Debug)]
-pub struct SourceLine(pub usize);
-
-impl PartialEq for SourceLine {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for SourceLine {}
-
-impl fmt::Display for SourceLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}", self.0)
-    }
-}
+pub use super::source::SourceLine;
 
 /// A certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]

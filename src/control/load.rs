@@ -6,10 +6,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::base::id::RouteId;
-use crate::base::limits::CONFIG_BYTES_MAX;
-use crate::config::lower::lower;
+use crate::base::limits::{CONFIG_BYTES_MAX, INCLUDES_MAX};
+use crate::config::lower::lower_source;
 use crate::config::model::{Config, PathMatch, Route};
 use crate::config::problem::Problems;
+use crate::config::source::{Environment, Source, SourceLine};
 use crate::net::tls::pem::BYTE_ORDER_MARK;
 use crate::route::overlap::{self, Contested};
 use crate::route::{self, path};
@@ -28,13 +29,52 @@ pub struct CheckedConfig {
 /// # Errors
 /// It cannot be read, is no text or too large.
 pub fn file(path: &Path) -> Result<CheckedConfig, String> {
+    let mut source = Source::new(&path.display().to_string(), &read(path, CONFIG_BYTES_MAX)?);
+    include(&mut source);
+    Ok(judge(&source, &|name| std::env::var(name).ok()))
+}
+
+/// Adds the files that the first one includes, in the order of their names.
+fn include(source: &mut Source) {
+    let mut count = 0;
+    for (pattern, span) in source.includes() {
+        let full = source.path(span.start, &pattern).display().to_string();
+        let found = match glob::glob(&full) {
+            Ok(found) => found,
+            Err(error) => {
+                source.fault(span, format!("\"{pattern}\" is no pattern of files: {}", error.msg));
+                continue;
+            }
+        };
+        let is_pattern = pattern.contains(['*', '?', '[']);
+        let files: Vec<_> = found.filter_map(Result::ok).filter(|one| one.is_file()).collect();
+        if files.is_empty() && !is_pattern {
+            source.fault(span.clone(), format!("there is no file {full}"));
+        }
+        for file in files {
+            count += 1;
+            let left = CONFIG_BYTES_MAX.saturating_sub(source.text().len() as u64);
+            match read(&file, left) {
+                _ if count > INCLUDES_MAX => {
+                    let why = format!("these are more than {INCLUDES_MAX} files");
+                    return source.fault(span, why);
+                }
+                Ok(text) => source.add(&file.display().to_string(), &text),
+                Err(why) => source.fault(span.clone(), why),
+            }
+        }
+    }
+}
+
+/// A file as a text of at most so many octets.
+fn read(path: &Path, most: u64) -> Result<String, String> {
     let shown = path.display();
     let fault = |error: std::io::Error| format!("{shown}: {error}");
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(fault)?;
     // Not by its size: a pipe and a device have none.
-    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fault)?;
-    if bytes.len() as u64 > CONFIG_BYTES_MAX {
+    file.take(most + 1).read_to_end(&mut bytes).map_err(fault)?;
+    if bytes.len() as u64 > most {
         return Err(format!("{shown}: a configuration has at most {CONFIG_BYTES_MAX} bytes"));
     }
     if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = *bytes {
@@ -43,29 +83,32 @@ pub fn file(path: &Path) -> Result<CheckedConfig, String> {
     if bytes.starts_with(BYTE_ORDER_MARK) {
         bytes.drain(..BYTE_ORDER_MARK.len());
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        format!("{shown}: not UTF-8 at byte {}", error.utf8_error().valid_up_to())
-    })?;
-    Ok(check(&shown.to_string(), &text))
+    String::from_utf8(bytes)
+        .map_err(|error| format!("{shown}: not UTF-8 at byte {}", error.utf8_error().valid_up_to()))
 }
 
-/// Judges a text. This is the verdict of `check` and of `run`.
+/// Judges a text, in an environment without variables.
 #[must_use]
 pub fn check(name: &str, text: &str) -> CheckedConfig {
-    let (config, mut problems) = lower(text);
+    judge(&Source::new(name, text), &|_| None)
+}
+
+/// This is the verdict of `check` and of `run`.
+fn judge(source: &Source, environment: &Environment<'_>) -> CheckedConfig {
+    let (config, mut problems) = lower_source(source, environment);
     if let Some(config) = &config {
-        warn_of_shadowed(config, text, &mut problems);
-        warn_of_contested(config, text, &mut problems);
+        warn_of_shadowed(config, source.text(), &mut problems);
+        warn_of_contested(config, source.text(), &mut problems);
     }
-    CheckedConfig { report: problems.render(name, text), problems: problems.len(), config }
+    CheckedConfig { report: problems.render_all(source), problems: problems.len(), config }
 }
 
 fn warn_of_shadowed(config: &Config, text: &str, problems: &mut Problems) {
     for shadowed in route::shadowed(config) {
-        let by = route_of(config, shadowed.by).line;
-        let message =
-            format!("this route never matches: the route on line {by} takes all its requests");
-        problems.warning(whole_line(text, route_of(config, shadowed.route).line), message);
+        let by = &route_of(config, shadowed.by).line;
+        let message = format!("this route never matches: the route on {by} takes all its requests");
+        let line = &route_of(config, shadowed.route).line;
+        problems.warning(whole_line(text, line), message);
     }
 }
 
@@ -78,11 +121,11 @@ fn warn_of_contested(config: &Config, text: &str, problems: &mut Problems) {
         };
         let first = if path::rank(&one.path) > path::rank(&other.path) { own } else { theirs };
         let message = format!(
-            "\"~{own}\" here and \"~{theirs}\" on line {} both match \"{path}\": the longer \
+            "\"~{own}\" here and \"~{theirs}\" on {} both match \"{path}\": the longer \
              expression is asked first, which is \"~{first}\"",
             other.line
         );
-        problems.warning(whole_line(text, one.line), message);
+        problems.warning(whole_line(text, &one.line), message);
     }
 }
 
@@ -90,9 +133,9 @@ fn route_of(config: &Config, id: RouteId) -> &Route {
     &config.routes[usize::from(id.0)]
 }
 
-/// Where a line stands, which is counted from one.
-fn whole_line(text: &str, line: usize) -> Range<usize> {
-    let start: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
+/// Where a line stands.
+fn whole_line(text: &str, line: &SourceLine) -> Range<usize> {
+    let start = text[..line.at].rfind('\n').map_or(0, |at| at + 1);
     let len = text[start..].lines().next().map_or(0, str::len);
     start..start + len
 }

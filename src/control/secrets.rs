@@ -127,7 +127,7 @@ impl SecretReader {
     ) -> Option<(Arc<TlsServer>, (server::Tickets, u64))> {
         let model = listener.tls.as_ref()?;
         let name = &listener.name;
-        let fault = |line: SourceLine, message: String| {
+        let fault = |line: &SourceLine, message: String| {
             format!("{line}: listener \"{name}\": tls: {message}")
         };
         let stays = old.filter(|_| self.errand == Errand::Renew);
@@ -137,7 +137,7 @@ impl SecretReader {
         let also = if stays.is_some() { "; its certificates stay as they were too" } else { "" };
         let lacking = model.client_auth.as_ref().map_or_else(Vec::new, |auth| {
             let lacking = missing([Some(&auth.ca), auth.crl.as_ref()].into_iter().flatten());
-            lacking.into_iter().map(|why| fault(auth.line, format!("{why}{also}"))).collect()
+            lacking.into_iter().map(|why| fault(&auth.line, format!("{why}{also}"))).collect()
         });
         let lacks_some = !lacking.is_empty();
         self.faults.extend(lacking);
@@ -149,7 +149,7 @@ impl SecretReader {
             match self.issue(&model.self_signed) {
                 Ok(identity) => identities.push(identity),
                 Err(message) => {
-                    self.faults.push(fault(model.line, message));
+                    self.faults.push(fault(&model.line, message));
                     identities.extend(stay(model.certificates.len()));
                 }
             }
@@ -170,7 +170,7 @@ impl SecretReader {
         match built {
             Ok(built) => Some(built),
             Err(message) => {
-                let line = model.client_auth.as_ref().map_or(model.line, |auth| auth.line);
+                let line = model.client_auth.as_ref().map_or(&model.line, |auth| &auth.line);
                 self.faults.push(fault(line, format!("{message}{also}")));
                 stays
             }
@@ -203,7 +203,7 @@ impl SecretReader {
             && let Some(crl) = &auth.crl
             && pem::are_overdue(crl, self.now)
         {
-            let (line, shown) = (auth.line, crl.display());
+            let (line, shown) = (&auth.line, crl.display());
             self.warnings.push(format!(
                 "{line}: listener \"{listener}\": tls: {shown} has expired: what was revoked since is not \
                  known; fetch a new list"
@@ -256,7 +256,7 @@ impl SecretReader {
     }
 
     fn client(&mut self, cluster: &Cluster, model: &tls::ClusterTls) -> Option<TlsClient> {
-        let (name, line) = (&cluster.name, model.line);
+        let (name, line) = (&cluster.name, &model.line);
         let own = model.own.iter().flat_map(|own| [&own.certificate, &own.key]);
         let missing = missing(model.ca.iter().chain(own));
         if !missing.is_empty() {

@@ -19,7 +19,8 @@ pub(super) fn of(workers: &Workers, helpers: &Helpers) -> Overview {
     let config = &plan.config;
     let routes = config.routes.iter().map(|route| RouteView {
         name: route.name.to_string(),
-        line: route.line,
+        line: route.line.number,
+        file: route.line.file.as_ref().map(ToString::to_string),
         cluster: route.cluster().map(|id| config.clusters[usize::from(id.0)].name.clone()),
         is_cached: route.cache.is_some(),
     });

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::Row;
 use crate::support::proxy::temporary;
 use crate::support::tls::{Authority, Flaw};
-use crate::support::{Driver, Origin, Proxy};
+use crate::support::{Driver, Origin, Proxy, until};
 
 pub fn rows() -> Vec<Row> {
     vec![
@@ -18,6 +18,7 @@ pub fn rows() -> Vec<Row> {
         ("o04_what_leads_to_itself", o04_loops),
         ("o05_certificates_that_are_no_good", o05_certificates),
         ("o06_expressions_take_linear_time", o06_expressions),
+        ("o02_included_files_name_their_own_places", o02_included_files),
         ("o07_check_and_run_agree_on_mutations", o07_mutations),
     ]
 }
@@ -139,6 +140,48 @@ fn o02_what_overlaps(driver: Driver) {
         "[[route]]\npath = \"~^/a\"\nrespond = {}\n[[route]]\npath = \"~^/a/?b\"\nrespond = {}\n";
     let (code, report) = File::of(format!("{GOOD}{contested}")).check();
     assert!(code == 0 && report.contains("both match"), "{code} {report}");
+}
+
+/// Several files, one of them reads the environment; what is wrong is shown where it stands.
+fn o02_included_files(driver: Driver) {
+    let (origin, log) = (Origin::echo(), temporary("log"));
+    let folder = temporary("conf");
+    std::fs::create_dir_all(folder.join("conf.d")).unwrap();
+    let main = folder.join("main.toml");
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    write(
+        "main.toml",
+        "include = [\"conf.d/*.toml\"]\n[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n",
+    );
+    let app = "[[cluster]]\nname = \"app\"\nhealth = { type = \"off\" }\n[[cluster.endpoint]]\naddress = \"${ORIGIN}\"\n\
+               [[route]]\ncluster = \"app\"\n[access_log]\npath = \"../access.log\"\n";
+    write("conf.d/app.toml", app);
+    write("conf.d/none.txt", "not read");
+    let check = |origin: &str| {
+        told(&program().arg("check").arg(&main).env("ORIGIN", origin).output().unwrap())
+    };
+    assert_eq!(check(&origin.address.to_string()).0, 0);
+    let (code, unset) = told(&program().arg("check").arg(&main).output().unwrap());
+    assert!(
+        code == 2 && unset.contains("app.toml:5:11") && unset.contains("no variable ORIGIN"),
+        "{unset}"
+    );
+    let proxy = Proxy::of_file(driver, &main, &[("ORIGIN", &origin.address.to_string())]);
+    assert_eq!(proxy.get("/x").status, 200);
+    write("conf.d/more.toml", "[[route]]\npath = \"/new\"\nrespond = { status = 204 }\n");
+    proxy.signal("HUP");
+    until("the new file", || proxy.get("/new").status == 204);
+    until("the log beside the main file", || {
+        std::fs::read_to_string(folder.join("access.log")).unwrap_or_default().contains("/new")
+    });
+    write("conf.d/more.toml", "\n[[route]]\npaht = \"/new\"\n");
+    proxy.signal("HUP");
+    until("the refusal", || proxy.log().contains("more.toml:3:1"));
+    assert_eq!(proxy.get("/new").status, 204, "the old one stays");
+    write("main.toml", "include = [\"gone.toml\"]\n");
+    assert!(check("").1.contains("there is no file"));
+    drop((proxy, log));
+    let _ = std::fs::remove_dir_all(&folder);
 }
 
 fn o03_numbers(driver: Driver) {

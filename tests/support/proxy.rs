@@ -75,6 +75,22 @@ impl Proxy {
     ) -> Self {
         let file = temporary("toml");
         std::fs::File::create(&file).unwrap().write_all(config.as_bytes()).unwrap();
+        Self::start_of(driver, program, file, on_one_core, env, nofile)
+    }
+
+    /// Of a file that the test has written as a whole, on one core.
+    pub fn of_file(driver: Driver, file: &Path, env: &[(&str, &str)]) -> Self {
+        Self::start_of(driver, Path::new(PROGRAM), file.to_owned(), true, env, None)
+    }
+
+    fn start_of(
+        driver: Driver,
+        program: &Path,
+        file: std::path::PathBuf,
+        on_one_core: bool,
+        env: &[(&str, &str)],
+        nofile: Option<u32>,
+    ) -> Self {
         let driver = if driver == Driver::IoUring { "io_uring" } else { "epoll" };
         let mut command = match nofile {
             None => Command::new(program),
