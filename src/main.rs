@@ -32,7 +32,9 @@ fn main() -> ExitCode {
         CliCommand::Proxy(arguments) => run_proxy(&arguments),
         CliCommand::Run(arguments) => match load::file(arguments.path()) {
             Ok(verdict) => {
-                let again = || read_again(&arguments);
+                let again = |other: Option<&Path>| {
+                    read_again(&arguments, other.unwrap_or_else(|| arguments.path()))
+                };
                 run(verdict, &arguments.how, &signal::listen(), Some(&again), "")
             }
             Err(message) => {
@@ -83,8 +85,8 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
 }
 
 /// The configuration as it is in its file now, with what the command line says.
-fn read_again(arguments: &Run) -> Result<Config, String> {
-    let verdict = load::file(arguments.path())?;
+fn read_again(arguments: &Run, file: &Path) -> Result<Config, String> {
+    let verdict = load::file(file)?;
     let Some(mut config) = verdict.config else { return Err(verdict.report) };
     notice::report(&verdict.report);
     arguments.how.apply(&mut config);

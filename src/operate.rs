@@ -1,17 +1,19 @@
 //! Floor 11: commands that talk to a running process by its admin listener. A command becomes one request, and the
 //! answer a text.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::admin::explain::{self, Question};
+use crate::admin::plan;
 use crate::base::limits::{ADMIN_PATIENCE, HEIR_PATIENCE};
 use crate::config::admin::{AdminAddress, SOCKET};
 use crate::config::units;
-use crate::net::admin::ask;
+use crate::net::admin::{ask, watch};
 
 /// What is asked of a running process.
 #[derive(Clone, Debug, Subcommand)]
@@ -41,12 +43,23 @@ pub enum Operate {
     Reload(ProcessArgs),
     /// Show the last requests, the newest first
     Recent(RecentArgs),
+    /// Watch requests as they end: all, or those that a condition takes
+    #[command(after_help = "Examples:
+  millrace tap
+  millrace tap 'status>=500 && host==\"a.example\"'
+  millrace tap 'duration_ms>250 || flag!=null' --limit 10 --json")]
+    Tap(TapArgs),
     /// Say what becomes of a request and why: each route tried, the target, the endpoints and their state
     #[command(after_help = "Examples:
   millrace explain GET https://shop.example/cart?x=1 -H 'cookie: a=b'
   millrace explain GET http://a.example/ --config millrace.toml      # by a file, nothing has to run
   millrace explain 01a2272d-9335-7dd3-b052-5c87fcf62f30              # what became of one that was served")]
     Explain(ExplainArgs),
+    /// Say what a reload would change, or another file, and where the last requests would go then
+    #[command(after_help = "Examples:
+  millrace plan                        # its own file, as it is now
+  millrace plan /etc/millrace/new.toml")]
+    Plan(PlanArgs),
     /// Put the program that is installed now in place of the running one; no client notices
     Upgrade(ProcessArgs),
 }
@@ -85,6 +98,28 @@ pub struct RecentArgs {
     /// At most so many
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub limit: usize,
+    #[command(flatten)]
+    pub target: ProcessArgs,
+}
+
+/// Which requests are watched.
+#[derive(Clone, Debug, Args)]
+pub struct TapArgs {
+    /// A condition on the fields of `millrace recent --json`: ==, !=, <, <=, >, >=, =~ (expression), !~, &&, ||, !, ( )
+    #[arg(default_value = "")]
+    pub filter: String,
+    /// End after so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    #[command(flatten)]
+    pub target: ProcessArgs,
+}
+
+/// A configuration.
+#[derive(Clone, Debug, Args)]
+pub struct PlanArgs {
+    /// The file; without it the one that is served, read again
+    pub file: Option<PathBuf>,
     #[command(flatten)]
     pub target: ProcessArgs,
 }
@@ -162,6 +197,9 @@ impl Operate {
     /// The process cannot be asked, or says no.
     pub fn run(&self) -> Result<String, CommandFailure> {
         let target = self.target();
+        if let Self::Tap(tap) = self {
+            return tap.run();
+        }
         let (method, path, body) = self.request();
         let answer = target.ask(method, &path, &body)?;
         if target.json {
@@ -193,6 +231,8 @@ impl Operate {
                 }
             },
             Self::Explain(_) => explain::text(&value),
+            Self::Tap(_) => String::new(),
+            Self::Plan(_) => plan::text(&value),
             Self::Reload(_) => "the configuration was read again\n".to_owned(),
             Self::Upgrade(_) => {
                 format!("process {} serves now; the old one drains\n", value["pid"])
@@ -210,6 +250,8 @@ impl Operate {
             Self::Purge(purge) => &purge.target,
             Self::Explain(explain) => &explain.target,
             Self::Recent(recent) => &recent.target,
+            Self::Plan(plan) => &plan.target,
+            Self::Tap(tap) => &tap.target,
         }
     }
 
@@ -243,6 +285,16 @@ impl Operate {
                 ("GET", format!("/explain?{query}"), String::new())
             }
             Self::Purge(purge) => ("POST", "/cache/purge".to_owned(), purge.body().to_string()),
+            Self::Tap(tap) => ("GET", tap.path(), String::new()),
+            Self::Plan(PlanArgs { file: None, .. }) => ("GET", "/plan".to_owned(), String::new()),
+            Self::Plan(PlanArgs { file: Some(file), .. }) => {
+                let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+                (
+                    "GET",
+                    format!("/plan?file={}", encoded(&file.display().to_string())),
+                    String::new(),
+                )
+            }
             Self::Reload(_) => ("POST", "/reload".to_owned(), String::new()),
             Self::Upgrade(_) => ("POST", "/upgrade".to_owned(), String::new()),
         }
@@ -263,8 +315,63 @@ impl PurgeArgs {
     }
 }
 
+impl TapArgs {
+    fn path(&self) -> String {
+        match self.filter.as_str() {
+            "" => "/tap".to_owned(),
+            filter => format!("/tap?filter={}", encoded(filter)),
+        }
+    }
+
+    /// Prints what comes, until there is enough of it or standard output is closed.
+    fn run(&self) -> Result<String, CommandFailure> {
+        let (address, token) = self.target.place()?;
+        let mut left = self.limit.unwrap_or(u64::MAX);
+        let mut take = |text: &str| {
+            let shown = match serde_json::from_str::<Value>(text) {
+                Ok(value) if !value["missed"].is_null() => {
+                    format!("(too fast: {} were not shown)\n", value["missed"])
+                }
+                Ok(value) if !self.target.json => line(&value),
+                _ => format!("{text}\n"),
+            };
+            left = left.saturating_sub(1);
+            let mut out = std::io::stdout().lock();
+            out.write_all(shown.as_bytes()).and_then(|()| out.flush()).is_ok() && left > 0
+        };
+        match watch(&address, &self.path(), token.as_deref(), &mut take) {
+            Ok(Ok(())) => Ok(String::new()),
+            Ok(Err((status, answer))) => Err(CommandFailure::Refused(refusal(status, answer))),
+            Err(error) => Err(CommandFailure::NotAsked(not_asked(&address, &error))),
+        }
+    }
+}
+
+/// Why the process says no, in its words.
+fn refusal(status: u16, answer: String) -> String {
+    let why = serde_json::from_str::<Value>(&answer).ok();
+    let why = why.and_then(|one| Some(one["error"].as_str()?.to_owned())).unwrap_or(answer);
+    if status == 401 { format!("{why}; --token-file has it") } else { why }
+}
+
 impl ProcessArgs {
     fn ask(&self, method: &str, path: &str, body: &str) -> Result<String, CommandFailure> {
+        let (address, token) = self.place()?;
+        let patience = match path {
+            "/upgrade" => HEIR_PATIENCE + 2 * ADMIN_PATIENCE,
+            "/reload" => 7 * ADMIN_PATIENCE,
+            _ => 3 * ADMIN_PATIENCE,
+        };
+        let (status, answer) = ask(&address, method, path, token.as_deref(), body, patience)
+            .map_err(|error| CommandFailure::NotAsked(not_asked(&address, &error)))?;
+        if status == 200 {
+            return Ok(answer);
+        }
+        Err(CommandFailure::Refused(refusal(status, answer)))
+    }
+
+    /// Where it listens, and the token.
+    fn place(&self) -> Result<(AdminAddress, Option<String>), CommandFailure> {
         let address = units::admin_address(&self.admin).map_err(|_| {
             CommandFailure::NotAsked(format!(
                 "--admin {}: write \"unix:\" and the absolute path of its socket, or an IP address and a port \
@@ -280,23 +387,7 @@ impl ProcessArgs {
             Ok(text.lines().next().unwrap_or_default().trim().to_owned())
         });
         let token = token.transpose()?;
-        let patience = match path {
-            "/upgrade" => HEIR_PATIENCE + 2 * ADMIN_PATIENCE,
-            "/reload" => 7 * ADMIN_PATIENCE,
-            _ => 3 * ADMIN_PATIENCE,
-        };
-        let (status, answer) = ask(&address, method, path, token.as_deref(), body, patience)
-            .map_err(|error| CommandFailure::NotAsked(not_asked(&address, &error)))?;
-        if status == 200 {
-            return Ok(answer);
-        }
-        let why = serde_json::from_str::<Value>(&answer).ok();
-        let why = why.and_then(|one| Some(one["error"].as_str()?.to_owned())).unwrap_or(answer);
-        Err(CommandFailure::Refused(if status == 401 {
-            format!("{why}; --token-file has it")
-        } else {
-            why
-        }))
+        Ok((address, token))
     }
 }
 

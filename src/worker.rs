@@ -172,6 +172,7 @@ impl Shards {
                 });
                 let _ = reply.try_send(Recalled { shard: self.current().id, kept });
             }
+            Command::Tap { tap } => self.each(|shard| shard.watch(tap.clone())),
             _ => {}
         }
     }
@@ -357,6 +358,7 @@ async fn obey(
         match mailbox.next().await {
             Command::Adopt { plan, said, sockets, log } => {
                 let (old, heir) = (shards.current(), heir(plan, log));
+                old.watchers().into_iter().for_each(|tap| heir.watch(tap));
                 said.iter().for_each(|command| tell(&heir, command));
                 shards.replace(heir);
                 shards.rearrange(&sockets, &old);
@@ -400,6 +402,7 @@ fn tell(shard: &Shard, command: &Command) {
         | Command::Purge { .. }
         | Command::Measure { .. }
         | Command::Recall { .. }
+        | Command::Tap { .. }
         | Command::Accept
         | Command::Drain { .. } => {}
     }

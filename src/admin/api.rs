@@ -1,6 +1,7 @@
 //! Requests to the admin listener, one by one: from path to order, and from what comes of it to an answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Value, json};
@@ -10,13 +11,18 @@ use super::guard::{Access, Guard};
 use super::metrics;
 use super::order::AdminOrder;
 use super::overview::Overview;
-use crate::base::limits::{ADMIN_ANSWERS, ADMIN_PATIENCE, ADMIN_REFUSAL_DELAY, HEIR_PATIENCE};
+use super::pick::Pick;
+use super::watch;
+use crate::base::limits::{
+    ADMIN_ANSWERS, ADMIN_PATIENCE, ADMIN_REFUSAL_DELAY, HEIR_PATIENCE, TAPPED_LINES, TAPS_MAX,
+};
 use crate::cache::purge::{Purge, What};
 use crate::config::model::Config;
-use crate::net::admin::{AdminRequest, AdminResponse, AdminService, DRAINING};
+use crate::net::admin::{AdminBody, AdminRequest, AdminResponse, AdminService, DRAINING};
 use crate::net::notice;
 use crate::observe::recorder::{Kept, Which};
 use crate::shard::command::{Measured, Recalled};
+use crate::shard::tap::Tap;
 use crate::upstream::endpoint::Duty;
 
 /// What all requests need.
@@ -26,6 +32,24 @@ pub struct Api {
     /// No other machine can reach the listener.
     pub is_loopback: bool,
     pub orders: Sender<AdminOrder>,
+    /// How many watch.
+    pub taps: Arc<AtomicUsize>,
+}
+
+/// The place of one that watches.
+struct TapPlace(Arc<AtomicUsize>);
+
+impl TapPlace {
+    fn take(all: &Arc<AtomicUsize>) -> Option<Self> {
+        let place = Self(Arc::clone(all));
+        (all.fetch_add(1, Ordering::Relaxed) < TAPS_MAX).then_some(place)
+    }
+}
+
+impl Drop for TapPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What the interface offers, for machines (OpenAPI 3.1).
@@ -35,7 +59,7 @@ const OPENAPI: &str = include_str!("openapi.json");
 const DASHBOARD: &str = include_str!("dashboard.html");
 
 /// Methods and paths, as `openapi.json` has them.
-pub const PATHS: [(&str, &str); 17] = [
+pub const PATHS: [(&str, &str); 19] = [
     ("GET", "/"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
@@ -52,6 +76,8 @@ pub const PATHS: [(&str, &str); 17] = [
     ("POST", "/endpoints/{cluster}/{endpoint}/{duty}"),
     ("GET", "/stats"),
     ("GET", "/explain"),
+    ("GET", "/plan"),
+    ("GET", "/tap"),
     ("GET", "/recent"),
 ];
 
@@ -92,12 +118,12 @@ impl Api {
             [""] if is_get => AdminResponse {
                 status: 200,
                 content_type: "text/html; charset=utf-8",
-                body: DASHBOARD.to_owned(),
+                body: DASHBOARD.into(),
             },
             ["openapi.json"] if is_get => AdminResponse {
                 status: 200,
                 content_type: "application/json",
-                body: OPENAPI.to_owned(),
+                body: OPENAPI.into(),
             },
             ["status"] if is_get => self.shown(Overview::status),
             ["config"] if is_get => self.shown(Overview::config),
@@ -107,6 +133,8 @@ impl Api {
             ["stats"] if is_get => self.stats(),
             ["metrics"] if is_get => self.metrics(),
             ["recent"] if is_get => self.recent(&request.query),
+            ["tap"] if is_get => self.tap(&request.query),
+            ["plan"] if is_get => self.plan(request),
             ["explain"] if is_get => self.explain(&request.query),
             ["reload"] if is_post => self.reload(),
             ["upgrade"] if is_post => self.upgrade(),
@@ -204,7 +232,7 @@ impl Api {
             Ok((overview, measured)) => AdminResponse {
                 status: 200,
                 content_type: "text/plain; version=0.0.4; charset=utf-8",
-                body: metrics::render(&overview, &measured),
+                body: metrics::render(&overview, &measured).into(),
             },
             Err(fault) => fault,
         }
@@ -266,6 +294,76 @@ impl Api {
             },
             Err(fault) => fault,
         }
+    }
+
+    /// Exchanges as they end, a line of JSON each: those that `filter` takes.
+    fn tap(&self, query: &str) -> AdminResponse {
+        let filter = match query.split_once('=') {
+            None if query.is_empty() => String::new(),
+            Some(("filter", text)) => decoded(text),
+            _ => return fault(400, "tap takes filter"),
+        };
+        let pick = match Pick::parse(&filter) {
+            Ok(pick) => pick,
+            Err(why) => return fault(400, &format!("filter: {why}")),
+        };
+        let Some(place) = TapPlace::take(&self.taps) else {
+            return fault(503, &format!("{TAPS_MAX} watch already"));
+        };
+        let (tap, shown, missed) = Tap::new();
+        if let Err(fault) = self.give(AdminOrder::Tap { tap }) {
+            return fault;
+        }
+        let (lines, body) = tokio::sync::mpsc::channel(TAPPED_LINES);
+        let watching = std::thread::Builder::new().name("tap".to_owned()).spawn(move || {
+            let _place = place;
+            watch::watch(&pick, &shown, &missed, &lines);
+        });
+        match watching {
+            Ok(_) => AdminResponse {
+                status: 200,
+                content_type: "application/x-ndjson",
+                body: AdminBody::Lines(body),
+            },
+            Err(error) => fault(503, &error.to_string()),
+        }
+    }
+
+    /// What a reload would change, or another file: `file`, whose path is read with this process's rights.
+    fn plan(&self, request: &AdminRequest) -> AdminResponse {
+        let file = match request.query.split_once('=') {
+            None if request.query.is_empty() => None,
+            Some(("file", _)) if !request.is_by_socket => {
+                return fault(403, "another file is read by order from the unix socket only");
+            }
+            Some(("file", path)) => Some(decoded(path).into()),
+            _ => return fault(400, "plan takes file"),
+        };
+        let (reply, answer) = bounded(1);
+        let planned = self.give(AdminOrder::Plan { file, reply }).and_then(|()| wait(&answer));
+        let planned = match planned {
+            Ok(Ok(planned)) => planned,
+            Ok(Err(why)) => return fault(422, &why),
+            Err(fault) => return fault,
+        };
+        let (_, measured) = match self.measured() {
+            Ok(measured) => measured,
+            Err(fault) => return fault,
+        };
+        let mut told = planned.difference(measured.iter().map(|one| one.inside).sum());
+        let (reply, answers) = bounded(ADMIN_ANSWERS);
+        if let Err(fault) = self.give(AdminOrder::Recall { which: Which::All, reply }) {
+            return fault;
+        }
+        let recalled: Vec<Recalled> = all_of(&answers, measured.len());
+        let served = recalled.iter().flat_map(|one| &one.kept);
+        // Numbers of listeners are those of the configuration that they were served by.
+        let kept: Vec<Kept> = served
+            .filter(|(config, _)| Arc::ptr_eq(config, &planned.old))
+            .flat_map(|(_, kept)| kept.iter().copied())
+            .collect();
+        told["replayed"] = planned.replayed(&kept);
+        json_of(&told)
     }
 
     fn upgrade(&self) -> AdminResponse {
@@ -405,18 +503,22 @@ fn decoded(segment: &str) -> String {
 }
 
 fn json_of(value: &Value) -> AdminResponse {
-    AdminResponse { status: 200, content_type: "application/json", body: format!("{value:#}\n") }
+    AdminResponse {
+        status: 200,
+        content_type: "application/json",
+        body: format!("{value:#}\n").into(),
+    }
 }
 
 fn text(status: u16, body: &str) -> AdminResponse {
-    AdminResponse { status, content_type: "text/plain; charset=utf-8", body: body.to_owned() }
+    AdminResponse { status, content_type: "text/plain; charset=utf-8", body: body.into() }
 }
 
 fn fault(status: u16, why: &str) -> AdminResponse {
     AdminResponse {
         status,
         content_type: "application/json",
-        body: format!("{:#}\n", json!({ "error": why })),
+        body: format!("{:#}\n", json!({ "error": why })).into(),
     }
 }
 

@@ -7,3 +7,7 @@ pub mod guard;
 pub mod metrics;
 pub mod order;
 pub mod overview;
+pub mod pick;
+pub mod plan;
+
+mod watch;

@@ -430,6 +430,14 @@ pub const RECORDS_FAILED: usize = 128;
 pub const SERIES_MAX: usize = 2000;
 /// Workers whose answers are waited for.
 pub const ADMIN_ANSWERS: usize = 1024;
+/// Exchanges that wait for one watcher.
+pub const TAPPED: usize = 4096;
+/// How often it is looked whether a watcher is still there, and what it has missed.
+pub const TAP_LOOK: Duration = Duration::from_millis(500);
+/// Watchers at a time.
+pub const TAPS_MAX: usize = 8;
+/// Lines that wait for a watcher's connection.
+pub const TAPPED_LINES: usize = 256;
 /// Orders that wait for the coordinator.
 pub const ADMIN_ORDERS: usize = 16;
 /// How long the coordinator and the workers may take for an answer.

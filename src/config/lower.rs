@@ -10,13 +10,14 @@ use super::admin::Admin;
 use super::lower_common::{
     body_limit, count, duration, read_blocks, read_exchange_timeouts, size, size_or_none,
 };
+use super::merge::{Environment, merge, substitute};
 use super::model::{
     AccessLog, Action, Config, Driver, Http2, Limits, Listener, LogFormat, Mode, Protocol,
     RequestIds, Ring, Route, Server, Timeouts,
 };
 use super::problem::{Problems, Shows};
 use super::raw::{ConfigTable, Reading};
-use super::source::{Environment, Source, substitute};
+use super::source::Source;
 use super::{advice, lower_admin, lower_cache, lower_cluster, lower_route, lower_tls, units};
 use crate::base::id::ListenerId;
 use crate::base::limits::{FIELDS_MAX, HALF_CLOSED, HEAD_MAX};
@@ -36,7 +37,9 @@ pub fn lower_source(source: &Source, environment: &Environment<'_>) -> (Option<C
     let (mut table, mut syntax) = all.next().unwrap_or_else(|| DeTable::parse_recoverable(""));
     let reading = Reading::new(source);
     let problems = &reading.problems;
-    source.report(&mut problems.borrow_mut());
+    for (span, message) in source.faults() {
+        problems.borrow_mut().error(span.clone(), message.clone());
+    }
     if let (false, Some(whose)) = (syntax.is_empty(), advice::foreign(&texts[0])) {
         let message = format!("this looks like a configuration of {whose}; millrace reads TOML");
         let help = "`millrace example` prints one to begin with".to_owned();
@@ -44,7 +47,7 @@ pub fn lower_source(source: &Source, environment: &Environment<'_>) -> (Option<C
         return (None, reading.problems.into_inner());
     }
     for (included, faults) in all {
-        source.merge(table.get_mut(), included.into_inner(), &mut problems.borrow_mut());
+        merge(source, table.get_mut(), included.into_inner(), &mut problems.borrow_mut());
         syntax.extend(faults);
     }
     for fault in &syntax {

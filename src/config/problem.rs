@@ -150,15 +150,6 @@ impl<'a> Page<'a> {
     }
 }
 
-/// Line and column of an octet, both from one; columns count characters.
-#[must_use]
-pub fn place(text: &str, at: usize) -> (usize, usize) {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    (line, column)
-}
-
 fn render(problem: &Problem, shows: Shows, source: &Source, page: &Page<'_>) -> String {
     let (from, content) = page.line(page.line_of(problem.span.start));
     let (file, line, column) = source.place(problem.span.start);

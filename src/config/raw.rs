@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::advice;
 use super::problem::{Problems, Shows};
-use super::schema::{KeyKind, Shape};
+use super::shape::{KeyKind, Shape};
 use super::source::{Source, SourceLine};
 
 /// A value and where it stands.

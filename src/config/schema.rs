@@ -1,39 +1,15 @@
 //! A JSON Schema of the configuration, so that editors complete and check keys. It is not written by hand: the reader
 //! takes down what it asks for, and the reference manual says what that is.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use toml::de::DeTable;
 
 use super::lower;
 use super::raw::{ConfigTable, Reading};
+use super::shape::{KeyKind, Keys};
 use super::source::Source;
-
-/// What a key may be.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum KeyKind {
-    Text,
-    Words(Vec<String>),
-    Boolean,
-    /// From, to.
-    Number(u64, u64),
-    Texts,
-    Pairs,
-    Table,
-    Tables,
-}
-
-/// Every key that was asked for, by its full name.
-#[derive(Debug, Default)]
-pub(super) struct Shape(RefCell<BTreeMap<String, BTreeSet<KeyKind>>>);
-
-impl Shape {
-    pub(super) fn note(&self, key: String, kind: KeyKind) {
-        self.0.borrow_mut().entry(key).or_default().insert(kind);
-    }
-}
 
 /// Has every table in it that the reader looks into only where it is there.
 const EVERY_TABLE: &str = "[[listener]]\ntls = { alpn = [], certificates = [{}], client_auth = { headers = {} } }\n\
@@ -48,14 +24,12 @@ pub fn schema(manual: &str) -> Value {
     let (table, _) = DeTable::parse_recoverable(EVERY_TABLE);
     let reading = Reading::recording(&source);
     drop(lower::read(ConfigTable::root(&table, &reading)));
-    let shape = reading.shape.map(|shape| shape.0.into_inner()).unwrap_or_default();
+    let shape = reading.shape.map(|shape| shape.into_keys()).unwrap_or_default();
     let mut root = object("", &shape, &descriptions(manual));
     root.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
     root.insert("title".to_owned(), json!("millrace"));
     Value::Object(root)
 }
-
-type Keys = BTreeMap<String, BTreeSet<KeyKind>>;
 
 fn object(path: &str, shape: &Keys, words: &BTreeMap<String, String>) -> Map<String, Value> {
     let mut properties = Map::new();

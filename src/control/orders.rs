@@ -30,9 +30,16 @@ pub(super) fn obey(
         AdminOrder::Reload { reply } => {
             let result = match source {
                 Some(source) => reload::reload(workers, helpers, source),
-                None => Err("there is no configuration file to read again".to_owned()),
+                None => Err(NO_FILE.to_owned()),
             };
             let _ = reply.send(result);
+        }
+        AdminOrder::Plan { file, reply } => {
+            let planned = match source {
+                Some(source) => reload::plan(workers, source, file.as_deref()).map(Box::new),
+                None => Err(NO_FILE.to_owned()),
+            };
+            let _ = reply.send(planned);
         }
         AdminOrder::Upgrade { reply } => {
             let _ = reply.send(Err("an upgrade is under way already".to_owned()));
@@ -45,9 +52,11 @@ pub(super) fn obey(
         }
         AdminOrder::Measure { reply } => workers.measure(&reply),
         AdminOrder::Recall { which, reply } => workers.recall(which, &reply),
+        AdminOrder::Tap { tap } => workers.tap(&tap),
     }
 }
 
+const NO_FILE: &str = "there is no configuration file to read again";
 const ENDS: &str = "this process drains: it takes no orders any more";
 
 /// Answers what can be asked of a process that is about to end: how far it is. `left` workers have not drained yet.
@@ -63,10 +72,14 @@ pub(super) fn while_draining(workers: &Workers, helpers: &Helpers, order: AdminO
         }
         AdminOrder::Measure { reply } => workers.measure(&reply),
         AdminOrder::Recall { which, reply } => workers.recall(which, &reply),
+        AdminOrder::Tap { tap } => workers.tap(&tap),
         AdminOrder::Assign { reply, .. } => {
             let _ = reply.send(Err(ENDS.to_owned()));
         }
         AdminOrder::Reload { reply } => {
+            let _ = reply.send(Err(ENDS.to_owned()));
+        }
+        AdminOrder::Plan { reply, .. } => {
             let _ = reply.send(Err(ENDS.to_owned()));
         }
         AdminOrder::Upgrade { reply } => {

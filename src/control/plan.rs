@@ -246,6 +246,7 @@ pub(super) fn translated(
         | Command::Purge { .. }
         | Command::Measure { .. }
         | Command::Recall { .. }
+        | Command::Tap { .. }
         | Command::Accept
         | Command::Drain { .. } => None,
     };

@@ -2,6 +2,7 @@
 //! changes; shards then take new connections under the new plan, and what they had goes on under
 //! the old one. What is known of endpoints stays known.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::admin::{self, AdminServer};
@@ -13,13 +14,14 @@ use super::secrets::{self, Known};
 use super::start::Workers;
 use super::verdicts::Verdicts;
 use super::watch::OperatorWatch;
+use crate::admin::plan::Planned;
 use crate::config::model::Config;
 use crate::net::handover::{ManagerNews, tell};
 use crate::net::{memory, notice};
 
-/// Reads the configuration again, as it was read at the start, or says what is wrong with it. Of one that is good
-/// the operator is told the warnings.
-pub type ConfigSource<'a> = dyn Fn() -> Result<Config, String> + 'a;
+/// Reads the configuration again, as it was read at the start, or another file in the same way; or says what is wrong
+/// with it. Of one that is good the operator is told the warnings.
+pub type ConfigSource<'a> = dyn Fn(Option<&Path>) -> Result<Config, String> + 'a;
 
 /// What depends on the configuration, besides the workers.
 pub(super) struct Helpers {
@@ -101,7 +103,7 @@ fn take(
         notice::warn(REFUSED);
         format!("{}\n{REFUSED}", faults.join("\n"))
     };
-    let config = source().map_err(|report| {
+    let config = source(None).map_err(|report| {
         notice::report(&report);
         notice::warn(REFUSED);
         format!("{}\n{REFUSED}", report.trim_end())
@@ -138,6 +140,22 @@ fn take(
     helpers.watch.inherit(workers);
     notice::note("the configuration was read again: new connections are served by it");
     Ok(())
+}
+
+/// What a file would change. Nothing is opened but what it names, and nothing changes.
+///
+/// # Errors
+/// Why it would be refused.
+pub(super) fn plan(
+    workers: &Workers,
+    source: &ConfigSource<'_>,
+    file: Option<&Path>,
+) -> Result<Planned, String> {
+    let new = source(file).map_err(|report| report.trim_end().to_owned())?.with_places();
+    let old = workers.config();
+    let needs_restart = needs_restart(&old, &new);
+    secrets::load(&new, Some((&old, workers.secrets()))).map_err(|faults| faults.join("\n"))?;
+    Ok(Planned { old, new, needs_restart })
 }
 
 /// Tells the service manager that a reload is over, however it went.

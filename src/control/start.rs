@@ -32,6 +32,7 @@ use crate::shard::Plan;
 use crate::shard::cache_handle::Unsure;
 use crate::shard::command::{AtEnd, Command, ListenerSocket, Measured, Recalled, Report};
 use crate::shard::secrets::Secrets;
+use crate::shard::tap::Tap;
 use crate::upstream::endpoint::Duty;
 use crate::worker::{self, Setup};
 
@@ -309,6 +310,13 @@ impl Workers {
     pub(super) fn recall(&self, which: Which, reply: &Sender<Recalled>) {
         for worker in &self.running {
             let _ = worker.commands.send(Command::Recall { which, reply: reply.clone() });
+        }
+    }
+
+    /// Has every worker show its exchanges.
+    pub(super) fn tap(&self, tap: &Tap) {
+        for worker in &self.running {
+            let _ = worker.commands.send(Command::Tap { tap: tap.clone() });
         }
     }
 

@@ -4,25 +4,27 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Incoming};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::base::limits::{
@@ -51,7 +53,67 @@ pub struct AdminRequest {
 pub struct AdminResponse {
     pub status: u16,
     pub content_type: &'static str,
-    pub body: String,
+    pub body: AdminBody,
+}
+
+/// What an answer says.
+#[derive(Debug)]
+pub enum AdminBody {
+    Text(String),
+    /// Lines as they come, until no task has any more.
+    Lines(mpsc::Receiver<String>),
+}
+
+impl From<String> for AdminBody {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for AdminBody {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+/// A body on its way; its connection is busy as long as there are lines to come.
+struct WrittenBody {
+    body: AdminBody,
+    guest: Guest,
+}
+
+impl Body for WrittenBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = |text: String| Some(Ok(Frame::data(Bytes::from(text))));
+        match &mut self.body {
+            AdminBody::Text(text) if text.is_empty() => Poll::Ready(None),
+            AdminBody::Text(text) => Poll::Ready(frame(std::mem::take(text))),
+            AdminBody::Lines(lines) => lines.poll_recv(context).map(|line| line.and_then(frame)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.body, AdminBody::Text(text) if text.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            AdminBody::Text(text) => SizeHint::with_exact(text.len() as u64),
+            AdminBody::Lines(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for WrittenBody {
+    fn drop(&mut self) {
+        self.guest.0.store(false, Ordering::Relaxed);
+    }
 }
 
 /// A socket that listens.
@@ -229,7 +291,8 @@ pub async fn serve<Service: AdminService>(
         guests.make_room().await;
         let Ok(place) = Arc::clone(&places.0).acquire_owned().await else { return };
         let guest = Guest::default();
-        let mean = Means { service: Arc::clone(&service), guest: guest.clone(), _place: place };
+        let mean =
+            GuestMeans { service: Arc::clone(&service), guest: guest.clone(), _place: place };
         let task = match &accepting {
             Accepting::Tcp(listener) => listener
                 .accept()
@@ -248,7 +311,7 @@ pub async fn serve<Service: AdminService>(
 }
 
 /// Whether an answer of a connection is being made.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Guest(Arc<AtomicBool>);
 
 /// The connections, the oldest first.
@@ -274,7 +337,7 @@ impl Guests {
 }
 
 /// What a connection is served with.
-struct Means<Service> {
+struct GuestMeans<Service> {
     service: Arc<Service>,
     guest: Guest,
     _place: OwnedSemaphorePermit,
@@ -288,7 +351,7 @@ enum Accepting {
 async fn serve_one<Service: AdminService>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     is_by_socket: bool,
-    means: Means<Service>,
+    means: GuestMeans<Service>,
 ) {
     let answering = service_fn(|request: Request<Incoming>| {
         let (service, guest) = (Arc::clone(&means.service), means.guest.clone());
@@ -307,8 +370,9 @@ async fn serve_one<Service: AdminService>(
                 },
                 Err(response) => response,
             };
-            guest.0.store(false, Ordering::Relaxed);
-            Ok::<_, Infallible>(written(response))
+            let has_more = matches!(response.body, AdminBody::Lines(_));
+            guest.0.store(has_more, Ordering::Relaxed);
+            Ok::<_, Infallible>(written(response, guest))
         }
     });
     let connection = http1::Builder::new()
@@ -316,7 +380,11 @@ async fn serve_one<Service: AdminService>(
         .header_read_timeout(ADMIN_HEAD_MAX)
         .max_buf_size(ADMIN_BODY_MAX)
         .serve_connection(TokioIo::new(stream), answering);
-    let _ = tokio::time::timeout(ADMIN_CONNECTION_LASTS, connection).await;
+    let mut connection = std::pin::pin!(connection);
+    // A watcher may stay as long as it likes.
+    while tokio::time::timeout(ADMIN_CONNECTION_LASTS, &mut connection).await.is_err()
+        && means.guest.0.load(Ordering::Relaxed)
+    {}
 }
 
 fn head(request: &Request<Incoming>, is_by_socket: bool) -> Result<AdminRequest, AdminResponse> {
@@ -325,7 +393,7 @@ fn head(request: &Request<Incoming>, is_by_socket: bool) -> Result<AdminRequest,
         return Err(AdminResponse {
             status: 403,
             content_type: "application/json",
-            body: "{\"error\":\"this is the admin listener: it forwards nothing\"}\n".to_owned(),
+            body: "{\"error\":\"this is the admin listener: it forwards nothing\"}\n".into(),
         });
     }
     Ok(AdminRequest {
@@ -348,12 +416,13 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, AdminResponse> {
             content_type: "application/json",
             body: format!(
                 "{{\"error\":\"a body has at most {ADMIN_BODY_MAX} octets, and comes at once\"}}\n"
-            ),
+            )
+            .into(),
         }),
     }
 }
 
-fn written(response: AdminResponse) -> Response<Full<Bytes>> {
+fn written(response: AdminResponse, guest: Guest) -> Response<WrittenBody> {
     let AdminResponse { status, content_type, body } = response;
     let built = Response::builder()
         .status(status)
@@ -365,8 +434,8 @@ fn written(response: AdminResponse) -> Response<Full<Bytes>> {
             "content-security-policy",
             "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
         )
-        .body(Full::new(Bytes::from(body)));
-    built.unwrap_or_else(|_| Response::new(Full::default()))
+        .body(WrittenBody { body, guest: guest.clone() });
+    built.unwrap_or_else(|_| Response::new(WrittenBody { body: "".into(), guest }))
 }
 
 /// Asks a running process. Returns the status and the body.
@@ -406,7 +475,49 @@ pub fn ask(
     let answer = String::from_utf8_lossy(&answer);
     let status = answer.get(9..12).and_then(|text| text.parse().ok());
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-    status
-        .zip(body)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "that is no answer of HTTP"))
+    status.zip(body).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, NO_HTTP))
 }
+
+/// Asks a running process for lines as they come, and hands them out until `take` has enough, or the process ends.
+///
+/// # Errors
+/// What the system says; the status and what is said with it, if that is not 200.
+pub fn watch(
+    address: &AdminAddress,
+    target: &str,
+    token: Option<&str>,
+    take: &mut dyn FnMut(&str) -> bool,
+) -> io::Result<Result<(), (u16, String)>> {
+    let token =
+        token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
+    // HTTP/1.0: what comes is not in chunks, and ends with the connection.
+    let request = format!("GET {target} HTTP/1.0\r\nHost: localhost\r\n{token}\r\n");
+    let mut stream: Box<dyn ReadWrite> = match address {
+        AdminAddress::Tcp(address) => {
+            Box::new(TcpStream::connect_timeout(address, ADMIN_HEAD_MAX)?)
+        }
+        AdminAddress::Unix(path) => Box::new(UnixStream::connect(path)?),
+    };
+    stream.write_all(request.as_bytes())?;
+    let mut lines = BufReader::new(stream).lines();
+    let first = lines.next().transpose()?.unwrap_or_default();
+    let status = first.get(9..12).and_then(|text| text.parse().ok());
+    let status: u16 = status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, NO_HTTP))?;
+    while !lines.next().transpose()?.unwrap_or_default().is_empty() {}
+    if status != 200 {
+        let rest: Vec<String> = lines.map_while(Result::ok).collect();
+        return Ok(Err((status, rest.join("\n"))));
+    }
+    for line in lines {
+        if !take(&line?) {
+            break;
+        }
+    }
+    Ok(Ok(()))
+}
+
+trait ReadWrite: Read + Write {}
+
+impl<T: Read + Write> ReadWrite for T {}
+
+const NO_HTTP: &str = "that is no answer of HTTP";

@@ -27,6 +27,11 @@ impl<const MOST: usize> Short<MOST> {
         self.len = u8::try_from(len).unwrap_or(u8::MAX);
     }
 
+    /// It may have been longer.
+    const fn is_cut(&self) -> bool {
+        self.len as usize == MOST
+    }
+
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.octets[..usize::from(self.len)]).into_owned()
     }
@@ -77,7 +82,7 @@ impl Ring {
 
 impl Recorder {
     /// An exchange has ended.
-    pub fn keep(&mut self, record: &Record, head: &RequestHead) {
+    pub fn keep(&mut self, record: &Record, head: &RequestHead) -> &Kept {
         let place = self.all.place(record, RECORDS_KEPT);
         place.record = *record;
         place.version = head.version;
@@ -91,6 +96,7 @@ impl Recorder {
             let kept = *place;
             *self.failed.place(record, RECORDS_FAILED) = kept;
         }
+        place
     }
 
     /// A copy of what is kept, in no order.
@@ -119,6 +125,16 @@ impl Kept {
     #[must_use]
     pub fn has_id(&self, id: &str) -> bool {
         self.request_id.len > 0 && self.request_id.text() == id
+    }
+
+    /// Its request, as a line for people and as the octets of a head without other fields; `None` if it was too
+    /// long to be kept as a whole.
+    #[must_use]
+    pub fn request(&self) -> Option<(String, String)> {
+        let [method, host, target] = [self.method.text(), self.host.text(), self.target.text()];
+        let is_whole = !self.method.is_cut() && !self.host.is_cut() && !self.target.is_cut();
+        let line = format!("{method} {host}{target}");
+        is_whole.then(|| (line, format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")))
     }
 
     /// All that is known, by names.
@@ -169,7 +185,9 @@ mod tests {
         (record.status, record.fault) = (502, Some(Kind::UpstreamGone));
         recorder.keep(&record, &head);
         (record.status, record.fault) = (200, None);
-        (0..3 * RECORDS_KEPT).for_each(|_| recorder.keep(&record, &head));
+        (0..3 * RECORDS_KEPT).for_each(|_| {
+            let _ = recorder.keep(&record, &head);
+        });
         assert_eq!(recorder.kept(Which::All).len(), RECORDS_KEPT);
         assert!(recorder.kept(Which::All).iter().all(|one| one.record.status == 200));
         let failed = recorder.kept(Which::Failed);

@@ -8,6 +8,7 @@ use crossbeam_channel::Sender;
 use super::Plan;
 use super::cache_handle::Unsure;
 use super::secrets::Secrets;
+use super::tap::Tap;
 use crate::balance::places::Places;
 use crate::base::id::{ClusterId, EndpointId, ListenerId, ShardId};
 use crate::cache::purge::Purge;
@@ -44,6 +45,8 @@ pub enum Command {
     Measure { reply: Sender<Measured> },
     /// Say which exchanges were the last.
     Recall { which: Which, reply: Sender<Recalled> },
+    /// Show each exchange from now on.
+    Tap { tap: Tap },
     /// Begin to accept: everything that is needed is there.
     Accept,
     /// Stop accepting, finish what is in flight, end.

@@ -4,6 +4,7 @@
 pub mod cache_handle;
 pub mod command;
 pub mod secrets;
+pub mod tap;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -46,6 +47,7 @@ use crate::upstream::cluster::{Cluster, ClusterShared};
 use crate::upstream::needs::Needs;
 use cache_handle::{CacheHandle, Posts};
 use secrets::Secrets;
+use tap::Tap;
 
 /// What all shards share, unchanging.
 #[derive(Debug)]
@@ -103,6 +105,9 @@ pub struct Shard {
     is_timed: bool,
     /// What was measured, where there is an admin listener to ask for it.
     stats: RefCell<Option<(Stats, Recorder)>>,
+    /// There are watchers.
+    is_tapped: Cell<bool>,
+    taps: RefCell<Vec<Tap>>,
     gate: RefCell<Gate>,
     #[expect(clippy::vec_box, reason = "a workspace is lent out by pointer, not moved")]
     workspaces: RefCell<Vec<Box<Workspace>>>,
@@ -176,6 +181,8 @@ impl Shard {
             stats: RefCell::new(
                 config.admin.as_ref().map(|_| (Stats::new(&config), Recorder::default())),
             ),
+            is_tapped: Cell::new(false),
+            taps: RefCell::default(),
             gate: RefCell::new(gate),
             workspaces: RefCell::default(),
             wall: Cell::new(0),
@@ -495,13 +502,36 @@ impl Shard {
         if let Some((stats, recorder)) = &mut *self.stats.borrow_mut() {
             record.wall = self.wall();
             stats.observe(record);
-            recorder.keep(record, head);
+            let kept = recorder.keep(record, head);
+            if self.is_tapped.get() {
+                self.tap(kept);
+            }
         }
         if self.log.is_some() {
             record.wall = clock::wall();
             self.batch.borrow_mut().push(*record, head);
             self.hand_over_log(limits::LOG_BATCH_BYTES);
         }
+    }
+
+    /// Shows an exchange to those that watch. One that does not keep up misses some, and is told how many.
+    #[cold]
+    fn tap(&self, kept: &Kept) {
+        let mut taps = self.taps.borrow_mut();
+        taps.retain(|tap| tap.show(kept, &self.plan.config));
+        self.is_tapped.set(!taps.is_empty());
+    }
+
+    /// Shows exchanges to another watcher from now on.
+    pub fn watch(&self, tap: Tap) {
+        self.taps.borrow_mut().push(tap);
+        self.is_tapped.set(true);
+    }
+
+    /// The watchers, for the shard that takes over.
+    #[must_use]
+    pub fn watchers(&self) -> Vec<Tap> {
+        self.taps.borrow().clone()
     }
 
     /// Takes down what did not become an exchange, where there is an access log.

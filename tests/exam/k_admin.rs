@@ -31,6 +31,8 @@ pub fn rows() -> Vec<Row> {
         ("k09_the_last_exchanges_are_remembered", k09_recent),
         ("k05_silent_clients_keep_nobody_out", k05_silent_clients),
         ("k09_what_drains_can_be_asked", k09_what_drains),
+        ("k09_a_plan_says_what_would_change", k09_plan),
+        ("k09_requests_are_watched_as_they_end", k09_tap),
         ("k09_an_error_says_its_request", k09_an_error_says_its_request),
         ("k09_the_dashboard_needs_nothing_else", k09_dashboard),
         ("k09_a_drained_endpoint_gets_nothing_new", k09_drain),
@@ -694,6 +696,79 @@ fn k09_what_drains(driver: Driver) {
     assert_eq!(asked.proxy.wait(), Some(0));
     assert_eq!(asked.ask("GET", "/readyz", "").0, 200, "its socket stays");
     drop((next, answer));
+}
+
+/// By meaning, with the last requests replayed; nothing changes by it.
+fn k09_plan(driver: Driver) {
+    let origin = Origin::echo();
+    let base =
+        cluster(&[origin.address], "").replace("[[listener]]", "[[listener]]\nname = \"web\"");
+    let asked = asked(driver, &base);
+    (0..3).for_each(|_| assert_eq!(asked.proxy.get("/old/x").status, 200));
+    assert_eq!(asked.proxy.get("/other").status, 200);
+    let told = |words: &[&str]| {
+        let told = asked.command(words);
+        (
+            told.status.code(),
+            [&told.stdout[..], &told.stderr[..]].map(String::from_utf8_lossy).concat(),
+        )
+    };
+    assert_eq!(told(&["plan"]), (Some(0), "nothing would change\n".to_owned()));
+    let more = "[[route]]\nname = \"old\"\npath = \"/old\"\nrespond = { status = 410 }\n";
+    let new = format!("{}{base}{more}", admin(&asked.socket));
+    asked.proxy.rewrite(&new);
+    let (code, text) = told(&["plan"]);
+    assert_eq!(code, Some(0), "{text}");
+    for part in [
+        "+ route old",
+        "3 of the last 4 requests",
+        "GET ",
+        "/old/x: route / (cluster app) → route old (answer 410)",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(asked.proxy.get("/old/x").status, 200, "it was a question");
+    let file = temporary("toml");
+    std::fs::write(&file, new.replace("status = 410", "status = 4100")).unwrap();
+    let (code, text) = told(&["plan", file.to_str().unwrap()]);
+    assert!(code == Some(1) && text.contains("respond.status"), "{text}");
+    std::fs::write(&file, format!("[server]\nname = \"other\"\n{base}")).unwrap();
+    let (_, text) = told(&["plan", file.to_str().unwrap()]);
+    assert!(text.contains("millrace upgrade") && text.contains("~ table admin"), "{text}");
+    let _ = std::fs::remove_file(&file);
+}
+
+fn k09_tap(driver: Driver) {
+    let origin = Origin::echo();
+    let gone = crate::support::nobody();
+    let routes = format!(
+        "[[cluster]]\nname = \"gone\"\n[[cluster.endpoint]]\naddress = \"{gone}\"\n[[route]]\npath = \"/gone\"\ncluster = \"gone\"\n"
+    );
+    let config = format!("{}{routes}", cluster(&[origin.address], ""));
+    let asked = asked(driver, &config);
+    let watcher = Command::new(env!("CARGO_BIN_EXE_millrace"))
+        .args(["tap", "status>=500 && path=~'^/gone'", "--limit", "3", "--json", "--admin"])
+        .arg(format!("unix:{}", asked.socket.display()))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Until it watches, and over a reload.
+    let mut watcher = Some(watcher);
+    until("three of them", || {
+        assert_eq!(asked.proxy.get("/fine").status, 200);
+        assert!(asked.proxy.get("/gone/x").status >= 502);
+        asked.proxy.reload(&format!("{}{config}", admin(&asked.socket)));
+        watcher.as_mut().unwrap().try_wait().unwrap().is_some()
+    });
+    let told = watcher.take().unwrap().wait_with_output().unwrap();
+    let text = String::from_utf8(told.stdout).unwrap();
+    assert_eq!(text.lines().count(), 3, "{text}");
+    for line in text.lines() {
+        let one: Value = serde_json::from_str(line).unwrap();
+        assert!(one["status"].as_u64().unwrap() >= 502 && one["path"] == "/gone/x", "{one}");
+    }
+    let (status, why) = asked.ask("GET", "/tap?filter=stauts%3D%3D1", "");
+    assert!(status == 400 && why.contains("column 1"), "{status} {why}");
 }
 
 /// What a client can tell its operator, who finds the request by it; of what could not be parsed too, which counts.
