@@ -12,13 +12,15 @@ use super::lower_common::{
 };
 use super::merge::{Environment, merge, substitute};
 use super::model::{
-    AccessLog, Action, Config, Driver, Http2, Limits, Listener, LogFormat, Mode, Protocol,
-    RequestIds, Ring, Route, Server, Timeouts,
+    Action, Config, Driver, Http2, Limits, Listener, Mode, Protocol, RequestIds, Ring, Route,
+    Server, Timeouts,
 };
 use super::problem::{Problems, Shows};
 use super::raw::{ConfigTable, Reading};
 use super::source::Source;
-use super::{advice, lower_admin, lower_cache, lower_cluster, lower_route, lower_tls, units};
+use super::{
+    advice, lower_admin, lower_cache, lower_cluster, lower_log, lower_route, lower_tls, units,
+};
 use crate::base::id::ListenerId;
 use crate::base::limits::{FIELDS_MAX, HALF_CLOSED, HEAD_MAX};
 use crate::message::limits::{HeadLimits, Underscores};
@@ -87,7 +89,7 @@ pub(super) fn read(mut root: ConfigTable<'_>) -> Option<Config> {
         source,
     };
     let routes = lower_route::read(root.tables("route"), &names);
-    let access_log = read_access_log(root.table("access_log"));
+    let access_log = lower_log::read(root.table("access_log"));
     let admin = read_admin(&mut root, &listeners, &clusters);
     let cache = lower_cache::read(root.table("cache"));
     let dns_servers = read_dns(root.table("dns"));
@@ -460,18 +462,6 @@ fn warn_of_unused(
             root.warning(place.clone(), message);
         }
     }
-}
-
-fn read_access_log(mut table: ConfigTable<'_>) -> Option<AccessLog> {
-    let path = table.string("path").filter(|path| path.value != "off");
-    let formats = [("json", LogFormat::Json), ("combined", LogFormat::Combined)];
-    let format = table.word("format", &formats).unwrap_or(LogFormat::Json);
-    let path = path.map(|path| match path.value.as_str() {
-        "-" => "-".into(),
-        text => table.path_at(&path.span, text),
-    });
-    table.finish();
-    path.map(|path| AccessLog { path, format })
 }
 
 fn read_dns(mut table: ConfigTable<'_>) -> Vec<SocketAddr> {

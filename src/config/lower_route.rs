@@ -121,6 +121,17 @@ fn read_body(mut table: ConfigTable<'_>, names: &RouteScope<'_>) -> Option<u64> 
     body
 }
 
+/// The timeouts of a route that says nothing of them: its cluster's.
+fn inherited(action: Option<&Action>, names: &RouteScope<'_>) -> Timeouts {
+    match action {
+        Some(Action::Forward(ClusterId(at))) => {
+            let model = names.clusters[usize::from(*at)].model.as_ref();
+            model.map_or(names.timeouts, |cluster| cluster.timeouts)
+        }
+        _ => names.timeouts,
+    }
+}
+
 fn read_one(mut table: ConfigTable<'_>, names: &RouteScope<'_>) -> Option<Route> {
     let line = names.source.line(table.span.start);
     let listener = read_listener(&mut table, names);
@@ -136,15 +147,8 @@ fn read_one(mut table: ConfigTable<'_>, names: &RouteScope<'_>) -> Option<Route>
     let path_as_received = read_as_received(&mut table, &rewrite);
     let request_headers = read_rules(table.table("request_headers"));
     let response_headers = read_rules(table.table("response_headers"));
-    let inherited = match &action {
-        Some(Action::Forward(ClusterId(at))) => names.clusters[usize::from(*at)]
-            .model
-            .as_ref()
-            .map_or(names.timeouts, |cluster| cluster.timeouts),
-        _ => names.timeouts,
-    };
     let mut timeout_table = table.table("timeouts");
-    let timeouts = read_timeouts(&mut timeout_table, &inherited);
+    let timeouts = read_timeouts(&mut timeout_table, &inherited(action.as_ref(), names));
     timeout_table.finish();
     let body = read_body(table.table("limits"), names);
     let upgrade = read_upgrade(&mut table);
@@ -160,8 +164,10 @@ fn read_one(mut table: ConfigTable<'_>, names: &RouteScope<'_>) -> Option<Route>
         };
         digest::of(&origin, rule)
     });
+    let is_logged = table.boolean("access_log").unwrap_or(true);
     table.finish();
     Some(Route {
+        is_logged,
         name: Box::default(),
         line,
         listener,

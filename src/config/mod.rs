@@ -1,5 +1,6 @@
 //! Floor 2: the file that a person wrote to the plan that a shard runs. Takes text, opens nothing.
 
+pub mod access_log;
 pub mod admin;
 pub mod advice;
 pub mod cache;
@@ -20,6 +21,7 @@ mod lower_cache;
 mod lower_cluster;
 mod lower_common;
 mod lower_health;
+mod lower_log;
 mod lower_resilience;
 mod lower_route;
 mod lower_tls;

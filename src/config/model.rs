@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::access_log::AccessLog;
 use super::admin::Admin;
 use super::cache::{Cache, Cached};
 use super::resilience::{Priority, Resilience, Sticky};
@@ -493,6 +494,8 @@ pub struct Route {
     pub priority: Priority,
     /// Whether and how its responses are stored.
     pub cache: Option<Cached>,
+    /// Its exchanges are written to the access log.
+    pub is_logged: bool,
 }
 
 impl Route {
@@ -580,21 +583,6 @@ impl HeaderRules {
     pub const fn is_empty(&self) -> bool {
         self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
     }
-}
-
-/// `[access_log]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessLog {
-    /// `-` for standard output.
-    pub path: PathBuf,
-    pub format: LogFormat,
-}
-
-/// How a line of the access log looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Json,
-    Combined,
 }
 
 impl Default for Timeouts {

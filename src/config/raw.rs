@@ -294,6 +294,25 @@ impl<'a> ConfigTable<'a> {
         number
     }
 
+    /// A share of all, from 0 to 1.
+    pub fn share(&mut self, key: &'static str) -> Option<f64> {
+        self.note(key, || KeyKind::Share);
+        let value = self.take(key)?;
+        let found = match value.get_ref() {
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            DeValue::Integer(number) => number.as_str().parse().ok(),
+            _ => {
+                self.wrong_type(key, value, "a number from 0 to 1");
+                return None;
+            }
+        };
+        let found = found.filter(|share: &f64| (0.0..=1.0).contains(share));
+        if found.is_none() {
+            self.error(value.span(), format!("\"{}\" must be from 0.0 to 1.0", self.key(key)));
+        }
+        found
+    }
+
     /// A number or a string, as text.
     pub fn number_or_string(&mut self, key: &'static str) -> Option<Located<String>> {
         self.note(key, || KeyKind::Number(0, u64::from(u32::MAX)));

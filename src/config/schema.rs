@@ -65,6 +65,7 @@ fn one(kind: &KeyKind, full: &str, shape: &Keys, words: &BTreeMap<String, String
         }
         KeyKind::Boolean => json!({ "type": "boolean" }),
         KeyKind::Number(from, to) => json!({ "type": "integer", "minimum": from, "maximum": to }),
+        KeyKind::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
         KeyKind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         KeyKind::Pairs => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         KeyKind::Table => table(),

@@ -11,6 +11,8 @@ pub(super) enum KeyKind {
     Boolean,
     /// From, to.
     Number(u64, u64),
+    /// From 0 to 1.
+    Share,
     Texts,
     Pairs,
     Table,

@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use core_affinity::CoreId;
 
 use super::{plan, secrets};
-use crate::config::model::{AccessLog, Config, Cores, Listener};
+use crate::config::access_log::AccessLog;
+use crate::config::model::{Config, Cores, Listener};
 use crate::net::handover::Inherited;
 use crate::net::log_file;
 use crate::net::{disk, listener, notice, sys};
@@ -19,7 +20,7 @@ pub fn objections(config: &Config) -> (Vec<String>, Vec<String>) {
     let cores = choose_cores(&config.server.cores).err();
     let log = config.access_log.as_ref();
     let log =
-        log.and_then(|log| log_file::probe(&log.path).err().map(|error| log_fault(log, &error)));
+        log.and_then(|log| log_file::probe(&log.to).err().map(|error| log_fault(log, &error)));
     let disk = config.cache.disk.as_ref();
     let disk = disk.and_then(|path| {
         let found = disk::probe(path).err();
@@ -51,7 +52,7 @@ pub(super) fn not_open(listener: &Listener, error: &std::io::Error) -> String {
 }
 
 pub(super) fn log_fault(log: &AccessLog, error: &std::io::Error) -> String {
-    format!("access log {}: {error}", log.path.display())
+    format!("access log {}: {error}", log.to)
 }
 
 /// A proxied connection takes two descriptors; clients that take them all leave none for upstreams.

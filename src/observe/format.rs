@@ -2,32 +2,54 @@
 
 use std::io::Write;
 
+use serde_json::{Value, json};
+
 use crate::base::id::{ClusterId, EndpointId};
-use crate::config::model::{Config, LogFormat};
+use crate::config::access_log::{LogFormat, LogPiece};
+use crate::config::model::{Config, Listener, Mode};
 use crate::message::head::Version;
 use crate::observe::record::{Batch, LogEntry};
 
 /// Appends one line for each entry.
-pub fn lines(batch: &Batch, config: &Config, format: LogFormat, out: &mut Vec<u8>) {
+pub fn lines(batch: &Batch, config: &Config, format: &LogFormat, out: &mut Vec<u8>) {
     for entry in &batch.entries {
         match format {
-            LogFormat::Json => json(batch, entry, config, out),
+            // Writing to memory cannot fail.
+            LogFormat::Json => drop(serde_json::to_writer(&mut *out, &told(batch, entry, config))),
             LogFormat::Combined => combined(batch, entry, out),
+            LogFormat::Own(pieces) => own(pieces, &told(batch, entry, config), out),
         }
         out.push(b'\n');
     }
 }
 
-fn json(batch: &Batch, entry: &LogEntry, config: &Config, out: &mut Vec<u8>) {
+fn own(pieces: &[LogPiece], told: &Value, out: &mut Vec<u8>) {
+    for piece in pieces {
+        match piece {
+            LogPiece::Text(text) => out.extend_from_slice(text.as_bytes()),
+            LogPiece::Field(name) => match &told[*name] {
+                Value::Null => out.push(b'-'),
+                Value::String(text) => or_dash(text.as_bytes(), out),
+                other => drop(write!(out, "{other}")),
+            },
+        }
+    }
+}
+
+/// All that is known, by `LOG_FIELDS`.
+fn told(batch: &Batch, entry: &LogEntry, config: &Config) -> Value {
     let record = &entry.record;
     let text = |piece| String::from_utf8_lossy(batch.text(piece)).into_owned();
     let optional = |piece| Some(text(piece)).filter(|text| !text.is_empty());
     let (cluster, endpoint) = upstream(config, record.cluster, record.endpoint);
     let took = record.took.as_micros();
     let upstream_us = record.endpoint.and_then(|_| u64::try_from(record.upstream.as_micros()).ok());
-    let line = serde_json::json!({
+    let listener = record.listener.and_then(|id| config.listeners.get(usize::from(id.0)));
+    let scheme = |one: &Listener| if one.tls.is_some() { "https" } else { "http" };
+    json!({
         "time": timestamp(record.wall, "%Y-%m-%dT%H:%M:%S%.3fZ"),
         "client": record.client,
+        "scheme": listener.filter(|one| one.mode == Mode::Http).map(scheme),
         "method": text(entry.method),
         "host": text(entry.host),
         "target": text(entry.target),
@@ -40,7 +62,7 @@ fn json(batch: &Batch, entry: &LogEntry, config: &Config, out: &mut Vec<u8>) {
         "bytes_out": record.bytes_out,
         "duration_us": u64::try_from(took).unwrap_or(u64::MAX),
         "upstream_us": upstream_us,
-        "listener": record.listener.and_then(|id| Some(&config.listeners.get(usize::from(id.0))?.name)),
+        "listener": listener.map(|one| &one.name),
         "route": record.route.and_then(|id| Some(&*config.routes.get(usize::from(id.0))?.name)),
         "cluster": cluster,
         "endpoint": endpoint,
@@ -49,11 +71,11 @@ fn json(batch: &Batch, entry: &LogEntry, config: &Config, out: &mut Vec<u8>) {
         "attempts": record.attempts,
         "reused": record.reused,
         "request_id": optional(entry.request_id),
+        "traceparent": optional(entry.traceparent),
         "referer": optional(entry.referer),
         "user_agent": optional(entry.user_agent),
-    });
-    // Writing to memory cannot fail.
-    let _ = serde_json::to_writer(out, &line);
+        "worker": batch.worker,
+    })
 }
 
 pub(super) fn upstream(
@@ -124,7 +146,9 @@ pub(super) const fn version(version: Version) -> &'static str {
     }
 }
 
-pub(super) fn timestamp(wall: u64, format: &str) -> String {
+/// A time in milliseconds since 1970, as `strftime` writes it.
+#[must_use]
+pub fn timestamp(wall: u64, format: &str) -> String {
     let millis = i64::try_from(wall).unwrap_or(0);
     jiff::Timestamp::from_millisecond(millis)
         .map(|time| time.strftime(format).to_string())
@@ -135,6 +159,7 @@ pub(super) fn timestamp(wall: u64, format: &str) -> String {
 mod tests {
     use super::*;
     use crate::base::error::Kind;
+    use crate::config::access_log::{LOG_FIELDS, template};
     use crate::config::lower::lower;
     use crate::message::head::RequestHead;
     use crate::observe::record::Record;
@@ -155,7 +180,7 @@ mod tests {
         batch
     }
 
-    fn shown(format: LogFormat) -> String {
+    fn shown(format: &LogFormat) -> String {
         let text = "[[listener]]\naddress=\"127.0.0.1:0\"\n[[route]]\nrespond={}\n";
         let config = lower(text).0.unwrap();
         let mut out = Vec::new();
@@ -165,17 +190,25 @@ mod tests {
 
     #[test]
     fn json_lines_are_json() {
-        let line: serde_json::Value = serde_json::from_str(&shown(LogFormat::Json)).unwrap();
+        let line: Value = serde_json::from_str(&shown(&LogFormat::Json)).unwrap();
         assert_eq!(line["status"], 503);
         assert_eq!(line["flag"], "no_endpoint");
         assert_eq!(line["target"], "/a\"b?c");
         assert_eq!(line["time"], "1994-11-06T08:49:37.000Z");
+        let names: Vec<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(names, LOG_FIELDS);
+    }
+
+    #[test]
+    fn lines_of_ones_own_cannot_be_broken_out_of() {
+        let format = template("{status} {flag} [{user_agent}] {target} {route}").unwrap();
+        assert_eq!(shown(&format), "503 no_endpoint [x\\x22\\xEF\\xBF\\xBD\\x5C] /a\\x22b?c -\n");
     }
 
     #[test]
     fn combined_lines_cannot_be_broken_out_of() {
         assert_eq!(
-            shown(LogFormat::Combined),
+            shown(&LogFormat::Combined),
             "127.0.0.1 - - [06/Nov/1994:08:49:37 +0000] \"GET /a\\x22b?c HTTP/1.1\" 503 0 \"-\" \
              \"x\\x22\\xFF\\x5C\"\n"
         );

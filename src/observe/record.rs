@@ -95,12 +95,15 @@ pub struct LogEntry {
     pub request_id: TextSpan,
     pub referer: TextSpan,
     pub user_agent: TextSpan,
+    pub traceparent: TextSpan,
 }
 
 /// Entries on their way to the writer. Making one formats nothing.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub entries: Vec<LogEntry>,
+    /// Whose they are.
+    pub worker: u16,
     text: Vec<u8>,
 }
 
@@ -110,6 +113,7 @@ impl Batch {
         let (path, query) = head.original();
         let target =
             self.keep(&[path, if query.is_some() { b"?" } else { b"" }, query.unwrap_or_default()]);
+        let traceparent = head.fields.values_named(b"traceparent").next().unwrap_or_default();
         let field = |name| head.fields.values(name).next().unwrap_or_default();
         let entry = LogEntry {
             record,
@@ -120,6 +124,7 @@ impl Batch {
             request_id: self.keep(&[field(Name::XRequestId)]),
             referer: self.keep(&[field(Name::Referer)]),
             user_agent: self.keep(&[field(Name::UserAgent)]),
+            traceparent: self.keep(&[traceparent]),
         };
         self.entries.push(entry);
     }

@@ -20,6 +20,7 @@ use crate::base::limits;
 use crate::base::random::Random;
 use crate::base::request_id;
 use crate::cache::ledger::Ledger;
+use crate::config::access_log::ALL;
 use crate::config::model::{Config, Listener, Route, Timeouts};
 use crate::filter::Chain;
 use crate::limit::gate::{Gate, Refusal};
@@ -507,11 +508,24 @@ impl Shard {
                 self.tap(kept);
             }
         }
-        if self.log.is_some() {
+        if self.log.is_some() && self.is_written(record) {
             record.wall = clock::wall();
             self.batch.borrow_mut().push(*record, head);
             self.hand_over_log(limits::LOG_BATCH_BYTES);
         }
+    }
+
+    /// Whether the access log gets it: what failed always, of the rest a sample, on routes that have a log.
+    fn is_written(&self, record: &Record) -> bool {
+        let route = record.route.and_then(|id| self.plan.config.routes.get(usize::from(id.0)));
+        if route.is_some_and(|route| !route.is_logged) {
+            return false;
+        }
+        let sample = self.plan.config.access_log.as_ref().map_or(ALL, |log| log.sample);
+        sample >= ALL
+            || record.fault.is_some()
+            || record.status >= 500
+            || self.random.borrow_mut().bits() % u64::from(ALL) < u64::from(sample)
     }
 
     /// Shows an exchange to those that watch. One that does not keep up misses some, and is told how many.
@@ -550,7 +564,8 @@ impl Shard {
         if batch.is_empty() || batch.len() < least {
             return;
         }
-        let full = std::mem::take(&mut *batch);
+        let mut full = std::mem::take(&mut *batch);
+        full.worker = self.id.0;
         let lost = full.entries.len() as u64;
         if log.try_send(LogMessage::Write(full, Arc::clone(&self.plan.config))).is_err() {
             self.count(|counters| counters.log_drops += lost);

@@ -15,6 +15,7 @@ pub fn rows() -> Vec<Row> {
         ("p02_a_panic_ends_one_connection", crate::behaviour::panic_ends_one),
         ("p04_without_io_uring_it_serves_on_epoll", p04_without_io_uring),
         ("p06_restarts_back_to_back", p06_restarts),
+        ("p10_logs_of_ones_own", p10_logs_of_ones_own),
         ("p10_logs_that_are_full_or_closed", p10_logs),
         ("p11_stopped_and_continued", p11_stopped),
     ]
@@ -168,6 +169,57 @@ fn p10_logs(driver: Driver) {
     let _ = Command::new("kill").arg(child.id().to_string()).status();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let _ = std::fs::remove_file(&file);
+}
+
+/// A form of one's own to another machine's syslog, of which a part is written; what fails always is.
+fn p10_logs_of_ones_own(driver: Driver) {
+    let origin = Origin::echo();
+    let syslog = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    syslog.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let place = syslog.local_addr().unwrap();
+    let log = |sample: &str| {
+        format!(
+            "{}[[route]]\npath = \"/quiet\"\naccess_log = false\nrespond = {{ status = 500 }}\n[[route]]\npath = \"/bad\"\n\
+             respond = {{ status = 500 }}\n[access_log]\npath = \"syslog:{place}\"\nformat = \"{{status}} {{target}} {{traceparent}}\"\n\
+             sample = {sample}\n",
+            cluster(&[origin.address], "")
+        )
+    };
+    let proxy = Proxy::run(driver, &log("0.0"), &[], None);
+    let heard = std::cell::RefCell::new(Vec::new());
+    let hears = |count: usize| {
+        until("the lines", || {
+            let mut bytes = [0; 2048];
+            while let Ok(len) = syslog.recv(&mut bytes) {
+                heard.borrow_mut().push(String::from_utf8_lossy(&bytes[..len]).into_owned());
+            }
+            heard.borrow().len() >= count
+        });
+        heard.take()
+    };
+    (0..20).for_each(|_| assert_eq!(proxy.get("/fine").status, 200));
+    assert_eq!(proxy.get("/quiet").status, 500);
+    assert_eq!(proxy.get("/bad").status, 500);
+    let lines = hears(1);
+    assert!(
+        lines.len() == 1 && lines[0].starts_with("<134>1 ") && lines[0].ends_with(" 500 /bad -"),
+        "{lines:?}"
+    );
+    proxy.reload(&log("1"));
+    let mut client = proxy.connect();
+    client.send("GET /fine HTTP/1.1\r\nHost: a\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n");
+    assert_eq!(client.reply().status, 200);
+    let lines = hears(1);
+    assert!(
+        lines[0].ends_with("200 /fine 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        "{lines:?}"
+    );
+    proxy.reload(&log("0.5"));
+    (0..200).for_each(|_| assert_eq!(proxy.get("/half").status, 200));
+    assert_eq!(proxy.get("/bad").status, 500);
+    let lines = hears(51);
+    let half = lines.iter().filter(|line| line.contains("/half")).count();
+    assert!((40..160).contains(&half), "{half} of 200");
 }
 
 /// Time that did not pass for the process is held against nothing.
