@@ -35,7 +35,13 @@ fn main() -> ExitCode {
                 let again = |other: Option<&Path>| {
                     read_again(&arguments, other.unwrap_or_else(|| arguments.path()))
                 };
-                run(verdict, &arguments.how, &signal::listen(), Some(&again), "")
+                run(
+                    verdict,
+                    &arguments.how,
+                    &signal::listen(),
+                    (Some(&again), Some(arguments.path())),
+                    "",
+                )
             }
             Err(message) => {
                 handover::Inherited::take().refuses(&message);
@@ -97,7 +103,7 @@ fn run(
     verdict: load::CheckedConfig,
     how: &RunOptions,
     signals: &Receiver<Signal>,
-    source: Option<&ConfigSource<'_>>,
+    (source, file): (Option<&ConfigSource<'_>>, Option<&Path>),
     hint: &str,
 ) -> ExitCode {
     let _ = write!(std::io::stderr(), "{}", verdict.report);
@@ -108,7 +114,9 @@ fn run(
     how.apply(&mut config);
     notice::start(how.log_format.into());
     let hint = hint.to_owned();
-    let inputs = Inputs { signals, orders: &crossbeam_channel::never(), source };
+    let stamp = file.map(|file| || load::stamp(file));
+    let stamp = stamp.as_ref().map(|stamp| stamp as &dyn Fn() -> u64);
+    let inputs = Inputs { signals, orders: &crossbeam_channel::never(), source, stamp };
     let ended = control::run(config, &inputs, move |ready| {
         notice::note(ready);
         // The coordinator must not wait for a reader of standard output.
@@ -127,7 +135,7 @@ fn run_proxy(arguments: &Proxy) -> ExitCode {
         print(&text);
         return ExitCode::SUCCESS;
     }
-    run(load::check("(command line)", &text), &arguments.how, &signal::listen(), None, "")
+    run(load::check("(command line)", &text), &arguments.how, &signal::listen(), (None, None), "")
 }
 
 fn run_demo(arguments: &Demo) -> ExitCode {
@@ -160,7 +168,7 @@ fn run_demo(arguments: &Demo) -> ExitCode {
          Ctrl-C ends it.\n",
         servers.origins[0]
     );
-    run(load::check("(demo)", &text), &arguments.how, &signals, None, &hint)
+    run(load::check("(demo)", &text), &arguments.how, &signals, (None, None), &hint)
 }
 
 fn check(file: &Path, file_only: bool) -> ExitCode {

@@ -168,6 +168,12 @@ fn read_server(mut table: ConfigTable<'_>) -> Server {
     let ring = table.word("ring", &[("coop", Ring::Coop), ("defer", Ring::Defer)]);
     let drain = duration(&mut table, "drain", true);
     let request_id = table.word("request_id", &RequestIds::NAMES);
+    let watch = table.boolean("watch");
+    let user = table.string("user").map(|user| user.value);
+    let group = table.string("group").map(|group| group.value);
+    if user.is_none() && group.is_some() {
+        table.error(table.place_of("group"), "\"server.group\" goes with \"server.user\"");
+    }
     table.finish();
     Server {
         name: name.unwrap_or(defaults.name),
@@ -176,6 +182,9 @@ fn read_server(mut table: ConfigTable<'_>) -> Server {
         ring: ring.unwrap_or(defaults.ring),
         drain: drain.unwrap_or(defaults.drain),
         request_id: request_id.unwrap_or_default(),
+        watch: watch.unwrap_or_default(),
+        user,
+        group,
     }
 }
 

@@ -50,6 +50,11 @@ pub struct Server {
     /// How long exchanges may go on after SIGTERM.
     pub drain: Duration,
     pub request_id: RequestIds,
+    /// The file is read again when it was written.
+    pub watch: bool,
+    /// The user that the process becomes when all is opened, and the group.
+    pub user: Option<String>,
+    pub group: Option<String>,
 }
 
 /// Which answers say the X-Request-Id of their request.
@@ -643,6 +648,9 @@ impl Default for Server {
             ring: Ring::Coop,
             drain: Duration::from_secs(30),
             request_id: RequestIds::default(),
+            watch: false,
+            user: None,
+            group: None,
         }
     }
 }

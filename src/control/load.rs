@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::base::hash::stable;
 use crate::base::id::RouteId;
 use crate::base::limits::{CONFIG_BYTES_MAX, INCLUDES_MAX};
 use crate::config::lower::lower_source;
@@ -33,6 +35,28 @@ pub fn file(path: &Path) -> Result<CheckedConfig, String> {
     let mut source = Source::new(&path.display().to_string(), &read(path, CONFIG_BYTES_MAX)?);
     include(&mut source);
     Ok(judge(&source, &|name| std::env::var(name).ok()))
+}
+
+/// What changes when a file, or one that it includes, is written: of names, lengths and times.
+#[must_use]
+pub fn stamp(path: &Path) -> u64 {
+    let mut all = Vec::new();
+    let mut note = |path: &Path| {
+        all.extend_from_slice(path.as_os_str().as_encoded_bytes());
+        if let Ok(found) = std::fs::metadata(path) {
+            let times = [found.mtime(), found.mtime_nsec(), found.ino().cast_signed()];
+            times.iter().for_each(|one| all.extend_from_slice(&one.to_ne_bytes()));
+            all.extend_from_slice(&found.len().to_ne_bytes());
+        }
+    };
+    note(path);
+    let text = read(path, CONFIG_BYTES_MAX).unwrap_or_default();
+    let source = Source::new(&path.display().to_string(), &text);
+    for (pattern, span) in source.includes() {
+        let found = glob::glob(&source.path(span.start, &pattern).display().to_string());
+        found.into_iter().flatten().filter_map(Result::ok).for_each(|file| note(&file));
+    }
+    stable(&all)
 }
 
 /// Adds the files that the first one includes, in the order of their names.

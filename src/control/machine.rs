@@ -10,6 +10,7 @@ use crate::config::access_log::AccessLog;
 use crate::config::model::{Config, Cores, Listener};
 use crate::net::handover::Inherited;
 use crate::net::log_file;
+use crate::net::privileges::Identity;
 use crate::net::{disk, listener, notice, sys};
 
 /// What this machine has against a configuration that is good in itself: a core that is not there,
@@ -36,7 +37,15 @@ pub fn objections(config: &Config) -> (Vec<String>, Vec<String>) {
         .listeners
         .iter()
         .filter_map(|one| listener::probe(one.address).err().map(|error| not_open(one, &error)));
-    (cores.into_iter().chain(listeners).chain(log).chain(tls).collect(), warnings)
+    let user = identity(config).err();
+    (cores.into_iter().chain(user).chain(listeners).chain(log).chain(tls).collect(), warnings)
+}
+
+/// Whom the process becomes, if that is configured.
+pub(super) fn identity(config: &Config) -> Result<Option<Identity>, String> {
+    let server = &config.server;
+    let find = |user: &String| Identity::find(user, server.group.as_deref());
+    server.user.as_ref().map(find).transpose()
 }
 
 pub(super) fn not_open(listener: &Listener, error: &std::io::Error) -> String {

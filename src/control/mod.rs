@@ -84,6 +84,8 @@ pub struct Inputs<'a> {
     pub orders: &'a Orders,
     /// How the configuration is read again, if it came from a file.
     pub source: Option<&'a ConfigSource<'a>>,
+    /// What is another number when the file was written.
+    pub stamp: Option<&'a dyn Fn() -> u64>,
 }
 
 fn serve(
@@ -121,6 +123,8 @@ fn serve(
         upgrade: None,
         alive: Alive::new(),
         looks: 0,
+        seen: None,
+        taken: inputs.stamp.map(|stamp| stamp()),
     };
     while coordinator.turn() {}
     coordinator.end()
@@ -137,6 +141,9 @@ struct Coordinator<'a> {
     upgrade: Option<RunningUpgrade>,
     alive: Alive,
     looks: u64,
+    /// The file's stamp at the last look, and when it was read.
+    seen: Option<u64>,
+    taken: Option<u64>,
 }
 
 impl Coordinator<'_> {
@@ -186,18 +193,34 @@ impl Coordinator<'_> {
             Some(Signal::Reopen) => reopen_log(&self.workers),
             Some(Signal::Reload) => {
                 reopen_log(&self.workers);
-                match self.inputs.source {
-                    _ if self.upgrade.is_some() => notice::note(UPGRADING),
-                    // Why it is refused was told.
-                    Some(source) => {
-                        drop(reload::reload(&mut self.workers, &mut self.helpers, source));
-                    }
-                    None => notice::note("there is no configuration file to read again"),
-                }
+                self.reload();
             }
             Some(Signal::Terminate) | None => return false,
         }
         true
+    }
+
+    fn reload(&mut self) {
+        self.taken = self.inputs.stamp.map(|stamp| stamp());
+        match self.inputs.source {
+            _ if self.upgrade.is_some() => notice::note(UPGRADING),
+            // Why it is refused was told.
+            Some(source) => drop(reload::reload(&mut self.workers, &mut self.helpers, source)),
+            None => notice::note("there is no configuration file to read again"),
+        }
+    }
+
+    /// Reads the file again when it was written, and has been left alone since the last look: an editor may be at it.
+    fn look_at_file(&mut self) {
+        let Some(stamp) = self.inputs.stamp.filter(|_| self.workers.config().server.watch) else {
+            return;
+        };
+        let now = stamp();
+        let is_still = self.seen.replace(now) == Some(now);
+        if is_still && self.taken != Some(now) {
+            notice::note("the configuration file was written: it is read again");
+            self.reload();
+        }
     }
 
     fn obey(&mut self, order: AdminOrder) {
@@ -210,6 +233,9 @@ impl Coordinator<'_> {
                 let _ = reply.send(Err(UPGRADING.to_owned()));
             }
             order => {
+                if matches!(order, AdminOrder::Reload { .. }) {
+                    self.taken = self.inputs.stamp.map(|stamp| stamp());
+                }
                 let source = self.inputs.source;
                 orders::obey(&mut self.workers, &mut self.helpers, source, order);
             }
@@ -246,6 +272,7 @@ impl Coordinator<'_> {
         self.helpers.certificates.look(&mut self.workers, &self.helpers.prober);
         self.looks += 1;
         if self.looks.is_multiple_of(LOOKS_A_SECOND) {
+            self.look_at_file();
             self.workers.balance_cache();
         }
     }

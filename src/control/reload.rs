@@ -177,6 +177,9 @@ fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
     if old.server.name != new.server.name {
         return Some("server.name");
     }
+    if (&old.server.user, &old.server.group) != (&new.server.user, &new.server.group) {
+        return Some("server.user or group");
+    }
     let folder = |config: &Config| (config.cache.disk.clone(), config.cache.disk_size);
     (folder(old) != folder(new)).then_some("cache.disk or disk_size")
 }

@@ -11,7 +11,7 @@ use core_affinity::CoreId;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::machine::{
-    Sockets, choose_cores, log_fault, not_open, open_listeners, warn_of_few_files,
+    self, Sockets, choose_cores, log_fault, not_open, open_listeners, warn_of_few_files,
 };
 use super::plan::{self, ProcessFrame};
 use super::resolve::Resolution;
@@ -22,6 +22,7 @@ use crate::base::limits::REPORTS;
 use crate::base::limits::{DISK_END, LOG_PATIENCE};
 use crate::base::random::Random;
 use crate::cache::purge::Purge;
+use crate::config::admin::AdminAddress;
 use crate::config::model::{Address, Cluster, Config, Listener, Mode};
 use crate::net::handover::{self, Heir, Inherited};
 use crate::net::log_file::{self, LogSender};
@@ -128,6 +129,7 @@ pub(super) fn workers(
     places: Vec<Places>,
     inherited: &mut Inherited,
 ) -> Result<Workers, String> {
+    let identity = machine::identity(&config)?;
     let log = match &config.access_log {
         None => None,
         Some(log) => Some(log_file::start(log).map_err(|error| log_fault(log, &error))?),
@@ -143,6 +145,13 @@ pub(super) fn workers(
     };
     let loaded = secrets::load(&config, None).map_err(|faults| faults.join("\nerror: "))?;
     loaded.warnings.iter().for_each(notice::warn);
+    // What is opened from here on is the user's: the cache's folder.
+    if let Some(identity) = identity {
+        if let Some(AdminAddress::Unix(path)) = config.admin.as_ref().map(|admin| &admin.address) {
+            identity.own(path);
+        }
+        identity.assume().map_err(|error| format!("server.user: {error}"))?;
+    }
     // Where there is a process before us, the folder is still its own.
     if config.cache.disk.is_some() {
         inherited.ask_for_disk();

@@ -18,6 +18,7 @@ pub mod mailbox;
 pub mod memory;
 pub mod notice;
 pub mod notifier;
+pub mod privileges;
 pub mod probe;
 pub mod runtime;
 pub mod signal;

@@ -452,8 +452,12 @@ impl Running {
         let (orders, taken) = crossbeam_channel::unbounded();
         let (tell, ready) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let inputs =
-                millrace::control::Inputs { signals: &heard, orders: &taken, source: None };
+            let inputs = millrace::control::Inputs {
+                signals: &heard,
+                orders: &taken,
+                source: None,
+                stamp: None,
+            };
             let _ = millrace::control::run(config, &inputs, |ready| {
                 tell.send(ready.listeners[0].1).unwrap();
             });

@@ -174,6 +174,12 @@ fn o02_included_files(driver: Driver) {
     until("the log beside the main file", || {
         std::fs::read_to_string(folder.join("access.log")).unwrap_or_default().contains("/new")
     });
+    // By itself, once it is told to look.
+    write("conf.d/watch.toml", "[server]\nwatch = true\n");
+    proxy.signal("HUP");
+    until("the order to look", || proxy.log().matches("was read again").count() >= 2);
+    write("conf.d/new.toml", "[[route]]\npath = \"/watched\"\nrespond = { status = 205 }\n");
+    until("what was written", || proxy.get("/watched").status == 205);
     write("conf.d/more.toml", "\n[[route]]\npaht = \"/new\"\n");
     proxy.signal("HUP");
     until("the refusal", || proxy.log().contains("more.toml:3:1"));

@@ -15,6 +15,7 @@ pub fn rows() -> Vec<Row> {
         ("p02_a_panic_ends_one_connection", crate::behaviour::panic_ends_one),
         ("p04_without_io_uring_it_serves_on_epoll", p04_without_io_uring),
         ("p06_restarts_back_to_back", p06_restarts),
+        ("p13_another_user", p13_another_user),
         ("p10_logs_of_ones_own", p10_logs_of_ones_own),
         ("p10_logs_that_are_full_or_closed", p10_logs),
         ("p11_stopped_and_continued", p11_stopped),
@@ -168,6 +169,37 @@ fn p10_logs(driver: Driver) {
     }
     let _ = Command::new("kill").arg(child.id().to_string()).status();
     assert_eq!(child.wait().unwrap().code(), Some(0));
+    let _ = std::fs::remove_file(&file);
+}
+
+/// Root becomes a user for ever; another user cannot become one at all.
+fn p13_another_user(driver: Driver) {
+    let origin = Origin::echo();
+    let config =
+        format!("[server]\ncores = 2\nuser = \"nobody\"\n{}", cluster(&[origin.address], ""));
+    let is_root = std::fs::metadata("/proc/self")
+        .is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == 0);
+    if is_root {
+        let proxy = Proxy::run(driver, &config, &[], None);
+        assert_eq!(proxy.get("/x").status, 200);
+        let told = std::fs::read_dir(format!("/proc/{}/task", proxy.pid())).unwrap();
+        for thread in told.flatten() {
+            let status = std::fs::read_to_string(thread.path().join("status")).unwrap();
+            let line =
+                |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+            assert!(!line("Uid:").contains("\t0"), "{status}");
+            assert!(
+                line("CapEff:").ends_with("0000") || line("CapEff:").ends_with("0400"),
+                "{status}"
+            );
+        }
+    }
+    let file = temporary("toml");
+    std::fs::write(&file, config.replace("nobody", "no-such-user")).unwrap();
+    let told =
+        Command::new(env!("CARGO_BIN_EXE_millrace")).arg("check").arg(&file).output().unwrap();
+    let text = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.status.code() == Some(2) && text.contains("there is no user"), "{text}");
     let _ = std::fs::remove_file(&file);
 }
 
