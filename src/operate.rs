@@ -32,6 +32,11 @@ pub enum Operate {
     Ready(OneEndpoint),
     /// Send an endpoint nothing any more
     Down(OneEndpoint),
+    /// Give an endpoint another weight until the next restart, or its configured one again
+    #[command(after_help = "Examples:
+  millrace weight app 10.0.0.5:3000 5
+  millrace weight app 10.0.0.5:3000 reset")]
+    Weight(WeightArgs),
     /// Take entries out of the cache
     #[command(after_help = "Examples:
   millrace purge --url https://example.com/a
@@ -87,6 +92,32 @@ pub struct OneEndpoint {
     pub endpoint: String,
     #[command(flatten)]
     pub target: ProcessArgs,
+}
+
+/// An endpoint's weight.
+#[derive(Clone, Debug, Args)]
+pub struct WeightArgs {
+    /// The cluster's name
+    pub cluster: String,
+    /// The endpoint's address as it is configured
+    pub endpoint: String,
+    /// From 1 to 1000, or "reset"
+    #[arg(value_parser = weight)]
+    pub weight: EndpointWeight,
+    #[command(flatten)]
+    pub target: ProcessArgs,
+}
+
+/// A weight; none for the configured one.
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointWeight(pub Option<u32>);
+
+fn weight(text: &str) -> Result<EndpointWeight, String> {
+    match text.parse() {
+        Ok(weight @ 1..=1000) => Ok(EndpointWeight(Some(weight))),
+        _ if text == "reset" => Ok(EndpointWeight(None)),
+        _ => Err("a weight is from 1 to 1000, or \"reset\"".to_owned()),
+    }
 }
 
 /// Which of the last requests.
@@ -218,6 +249,10 @@ impl Operate {
             Self::Drain(one) => format!("{} is draining\n", one.endpoint),
             Self::Ready(one) => format!("{} is ready\n", one.endpoint),
             Self::Down(one) => format!("{} is down\n", one.endpoint),
+            Self::Weight(one) => match one.weight.0 {
+                Some(weight) => format!("{} has weight {weight}\n", one.endpoint),
+                None => format!("{} has its configured weight\n", one.endpoint),
+            },
             Self::Purge(purge) if purge.soft => {
                 format!("{} entries are stale now\n", value["purged"])
             }
@@ -248,6 +283,7 @@ impl Operate {
             | Self::Upgrade(target) => target,
             Self::Drain(one) | Self::Ready(one) | Self::Down(one) => &one.target,
             Self::Purge(purge) => &purge.target,
+            Self::Weight(weight) => &weight.target,
             Self::Explain(explain) => &explain.target,
             Self::Recent(recent) => &recent.target,
             Self::Plan(plan) => &plan.target,
@@ -266,6 +302,11 @@ impl Operate {
             Self::Drain(one) => duty(one, "drain"),
             Self::Ready(one) => duty(one, "ready"),
             Self::Down(one) => duty(one, "down"),
+            Self::Weight(one) => {
+                let (cluster, endpoint) = (encoded(&one.cluster), encoded(&one.endpoint));
+                let body = json!({ "weight": one.weight.0 }).to_string();
+                ("POST", format!("/endpoints/{cluster}/{endpoint}/weight"), body)
+            }
             Self::Recent(recent) => {
                 let (failed, limit) = (u8::from(recent.failed), recent.limit);
                 ("GET", format!("/recent?failed={failed}&limit={limit}"), String::new())

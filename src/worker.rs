@@ -394,6 +394,9 @@ fn tell(shard: &Shard, command: &Command) {
         Command::Judged { cluster, endpoint, verdict } => {
             shard.cluster(*cluster).judged(*endpoint, *verdict);
         }
+        Command::Weighed { cluster, endpoints, weight } => {
+            shard.cluster(*cluster).weigh(endpoints, *weight);
+        }
         Command::Assigned { cluster, endpoints, duty } => {
             shard.cluster(*cluster).assign(endpoints, *duty);
         }

@@ -59,7 +59,7 @@ const OPENAPI: &str = include_str!("openapi.json");
 const DASHBOARD: &str = include_str!("dashboard.html");
 
 /// Methods and paths, as `openapi.json` has them.
-pub const PATHS: [(&str, &str); 19] = [
+pub const PATHS: [(&str, &str); 20] = [
     ("GET", "/"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
@@ -78,6 +78,7 @@ pub const PATHS: [(&str, &str); 19] = [
     ("GET", "/explain"),
     ("GET", "/plan"),
     ("GET", "/tap"),
+    ("POST", "/endpoints/{cluster}/{endpoint}/weight"),
     ("GET", "/recent"),
 ];
 
@@ -139,6 +140,9 @@ impl Api {
             ["reload"] if is_post => self.reload(),
             ["upgrade"] if is_post => self.upgrade(),
             ["cache", "purge"] if is_post => self.purge(request),
+            ["endpoints", cluster, endpoint, "weight"] if is_post => {
+                self.weigh(cluster, endpoint, &request.body)
+            }
             ["endpoints", cluster, endpoint, duty] if is_post => {
                 self.assign(cluster, endpoint, duty)
             }
@@ -384,10 +388,32 @@ impl Api {
         };
         let (reply, answer) = bounded(1);
         let (cluster, endpoint) = (cluster.to_owned(), endpoint.to_owned());
-        if let Err(fault) = self.give(AdminOrder::Assign { cluster, endpoint, duty, reply }) {
-            return fault;
-        }
-        match wait(&answer) {
+        self.done(AdminOrder::Assign { cluster, endpoint, duty, reply }, &answer)
+    }
+
+    /// `{"weight": 5}`, or `{"weight": null}` for the configured one.
+    fn weigh(&self, cluster: &str, endpoint: &str, body: &[u8]) -> AdminResponse {
+        let help =
+            "write {\"weight\": 5}, from 1 to 1000, or {\"weight\": null} for the configured one";
+        let parsed: Option<Value> = serde_json::from_slice(body).ok();
+        let weight = match parsed.as_ref().and_then(|value| value.get("weight")) {
+            Some(Value::Null) => None,
+            Some(Value::Number(number)) => {
+                match number.as_u64().and_then(|one| u32::try_from(one).ok()) {
+                    Some(weight @ 1..=1000) => Some(weight),
+                    _ => return fault(400, help),
+                }
+            }
+            _ => return fault(400, help),
+        };
+        let (reply, answer) = bounded(1);
+        let (cluster, endpoint) = (cluster.to_owned(), endpoint.to_owned());
+        self.done(AdminOrder::Weigh { cluster, endpoint, weight, reply }, &answer)
+    }
+
+    /// Gives an order about an endpoint.
+    fn done(&self, order: AdminOrder, answer: &Receiver<Result<(), String>>) -> AdminResponse {
+        match self.give(order).and_then(|()| wait(answer)) {
             Ok(Ok(())) => json_of(&json!({ "done": true })),
             Ok(Err(why)) => fault(404, &why),
             Err(fault) => fault,

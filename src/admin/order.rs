@@ -20,6 +20,13 @@ use crate::upstream::endpoint::Duty;
 pub enum AdminOrder {
     /// An endpoint, by its address as it is configured.
     Assign { cluster: String, endpoint: String, duty: Duty, reply: Sender<Result<(), String>> },
+    /// Its weight; none for the configured one.
+    Weigh {
+        cluster: String,
+        endpoint: String,
+        weight: Option<u32>,
+        reply: Sender<Result<(), String>>,
+    },
     /// How many entries were taken out, as far as that is known at once.
     Purge { purge: Purge, reply: Sender<Result<usize, Unsure>> },
     /// Read the configuration again; why it is refused.

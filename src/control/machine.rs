@@ -10,7 +10,7 @@ use crate::config::access_log::AccessLog;
 use crate::config::model::{Config, Cores, Listener};
 use crate::net::handover::Inherited;
 use crate::net::log_file;
-use crate::net::privileges::Identity;
+use crate::net::privileges::RunAs;
 use crate::net::{disk, listener, notice, sys};
 
 /// What this machine has against a configuration that is good in itself: a core that is not there,
@@ -42,9 +42,9 @@ pub fn objections(config: &Config) -> (Vec<String>, Vec<String>) {
 }
 
 /// Whom the process becomes, if that is configured.
-pub(super) fn identity(config: &Config) -> Result<Option<Identity>, String> {
+pub(super) fn identity(config: &Config) -> Result<Option<RunAs>, String> {
     let server = &config.server;
-    let find = |user: &String| Identity::find(user, server.group.as_deref());
+    let find = |user: &String| RunAs::find(user, server.group.as_deref());
     server.user.as_ref().map(find).transpose()
 }
 

@@ -107,7 +107,11 @@ fn serve(
     workers.store();
     for [cluster, endpoint, duty] in inherited.orders() {
         let known = Duty::of(&duty).unwrap_or_default();
-        if let Err(why) = orders::assign(&mut workers, &cluster, &endpoint, known) {
+        let done = match duty.parse() {
+            Ok(weight) => orders::weigh(&mut workers, &cluster, &endpoint, Some(weight)),
+            Err(_) => orders::assign(&mut workers, &cluster, &endpoint, known),
+        };
+        if let Err(why) = done {
             notice::warn(format_args!("what was ordered before the upgrade is dropped: {why}"));
         }
     }

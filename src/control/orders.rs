@@ -9,6 +9,7 @@ use super::{plan, view};
 use crate::admin::order::AdminOrder;
 use crate::base::clock::monotonic;
 use crate::base::id::{ClusterId, EndpointId};
+use crate::config::model::Balance;
 use crate::net::notice;
 use crate::shard::cache_handle::Unsure;
 use crate::shard::command::Command;
@@ -25,6 +26,9 @@ pub(super) fn obey(
     match order {
         AdminOrder::Assign { cluster, endpoint, duty, reply } => {
             let _ = reply.send(assign(workers, &cluster, &endpoint, duty));
+        }
+        AdminOrder::Weigh { cluster, endpoint, weight, reply } => {
+            let _ = reply.send(weigh(workers, &cluster, &endpoint, weight));
         }
         AdminOrder::Purge { purge, reply } => workers.purge(purge, reply),
         AdminOrder::Reload { reply } => {
@@ -73,7 +77,7 @@ pub(super) fn while_draining(workers: &Workers, helpers: &Helpers, order: AdminO
         AdminOrder::Measure { reply } => workers.measure(&reply),
         AdminOrder::Recall { which, reply } => workers.recall(which, &reply),
         AdminOrder::Tap { tap } => workers.tap(&tap),
-        AdminOrder::Assign { reply, .. } => {
+        AdminOrder::Assign { reply, .. } | AdminOrder::Weigh { reply, .. } => {
             let _ = reply.send(Err(ENDS.to_owned()));
         }
         AdminOrder::Reload { reply } => {
@@ -110,6 +114,31 @@ pub(super) fn assign(
         Duty::Down => "down, by order",
     };
     notice::note(format_args!("cluster \"{cluster}\": endpoint {endpoint} is {word}"));
+    Ok(())
+}
+
+/// Gives an endpoint another weight, or the configured one again.
+pub(super) fn weigh(
+    workers: &mut Workers,
+    cluster: &str,
+    endpoint: &str,
+    weight: Option<u32>,
+) -> Result<(), String> {
+    let (id, endpoints) = find(workers, cluster, endpoint)?;
+    if workers.plan().config.clusters[usize::from(id.0)].balance == Balance::Maglev {
+        return Err(format!(
+            "cluster \"{cluster}\" is balanced by \"maglev\", whose table stands: change its file"
+        ));
+    }
+    workers.broadcast(&Command::Weighed { cluster: id, endpoints, weight });
+    match weight {
+        Some(weight) => notice::note(format_args!(
+            "cluster \"{cluster}\": endpoint {endpoint} has weight {weight}, by order"
+        )),
+        None => notice::note(format_args!(
+            "cluster \"{cluster}\": endpoint {endpoint} has its configured weight"
+        )),
+    }
     Ok(())
 }
 

@@ -215,6 +215,20 @@ pub(super) fn find(
     Some((ClusterId(u16::try_from(cluster).ok()?), EndpointId(u16::try_from(endpoint).ok()?)))
 }
 
+/// Where an endpoint that an operator knows by its address is in another configuration.
+fn same(
+    old: &Config,
+    new: &Config,
+    cluster: ClusterId,
+    endpoints: &[EndpointId],
+) -> Option<(ClusterId, Arc<[EndpointId]>)> {
+    let before = &old.clusters[usize::from(cluster.0)];
+    let address = &before.endpoints[usize::from(endpoints.first()?.0)].address;
+    let (at, now) = (0..).zip(&new.clusters).find(|(_, one)| one.name == before.name)?;
+    let endpoints = places_of(now, |one| *one == *address);
+    (!endpoints.is_empty()).then_some((ClusterId(at), endpoints))
+}
+
 /// What was said of endpoints that there still are. What checks said of them goes only to clusters
 /// that are still checked.
 pub(super) fn translated(
@@ -230,15 +244,12 @@ pub(super) fn translated(
             is_checked.then_some(Command::Judged { cluster, endpoint, verdict: *verdict })
         }
         Command::Assigned { cluster, endpoints, duty } => {
-            let before = &old.clusters[usize::from(cluster.0)];
-            let address = &before.endpoints[usize::from(endpoints.first()?.0)].address;
-            let (at, now) = (0..).zip(&new.clusters).find(|(_, one)| one.name == before.name)?;
-            let endpoints = places_of(now, |one| *one == *address);
-            (!endpoints.is_empty()).then_some(Command::Assigned {
-                cluster: ClusterId(at),
-                endpoints,
-                duty: *duty,
-            })
+            let (cluster, endpoints) = same(old, new, *cluster, endpoints)?;
+            Some(Command::Assigned { cluster, endpoints, duty: *duty })
+        }
+        Command::Weighed { cluster, endpoints, weight } => {
+            let (cluster, endpoints) = same(old, new, *cluster, endpoints)?;
+            Some(Command::Weighed { cluster, endpoints, weight: *weight })
         }
         // The new plan comes with its own.
         Command::Secure { .. } | Command::Placed { .. } => None,

@@ -279,19 +279,30 @@ impl Workers {
         told.unwrap_or_default()
     }
 
-    /// What an operator has said of endpoints: cluster, address, duty.
+    /// The weight that an operator has given to an endpoint.
+    pub(super) fn weight(&self, cluster: ClusterId, endpoint: EndpointId) -> Option<u32> {
+        self.said.iter().rev().find_map(|command| match command {
+            Command::Weighed { cluster: of, endpoints, weight }
+                if *of == cluster && endpoints.contains(&endpoint) =>
+            {
+                Some(*weight)
+            }
+            _ => None,
+        })?
+    }
+
+    /// What an operator has said of endpoints: cluster, address, and a duty or a weight.
     fn orders(&self) -> Vec<[String; 3]> {
         let mut all = Vec::new();
         for (id, cluster) in (0..).map(ClusterId).zip(&self.plan.config.clusters) {
             for (at, model) in cluster.endpoints.iter().enumerate() {
-                let duty = EndpointId::at(at).map_or(Duty::Ready, |at| self.duty(id, at));
-                if duty != Duty::Ready {
-                    all.push([
-                        cluster.name.clone(),
-                        model.address.to_string(),
-                        duty.word().to_owned(),
-                    ]);
-                }
+                let Some(at) = EndpointId::at(at) else { continue };
+                let duty = Some(self.duty(id, at)).filter(|duty| *duty != Duty::Ready);
+                let weight = self.weight(id, at).map(|weight| weight.to_string());
+                let words = duty.map(|duty| duty.word().to_owned()).into_iter().chain(weight);
+                all.extend(
+                    words.map(|word| [cluster.name.clone(), model.address.to_string(), word]),
+                );
             }
         }
         // A name that stands for several addresses is one endpoint to an operator.

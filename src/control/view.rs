@@ -81,7 +81,7 @@ fn endpoint(
     EndpointView {
         address: one.address.to_string(),
         resolved: workers.places(cluster).address(at).filter(|_| one.address.is_name()),
-        weight: one.weight,
+        weight: id.and_then(|id| workers.weight(cluster, id)).unwrap_or(one.weight),
         duty: id.map_or(Duty::Ready, |id| workers.duty(cluster, id)).word(),
         checks,
         passive,

@@ -33,7 +33,7 @@ pub struct Inherited {
     listeners: Vec<Bequest>,
     /// The admin listener's.
     admin: Option<OwnedFd>,
-    /// What an operator has said of endpoints: cluster, address, duty.
+    /// What an operator has said of endpoints: cluster, address, and a duty or a weight.
     orders: Vec<[String; 3]>,
     /// To the process before us, as long as it serves.
     link: Option<UnixStream>,
@@ -107,7 +107,7 @@ impl Inherited {
         self.admin.take()
     }
 
-    /// What an operator has said of endpoints: cluster, address, duty.
+    /// What an operator has said of endpoints: cluster, address, and a duty or a weight.
     pub fn orders(&mut self) -> Vec<[String; 3]> {
         std::mem::take(&mut self.orders)
     }

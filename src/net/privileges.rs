@@ -10,12 +10,12 @@ use super::notice;
 
 /// Whom a process becomes.
 #[derive(Debug)]
-pub struct Identity {
+pub struct RunAs {
     user: User,
     group: Gid,
 }
 
-impl Identity {
+impl RunAs {
     /// Looks a user up, and a group; without one it is the user's own.
     ///
     /// # Errors

@@ -29,6 +29,8 @@ pub enum Command {
     Judged { cluster: ClusterId, endpoint: EndpointId, verdict: CheckVerdict },
     /// What an operator wants of an endpoint, of all places if it is a name.
     Assigned { cluster: ClusterId, endpoints: Arc<[EndpointId]>, duty: Duty },
+    /// The weight that an operator gives to an endpoint; none for the configured one.
+    Weighed { cluster: ClusterId, endpoints: Arc<[EndpointId]>, weight: Option<u32> },
     /// New connections get these certificates.
     Secure { secrets: Arc<Secrets> },
     /// New connections are served by this plan, of which so much is known already.
@@ -66,6 +68,10 @@ impl Command {
             (
                 Self::Assigned { cluster, endpoints, .. },
                 Self::Assigned { cluster: c, endpoints: e, .. },
+            ) => (c, e) == (cluster, endpoints),
+            (
+                Self::Weighed { cluster, endpoints, .. },
+                Self::Weighed { cluster: c, endpoints: e, .. },
             ) => (c, e) == (cluster, endpoints),
             (Self::Secure { .. }, Self::Secure { .. }) => true,
             _ => false,

@@ -54,6 +54,8 @@ pub struct Cluster {
     pub(super) count: Cell<usize>,
     /// As the balancer sees them: less while an endpoint begins slowly.
     pub(super) weights: RefCell<Vec<u32>>,
+    /// Those of endpoints that are warm.
+    whole: RefCell<Vec<u32>>,
     pub(super) is_warming: Cell<bool>,
     pub(super) shared: Arc<SharedLoads>,
     pub(super) balancer: RefCell<Box<dyn Balancer>>,
@@ -105,6 +107,7 @@ impl Cluster {
             used: Cell::new(0),
             count: Cell::new(0),
             weights: RefCell::new(weights(model)),
+            whole: RefCell::new(weights(model)),
             is_warming: Cell::new(false),
             clock: (balancer.reads_clock() || adaptive.is_some()).then_some(clock),
             balancer: RefCell::new(balancer),
@@ -143,7 +146,7 @@ impl Cluster {
             }
         }
         self.used.set(places.used(&self.model));
-        self.weights.replace(weights(&self.model));
+        self.weights.borrow_mut().clone_from(&self.whole.borrow());
         self.count.set(places.count(&self.model));
         self.is_warming.set(false);
         {
@@ -291,15 +294,26 @@ impl Cluster {
         };
         let all = 0..self.used.get();
         if all.clone().any(|at| percent(at) < 100) {
-            let weigh = |at: usize| self.model.endpoints[at].weight * percent(at);
+            let weigh = |at: usize| self.whole.borrow()[at] * percent(at);
             self.weights.replace(all.map(weigh).collect());
             if !self.is_warming.replace(true) {
                 self.balancer.borrow_mut().rescaled();
             }
         } else if self.is_warming.replace(false) {
-            self.weights.replace(weights(&self.model));
+            self.weights.borrow_mut().clone_from(&self.whole.borrow());
             self.balancer.borrow_mut().rescaled();
         }
+    }
+
+    /// An operator gives endpoints another weight, or the configured one again.
+    pub fn weigh(&self, ids: &[EndpointId], weight: Option<u32>) {
+        for id in ids {
+            let at = usize::from(id.0);
+            self.whole.borrow_mut()[at] = weight.unwrap_or(self.model.endpoints[at].weight);
+        }
+        self.weights.borrow_mut().clone_from(&self.whole.borrow());
+        self.is_warming.set(false);
+        self.balancer.borrow_mut().rescaled();
     }
 
     // === health ===

@@ -35,6 +35,7 @@ pub fn rows() -> Vec<Row> {
         ("k09_requests_are_watched_as_they_end", k09_tap),
         ("k09_an_error_says_its_request", k09_an_error_says_its_request),
         ("k09_the_dashboard_needs_nothing_else", k09_dashboard),
+        ("k09_weights_by_order", k09_weights),
         ("k09_a_drained_endpoint_gets_nothing_new", k09_drain),
         ("j05_a_bad_reload_is_told_why", j05_a_bad_reload),
     ]
@@ -696,6 +697,33 @@ fn k09_what_drains(driver: Driver) {
     assert_eq!(asked.proxy.wait(), Some(0));
     assert_eq!(asked.ask("GET", "/readyz", "").0, 200, "its socket stays");
     drop((next, answer));
+}
+
+/// Until it is taken back; it outlives a reload.
+fn k09_weights(driver: Driver) {
+    let (one, two) = (Origin::echo(), Origin::echo());
+    let config = cluster(&[one.address, two.address], "");
+    let asked = asked(driver, &config);
+    let share = |wanted: usize| {
+        let before = one.requests().len();
+        (0..40).for_each(|_| assert_eq!(asked.proxy.get("/x").status, 200));
+        assert_eq!(one.requests().len() - before, wanted);
+    };
+    let order = |weight: &str| {
+        asked.command(&["weight", "app", &one.address.to_string(), weight]).status.code()
+    };
+    share(20);
+    assert_eq!(order("4"), Some(0));
+    share(32);
+    asked.proxy.reload(&format!("{}{config}", admin(&asked.socket)));
+    share(32);
+    assert_eq!(asked.json("/clusters")[0]["endpoints"][0]["weight"], 4);
+    assert_eq!(order("reset"), Some(0));
+    share(20);
+    assert_eq!((order("0"), order("1001")), (Some(2), Some(2)));
+    let (status, why) =
+        asked.ask("POST", &format!("/endpoints/app/{}/weight", one.address), "{\"weight\": 0}");
+    assert!(status == 400 && why.contains("1 to 1000"), "{why}");
 }
 
 /// By meaning, with the last requests replayed; nothing changes by it.
