@@ -53,7 +53,6 @@ const OPENERS: &[&str] = &[
 const DOERS: &[&str] = &[
     "crate::base::clock::micros",
     "crate::base::clock::monotonic",
-    "crate::base::clock::precise",
     "crate::base::clock::wall",
     "std::fs",
     "std::time::Instant",

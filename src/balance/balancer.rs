@@ -1,7 +1,8 @@
 //! What every balancer is, and what it may know.
 
-use super::load::{Load, Micros};
+use super::load::Load;
 use super::places::Places;
+use crate::base::clock::Micros;
 use crate::base::id::EndpointId;
 use crate::base::random::Random;
 

@@ -4,8 +4,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// Microseconds on the monotonic clock.
-pub type Micros = u64;
+use crate::base::clock::Micros;
 
 /// A new sample counts for one part in so many: about the last hundred answers matter. Less would
 /// make even endpoints look uneven.

@@ -27,7 +27,7 @@ pub(super) fn of(workers: &Workers, helpers: &Helpers) -> Overview {
     let clusters = (0..).map(ClusterId).zip(&config.clusters);
     Overview {
         name: plan.name.to_string(),
-        uptime: clock::precise().as_secs(),
+        uptime: clock::monotonic().0 / 1000,
         workers: workers.count(),
         is_draining: false,
         reloads: helpers.reloads,

@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::preface;
 use crate::base::clock::Moment;
@@ -98,10 +97,7 @@ impl ClientConnection {
 
     /// Takes down what became of a connection that did not get as far as a request.
     fn note(&self, shard: &Shard, fault: Kind) {
-        shard.note(Record {
-            fault: Some(fault),
-            ..Record::open(self.facts.client.peer(), Duration::ZERO)
-        });
+        shard.note(Record { fault: Some(fault), ..Record::open(self.facts.client.peer(), 0) });
     }
 
     async fn secure(mut self: Box<Self>, shard: &Rc<Shard>) -> Option<Box<Self>> {
@@ -125,7 +121,7 @@ impl ClientConnection {
             }
             Err(refused) => {
                 shard.count(|counters| counters.handshake_failures += 1);
-                let mut record = Record::open(self.facts.client.peer(), Duration::ZERO);
+                let mut record = Record::open(self.facts.client.peer(), 0);
                 let is_plain = matches!(refused, HandshakeRefusal::Plain);
                 record.fault = Some(if is_plain { Kind::PlainOnTls } else { Kind::Handshake });
                 record.detail = Some(refused.why());

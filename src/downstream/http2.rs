@@ -129,7 +129,7 @@ fn note(shard: &Shard, client: IpAddr, kind: Kind, times: u32) {
         Kind::Http2Abuse => counters.calmed += 1,
         _ => counters.malformed += u64::from(times),
     });
-    shard.note(Record { fault: Some(kind), ..Record::open(client, Duration::ZERO) });
+    shard.note(Record { fault: Some(kind), ..Record::open(client, 0) });
 }
 
 /// One request.

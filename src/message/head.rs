@@ -40,6 +40,23 @@ impl Method {
         }
     }
 
+    /// As it is written; nothing if it is none of these.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Patch => "PATCH",
+            Self::Trace => "TRACE",
+            Self::Connect => "CONNECT",
+            Self::Other => "",
+        }
+    }
+
     /// Asks, and changes nothing (RFC 9110 section 9.2.1; the IANA registry of methods).
     #[must_use]
     pub fn is_safe(self, text: &[u8]) -> bool {

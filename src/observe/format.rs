@@ -42,8 +42,7 @@ fn told(batch: &Batch, entry: &LogEntry, config: &Config) -> Value {
     let text = |piece| String::from_utf8_lossy(batch.text(piece)).into_owned();
     let optional = |piece| Some(text(piece)).filter(|text| !text.is_empty());
     let (cluster, endpoint) = upstream(config, record.cluster, record.endpoint);
-    let took = record.took.as_micros();
-    let upstream_us = record.endpoint.and_then(|_| u64::try_from(record.upstream.as_micros()).ok());
+    let upstream_us = record.endpoint.map(|_| record.upstream);
     let listener = record.listener.and_then(|id| config.listeners.get(usize::from(id.0)));
     let scheme = |one: &Listener| if one.tls.is_some() { "https" } else { "http" };
     json!({
@@ -60,7 +59,7 @@ fn told(batch: &Batch, entry: &LogEntry, config: &Config) -> Value {
         "detail": record.detail.map(|detail| detail.to_string()),
         "bytes_in": record.bytes_in,
         "bytes_out": record.bytes_out,
-        "duration_us": u64::try_from(took).unwrap_or(u64::MAX),
+        "duration_us": record.took,
         "upstream_us": upstream_us,
         "listener": listener.map(|one| &one.name),
         "route": record.route.and_then(|id| Some(&*config.routes.get(usize::from(id.0))?.name)),
@@ -163,7 +162,6 @@ mod tests {
     use crate::config::lower::lower;
     use crate::message::head::RequestHead;
     use crate::observe::record::Record;
-    use std::time::Duration;
 
     fn batch() -> Batch {
         let mut head = RequestHead::default();
@@ -171,7 +169,7 @@ mod tests {
         head.set_target(b"/a\"b", Some(b"c"));
         head.set_authority(b"h:80", 1);
         head.fields.push(b"User-Agent", b"x\"\xff\\");
-        let mut record = Record::open("127.0.0.1".parse().unwrap(), Duration::ZERO);
+        let mut record = Record::open("127.0.0.1".parse().unwrap(), 0);
         record.status = 503;
         record.fault = Some(Kind::NoEndpoint);
         record.wall = 784_111_777_000;

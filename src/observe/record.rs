@@ -2,8 +2,8 @@
 //! the log's own thread.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
+use crate::base::clock::Micros;
 use crate::base::error::{Detail, Kind};
 use crate::base::id::{ClusterId, EndpointId, ListenerId, RouteId};
 use crate::base::limits::LOG_TEXT_MAX;
@@ -39,11 +39,11 @@ pub struct Record {
     /// The client.
     pub client: IpAddr,
     /// When it began, if the access log shows it.
-    pub started: Duration,
+    pub started: Micros,
     /// How long it took.
-    pub took: Duration,
+    pub took: Micros,
     /// From the beginning to the head of the endpoint's answer, where that is measured.
-    pub upstream: Duration,
+    pub upstream: Micros,
     /// When it ended, on the wall clock.
     pub wall: u64,
 }
@@ -57,7 +57,7 @@ impl Record {
 
     /// Begins.
     #[must_use]
-    pub fn open(client: IpAddr, started: Duration) -> Self {
+    pub fn open(client: IpAddr, started: Micros) -> Self {
         Self {
             status: 0,
             fault: None,
@@ -74,8 +74,8 @@ impl Record {
             bytes_out: 0,
             client,
             started,
-            took: Duration::ZERO,
-            upstream: Duration::ZERO,
+            took: 0,
+            upstream: 0,
             wall: 0,
         }
     }

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use super::format::{timestamp, upstream, version};
 use super::record::Record;
+use crate::base::clock::Micros;
 use crate::base::limits::{RECORDS_FAILED, RECORDS_KEPT};
 use crate::config::model::Config;
-use crate::message::head::{RequestHead, Version};
+use crate::message::head::{Method, RequestHead, Version};
 use crate::message::name::Name;
 
 /// A text that is cut off where it is too long.
@@ -42,7 +43,9 @@ impl<const MOST: usize> Short<MOST> {
 pub struct Kept {
     pub record: Record,
     version: Version,
-    method: Short<7>,
+    method: Method,
+    /// A method that is none of these; nothing in what did not become a request.
+    other: Short<15>,
     host: Short<47>,
     target: Short<95>,
     request_id: Short<47>,
@@ -86,7 +89,11 @@ impl Recorder {
         let place = self.all.place(record, RECORDS_KEPT);
         place.record = *record;
         place.version = head.version;
-        place.method.set(head.method_text());
+        let text = head.method_text();
+        place.method = if text.is_empty() { Method::Other } else { head.method };
+        if place.method == Method::Other {
+            place.other.set(text);
+        }
         place.host.set(head.authority());
         place.target.set(head.original().0);
         // It is among the last that a proxy adds.
@@ -114,10 +121,18 @@ impl Kept {
         Self {
             record: *record,
             version: Version::default(),
-            method: Short::EMPTY,
+            method: Method::Other,
+            other: Short::EMPTY,
             host: Short::EMPTY,
             target: Short::EMPTY,
             request_id: Short::EMPTY,
+        }
+    }
+
+    fn method(&self) -> String {
+        match self.method {
+            Method::Other => self.other.text(),
+            known => known.word().to_owned(),
         }
     }
 
@@ -131,8 +146,10 @@ impl Kept {
     /// long to be kept as a whole.
     #[must_use]
     pub fn request(&self) -> Option<(String, String)> {
-        let [method, host, target] = [self.method.text(), self.host.text(), self.target.text()];
-        let is_whole = !self.method.is_cut() && !self.host.is_cut() && !self.target.is_cut();
+        let [method, host, target] = [self.method(), self.host.text(), self.target.text()];
+        // What stood in `other` before stays behind a method that is known.
+        let is_method = self.method != Method::Other || !self.other.is_cut();
+        let is_whole = is_method && !self.host.is_cut() && !self.target.is_cut();
         let line = format!("{method} {host}{target}");
         is_whole.then(|| (line, format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")))
     }
@@ -142,12 +159,12 @@ impl Kept {
     pub fn json(&self, config: &Config) -> Value {
         let record = &self.record;
         let (cluster, endpoint) = upstream(config, record.cluster, record.endpoint);
-        let millis = |duration: std::time::Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
+        let millis = |micros: Micros| micros as f64 / 1e3;
         json!({
             "time": timestamp(record.wall, "%Y-%m-%dT%H:%M:%S%.3fZ"),
             "request_id": self.request_id.text(),
             "client": record.client,
-            "method": self.method.text(),
+            "method": self.method(),
             "host": self.host.text(),
             "path": self.target.text(),
             "version": version(self.version),
@@ -175,12 +192,11 @@ mod tests {
     use super::*;
     use crate::base::error::Kind;
     use std::net::{IpAddr, Ipv4Addr};
-    use std::time::Duration;
 
     #[test]
     fn the_last_ones_stay_and_failures_longer() {
         let mut recorder = Recorder::default();
-        let mut record = Record::open(IpAddr::V4(Ipv4Addr::LOCALHOST), Duration::ZERO);
+        let mut record = Record::open(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let head = RequestHead::default();
         (record.status, record.fault) = (502, Some(Kind::UpstreamGone));
         recorder.keep(&record, &head);

@@ -11,9 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
 
-use crate::base::clock::{self, Moment};
+use crate::base::clock::{self, Micros, Moment};
 use crate::base::error::{Kind, Result};
 use crate::base::id::{ClusterId, EndpointId, ListenerId, RouteId, ShardId};
 use crate::base::limits;
@@ -457,15 +456,15 @@ impl Shard {
         self.log.is_some()
     }
 
-    /// The precise clock, where there is a log or an admin listener to tell of it; else zero.
+    /// The clock in microseconds, where there is a log or an admin listener to tell of it; else zero.
     #[must_use]
-    pub fn stopwatch(&self) -> Duration {
-        if self.is_timed { clock::precise() } else { Duration::ZERO }
+    pub fn stopwatch(&self) -> Micros {
+        if self.is_timed { clock::micros() } else { 0 }
     }
 
     /// How long it is since the stopwatch was read.
     #[must_use]
-    pub fn since(&self, started: Duration) -> Duration {
+    pub fn since(&self, started: Micros) -> Micros {
         self.stopwatch().saturating_sub(started)
     }
 

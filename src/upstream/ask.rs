@@ -2,7 +2,7 @@
 
 use super::retry::Tries;
 use super::sticky::Stuck;
-use crate::balance::load::Micros;
+use crate::base::clock::Micros;
 use crate::base::id::EndpointId;
 
 /// What is known of a request when an endpoint is chosen for it.

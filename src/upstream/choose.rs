@@ -6,7 +6,7 @@ use super::cluster::Cluster;
 use super::endpoint::Endpoint;
 use super::flight::Flight;
 use crate::balance::View;
-use crate::balance::load::Micros;
+use crate::base::clock::Micros;
 use crate::base::clock::Moment;
 use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;

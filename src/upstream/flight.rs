@@ -2,7 +2,7 @@
 
 use super::ask::{Ask, Begun};
 use super::cluster::Cluster;
-use crate::balance::load::Micros;
+use crate::base::clock::Micros;
 use crate::base::clock::Moment;
 use crate::base::error::Result;
 use crate::base::id::EndpointId;
