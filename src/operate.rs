@@ -482,6 +482,9 @@ fn status(value: &Value) -> String {
         octets(&value["memory"]["bytes"]),
         octets(&value["cache"]["bytes"]),
     );
+    for worker in list(&value["stalled_workers"]) {
+        let _ = writeln!(out, "worker {worker} stands still: the others accept in its place");
+    }
     for one in list(&value["listeners"]) {
         let _ = writeln!(out, "listener {}: {}", text(&one["name"]), text(&one["address"]));
     }

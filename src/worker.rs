@@ -142,6 +142,8 @@ struct Shards {
 #[derive(Clone)]
 struct Entrance {
     acceptor: Rc<Acceptor>,
+    /// Whose it is, if it is not this worker's own.
+    lent_by: Option<ShardId>,
     /// The listener that it belongs to in the current plan; none any more once it is closed.
     listener: Rc<Cell<Option<ListenerId>>>,
 }
@@ -178,9 +180,14 @@ impl Shards {
     }
 
     /// Accepts on a socket from now on.
-    fn open(self: &Rc<Self>, socket: OwnedFd, listener: ListenerId) -> io::Result<()> {
+    fn open(
+        self: &Rc<Self>,
+        socket: OwnedFd,
+        listener: ListenerId,
+        lent_by: Option<ShardId>,
+    ) -> io::Result<()> {
         let acceptor = Rc::new(Acceptor::new(socket)?);
-        let entrance = Entrance { acceptor, listener: Rc::new(Cell::new(Some(listener))) };
+        let entrance = Entrance { acceptor, lent_by, listener: Rc::new(Cell::new(Some(listener))) };
         let pause = Ticker::new(ACCEPT_PAUSE)?;
         self.entrances.borrow_mut().push(entrance.clone());
         spawn(keep_accepting(Rc::clone(self), entrance, pause));
@@ -190,10 +197,26 @@ impl Shards {
     /// Accepts on all of these.
     fn open_all(self: &Rc<Self>, sockets: &mut Vec<(ListenerId, OwnedFd)>) {
         for (listener, socket) in sockets.drain(..) {
-            if let Err(error) = self.open(socket, listener) {
+            if let Err(error) = self.open(socket, listener, None) {
                 notice::warn(format_args!("a worker cannot accept on a listener: {error}"));
             }
         }
+    }
+
+    /// Accepts in the place of another worker, until it takes its sockets back.
+    fn help(self: &Rc<Self>, of: ShardId, sockets: &[(ListenerId, OwnedFd)]) {
+        for (listener, socket) in sockets {
+            let opened = socket.try_clone().and_then(|fd| self.open(fd, *listener, Some(of)));
+            if let Err(error) = opened {
+                notice::warn(format_args!("a worker cannot accept for worker {}: {error}", of.0));
+            }
+        }
+    }
+
+    /// What waits at these entrances is for their own worker again.
+    fn stop_helping(&self, of: ShardId) {
+        let mut all = self.entrances.borrow_mut();
+        all.extract_if(.., |one| one.lent_by == Some(of)).for_each(|one| one.listener.set(None));
     }
 
     /// Lets in what waits at an entrance, and shuts it.
@@ -222,7 +245,7 @@ impl Shards {
                     new.extend(kept.map(|one| (one, id)));
                 }
                 ListenerSocket::New(fd) => {
-                    let opened = fd.try_clone().and_then(|fd| self.open(fd, id));
+                    let opened = fd.try_clone().and_then(|fd| self.open(fd, id, None));
                     if let Err(error) = opened {
                         notice::warn(format_args!(
                             "a worker cannot accept on a new listener: {error}"
@@ -340,7 +363,7 @@ async fn let_in(shards: Rc<Shards>, notified: Notified) {
 
 /// Accepts, whatever happens in between, until the listener is shut down.
 async fn keep_accepting(shards: Rc<Shards>, entrance: Entrance, pause: Ticker) {
-    let Entrance { acceptor, listener } = &entrance;
+    let Entrance { acceptor, listener, .. } = &entrance;
     let current = || Some((shards.current(), listener.get()?));
     while Caught(downstream::accept(&current, &shards.pool, acceptor, &pause)).await.is_err() {
         shards.panicked();
@@ -364,6 +387,8 @@ async fn obey(
                 shards.rearrange(&sockets, &old);
             }
             Command::Accept => shards.open_all(&mut closed.borrow_mut()),
+            Command::Lend { of, sockets } => shards.help(of, &sockets),
+            Command::TakeBack { of } => shards.stop_helping(of),
             Command::Drain { sockets } => return sockets,
             Command::Purge { purge, reply } => {
                 let shard = shards.current();
@@ -407,6 +432,8 @@ fn tell(shard: &Shard, command: &Command) {
         | Command::Recall { .. }
         | Command::Tap { .. }
         | Command::Accept
+        | Command::Lend { .. }
+        | Command::TakeBack { .. }
         | Command::Drain { .. } => {}
     }
 }

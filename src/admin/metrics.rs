@@ -55,6 +55,8 @@ fn process(out: &mut MetricsText, overview: &Overview, measured: &[Measured]) {
     for (result, count) in [("taken", overview.reloads.0), ("refused", overview.reloads.1)] {
         out.value("millrace_config_reloads_total", &[("result", result)], count as f64);
     }
+    out.family("millrace_worker_stalls_total", "counter", "How often a worker stood still.");
+    out.value("millrace_worker_stalls_total", &[], overview.stalls as f64);
     out.family("millrace_connections", "gauge", "Client connections that are open.");
     for one in measured {
         let worker = one.shard.0.to_string();

@@ -16,6 +16,10 @@ pub struct Overview {
     /// Seconds since the start.
     pub uptime: u64,
     pub workers: usize,
+    /// Those that stand still.
+    pub stalled: Vec<usize>,
+    /// How often one of them did.
+    pub stalls: u64,
     /// It serves what it has, and ends.
     pub is_draining: bool,
     /// Configurations that were taken, and refused, since the start.
@@ -130,6 +134,7 @@ impl Overview {
             "uptime_seconds": uptime,
             "draining": self.is_draining,
             "workers": workers,
+            "stalled_workers": self.stalled,
             "reloads": { "taken": self.reloads.0, "refused": self.reloads.1 },
             "memory": { "bytes": self.memory.0, "bound": self.memory.1 },
             "cache": self.cache_json(),

@@ -369,6 +369,8 @@ pub const FIRST_NAMES: Duration = Duration::from_secs(2);
 pub const LOG_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the end waits for what is still to be written to the cache's disk.
 pub const DISK_END: Duration = Duration::from_secs(5);
+/// A worker that has not run for so long stands still: others accept in its place.
+pub const STALL_AFTER: Duration = Duration::from_millis(600);
 /// How often dead workers and endpoints in trouble are looked for.
 pub const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// Signals this close to each other are one.

@@ -13,6 +13,7 @@ pub mod reload;
 mod renewal;
 pub mod resolve;
 pub mod secrets;
+mod stall;
 mod stamps;
 pub mod start;
 mod upgrade;
@@ -272,6 +273,7 @@ impl Coordinator<'_> {
             self.go_on();
         }
         self.workers.revive();
+        self.helpers.stalls.look(&self.workers, clock::monotonic());
         self.helpers.watch.look(&self.workers);
         self.helpers.certificates.look(&mut self.workers, &self.helpers.prober);
         self.looks += 1;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::balance::SharedLoads;
 use crate::balance::places::Places;
@@ -32,6 +33,7 @@ use crate::upstream::sticky::Seal;
 pub(super) struct ProcessFrame {
     pub(super) name: Box<str>,
     pub(super) notifiers: Arc<[Notifier]>,
+    beats: Arc<[AtomicU64]>,
     ledger: Arc<Ledger>,
     posts: Posts,
     disk: Option<DiskHandle>,
@@ -56,7 +58,8 @@ impl ProcessFrame {
         let (posts, boxes): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
         let posts: Posts = posts.into();
         let (ledger, disk) = open_cache(cache, shards, &posts);
-        Ok(Self { name, notifiers, ledger, posts, disk, boxes, key })
+        let beats = (0..shards).map(|_| AtomicU64::default()).collect();
+        Ok(Self { name, notifiers, beats, ledger, posts, disk, boxes, key })
     }
 
     /// A shard's end of its cache mailbox.
@@ -96,8 +99,9 @@ impl ProcessFrame {
             disk: self.disk.clone(),
             name: self.name.clone(),
             shards: self.notifiers.len(),
+            beats: Arc::clone(&self.beats),
             may_panic: cfg!(debug_assertions)
-                && std::env::var("MILLRACE_TEST").is_ok_and(|hooks| hooks == "panic"),
+                && std::env::var("MILLRACE_TEST").is_ok_and(|hooks| hooks.contains("panic")),
             config,
             secrets,
         }
@@ -259,6 +263,8 @@ pub(super) fn translated(
         | Command::Recall { .. }
         | Command::Tap { .. }
         | Command::Accept
+        | Command::Lend { .. }
+        | Command::TakeBack { .. }
         | Command::Drain { .. } => None,
     };
     said.iter().filter_map(translate).collect()

@@ -11,6 +11,7 @@ use super::prober::{self, Prober};
 use super::renewal::Watcher;
 use super::resolve::{self, Resolver};
 use super::secrets::{self, Known};
+use super::stall::StallWatch;
 use super::start::Workers;
 use super::verdicts::Verdicts;
 use super::watch::OperatorWatch;
@@ -34,6 +35,7 @@ pub(super) struct Helpers {
     pub(super) admin: Option<AdminServer>,
     /// Configurations that were taken and refused since the start.
     pub(super) reloads: (u64, u64),
+    pub(super) stalls: StallWatch,
 }
 
 impl Helpers {
@@ -54,6 +56,7 @@ impl Helpers {
             certificates: Watcher::new(known),
             admin,
             reloads: (0, 0),
+            stalls: StallWatch::default(),
         }
     }
 }
@@ -135,8 +138,8 @@ fn take(
     memory::bound(config.limits.memory);
     let watch = OperatorWatch::new(&config.clusters);
     let certificates = Watcher::new(loaded.known);
-    let reloads = helpers.reloads;
-    *helpers = Helpers { prober, resolver, verdicts, watch, certificates, admin, reloads };
+    let (reloads, stalls) = (helpers.reloads, std::mem::take(&mut helpers.stalls));
+    *helpers = Helpers { prober, resolver, verdicts, watch, certificates, admin, reloads, stalls };
     helpers.watch.inherit(workers);
     notice::note("the configuration was read again: new connections are served by it");
     Ok(())

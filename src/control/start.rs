@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use core_affinity::CoreId;
@@ -17,6 +18,7 @@ use super::plan::{self, ProcessFrame};
 use super::resolve::Resolution;
 use super::secrets;
 use crate::balance::places::Places;
+use crate::base::clock::{Moment, monotonic};
 use crate::base::id::{ClusterId, EndpointId, ListenerId, ShardId};
 use crate::base::limits::REPORTS;
 use crate::base::limits::{DISK_END, LOG_PATIENCE};
@@ -60,6 +62,11 @@ impl fmt::Display for Ready {
             Some(file) => write!(f, "\ncertificates are signed by {}", file.display()),
         }
     }
+}
+
+/// There are at most as many workers as cores can be named.
+fn shard_id(at: usize) -> ShardId {
+    ShardId(u16::try_from(at).unwrap_or(u16::MAX))
 }
 
 const fn scheme(listener: &Listener) -> &'static str {
@@ -193,7 +200,7 @@ impl Workers {
             }
         }
         let setup = Setup {
-            id: ShardId(u16::try_from(at).map_err(|_| "too many workers".to_owned())?),
+            id: shard_id(at),
             core: self.cores.get(at).copied(),
             listeners,
             waits,
@@ -206,6 +213,7 @@ impl Workers {
             seed: self.seed,
             said: self.said.clone().into(),
         };
+        self.plan.beats[at].store(monotonic().0, Ordering::Relaxed);
         let thread = worker::start(setup).map_err(fault)?;
         Ok(RunningWorker { commands, thread })
     }
@@ -308,6 +316,33 @@ impl Workers {
         // A name that stands for several addresses is one endpoint to an operator.
         all.dedup();
         all
+    }
+
+    /// When a worker last wrote down that it runs.
+    pub(super) fn beat(&self, at: usize) -> Moment {
+        Moment(self.plan.beats[at].load(Ordering::Relaxed))
+    }
+
+    /// Has the other workers accept in the place of one that stands still.
+    pub(super) fn lend(&self, at: usize) {
+        let mut all = Vec::new();
+        for (id, sockets) in (0..).map(ListenerId).zip(&self.sockets[at]) {
+            let copies = sockets.iter().filter_map(|socket| socket.try_clone().ok());
+            all.extend(copies.map(|copy| (id, copy)));
+        }
+        self.tell_others(at, &Command::Lend { of: shard_id(at), sockets: all.into() });
+    }
+
+    /// A worker accepts for itself again.
+    pub(super) fn take_back(&self, at: usize) {
+        self.tell_others(at, &Command::TakeBack { of: shard_id(at) });
+    }
+
+    fn tell_others(&self, at: usize, command: &Command) {
+        for (_, worker) in self.running.iter().enumerate().filter(|(other, _)| *other != at) {
+            // One whose mailbox is full does not help, or helps for longer.
+            let _ = worker.commands.send(command.clone());
+        }
     }
 
     /// Every worker begins to accept. Before that a start may fail without a client that notices.

@@ -29,6 +29,8 @@ pub(super) fn of(workers: &Workers, helpers: &Helpers) -> Overview {
         name: plan.name.to_string(),
         uptime: clock::monotonic().0 / 1000,
         workers: workers.count(),
+        stalled: helpers.stalls.stalled(),
+        stalls: helpers.stalls.seen,
         is_draining: false,
         reloads: helpers.reloads,
         memory: (memory::used(), config.limits.memory),

@@ -35,7 +35,6 @@ use crate::cache::validate;
 use crate::config::model::{Action, Route};
 use crate::filter::Verdict;
 use crate::message::head::Method;
-use crate::message::name::Name;
 use crate::shard::Heads;
 use fill::{Fill, Judged};
 use lookup::Lookup;
@@ -198,10 +197,12 @@ async fn close(ex: &mut Exchange<'_>, mut result: Result<()>) -> Next {
     if ex.keeps { Next::Keep } else { Next::Linger }
 }
 
-/// A debug build under `MILLRACE_TEST=panic` panics on request (exam P02).
+/// A debug build under `MILLRACE_TEST=panic` panics on request (exam P02), or holds its core for so many milliseconds (exam P03).
 fn test_hook(work: &Heads) {
-    let asks = |field: &crate::message::fields::Field<'_>| {
-        field.known == Name::Other && field.name.eq_ignore_ascii_case(b"x-millrace-panic")
-    };
-    assert!(!work.request.fields.iter().any(|field| asks(&field)), "asked to panic");
+    let asks = |name: &[u8]| work.request.fields.values_named(name).next().is_some();
+    assert!(!asks(b"x-millrace-panic"), "asked to panic");
+    if let Some(millis) = work.request.fields.values_named(b"x-millrace-stall").next() {
+        let millis = std::str::from_utf8(millis).ok().and_then(|text| text.parse().ok());
+        std::thread::park_timeout(std::time::Duration::from_millis(millis.unwrap_or_default()));
+    }
 }

@@ -51,6 +51,10 @@ pub enum Command {
     Tap { tap: Tap },
     /// Begin to accept: everything that is needed is there.
     Accept,
+    /// Accept on these sockets of another worker too, which stands still.
+    Lend { of: ShardId, sockets: Arc<[(ListenerId, OwnedFd)]> },
+    /// That worker accepts for itself again.
+    TakeBack { of: ShardId },
     /// Stop accepting, finish what is in flight, end.
     Drain { sockets: AtEnd },
 }

@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use crate::base::clock::{self, Micros, Moment};
@@ -75,6 +76,8 @@ pub struct Plan {
     pub name: Box<str>,
     /// How many shards there are.
     pub shards: usize,
+    /// When each of them last ran, in milliseconds on the monotonic clock.
+    pub beats: Arc<[AtomicU64]>,
     /// A request can ask for a panic, to test what follows. Debug builds only.
     pub may_panic: bool,
 }
@@ -232,6 +235,7 @@ impl Shard {
     /// then it also prunes pools and buffers.
     pub fn tick(&self) {
         self.read_clocks();
+        self.plan.beats[usize::from(self.id.0)].store(self.now().0, Ordering::Relaxed);
         self.clusters.iter().for_each(|cluster| cluster.tick(self.now()));
         self.sweep.run(self.now());
         self.hand_over_log(1);

@@ -1,7 +1,9 @@
 //! Group P: the process and what is done to it: killed, stopped, refused its ring, its logs full or closed.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::Row;
@@ -13,8 +15,13 @@ pub fn rows() -> Vec<Row> {
     vec![
         ("p01_killed_in_the_middle_of_an_answer", p01_killed),
         ("p02_a_panic_ends_one_connection", crate::behaviour::panic_ends_one),
+        ("p03_a_core_that_stands_still", p03_stall),
         ("p04_without_io_uring_it_serves_on_epoll", p04_without_io_uring),
+        ("p05_little_memory_may_be_locked", p05_little_locked_memory),
         ("p06_restarts_back_to_back", p06_restarts),
+        ("p08_more_completions_than_room", p08_overflow),
+        ("p09_timeouts_that_race_answers", p09_cancels),
+        ("p12_soak_with_faults", p12_soak),
         ("p13_another_user", p13_another_user),
         ("p10_logs_of_ones_own", p10_logs_of_ones_own),
         ("p10_logs_that_are_full_or_closed", p10_logs),
@@ -52,6 +59,41 @@ fn p01_killed(driver: Driver) {
     until("it to be gone", || proxy.is_dead());
 }
 
+/// The others accept in its place: what the system still gives it is not kept waiting.
+fn p03_stall(driver: Driver) {
+    let origin = Origin::echo();
+    let socket = temporary("sock");
+    let config = format!(
+        "[server]\ncores = 2\n[admin]\naddress = \"unix:{}\"\n{}",
+        socket.display(),
+        cluster(&[origin.address], "")
+    );
+    let proxy = Proxy::run(driver, &config, &[("MILLRACE_TEST", "panic")], None);
+    if !cfg!(debug_assertions) {
+        return; // the hook is not in release builds
+    }
+    let mut holder = proxy.connect();
+    holder.send("GET /held HTTP/1.1\r\nHost: a\r\nX-Millrace-Stall: 5000\r\n\r\n");
+    until("the report", || proxy.log().contains("stands still"));
+    for _ in 0..40 {
+        assert_eq!(proxy.get("/x").status, 200);
+    }
+    assert!(!proxy.log().contains("goes on"), "none of them waited");
+    let status = Command::new(env!("CARGO_BIN_EXE_millrace"))
+        .args(["status", "--admin"])
+        .arg(format!("unix:{}", socket.display()))
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&status.stdout).contains("stands still"));
+    // It goes on where it was, and accepts for itself again.
+    assert_eq!(holder.reply().status, 200);
+    until("its return", || proxy.log().contains("goes on"));
+    for _ in 0..40 {
+        assert_eq!(proxy.get("/y").status, 200);
+    }
+    assert_eq!(proxy.log().matches("stands still:").count(), 1, "{}", proxy.log());
+}
+
 /// A program that a seccomp filter keeps from making a ring, as containers do.
 const REFUSES: &str = "
 import ctypes, os, struct, sys
@@ -71,19 +113,23 @@ fn p04_without_io_uring(driver: Driver) {
     let file = temporary("toml");
     std::fs::write(&file, cluster(&[origin.address], "health = { type = \"off\" }")).unwrap();
     let name = if driver == Driver::IoUring { "io_uring" } else { "auto" };
+    let (mut child, said) = behind(REFUSES, name, &file);
+    if driver == Driver::IoUring {
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+        assert!(said.contains("cannot start"), "{said}");
+    } else {
+        assert_eq!(said.matches("using epoll instead").count(), 1, "{said}");
+        serves(&mut child, &said);
+    }
+    let _ = std::fs::remove_file(&file);
+}
+
+/// Starts millrace by this program of Python; what it says until it listens, or to its end.
+fn behind(program: &str, driver: &str, file: &Path) -> (Child, String) {
+    let binary = env!("CARGO_BIN_EXE_millrace");
     let mut child = Command::new("python3")
-        .args([
-            "-c",
-            REFUSES,
-            env!("CARGO_BIN_EXE_millrace"),
-            "run",
-            "--cores",
-            "1",
-            "--driver",
-            name,
-            "--config",
-        ])
-        .arg(&file)
+        .args(["-c", program, binary, "run", "--cores", "1", "--driver", driver, "--config"])
+        .arg(file)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -97,20 +143,167 @@ fn p04_without_io_uring(driver: Driver) {
             break;
         }
     }
-    let said = said.join("\n");
-    if driver == Driver::IoUring {
-        assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
-        assert!(said.contains("cannot start"), "{said}");
-    } else {
-        assert_eq!(said.matches("using epoll instead").count(), 1, "{said}");
-        let address = said.split("http://").nth(1).unwrap().split(' ').next().unwrap();
-        let mut client = Client::connect(address.parse().unwrap());
-        client.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(client.reply().status, 200);
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
+    (child, said.join("\n"))
+}
+
+/// It answers where it says that it listens; then it is ended.
+fn serves(child: &mut Child, said: &str) {
+    let address = said.split("http://").nth(1).unwrap_or_else(|| panic!("{said}"));
+    let mut client = Client::connect(address.split(' ').next().unwrap().parse().unwrap());
+    client.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.reply().status, 200);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// A program that may lock 64 KiB of memory, and has no right to more.
+const LOCKS_LITTLE: &str = "
+import ctypes, os, resource, sys
+ctypes.CDLL(None).prctl(24, 14, 0, 0, 0)
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+/// Kernels before 5.12 count a ring as locked memory: then `auto` takes epoll, and says so once.
+fn p05_little_locked_memory(driver: Driver) {
+    let origin = Origin::echo();
+    let file = temporary("toml");
+    std::fs::write(&file, cluster(&[origin.address], "health = { type = \"off\" }")).unwrap();
+    let name = if driver == Driver::IoUring { "auto" } else { "epoll" };
+    let (mut child, said) = behind(LOCKS_LITTLE, name, &file);
+    assert!(said.matches("using epoll instead").count() <= 1, "{said}");
+    serves(&mut child, &said);
     let _ = std::fs::remove_file(&file);
+}
+
+/// A core that was held finds more completions than its ring has room for.
+fn p08_overflow(driver: Driver) {
+    let origin = Origin::echo();
+    let hooks = [("MILLRACE_TEST", "panic,ring")];
+    let proxy = Proxy::run(driver, &cluster(&[origin.address], ""), &hooks, None);
+    if !cfg!(debug_assertions) {
+        return; // the hooks are not in release builds
+    }
+    let mut holder = proxy.connect();
+    let mut clients: Vec<Client> = (0..600).map(|_| proxy.connect()).collect();
+    for round in 0..4 {
+        holder.send("GET /held HTTP/1.1\r\nHost: a\r\nX-Millrace-Stall: 300\r\n\r\n");
+        for (at, client) in clients.iter_mut().enumerate() {
+            client.send(format!("GET /{round}/{at} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        }
+        for (at, client) in clients.iter_mut().enumerate() {
+            let reply = client.reply();
+            assert_eq!((reply.status, reply.body), (200, format!("/{round}/{at}").into_bytes()));
+        }
+        assert_eq!(holder.reply().status, 200);
+    }
+    // It rests as soon as there is nothing to do: half a second of a core is 50 ticks.
+    until("it to rest", || {
+        let before = proxy.cpu_ticks();
+        std::thread::park_timeout(Duration::from_millis(500));
+        proxy.cpu_ticks() - before < 10
+    });
+}
+
+/// Answers that come just when they are given up, and clients that leave in between.
+fn p09_cancels(driver: Driver) {
+    let origin = Origin::scripted(|_, link| {
+        link.forget();
+        std::thread::park_timeout(Duration::from_millis(95));
+        Does::Keep
+    });
+    let more = "timeouts = { first_byte = \"100ms\" }\n";
+    let config = cluster(&[origin.address], "health = { type = \"off\" }")
+        .replace("[[cluster]]", &format!("{more}[[cluster]]"));
+    let proxy = Proxy::run(driver, &config, &[], None);
+    let before = proxy.fds();
+    let (in_time, late) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let talk = |from: usize| {
+        let mut client = proxy.connect();
+        for at in 0..30 {
+            let path = format!("/{from}/{at}");
+            client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            // One of eight leaves at a time that is near the others' end.
+            if (from + at).is_multiple_of(8) {
+                std::thread::park_timeout(Duration::from_millis(95));
+                client = proxy.connect();
+                continue;
+            }
+            let reply = client.reply();
+            match reply.status {
+                200 => {
+                    assert_eq!(reply.body, path.into_bytes());
+                    in_time.fetch_add(1, Ordering::Relaxed);
+                }
+                504 => drop(late.fetch_add(1, Ordering::Relaxed)),
+                other => panic!("{other} {}", reply.head),
+            }
+            if reply.closes() {
+                client = proxy.connect();
+            }
+        }
+    };
+    std::thread::scope(|all| (0..32).for_each(|from| drop(all.spawn(move || talk(from)))));
+    let (in_time, late) = (in_time.into_inner(), late.into_inner());
+    assert!(in_time > 0 && in_time + late == 32 * 30 - 120, "{in_time} in time, {late} late");
+    until("descriptors to be given back", || proxy.fds() <= before + 40);
+    assert_eq!(proxy.get("/after").status, 200);
+}
+
+/// One answer of a hundred breaks; `MILLRACE_SOAK=10000000` for the length of a day.
+fn p12_soak(driver: Driver) {
+    let served = std::sync::Arc::new(AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&served);
+    let origin = Origin::scripted(move |request, link| {
+        link.forget();
+        let body = request.path().repeat(200);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        match counted.fetch_add(1, Ordering::Relaxed) % 300 {
+            0 => return Does::Reset,
+            100 => {
+                link.send(head + &body[..body.len() / 2]);
+                return Does::Close;
+            }
+            200 => {
+                link.send(head + &body[..body.len() / 2]);
+                return Does::Reset;
+            }
+            _ => link.send(head + &body),
+        }
+        Does::Keep
+    });
+    let more = "health = { type = \"off\" }\npassive = { failures = 0 }\n";
+    let proxy = Proxy::run(driver, &cluster(&[origin.address], more), &[], None);
+    let length = std::env::var("MILLRACE_SOAK").map_or(16_000, |text| text.parse().unwrap());
+    let broken = AtomicUsize::new(0);
+    let talk = |from: usize, count: usize| {
+        let mut client = proxy.connect();
+        for at in 0..count {
+            let path = format!("/{from}/{at}");
+            client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            let reply = client.reply();
+            let is_whole = reply.status == 200 && reply.is_complete;
+            assert!(!is_whole || reply.body == path.repeat(200).into_bytes(), "corrupt: {path}");
+            if !is_whole {
+                broken.fetch_add(1, Ordering::Relaxed);
+            }
+            if !reply.is_complete || reply.closes() {
+                client = proxy.connect();
+            }
+        }
+    };
+    let part = |count: usize| {
+        std::thread::scope(|all| {
+            (0..8).for_each(|from| drop(all.spawn(move || talk(from, count))))
+        });
+    };
+    part(length / 16);
+    let (rss, fds) = (proxy.rss(), proxy.fds());
+    part(length / 16);
+    assert!(proxy.rss() <= rss + rss / 20 + 1024, "{rss} KiB, then {} KiB", proxy.rss());
+    until("descriptors to be as before", || proxy.fds() <= fds + 8);
+    let broken = broken.into_inner();
+    assert!(broken * 50 <= length, "{broken} of {length}");
 }
 
 /// Rings are given back late: the next process has its own all the same, on the same port.

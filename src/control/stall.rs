@@ -1,0 +1,58 @@
+//! Notices a worker that has stopped in the middle of something (exam P03), and has the others accept in its place: the
+//! system goes on giving it its share of new connections.
+
+use super::start::Workers;
+use crate::base::clock::Moment;
+use crate::base::limits::{STALL_AFTER, WATCH_EVERY};
+use crate::net::notice;
+
+/// What is known of each worker.
+#[derive(Default)]
+pub(super) struct StallWatch {
+    /// Since when it stands still.
+    since: Vec<Option<Moment>>,
+    looked: Moment,
+    /// How often one of them stood still.
+    pub(super) seen: u64,
+}
+
+impl StallWatch {
+    /// The workers that stand still.
+    pub(super) fn stalled(&self) -> Vec<usize> {
+        let all = self.since.iter().enumerate();
+        all.filter_map(|(at, since)| since.map(|_| at)).collect()
+    }
+
+    /// Looks at what the workers have written down, a few times a second.
+    pub(super) fn look(&mut self, workers: &Workers, now: Moment) {
+        self.since.resize(workers.count(), None);
+        let pause = now.since(std::mem::replace(&mut self.looked, now));
+        // The whole process was stopped, or this thread was kept from running: that says nothing of the workers.
+        if pause > 2 * WATCH_EVERY {
+            return;
+        }
+        for (at, since) in self.since.iter_mut().enumerate() {
+            let beat = workers.beat(at);
+            let stands_still = now.since(beat) >= STALL_AFTER;
+            match since {
+                None if stands_still => {
+                    *since = Some(beat);
+                    self.seen += 1;
+                    notice::warn(format_args!(
+                        "worker {at} stands still: its connections wait, the other workers accept in its place"
+                    ));
+                    workers.lend(at);
+                }
+                Some(begun) if !stands_still => {
+                    let took = beat.since(*begun).as_secs_f64();
+                    notice::warn(format_args!(
+                        "worker {at} goes on; it stood still for {took:.1} s"
+                    ));
+                    *since = None;
+                    workers.take_back(at);
+                }
+                _ => {}
+            }
+        }
+    }
+}
