@@ -426,6 +426,7 @@ fn tell(shard: &Shard, command: &Command) {
             shard.cluster(*cluster).assign(endpoints, *duty);
         }
         Command::Secure { secrets } => shard.secure(secrets),
+        Command::Leave => shard.leave(),
         Command::Adopt { .. }
         | Command::Purge { .. }
         | Command::Measure { .. }
@@ -443,6 +444,7 @@ fn tell(shard: &Shard, command: &Command) {
 /// answer, that their connection ends.
 async fn drain(shards: &Shards, clock: &Ticker, sockets: AtEnd) -> usize {
     let shard = shards.current();
+    shards.each(|shard| shard.leave());
     shard.drain();
     for entrance in shards.entrances.take() {
         match sockets {

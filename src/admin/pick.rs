@@ -12,7 +12,7 @@ use regex::Regex;
 use serde_json::Value;
 
 /// The fields of a record, as `observe::recorder::Kept::json` names them.
-pub const FIELDS: [&str; 22] = [
+pub const FIELDS: [&str; 25] = [
     "time",
     "request_id",
     "client",
@@ -33,6 +33,9 @@ pub const FIELDS: [&str; 22] = [
     "cache",
     "duration_ms",
     "upstream_ms",
+    "connect_ms",
+    "queue_ms",
+    "upstream_version",
     "bytes_in",
     "bytes_out",
 ];

@@ -57,10 +57,12 @@ pub enum LogPiece {
 }
 
 /// What is known of an exchange, by the names in JSON.
-pub const LOG_FIELDS: [&str; 27] = [
+pub const LOG_FIELDS: [&str; 32] = [
     "time",
     "client",
     "scheme",
+    "tls_version",
+    "tls_cipher",
     "method",
     "host",
     "target",
@@ -72,6 +74,9 @@ pub const LOG_FIELDS: [&str; 27] = [
     "bytes_out",
     "duration_us",
     "upstream_us",
+    "connect_us",
+    "queue_us",
+    "upstream_version",
     "listener",
     "route",
     "cluster",

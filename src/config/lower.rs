@@ -168,6 +168,8 @@ fn read_server(mut table: ConfigTable<'_>) -> Server {
     let ring = table.word("ring", &[("coop", Ring::Coop), ("defer", Ring::Defer)]);
     let drain = duration(&mut table, "drain", true);
     let request_id = table.word("request_id", &RequestIds::NAMES);
+    let server_timing = table.boolean("server_timing");
+    let drain_delay = duration(&mut table, "drain_delay", true);
     let watch = table.boolean("watch");
     let user = table.string("user").map(|user| user.value);
     let group = table.string("group").map(|group| group.value);
@@ -182,6 +184,8 @@ fn read_server(mut table: ConfigTable<'_>) -> Server {
         ring: ring.unwrap_or(defaults.ring),
         drain: drain.unwrap_or(defaults.drain),
         request_id: request_id.unwrap_or_default(),
+        server_timing: server_timing.unwrap_or_default(),
+        drain_delay: drain_delay.unwrap_or_default(),
         watch: watch.unwrap_or_default(),
         user,
         group,

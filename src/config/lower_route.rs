@@ -10,8 +10,8 @@ use super::lower_common::{
     body_limit, check_field, is_field_name, read_fields, read_timeouts, regex,
 };
 use super::model::{
-    Action, HeaderRules, HostMatch, Mode, PathMatch, Redirect, Respond, Rewrite, Route, Timeouts,
-    ValueMatch,
+    Action, HeaderRules, HealthWord, HostMatch, Mode, PathMatch, Redirect, Respond, Rewrite, Route,
+    Timeouts, ValueMatch,
 };
 use super::raw::ConfigTable;
 use super::resilience::Priority;
@@ -385,6 +385,12 @@ fn read_redirect(mut table: ConfigTable<'_>) -> Option<Redirect> {
 }
 
 fn read_respond(mut table: ConfigTable<'_>) -> Option<Respond> {
+    let words = [("live", HealthWord::Live), ("ready", HealthWord::Ready)];
+    let health = table.word("health", &words);
+    if health.is_some() && (table.has("status") || table.has("body")) {
+        let message = "an answer about this process's health has a status and a body of its own";
+        table.error(table.place_of("health"), message);
+    }
     let status = table.number("status", 200..600).unwrap_or(200);
     let body = table.string("body").map(|body| body.value).unwrap_or_default();
     if matches!(status, 204 | 304) && !body.is_empty() {
@@ -393,7 +399,7 @@ fn read_respond(mut table: ConfigTable<'_>) -> Option<Respond> {
     }
     let headers = read_fields(&mut table, "headers");
     table.finish();
-    Some(Respond { status: u16::try_from(status).ok()?, body, headers })
+    Some(Respond { health, status: u16::try_from(status).ok()?, body, headers })
 }
 
 fn read_as_received(table: &mut ConfigTable<'_>, rewrite: &Rewrite) -> bool {

@@ -50,6 +50,10 @@ pub struct Server {
     /// How long exchanges may go on after SIGTERM.
     pub drain: Duration,
     pub request_id: RequestIds,
+    /// Trusted clients are told how long what took, in Server-Timing.
+    pub server_timing: bool,
+    /// How long it serves as before after SIGTERM, while its checks say that it is about to end.
+    pub drain_delay: Duration,
     /// The file is read again when it was written.
     pub watch: bool,
     /// The user that the process becomes when all is opened, and the group.
@@ -558,9 +562,20 @@ pub struct Redirect {
     pub path: Option<String>,
 }
 
+/// What a check of this process asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthWord {
+    /// It serves.
+    Live,
+    /// It goes on serving.
+    Ready,
+}
+
 /// `respond = { … }`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Respond {
+    /// It is a check of this process: `health = "live"` or `"ready"`.
+    pub health: Option<HealthWord>,
     pub status: u16,
     pub body: String,
     pub headers: Vec<(String, String)>,
@@ -648,6 +663,8 @@ impl Default for Server {
             ring: Ring::Coop,
             drain: Duration::from_secs(30),
             request_id: RequestIds::default(),
+            server_timing: false,
+            drain_delay: Duration::ZERO,
             watch: false,
             user: None,
             group: None,

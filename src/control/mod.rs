@@ -128,6 +128,8 @@ fn serve(
         upgrade: None,
         alive: Alive::new(),
         looks: 0,
+        leaves_at: None,
+        told_to_leave: Moment::default(),
         seen: None,
         taken: inputs.stamp.map(|stamp| stamp()),
     };
@@ -146,6 +148,9 @@ struct Coordinator<'a> {
     upgrade: Option<RunningUpgrade>,
     alive: Alive,
     looks: u64,
+    /// It drains then; and when it was told to.
+    leaves_at: Option<Moment>,
+    told_to_leave: Moment,
     /// The file's stamp at the last look, and when it was read.
     seen: Option<u64>,
     taken: Option<u64>,
@@ -183,7 +188,7 @@ impl Coordinator<'_> {
                 }
             },
             recv(heir) -> news => return self.hear(news.unwrap_or(HeirNews::Gone)),
-            recv(self.clock) -> _ => self.tick(),
+            recv(self.clock) -> _ => return self.tick(),
         }
         true
     }
@@ -200,9 +205,29 @@ impl Coordinator<'_> {
                 reopen_log(&self.workers);
                 self.reload();
             }
-            Some(Signal::Terminate) | None => return false,
+            Some(Signal::Terminate) => return self.leave(),
+            None => return false,
         }
         true
+    }
+
+    /// Says that it is about to drain, where it serves on until balancers have heard it. False to drain at once: then,
+    /// and for a second signal.
+    fn leave(&mut self) -> bool {
+        let (now, delay) = (clock::monotonic(), self.workers.config().server.drain_delay);
+        match self.leaves_at {
+            Some(at) => now < at && now.since(self.told_to_leave) <= SAME_SIGNAL,
+            None if delay.is_zero() => false,
+            None => {
+                (self.leaves_at, self.told_to_leave) = (Some(now.after(delay)), now);
+                self.workers.broadcast(&Command::Leave);
+                let seconds = delay.as_secs_f64();
+                notice::note(format_args!(
+                    "checks are told that this process ends: it drains in {seconds} s; signal again to drain at once"
+                ));
+                true
+            }
+        }
     }
 
     fn reload(&mut self) {
@@ -266,8 +291,8 @@ impl Coordinator<'_> {
         self.helpers.regain_admin(&self.workers);
     }
 
-    /// A few times a second.
-    fn tick(&mut self) {
+    /// A few times a second. False when it is time to drain.
+    fn tick(&mut self) -> bool {
         self.alive.tell();
         if self.upgrade.as_mut().is_some_and(RunningUpgrade::is_overdue) {
             self.go_on();
@@ -281,6 +306,7 @@ impl Coordinator<'_> {
             self.look_at_file();
             self.workers.balance_cache();
         }
+        self.leaves_at.is_none_or(|at| clock::monotonic() < at)
     }
 
     fn end(mut self) -> Result<(), String> {

@@ -255,6 +255,7 @@ pub(super) fn translated(
             let (cluster, endpoints) = same(old, new, *cluster, endpoints)?;
             Some(Command::Weighed { cluster, endpoints, weight: *weight })
         }
+        Command::Leave => Some(Command::Leave),
         // The new plan comes with its own.
         Command::Secure { .. } | Command::Placed { .. } => None,
         Command::Adopt { .. }

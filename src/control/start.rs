@@ -345,6 +345,11 @@ impl Workers {
         }
     }
 
+    /// Whether the process is about to drain.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.said.iter().any(|command| matches!(command, Command::Leave))
+    }
+
     /// Every worker begins to accept. Before that a start may fail without a client that notices.
     pub(super) fn accept(&self) {
         for worker in &self.running {

@@ -31,7 +31,7 @@ pub(super) fn of(workers: &Workers, helpers: &Helpers) -> Overview {
         workers: workers.count(),
         stalled: helpers.stalls.stalled(),
         stalls: helpers.stalls.seen,
-        is_draining: false,
+        is_draining: workers.is_leaving(),
         reloads: helpers.reloads,
         memory: (memory::used(), config.limits.memory),
         cache: (plan.ledger.taken(), plan.ledger.budget()),

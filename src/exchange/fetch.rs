@@ -9,7 +9,7 @@ use super::hedge;
 use super::state::{Exchange, Loan, Traffic};
 use super::target::TryTarget;
 use super::upload::{AnswerBy, ClientBody, Upload, beside, finish};
-use crate::base::clock::Moment;
+use crate::base::clock::{Micros, Moment};
 use crate::base::error::{Kind, Result};
 use crate::base::id::ClusterId;
 use crate::config::model::{Route, Timeouts};
@@ -68,7 +68,7 @@ pub async fn run<'a>(
                 }
             },
         };
-        note(ex, &flight, attempt.was_pooled);
+        note(ex, &flight, &attempt);
         let target = TryTarget { cluster, id: flight.id, ask, total_by, route, upgrades };
         match once(ex, target, attempt, flight).await {
             Ok(fetched) => {
@@ -89,7 +89,7 @@ pub async fn run<'a>(
 
 /// Chooses an endpoint, and waits for one with room if there is none.
 async fn begin<'a>(
-    ex: &Exchange<'a>,
+    ex: &mut Exchange<'a>,
     cluster: &'a Cluster,
     ask: &Ask,
     route: &Route,
@@ -102,30 +102,41 @@ async fn begin<'a>(
 
 /// A connection to the endpoint, or to another address of its name. In a box: nearly always one idles.
 async fn connect(
-    ex: &Exchange<'_>,
+    ex: &mut Exchange<'_>,
     flight: &mut Flight<'_>,
     ask: &Ask,
     route: &Route,
     is_fresh: bool,
 ) -> Result<Attempt> {
     let needs = ex.shard.needs(ex.timeouts(route), ex.client.client.address, is_fresh);
+    let begun = ex.shard.stopwatch();
     let attempt = attempt::open(flight, ask, needs).await;
+    let took = ex.shard.since(begun);
+    ex.record.connecting = in_all(ex.record.connecting, took);
     attempt.inspect_err(|_| ex.shard.count(|counters| counters.dial_failures += 1))
 }
 
 /// A client that is gone by then does not reach the endpoint (exam H05): one that ended its side while it
 /// waited is taken to be gone.
 async fn wait<'a>(
-    ex: &Exchange<'a>,
+    ex: &mut Exchange<'a>,
     cluster: &'a Cluster,
     ask: &Ask,
     route: &Route,
 ) -> Result<Flight<'a>> {
-    let flight = cluster.begin_later(*ask, route.priority, ex.now()).await?;
+    let begun = ex.shard.stopwatch();
+    let flight = cluster.begin_later(*ask, route.priority, ex.now()).await;
+    ex.record.queued = in_all(ex.record.queued, ex.shard.since(begun));
+    let flight = flight?;
     if ex.reply.is_hung_up() {
         return Err(Kind::ClientGone);
     }
     Ok(flight)
+}
+
+/// With what more tries took.
+fn in_all(before: u32, took: Micros) -> u32 {
+    before.saturating_add(u32::try_from(took).unwrap_or(u32::MAX))
 }
 
 /// Until when an exchange may take. A call of gRPC says so itself; its streams may be as silent as a tunnel.
@@ -143,11 +154,12 @@ fn begin_patience(ex: &mut Exchange<'_>, route: &Route) -> Moment {
 }
 
 /// Takes down where the request goes.
-fn note(ex: &mut Exchange<'_>, flight: &Flight<'_>, was_pooled: bool) {
+fn note(ex: &mut Exchange<'_>, flight: &Flight<'_>, attempt: &Attempt) {
     note_endpoint(ex, flight);
-    ex.record.reused = was_pooled;
+    ex.record.reused = attempt.was_pooled;
+    ex.record.upstream_version = Some(attempt.line.version());
     ex.shard.count(|counters| {
-        if was_pooled {
+        if attempt.was_pooled {
             counters.reuses += 1;
         } else {
             counters.dials += 1;

@@ -3,6 +3,7 @@
 //! cookie that keeps the client at its endpoint, and how long the client may take nothing.
 
 use super::state::Exchange;
+use crate::base::clock::Micros;
 use crate::base::error::Result;
 use crate::cache::status::Status;
 use crate::config::model::RequestIds;
@@ -14,6 +15,7 @@ use crate::message::reuse::peer_keeps;
 use crate::protocol::reply::Opened;
 use crate::protocol::with::With;
 use crate::shard::{Heads, Shard};
+use std::fmt::Write;
 
 /// What an answer is made of beside `work.response`, which has its status and its fields.
 #[derive(Debug)]
@@ -46,6 +48,9 @@ pub fn open<'w>(ex: &mut Exchange<'_>, opening: Opening<'_>, with: With<'w>) -> 
     if shard.plan.config.server.request_id == RequestIds::All {
         say_id(ex);
     }
+    if ex.client.client.is_trusted && shard.plan.config.server.server_timing {
+        say_times(ex);
+    }
     let Heads { response, text, .. } = &mut *ex.work;
     if let Some(filters) = ex.filters {
         let is_ruled = !opening.stored.is_empty();
@@ -76,6 +81,25 @@ fn say_id(ex: &mut Exchange<'_>) {
         let id = request.fields.values(Name::XRequestId).next().unwrap_or_default();
         response.fields.push_known(Name::XRequestId, b"X-Request-Id", id);
     }
+}
+
+/// Says how long it took so far, in milliseconds (W3C Server Timing).
+fn say_times(ex: &mut Exchange<'_>) {
+    let record = &ex.record;
+    let millis = |micros: Micros| micros as f64 / 1e3;
+    let mut value = format!("total;dur={}", millis(ex.shard.since(record.started)));
+    let times = [
+        ("queue", record.queued.into()),
+        ("connect", record.connecting.into()),
+        ("upstream", record.upstream),
+    ];
+    for (name, micros) in times.into_iter().filter(|(_, micros)| *micros > 0) {
+        let _ = write!(value, ", {name};dur={}", millis(micros));
+    }
+    if let Some(status) = ex.cache {
+        let _ = write!(value, ", cache;desc={}", status.word());
+    }
+    ex.work.response.fields.push(b"Server-Timing", value.as_bytes());
 }
 
 /// Whether the client's connection may carry another request after this answer.

@@ -4,7 +4,7 @@ use super::grpc;
 use super::reply::{self, Opening};
 use super::state::Exchange;
 use crate::base::error::{Kind, Result};
-use crate::config::model::{Redirect, RequestIds, Respond};
+use crate::config::model::{HealthWord, Redirect, RequestIds, Respond};
 use crate::message::canned::{self, ErrorForm};
 use crate::message::framing::BodySize;
 use crate::message::head::{Method, Version};
@@ -95,6 +95,9 @@ pub async fn redirect(ex: &mut Exchange<'_>, redirect: &Redirect) -> Result<()> 
 /// # Errors
 /// The client is gone.
 pub async fn fixed(ex: &mut Exchange<'_>, respond: &Respond) -> Result<()> {
+    if let Some(word) = respond.health {
+        return health(ex, word, &respond.headers).await;
+    }
     let response = &mut ex.work.response;
     response.clear();
     response.status = respond.status;
@@ -107,6 +110,25 @@ pub async fn fixed(ex: &mut Exchange<'_>, respond: &Respond) -> Result<()> {
         response.fields.push(name.as_bytes(), value.as_bytes());
     }
     send(ex, respond.body.as_bytes()).await
+}
+
+/// Answers a check of this process by a balancer in front of it.
+async fn health(
+    ex: &mut Exchange<'_>,
+    word: HealthWord,
+    headers: &[(String, String)],
+) -> Result<()> {
+    let is_good = word == HealthWord::Live || ex.shard.is_ready();
+    let (status, body) = if is_good { (200, "ok\n") } else { (503, "draining\n") };
+    let response = &mut ex.work.response;
+    response.clear();
+    response.status = status;
+    response.fields.push(b"Content-Type", b"text/plain; charset=utf-8");
+    response.fields.push(b"Cache-Control", b"no-store");
+    for (name, value) in headers {
+        response.fields.push(name.as_bytes(), value.as_bytes());
+    }
+    send(ex, body.as_bytes()).await
 }
 
 /// Answers with a piece of JSON.

@@ -111,6 +111,7 @@ impl<'a> Exchange<'a> {
             reply: Reply::new(to, &shard.buffers),
             record: Record {
                 listener: Some(client.listener),
+                tls: client.tls.as_ref().map(|peer| peer.greeting.terms),
                 ..Record::open(client.client.peer(), started)
             },
             route: None,

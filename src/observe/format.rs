@@ -1,5 +1,7 @@
 //! Access log lines: JSON, or the combined format that every log reader knows.
 
+use super::record::TlsTerms;
+use rustls::{CipherSuite, ProtocolVersion};
 use std::io::Write;
 
 use serde_json::{Value, json};
@@ -49,6 +51,8 @@ fn told(batch: &Batch, entry: &LogEntry, config: &Config) -> Value {
         "time": timestamp(record.wall, "%Y-%m-%dT%H:%M:%S%.3fZ"),
         "client": record.client,
         "scheme": listener.filter(|one| one.mode == Mode::Http).map(scheme),
+        "tls_version": record.tls.and_then(tls_version),
+        "tls_cipher": record.tls.and_then(|terms| CipherSuite::from(terms.cipher).as_str()),
         "method": text(entry.method),
         "host": text(entry.host),
         "target": text(entry.target),
@@ -61,6 +65,9 @@ fn told(batch: &Batch, entry: &LogEntry, config: &Config) -> Value {
         "bytes_out": record.bytes_out,
         "duration_us": record.took,
         "upstream_us": upstream_us,
+        "connect_us": Some(record.connecting).filter(|micros| *micros > 0),
+        "queue_us": Some(record.queued).filter(|micros| *micros > 0),
+        "upstream_version": record.upstream_version.map(version),
         "listener": listener.map(|one| &one.name),
         "route": record.route.and_then(|id| Some(&*config.routes.get(usize::from(id.0))?.name)),
         "cluster": cluster,
@@ -75,6 +82,11 @@ fn told(batch: &Batch, entry: &LogEntry, config: &Config) -> Value {
         "user_agent": optional(entry.user_agent),
         "worker": batch.worker,
     })
+}
+
+/// As people write it: TLSv1.3.
+fn tls_version(terms: TlsTerms) -> Option<String> {
+    ProtocolVersion::from(terms.version).as_str().map(|name| name.replace('_', "."))
 }
 
 pub(super) fn upstream(
@@ -171,6 +183,7 @@ mod tests {
         head.fields.push(b"User-Agent", b"x\"\xff\\");
         let mut record = Record::open("127.0.0.1".parse().unwrap(), 0);
         record.status = 503;
+        record.tls = Some(TlsTerms { version: 0x0304, cipher: 0x1301 });
         record.fault = Some(Kind::NoEndpoint);
         record.wall = 784_111_777_000;
         let mut batch = Batch::default();
@@ -191,6 +204,8 @@ mod tests {
         let line: Value = serde_json::from_str(&shown(&LogFormat::Json)).unwrap();
         assert_eq!(line["status"], 503);
         assert_eq!(line["flag"], "no_endpoint");
+        assert_eq!(line["tls_version"], "TLSv1.3");
+        assert_eq!(line["tls_cipher"], "TLS13_AES_128_GCM_SHA256");
         assert_eq!(line["target"], "/a\"b?c");
         assert_eq!(line["time"], "1994-11-06T08:49:37.000Z");
         let names: Vec<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();

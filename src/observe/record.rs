@@ -10,6 +10,13 @@ use crate::base::limits::LOG_TEXT_MAX;
 use crate::message::head::{RequestHead, Version};
 use crate::message::name::Name;
 
+/// What both ends of a TLS connection agreed on, by the numbers of the IANA registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsTerms {
+    pub version: u16,
+    pub cipher: u16,
+}
+
 /// What happened in one exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
@@ -44,6 +51,13 @@ pub struct Record {
     pub took: Micros,
     /// From the beginning to the head of the endpoint's answer, where that is measured.
     pub upstream: Micros,
+    /// Microseconds in which it waited for an endpoint with room, and for new connections to open; up to an hour.
+    pub queued: u32,
+    pub connecting: u32,
+    /// What the endpoint was asked in.
+    pub upstream_version: Option<Version>,
+    /// What the client's connection is encrypted with.
+    pub tls: Option<TlsTerms>,
     /// When it ended, on the wall clock.
     pub wall: u64,
 }
@@ -76,6 +90,10 @@ impl Record {
             started,
             took: 0,
             upstream: 0,
+            queued: 0,
+            connecting: 0,
+            upstream_version: None,
+            tls: None,
             wall: 0,
         }
     }

@@ -160,6 +160,7 @@ impl Kept {
         let record = &self.record;
         let (cluster, endpoint) = upstream(config, record.cluster, record.endpoint);
         let millis = |micros: Micros| micros as f64 / 1e3;
+        let some = |micros: u32| Some(millis(micros.into())).filter(|_| micros > 0);
         json!({
             "time": timestamp(record.wall, "%Y-%m-%dT%H:%M:%S%.3fZ"),
             "request_id": self.request_id.text(),
@@ -181,6 +182,9 @@ impl Kept {
             "cache": record.cache,
             "duration_ms": millis(record.took),
             "upstream_ms": record.endpoint.map(|_| millis(record.upstream)),
+            "connect_ms": some(record.connecting),
+            "queue_ms": some(record.queued),
+            "upstream_version": record.upstream_version.map(version),
             "bytes_in": record.bytes_in,
             "bytes_out": record.bytes_out,
         })

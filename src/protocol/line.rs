@@ -11,7 +11,7 @@ use crate::base::clock::Moment;
 use crate::base::error::{Detail, Result};
 use crate::message::fields::Fields;
 use crate::message::framing::Framing;
-use crate::message::head::{Method, RequestHead, ResponseHead};
+use crate::message::head::{Method, RequestHead, ResponseHead, Version};
 use crate::net::backlog::Backlog;
 use crate::net::buffer::{Buffer, Buffers};
 use crate::wire::http1::write::RequestConnection;
@@ -54,6 +54,15 @@ impl Terms<'_> {
 }
 
 impl Line {
+    /// What the endpoint is asked in.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        match self {
+            Self::Http1(_) => Version::Http11,
+            Self::Http2(_) => Version::Http2,
+        }
+    }
+
     /// Writes the head, and the first of the body behind it; `is_last` ends the body with that. What the rest of
     /// the body goes out on, and whether all went well.
     ///

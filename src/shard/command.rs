@@ -55,6 +55,8 @@ pub enum Command {
     Lend { of: ShardId, sockets: Arc<[(ListenerId, OwnedFd)]> },
     /// That worker accepts for itself again.
     TakeBack { of: ShardId },
+    /// The process is about to drain: checks are told.
+    Leave,
     /// Stop accepting, finish what is in flight, end.
     Drain { sockets: AtEnd },
 }
@@ -77,7 +79,7 @@ impl Command {
                 Self::Weighed { cluster, endpoints, .. },
                 Self::Weighed { cluster: c, endpoints: e, .. },
             ) => (c, e) == (cluster, endpoints),
-            (Self::Secure { .. }, Self::Secure { .. }) => true,
+            (Self::Secure { .. }, Self::Secure { .. }) | (Self::Leave, Self::Leave) => true,
             _ => false,
         }
     }

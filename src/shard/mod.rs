@@ -101,10 +101,12 @@ pub struct Shard {
     pub introductions: RefCell<Introductions>,
     /// No new connections; those there are end after their next answer.
     is_draining: Cell<bool>,
+    /// The process is about to drain.
+    is_leaving: Cell<bool>,
     /// The tasks that are to be told when it begins to drain.
     drain_wakers: RefCell<Vec<Weak<Cell<Option<Waker>>>>>,
     counters: Cell<Counters>,
-    /// There is a log, or an admin listener: exchanges are timed.
+    /// There is a log, an admin listener, or a client that is told: exchanges are timed.
     is_timed: bool,
     /// What was measured, where there is an admin listener to ask for it.
     stats: RefCell<Option<(Stats, Recorder)>>,
@@ -178,9 +180,10 @@ impl Shard {
             random: RefCell::new(random),
             introductions: RefCell::default(),
             is_draining: Cell::new(false),
+            is_leaving: Cell::new(false),
             drain_wakers: RefCell::default(),
             counters: Cell::default(),
-            is_timed: log.is_some() || config.admin.is_some(),
+            is_timed: log.is_some() || config.admin.is_some() || config.server.server_timing,
             stats: RefCell::new(
                 config.admin.as_ref().map(|_| (Stats::new(&config), Recorder::default())),
             ),
@@ -259,6 +262,17 @@ impl Shard {
     pub fn retire(&self) {
         self.drain();
         self.clusters.iter().for_each(Cluster::close_idle);
+    }
+
+    /// The process is about to drain: checks are told.
+    pub fn leave(&self) {
+        self.is_leaving.set(true);
+    }
+
+    /// Whether the process goes on serving.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.is_leaving.get()
     }
 
     /// No new connections, and those there are end after what they are doing.

@@ -36,6 +36,8 @@ pub fn rows() -> Vec<Row> {
         ("k09_an_error_says_its_request", k09_an_error_says_its_request),
         ("k09_the_dashboard_needs_nothing_else", k09_dashboard),
         ("k09_weights_by_order", k09_weights),
+        ("k09_trusted_clients_are_told_times", k09_server_timing),
+        ("j08_checks_are_told_before_it_drains", j08_checks_are_told),
         ("k09_a_drained_endpoint_gets_nothing_new", k09_drain),
         ("j05_a_bad_reload_is_told_why", j05_a_bad_reload),
     ]
@@ -697,6 +699,65 @@ fn k09_what_drains(driver: Driver) {
     assert_eq!(asked.proxy.wait(), Some(0));
     assert_eq!(asked.ask("GET", "/readyz", "").0, 200, "its socket stays");
     drop((next, answer));
+}
+
+/// A client that no listener trusts learns nothing of what is behind it.
+fn k09_server_timing(driver: Driver) {
+    let origin = Origin::scripted(|_, link| {
+        link.send("HTTP/1.1 200 OK\r\nServer-Timing: db;dur=3\r\nContent-Length: 2\r\n\r\nok");
+        crate::support::Does::Keep
+    });
+    let config = |trusted: &str| {
+        let listener = format!("[[listener]]\ntrusted_proxies = [{trusted}]");
+        let all = cluster(&[origin.address], "").replace("[[listener]]", &listener);
+        format!("[server]\nserver_timing = true\n{all}")
+    };
+    let proxy = Proxy::run(driver, &config("\"127.0.0.1\""), &[], None);
+    let reply = proxy.get("/x");
+    let times: Vec<&str> =
+        reply.head.lines().filter_map(|line| line.strip_prefix("Server-Timing: ")).collect();
+    assert_eq!((times.len(), times[0]), (2, "db;dur=3"), "{}", reply.head);
+    let parts: Vec<&str> = times[1].split(", ").collect();
+    let duration = |name: &str| -> f64 {
+        let found = parts.iter().find_map(|part| part.strip_prefix(&format!("{name};dur=")));
+        found.unwrap_or_else(|| panic!("{name} in {parts:?}")).parse().unwrap()
+    };
+    let (total, upstream, connect) = (duration("total"), duration("upstream"), duration("connect"));
+    assert!(connect > 0.0 && connect < upstream && upstream <= total, "{parts:?}");
+    let other = Proxy::run(driver, &config(""), &[], None);
+    assert_eq!(other.get("/x").head.matches("Server-Timing").count(), 1);
+}
+
+/// A balancer in front finds out while new connections are still served.
+fn j08_checks_are_told(driver: Driver) {
+    let origin = Origin::echo();
+    let route = |path: &str, health: &str| {
+        format!("[[route]]\npath = \"={path}\"\nrespond = {{ health = \"{health}\" }}\n")
+    };
+    let config = format!(
+        "[server]\ndrain_delay = \"60s\"\n{}{}{}",
+        cluster(&[origin.address], ""),
+        route("/live", "live"),
+        route("/ready", "ready")
+    );
+    let mut asked = asked(driver, &config);
+    let statuses = |asked: &Asked| {
+        let of = |path| asked.proxy.get(path).status;
+        (of("/live"), of("/ready"), asked.ask("GET", "/readyz", "").0, of("/app"))
+    };
+    assert_eq!(statuses(&asked), (200, 200, 200, 200));
+    assert_eq!(asked.proxy.get("/ready").header("cache-control"), Some("no-store"));
+    asked.proxy.signal("TERM");
+    until("checks to be told", || asked.proxy.get("/ready").status == 503);
+    assert_eq!(statuses(&asked), (200, 503, 503, 200));
+    // Also by a configuration that comes later.
+    asked.proxy.reload(&format!("{}{config}", admin(&asked.socket)));
+    assert_eq!(statuses(&asked), (200, 503, 503, 200));
+    until("its end by another signal", || {
+        asked.proxy.signal("TERM");
+        asked.proxy.is_dead()
+    });
+    assert_eq!(asked.proxy.wait(), Some(0));
 }
 
 /// Until it is taken back; it outlives a reload.

@@ -405,7 +405,7 @@ fn p10_logs_of_ones_own(driver: Driver) {
     let log = |sample: &str| {
         format!(
             "{}[[route]]\npath = \"/quiet\"\naccess_log = false\nrespond = {{ status = 500 }}\n[[route]]\npath = \"/bad\"\n\
-             respond = {{ status = 500 }}\n[access_log]\npath = \"syslog:{place}\"\nformat = \"{{status}} {{target}} {{traceparent}}\"\n\
+             respond = {{ status = 500 }}\n[access_log]\npath = \"syslog:{place}\"\nformat = \"{{upstream_version}} {{status}} {{target}} {{traceparent}}\"\n\
              sample = {sample}\n",
             cluster(&[origin.address], "")
         )
@@ -427,7 +427,7 @@ fn p10_logs_of_ones_own(driver: Driver) {
     assert_eq!(proxy.get("/bad").status, 500);
     let lines = hears(1);
     assert!(
-        lines.len() == 1 && lines[0].starts_with("<134>1 ") && lines[0].ends_with(" 500 /bad -"),
+        lines.len() == 1 && lines[0].starts_with("<134>1 ") && lines[0].ends_with(" - 500 /bad -"),
         "{lines:?}"
     );
     proxy.reload(&log("1"));
@@ -436,7 +436,9 @@ fn p10_logs_of_ones_own(driver: Driver) {
     assert_eq!(client.reply().status, 200);
     let lines = hears(1);
     assert!(
-        lines[0].ends_with("200 /fine 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        lines[0].ends_with(
+            " HTTP/1.1 200 /fine 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        ),
         "{lines:?}"
     );
     proxy.reload(&log("0.5"));

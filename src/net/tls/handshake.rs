@@ -1,6 +1,7 @@
 //! The two handshakes. Each flight goes out in one call, and what we owe at the end of one (a
 //! client's Finished, a server's tickets) goes with the first data.
 
+use crate::observe::record::TlsTerms;
 use std::io;
 use std::rc::Rc;
 
@@ -36,6 +37,7 @@ pub struct HandshakeInfo {
     /// The name that it asked for, in lower case.
     pub name: Option<Box<str>>,
     pub protocol: Option<Alpn>,
+    pub terms: TlsTerms,
     /// What its certificate says of it.
     pub told: Option<Box<subject::ClientIdentity>>,
 }
@@ -114,6 +116,10 @@ pub async fn accept(
     let greeting = HandshakeInfo {
         name: name.and_then(|name| String::from_utf8(name).ok().map(Into::into)),
         protocol: facts.alpn_protocol().and_then(Alpn::of),
+        terms: TlsTerms {
+            version: facts.protocol_version().map_or(0, u16::from),
+            cipher: facts.negotiated_cipher_suite().map_or(0, |suite| suite.suite().into()),
+        },
         told: peer.and_then(subject::told).map(Box::new),
     };
     let channel = Channel::new(session, socket, means.buffers).map_err(HandshakeRefusal::Tls)?;
