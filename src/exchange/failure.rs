@@ -6,14 +6,7 @@ use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;
 use crate::message::head::Method;
 use crate::upstream::cluster::Cluster;
-use crate::upstream::flight::Flight;
 use crate::upstream::retry::{self, Cause, Tries};
-
-/// A try that came to nothing, and the place at its endpoint that it had.
-pub struct FailedTry<'a> {
-    pub flight: Flight<'a>,
-    pub failure: Failure,
-}
 
 /// Why a try failed; `lost` if nothing of an answer was seen, so that another may be possible.
 pub struct Failure {

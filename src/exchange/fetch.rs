@@ -2,7 +2,7 @@
 //! decided here and nowhere else. What was fetched is a value; what becomes of it is said elsewhere.
 
 use super::answer;
-use super::failure::{FailedTry, Failure, not_connected, retry};
+use super::failure::{Failure, not_connected, retry};
 use super::fetched::Fetched;
 use super::grpc;
 use super::hedge;
@@ -70,20 +70,20 @@ pub async fn run<'a>(
         };
         note(ex, &flight, &attempt);
         let target = TryTarget { cluster, id: flight.id, ask, total_by, route, upgrades };
-        match once(ex, target, attempt, flight).await {
-            Ok(fetched) => {
-                ex.record.upstream = shard.since(ex.record.started);
-                return Ok(fetched);
-            }
-            Err(FailedTry { flight, failure }) => {
-                let (method, detail) = (ex.work.request.method, ex.traffic.detail.get());
-                detail.inspect(|detail| attempt::complain(cluster, flight.id, detail));
-                let is_same = retry(cluster, flight.id, &failure, method, &mut ask.tries)?;
-                shard.count(|counters| counters.retries += 1);
-                held = is_same.then_some(flight);
-                last_fault = Some(failure.kind);
-            }
-        }
+        // In its place from the start: as an argument it would be copied at each step.
+        let Attempt { line, was_pooled } = attempt;
+        let mut fetched = Fetched { target, line, flight, was_pooled, upload: None, writer: None };
+        let Err(failure) = once(ex, &mut fetched).await else {
+            ex.record.upstream = shard.since(ex.record.started);
+            return Ok(fetched);
+        };
+        let flight = fetched.flight;
+        let (method, detail) = (ex.work.request.method, ex.traffic.detail.get());
+        detail.inspect(|detail| attempt::complain(cluster, flight.id, detail));
+        let is_same = retry(cluster, flight.id, &failure, method, &mut ask.tries)?;
+        shard.count(|counters| counters.retries += 1);
+        held = is_same.then_some(flight);
+        last_fault = Some(failure.kind);
     }
 }
 
@@ -175,28 +175,18 @@ fn note_endpoint(ex: &mut Exchange<'_>, flight: &Flight<'_>) {
 /// One try on one connection.
 async fn once<'a>(
     ex: &mut Exchange<'a>,
-    target: TryTarget<'a>,
-    attempt: Attempt,
-    flight: Flight<'a>,
-) -> std::result::Result<Fetched<'a>, FailedTry<'a>> {
+    fetched: &mut Fetched<'a>,
+) -> std::result::Result<(), Failure> {
     // What another try was answered says nothing about this one.
     ex.work.response.status = 0;
     ex.traffic.detail.set(None);
-    let Attempt { line, was_pooled } = attempt;
-    let mut fetched = Fetched { target, line, flight, was_pooled, upload: None, writer: None };
-    match ask_and_hear(ex, &mut fetched).await {
-        Ok(()) => Ok(fetched),
-        Err(kind) => {
-            if matches!(kind, Kind::FirstByteTimeout | Kind::TotalTimeout) {
-                fetched.line.distrust();
-            }
-            let detail = ex.traffic.detail.get().or_else(|| fetched.line.detail());
-            ex.traffic.detail.set(detail);
-            let failure = Failure::of(ex, &mut fetched, kind);
-            let Fetched { flight, .. } = fetched;
-            Err(FailedTry { flight, failure })
-        }
+    let Err(kind) = ask_and_hear(ex, fetched).await else { return Ok(()) };
+    if matches!(kind, Kind::FirstByteTimeout | Kind::TotalTimeout) {
+        fetched.line.distrust();
     }
+    let detail = ex.traffic.detail.get().or_else(|| fetched.line.detail());
+    ex.traffic.detail.set(detail);
+    Err(Failure::of(ex, fetched, kind))
 }
 
 /// Sends the request and waits for its final head, both at once if the body is not here yet: a server
