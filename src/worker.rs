@@ -121,7 +121,7 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
     };
     spawn(answer(Rc::clone(&shards), Rc::clone(&mailbox)));
     let cut = drain(&shards, &drain_clock, sockets).await;
-    shards.each(|shard| shard.hand_over_log(1));
+    shards.each(|shard| shard.hand_over());
     let _ =
         reports.try_send(Report::Drained { shard: id, counters: shards.measured().counters, cut });
     Ok(())
@@ -286,7 +286,7 @@ impl Shards {
             if shard.inside() > 0 {
                 return true;
             }
-            shard.hand_over_log(1);
+            shard.hand_over();
             shard.measured(&mut self.gone.borrow_mut());
             false
         });

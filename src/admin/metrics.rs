@@ -57,6 +57,8 @@ fn process(out: &mut MetricsText, overview: &Overview, measured: &[Measured]) {
     }
     out.family("millrace_worker_stalls_total", "counter", "How often a worker stood still.");
     out.value("millrace_worker_stalls_total", &[], overview.stalls as f64);
+    out.family("millrace_spans_lost_total", "counter", "Spans that no collector took.");
+    out.value("millrace_spans_lost_total", &[], overview.lost_spans as f64);
     out.family("millrace_connections", "gauge", "Client connections that are open.");
     for one in measured {
         let worker = one.shard.0.to_string();

@@ -18,6 +18,8 @@ pub struct Overview {
     pub workers: usize,
     /// Those that stand still.
     pub stalled: Vec<usize>,
+    /// Spans that no collector took.
+    pub lost_spans: u64,
     /// How often one of them did.
     pub stalls: u64,
     /// It serves what it has, and ends.

@@ -369,6 +369,12 @@ pub const FIRST_NAMES: Duration = Duration::from_secs(2);
 pub const LOG_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the end waits for what is still to be written to the cache's disk.
 pub const DISK_END: Duration = Duration::from_secs(5);
+/// Spans go to their collector at least so often, and as many at once; it has so long to take them, and the operator is told
+/// at most so often that it did not.
+pub const EXPORT_EVERY: Duration = Duration::from_secs(1);
+pub const EXPORT_SPANS: usize = 512;
+pub const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+pub const EXPORT_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// A worker that has not run for so long stands still: others accept in its place.
 pub const STALL_AFTER: Duration = Duration::from_millis(600);
 /// How often dead workers and endpoints in trouble are looked for.

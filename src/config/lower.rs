@@ -19,7 +19,8 @@ use super::problem::{Problems, Shows};
 use super::raw::{ConfigTable, Reading};
 use super::source::Source;
 use super::{
-    advice, lower_admin, lower_cache, lower_cluster, lower_log, lower_route, lower_tls, units,
+    advice, lower_admin, lower_cache, lower_cluster, lower_log, lower_route, lower_tls,
+    lower_trace, units,
 };
 use crate::base::id::ListenerId;
 use crate::base::limits::{FIELDS_MAX, HALF_CLOSED, HEAD_MAX};
@@ -90,6 +91,7 @@ pub(super) fn read(mut root: ConfigTable<'_>) -> Option<Config> {
     };
     let routes = lower_route::read(root.tables("route"), &names);
     let access_log = lower_log::read(root.table("access_log"));
+    let trace = lower_trace::read(root.table("trace"));
     let admin = read_admin(&mut root, &listeners, &clusters);
     let cache = lower_cache::read(root.table("cache"));
     let dns_servers = read_dns(root.table("dns"));
@@ -116,6 +118,7 @@ pub(super) fn read(mut root: ConfigTable<'_>) -> Option<Config> {
         limits,
         http2,
         access_log,
+        trace,
         admin,
         cache,
         reserved,

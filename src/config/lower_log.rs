@@ -42,6 +42,6 @@ pub(super) fn read(mut table: ConfigTable<'_>) -> Option<AccessLog> {
     clippy::cast_sign_loss,
     reason = "a share is from 0 to 1"
 )]
-fn of_all(share: f64) -> u32 {
+pub(super) fn of_all(share: f64) -> u32 {
     (share * f64::from(ALL)).round() as u32
 }

@@ -13,6 +13,7 @@ pub mod resilience;
 pub mod schema;
 pub mod source;
 pub mod tls;
+pub mod trace;
 pub mod units;
 
 mod digest;
@@ -25,4 +26,5 @@ mod lower_log;
 mod lower_resilience;
 mod lower_route;
 mod lower_tls;
+mod lower_trace;
 mod shape;

@@ -14,6 +14,7 @@ use super::cache::{Cache, Cached};
 use super::resilience::{Priority, Resilience, Sticky};
 use super::source::SourceLine;
 use super::tls;
+use super::trace::Trace;
 use crate::base::id::{ClusterId, ListenerId};
 use crate::base::limits::{ADDRESSES_MAX, ENDPOINTS_MAX, PLACES_EACH, PLACES_MAX};
 use crate::message::limits::HeadLimits;
@@ -28,6 +29,8 @@ pub struct Config {
     pub limits: Limits,
     pub http2: Http2,
     pub access_log: Option<AccessLog>,
+    /// Where spans go, if anywhere.
+    pub trace: Option<Trace>,
     /// Where the operator asks, if anywhere.
     pub admin: Option<Admin>,
     pub cache: Cache,

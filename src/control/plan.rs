@@ -19,6 +19,7 @@ use crate::filter::Chain;
 use crate::health::HealthTable;
 use crate::net::disk::{self, DiskHandle};
 use crate::net::notifier::Notifier;
+use crate::net::span_export::SpanExport;
 use crate::net::{mailbox, notice};
 use crate::route::Router;
 use crate::shard::Plan;
@@ -98,6 +99,7 @@ impl ProcessFrame {
             posts: Arc::clone(&self.posts),
             disk: self.disk.clone(),
             name: self.name.clone(),
+            spans: spans(&config, old),
             shards: self.notifiers.len(),
             beats: Arc::clone(&self.beats),
             may_panic: cfg!(debug_assertions)
@@ -127,6 +129,14 @@ impl ProcessFrame {
 
 /// The books of the cache, and its disk if it is to have one. Without its disk a cache is still a
 /// cache: that is a warning, and no reason not to serve (exam Q03).
+/// Where spans go: there as before, if that is the same place.
+fn spans(config: &Config, old: Option<KnownPlan<'_>>) -> Option<SpanExport> {
+    let model = config.trace.as_ref()?;
+    let same = old.filter(|old| old.plan.config.trace.as_ref() == Some(model));
+    let kept = same.and_then(|old| old.plan.spans.clone());
+    kept.or_else(|| SpanExport::start(model).map_err(notice::warn).ok())
+}
+
 fn open_cache(cache: &Cache, shards: usize, posts: &Posts) -> (Arc<Ledger>, Option<DiskHandle>) {
     let opened = cache.disk.as_ref().and_then(|path| match disk::OpenedFolder::new(path) {
         Ok(opened) => Some(opened),

@@ -664,8 +664,9 @@ impl Workers {
         }
     }
 
-    /// Waits until the access log has written everything.
+    /// Waits until the access log has written everything, and spans have gone to their collector.
     pub fn close_log(&self) {
+        self.plan.spans.iter().for_each(|export| export.end(LOG_PATIENCE));
         for (sender, end) in self.log.iter().chain(&self.past_logs) {
             log_file::end(sender, end, LOG_PATIENCE);
         }

@@ -11,6 +11,7 @@ use crate::config::model::Cluster;
 use crate::health::CheckVerdict;
 use crate::health::passive::Why;
 use crate::net::memory;
+use crate::net::span_export::SpanExport;
 use crate::upstream::endpoint::Duty;
 
 /// How everything is now.
@@ -31,6 +32,7 @@ pub(super) fn of(workers: &Workers, helpers: &Helpers) -> Overview {
         workers: workers.count(),
         stalled: helpers.stalls.stalled(),
         stalls: helpers.stalls.seen,
+        lost_spans: plan.spans.as_ref().map_or(0, SpanExport::lost),
         is_draining: workers.is_leaving(),
         reloads: helpers.reloads,
         memory: (memory::used(), config.limits.memory),

@@ -24,6 +24,7 @@ pub mod state;
 pub mod stored;
 pub mod target;
 pub mod tls_peer;
+pub mod trace;
 pub mod tunnel;
 pub mod upload;
 pub mod visit;
@@ -67,6 +68,9 @@ async fn run(ex: &mut Exchange<'_>) -> Result<()> {
     let facts = admit::facts(ex);
     admit::check(ex, &facts)?;
     ex.is_admitted = true;
+    if let Some(model) = &shard.plan.config.trace {
+        trace::begin(ex, model);
+    }
     let found = shard.find_route(ex.client.listener, &ex.work.request);
     if let Some(port) = admit::https_port(ex, found.map(|(_, route, _)| route)) {
         return admit::redirect(ex, port).await;

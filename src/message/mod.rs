@@ -12,4 +12,5 @@ pub mod limits;
 pub mod name;
 pub mod reuse;
 pub mod target;
+pub mod trace_context;
 pub mod upgrade;

@@ -24,6 +24,7 @@ pub mod runtime;
 pub mod signal;
 pub mod size;
 pub mod socket;
+pub mod span_export;
 pub mod store;
 pub mod sweep;
 pub mod sys;

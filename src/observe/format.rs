@@ -39,7 +39,7 @@ fn own(pieces: &[LogPiece], told: &Value, out: &mut Vec<u8>) {
 }
 
 /// All that is known, by `LOG_FIELDS`.
-fn told(batch: &Batch, entry: &LogEntry, config: &Config) -> Value {
+pub(super) fn told(batch: &Batch, entry: &LogEntry, config: &Config) -> Value {
     let record = &entry.record;
     let text = |piece| String::from_utf8_lossy(batch.text(piece)).into_owned();
     let optional = |piece| Some(text(piece)).filter(|text| !text.is_empty());

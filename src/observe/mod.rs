@@ -4,4 +4,5 @@ pub mod counters;
 pub mod format;
 pub mod record;
 pub mod recorder;
+pub mod span;
 pub mod stats;

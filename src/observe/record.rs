@@ -56,6 +56,9 @@ pub struct Record {
     pub connecting: u32,
     /// What the endpoint was asked in.
     pub upstream_version: Option<Version>,
+    /// The exchange is a span of a trace that is recorded, below this one of its client's; zero for none.
+    pub is_sampled: bool,
+    pub parent: u64,
     /// What the client's connection is encrypted with.
     pub tls: Option<TlsTerms>,
     /// When it ended, on the wall clock.
@@ -93,6 +96,8 @@ impl Record {
             queued: 0,
             connecting: 0,
             upstream_version: None,
+            is_sampled: false,
+            parent: 0,
             tls: None,
             wall: 0,
         }

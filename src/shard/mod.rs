@@ -3,6 +3,7 @@
 
 pub mod cache_handle;
 pub mod command;
+mod ending;
 pub mod secrets;
 pub mod tap;
 
@@ -20,7 +21,6 @@ use crate::base::limits;
 use crate::base::random::Random;
 use crate::base::request_id;
 use crate::cache::ledger::Ledger;
-use crate::config::access_log::ALL;
 use crate::config::model::{Config, Listener, Route, Timeouts};
 use crate::filter::Chain;
 use crate::limit::gate::{Gate, Refusal};
@@ -30,16 +30,17 @@ use crate::message::introduce::Introductions;
 use crate::net::alarm::Alarms;
 use crate::net::buffer::Buffers;
 use crate::net::disk::DiskHandle;
-use crate::net::log_file::{LogMessage, LogSender};
+use crate::net::log_file::LogSender;
 use crate::net::memory;
 use crate::net::notifier::Notifier;
+use crate::net::span_export::SpanExport;
 use crate::net::store::FutureStore;
 use crate::net::sweep::Sweep;
 use crate::net::tls::handshake::Means;
 use crate::net::tls::handshake_semaphore::HandshakeSemaphore;
 use crate::net::tls::server::TlsServer;
 use crate::observe::counters::Counters;
-use crate::observe::record::{Batch, Record};
+use crate::observe::record::Batch;
 use crate::observe::recorder::{Kept, Recorder, Which};
 use crate::observe::stats::{Stats, Totals};
 use crate::protocol::http1::read::Reading;
@@ -74,6 +75,8 @@ pub struct Plan {
     pub secrets: Arc<Secrets>,
     /// Our name in Via and Proxy-Status.
     pub name: Box<str>,
+    /// Where spans go.
+    pub spans: Option<SpanExport>,
     /// How many shards there are.
     pub shards: usize,
     /// When each of them last ran, in milliseconds on the monotonic clock.
@@ -121,6 +124,8 @@ pub struct Shard {
     ticks: Cell<u32>,
     log: Option<LogSender>,
     batch: RefCell<Batch>,
+    /// Spans for the plan's collector.
+    spans: RefCell<Batch>,
 }
 
 /// The heads of one exchange, with memory that outlives it.
@@ -183,7 +188,10 @@ impl Shard {
             is_leaving: Cell::new(false),
             drain_wakers: RefCell::default(),
             counters: Cell::default(),
-            is_timed: log.is_some() || config.admin.is_some() || config.server.server_timing,
+            is_timed: log.is_some()
+                || config.admin.is_some()
+                || config.server.server_timing
+                || config.trace.is_some(),
             stats: RefCell::new(
                 config.admin.as_ref().map(|_| (Stats::new(&config), Recorder::default())),
             ),
@@ -196,6 +204,7 @@ impl Shard {
             ticks: Cell::new(0),
             log,
             batch: RefCell::default(),
+            spans: RefCell::default(),
             plan,
         };
         shard.read_clocks();
@@ -241,7 +250,7 @@ impl Shard {
         self.plan.beats[usize::from(self.id.0)].store(self.now().0, Ordering::Relaxed);
         self.clusters.iter().for_each(|cluster| cluster.tick(self.now()));
         self.sweep.run(self.now());
-        self.hand_over_log(1);
+        self.hand_over();
         self.relieve();
         let ticks = self.ticks.get().wrapping_add(1);
         self.ticks.set(ticks);
@@ -505,88 +514,6 @@ impl Shard {
     #[inline]
     pub fn noted_address(&self, cluster: &Cluster, id: EndpointId) -> Option<SocketAddr> {
         if self.is_logging() { cluster.address(id) } else { None }
-    }
-
-    /// An exchange ended.
-    pub fn observe(&self, record: &mut Record, head: &RequestHead) {
-        self.count(|counters| {
-            counters.exchanges += 1;
-            counters.failures += u64::from(record.fault.is_some_and(|kind| !kind.blames_client()));
-        });
-        if !self.is_timed {
-            return;
-        }
-        record.took = self.since(record.started);
-        if let Some((stats, recorder)) = &mut *self.stats.borrow_mut() {
-            record.wall = self.wall();
-            stats.observe(record);
-            let kept = recorder.keep(record, head);
-            if self.is_tapped.get() {
-                self.tap(kept);
-            }
-        }
-        if self.log.is_some() && self.is_written(record) {
-            record.wall = clock::wall();
-            self.batch.borrow_mut().push(*record, head);
-            self.hand_over_log(limits::LOG_BATCH_BYTES);
-        }
-    }
-
-    /// Whether the access log gets it: what failed always, of the rest a sample, on routes that have a log.
-    fn is_written(&self, record: &Record) -> bool {
-        let route = record.route.and_then(|id| self.plan.config.routes.get(usize::from(id.0)));
-        if route.is_some_and(|route| !route.is_logged) {
-            return false;
-        }
-        let sample = self.plan.config.access_log.as_ref().map_or(ALL, |log| log.sample);
-        sample >= ALL
-            || record.fault.is_some()
-            || record.status >= 500
-            || self.random.borrow_mut().bits() % u64::from(ALL) < u64::from(sample)
-    }
-
-    /// Shows an exchange to those that watch. One that does not keep up misses some, and is told how many.
-    #[cold]
-    fn tap(&self, kept: &Kept) {
-        let mut taps = self.taps.borrow_mut();
-        taps.retain(|tap| tap.show(kept, &self.plan.config));
-        self.is_tapped.set(!taps.is_empty());
-    }
-
-    /// Shows exchanges to another watcher from now on.
-    pub fn watch(&self, tap: Tap) {
-        self.taps.borrow_mut().push(tap);
-        self.is_tapped.set(true);
-    }
-
-    /// The watchers, for the shard that takes over.
-    #[must_use]
-    pub fn watchers(&self) -> Vec<Tap> {
-        self.taps.borrow().clone()
-    }
-
-    /// Takes down what did not become an exchange, where there is an access log.
-    pub fn note(&self, mut record: Record) {
-        if self.log.is_some() {
-            record.wall = clock::wall();
-            self.batch.borrow_mut().push(record, &RequestHead::default());
-            self.hand_over_log(limits::LOG_BATCH_BYTES);
-        }
-    }
-
-    /// Hands the batch to the writer if it holds at least so much text.
-    pub fn hand_over_log(&self, least: usize) {
-        let Some(log) = &self.log else { return };
-        let mut batch = self.batch.borrow_mut();
-        if batch.is_empty() || batch.len() < least {
-            return;
-        }
-        let mut full = std::mem::take(&mut *batch);
-        full.worker = self.id.0;
-        let lost = full.entries.len() as u64;
-        if log.try_send(LogMessage::Write(full, Arc::clone(&self.plan.config))).is_err() {
-            self.count(|counters| counters.log_drops += lost);
-        }
     }
 }
 

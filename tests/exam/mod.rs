@@ -14,6 +14,7 @@ mod i_health;
 mod j_reload;
 mod j_upgrade;
 mod k_admin;
+mod k_traces;
 mod l_tls;
 mod m_http2;
 mod o_config;
@@ -39,6 +40,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(j_reload::rows());
     rows.extend(j_upgrade::rows());
     rows.extend(k_admin::rows());
+    rows.extend(k_traces::rows());
     rows.extend(o_config::rows());
     rows.extend(p_process::rows());
     rows.extend(l_tls::rows());
