@@ -16,7 +16,8 @@ use millrace::control::{self, Inputs, doctor, load};
 use millrace::demo;
 use millrace::net::signal::{self, Signal};
 use millrace::net::{handover, notice};
-use millrace::operate::{CommandFailure, ExplainArgs, Operate};
+use millrace::operate::process::CommandFailure;
+use millrace::operate::{ExplainArgs, Operate};
 
 /// The reference manual, embedded.
 const EXAMPLE: &str = include_str!("../config.example.toml");

@@ -1,6 +1,10 @@
 //! Floor 11: commands that talk to a running process by its admin listener. A command becomes one request, and the
 //! answer a text.
 
+pub mod process;
+mod text;
+mod top;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -10,10 +14,10 @@ use serde_json::{Value, json};
 
 use crate::admin::explain::{self, Question};
 use crate::admin::plan;
-use crate::base::limits::{ADMIN_PATIENCE, HEIR_PATIENCE};
-use crate::config::admin::{AdminAddress, SOCKET};
-use crate::config::units;
-use crate::net::admin::{ask, watch};
+use crate::net::admin::watch;
+use process::{CommandFailure, ProcessArgs, not_asked, refusal};
+use text::{line, list, stats, status, told_of};
+use top::TopArgs;
 
 /// What is asked of a running process.
 #[derive(Clone, Debug, Subcommand)]
@@ -25,6 +29,9 @@ pub enum Operate {
     Status(ProcessArgs),
     /// Show what was measured since the start: requests, percentiles, bytes, by route and endpoint
     Stats(ProcessArgs),
+    /// Watch it in a terminal: requests a second, latency, endpoints, last failures
+    #[command(after_help = "Keys: q ends, space holds and goes on")]
+    Top(TopArgs),
     /// Send an endpoint no new clients; it finishes what it has
     #[command(after_help = "Example:\n  millrace drain app 10.0.0.5:3000")]
     Drain(OneEndpoint),
@@ -67,20 +74,6 @@ pub enum Operate {
     Plan(PlanArgs),
     /// Put the program that is installed now in place of the running one; no client notices
     Upgrade(ProcessArgs),
-}
-
-/// Which process.
-#[derive(Clone, Debug, Args)]
-pub struct ProcessArgs {
-    /// Its admin listener: unix:PATH or IP:PORT
-    #[arg(long, value_name = "ADDRESS", default_value_t = format!("unix:{SOCKET}"), env = "MILLRACE_ADMIN")]
-    pub admin: String,
-    /// File whose first line is the token that the listener wants
-    #[arg(long, value_name = "FILE", env = "MILLRACE_ADMIN_TOKEN_FILE")]
-    pub token_file: Option<PathBuf>,
-    /// Print the answer as it came, for machines
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// An endpoint of a cluster.
@@ -212,15 +205,6 @@ pub struct PurgeArgs {
     pub target: ProcessArgs,
 }
 
-/// Why a command did nothing.
-#[derive(Debug)]
-pub enum CommandFailure {
-    /// The process could not be asked: exit code 2.
-    NotAsked(String),
-    /// It said no: exit code 1.
-    Refused(String),
-}
-
 impl Operate {
     /// Asks; what is to be printed.
     ///
@@ -228,8 +212,10 @@ impl Operate {
     /// The process cannot be asked, or says no.
     pub fn run(&self) -> Result<String, CommandFailure> {
         let target = self.target();
-        if let Self::Tap(tap) = self {
-            return tap.run();
+        match self {
+            Self::Tap(tap) => return tap.run(),
+            Self::Top(top) => return top.run(),
+            _ => {}
         }
         let (method, path, body) = self.request();
         let answer = target.ask(method, &path, &body)?;
@@ -266,7 +252,7 @@ impl Operate {
                 }
             },
             Self::Explain(_) => explain::text(&value),
-            Self::Tap(_) => String::new(),
+            Self::Tap(_) | Self::Top(_) => String::new(),
             Self::Plan(_) => plan::text(&value),
             Self::Reload(_) => "the configuration was read again\n".to_owned(),
             Self::Upgrade(_) => {
@@ -288,6 +274,7 @@ impl Operate {
             Self::Recent(recent) => &recent.target,
             Self::Plan(plan) => &plan.target,
             Self::Tap(tap) => &tap.target,
+            Self::Top(top) => &top.target,
         }
     }
 
@@ -327,6 +314,7 @@ impl Operate {
             }
             Self::Purge(purge) => ("POST", "/cache/purge".to_owned(), purge.body().to_string()),
             Self::Tap(tap) => ("GET", tap.path(), String::new()),
+            Self::Top(_) => ("GET", "/status".to_owned(), String::new()),
             Self::Plan(PlanArgs { file: None, .. }) => ("GET", "/plan".to_owned(), String::new()),
             Self::Plan(PlanArgs { file: Some(file), .. }) => {
                 let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
@@ -388,66 +376,6 @@ impl TapArgs {
     }
 }
 
-/// Why the process says no, in its words.
-fn refusal(status: u16, answer: String) -> String {
-    let why = serde_json::from_str::<Value>(&answer).ok();
-    let why = why.and_then(|one| Some(one["error"].as_str()?.to_owned())).unwrap_or(answer);
-    if status == 401 { format!("{why}; --token-file has it") } else { why }
-}
-
-impl ProcessArgs {
-    fn ask(&self, method: &str, path: &str, body: &str) -> Result<String, CommandFailure> {
-        let (address, token) = self.place()?;
-        let patience = match path {
-            "/upgrade" => HEIR_PATIENCE + 2 * ADMIN_PATIENCE,
-            "/reload" => 7 * ADMIN_PATIENCE,
-            _ => 3 * ADMIN_PATIENCE,
-        };
-        let (status, answer) = ask(&address, method, path, token.as_deref(), body, patience)
-            .map_err(|error| CommandFailure::NotAsked(not_asked(&address, &error)))?;
-        if status == 200 {
-            return Ok(answer);
-        }
-        Err(CommandFailure::Refused(refusal(status, answer)))
-    }
-
-    /// Where it listens, and the token.
-    fn place(&self) -> Result<(AdminAddress, Option<String>), CommandFailure> {
-        let address = units::admin_address(&self.admin).map_err(|_| {
-            CommandFailure::NotAsked(format!(
-                "--admin {}: write \"unix:\" and the absolute path of its socket, or an IP address and a port \
-                 such as 127.0.0.1:9901",
-                self.admin
-            ))
-        })?;
-        let token = self.token_file.as_ref().map(|path| {
-            let text = std::fs::read_to_string(path);
-            let text = text.map_err(|error| {
-                CommandFailure::NotAsked(format!("{}: {error}", path.display()))
-            })?;
-            Ok(text.lines().next().unwrap_or_default().trim().to_owned())
-        });
-        let token = token.transpose()?;
-        Ok((address, token))
-    }
-}
-
-fn not_asked(address: &AdminAddress, error: &std::io::Error) -> String {
-    let hint = match error.kind() {
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
-            ": does it run, and does its configuration have [admin]? --admin says where"
-        }
-        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
-            return format!(
-                "millrace cannot be asked on {address}: it accepts, but gives no answer in time"
-            );
-        }
-        std::io::ErrorKind::PermissionDenied => ": only its user may use the socket",
-        _ => "",
-    };
-    format!("millrace cannot be asked on {address}: {error}{hint}")
-}
-
 /// Percent signs for what has a meaning in a path.
 fn encoded(text: &str) -> String {
     let mut out = String::new();
@@ -462,131 +390,6 @@ fn encoded(text: &str) -> String {
     out
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn status(value: &Value) -> String {
-    let mut out = String::new();
-    let (name, version) = (text(&value["name"]), text(&value["version"]));
-    let uptime = value["uptime_seconds"].as_u64().unwrap_or_default();
-    let _ = writeln!(
-        out,
-        "{name}, millrace {version}, up {}, {} workers, {} of memory, {} in the cache",
-        lasting(uptime),
-        value["workers"],
-        octets(&value["memory"]["bytes"]),
-        octets(&value["cache"]["bytes"]),
-    );
-    for worker in list(&value["stalled_workers"]) {
-        let _ = writeln!(out, "worker {worker} stands still: the others accept in its place");
-    }
-    for one in list(&value["listeners"]) {
-        let _ = writeln!(out, "listener {}: {}", text(&one["name"]), text(&one["address"]));
-    }
-    for cluster in list(&value["clusters"]) {
-        let _ = writeln!(out, "cluster {} ({})", text(&cluster["name"]), text(&cluster["balance"]));
-        for one in list(&cluster["endpoints"]) {
-            let _ = writeln!(out, "  {}", endpoint(one));
-        }
-    }
-    for one in list(&value["certificates"]) {
-        let names: Vec<&str> = list(&one["names"]).iter().map(text).collect();
-        let _ = writeln!(out, "certificate {}: {} days left", names.join(", "), one["days_left"]);
-    }
-    out
-}
-
-fn endpoint(one: &Value) -> String {
-    let address = match one["resolved"].as_str() {
-        Some(resolved) => format!("{} ({resolved})", text(&one["address"])),
-        None => text(&one["address"]).to_owned(),
-    };
-    let state = text(&one["state"]);
-    format!("{address:<28} {state:<34} weight {}, {} under way", one["weight"], one["in_flight"])
-}
-
-/// One exchange on one line.
-fn line(one: &Value) -> String {
-    let why = one["detail"].as_str().or_else(|| one["reason"].as_str()).unwrap_or_default();
-    format!(
-        "{} {} {:<5} {}{} {} ms {} {} {why}\n",
-        text(&one["time"]),
-        one["status"],
-        text(&one["method"]),
-        text(&one["host"]),
-        text(&one["path"]),
-        one["duration_ms"],
-        one["endpoint"].as_str().unwrap_or("-"),
-        text(&one["request_id"]),
-    )
-}
-
-/// One exchange, all that is known of it.
-fn told_of(one: &Value) -> String {
-    let mut out = String::new();
-    for (name, value) in one.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null())
-    {
-        let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let _ = writeln!(out, "{name:<12} {shown}");
-    }
-    out
-}
-
-fn stats(value: &Value) -> String {
-    let mut out = format!(
-        "{} requests since {}, {} failed, {} sent again, {} connections open\n",
-        value["exchanges"],
-        lasting(value["uptime_seconds"].as_u64().unwrap_or_default()),
-        value["failures"],
-        value["retries"],
-        value["connections"],
-    );
-    let mut table = |title: &str, rows: &[Value], name: &dyn Fn(&Value) -> String, took: &str| {
-        let _ = writeln!(
-            out,
-            "{title:<32} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8}",
-            "requests", "4xx", "5xx", "p50 ms", "p90 ms", "p99 ms"
-        );
-        for one in rows {
-            let (all, took) = (&one["requests"], &one[took]);
-            let _ = writeln!(
-                out,
-                "{:<32} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8}",
-                name(one),
-                all["all"].to_string(),
-                all["4xx"].to_string(),
-                all["5xx"].to_string(),
-                took["p50"].to_string(),
-                took["p90"].to_string(),
-                took["p99"].to_string()
-            );
-        }
-    };
-    table("route", list(&value["routes"]), &|one| text(&one["route"]).to_owned(), "duration_ms");
-    let endpoint = |one: &Value| format!("{} {}", text(&one["cluster"]), text(&one["endpoint"]));
-    table("endpoint", list(&value["endpoints"]), &endpoint, "upstream_ms");
-    out
-}
-
-fn lasting(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..172_800 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} days", seconds / 86_400),
-    }
-}
-
-fn octets(value: &Value) -> String {
-    let count = value.as_u64().unwrap_or_default();
-    format!("{:.1} MiB", count as f64 / f64::from(1 << 20))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -595,15 +398,5 @@ mod tests {
     fn addresses_become_segments() {
         assert_eq!(encoded("[::1]:3000"), "[::1]:3000");
         assert_eq!(encoded("unix:/run/a b"), "unix:%2Frun%2Fa%20b");
-    }
-
-    #[test]
-    fn an_endpoint_says_why_it_is_out() {
-        let one = json!({ "address": "10.0.0.1:80", "state": "out (failures), asked again in 2.5 s", "weight": 1, "in_flight": 0 });
-        assert!(
-            endpoint(&one).contains("out (failures), asked again in 2.5 s"),
-            "{}",
-            endpoint(&one)
-        );
     }
 }
