@@ -128,6 +128,9 @@ pub struct Demo {
     /// Where it listens for HTTPS, with a certificate from an authority of this machine's own; or off
     #[arg(long, value_name = "IP:PORT|off", default_value = LISTEN_TLS, value_parser = parse_tls_listen)]
     pub listen_tls: String,
+    /// Where its dashboard is, unless --admin says so; or off
+    #[arg(long, value_name = "IP:PORT|off", default_value = DASHBOARD, value_parser = parse_tls_listen)]
+    pub dashboard: String,
     #[command(flatten)]
     pub how: RunOptions,
 }
@@ -316,6 +319,7 @@ impl Proxy {
 
 const LISTEN: &str = "127.0.0.1:8080";
 const LISTEN_TLS: &str = "127.0.0.1:8443";
+const DASHBOARD: &str = "127.0.0.1:9901";
 
 /// A TOML basic string.
 fn quoted(text: &str) -> String {

@@ -147,7 +147,15 @@ fn run_demo(arguments: &Demo) -> ExitCode {
         Err(error) => return refuse(&format!("the demo's servers cannot start: {error}")),
     };
     let secure = Some(arguments.listen_tls.as_str()).filter(|listen| *listen != "off");
-    let text = demo::configuration(&arguments.listen, secure, &servers);
+    let admin = arguments.how.admin.as_ref().map(ToString::to_string);
+    let admin = admin.unwrap_or_else(|| arguments.dashboard.clone());
+    let text = demo::configuration(&arguments.listen, secure, &admin, &servers);
+    let dashboard = match admin.parse::<std::net::SocketAddr>() {
+        Ok(address) => format!(
+            "The operator's view is http://{address}/ (and `millrace top --admin {address}`).\n\n"
+        ),
+        Err(_) => String::new(),
+    };
     let url = format!("http://{}", arguments.listen);
     let secure = secure.map_or_else(String::new, |listen| {
         format!(
@@ -162,6 +170,7 @@ fn run_demo(arguments: &Demo) -> ExitCode {
          \x20 curl -i '{url}/cached?s=10'              # ask again: fresh for 10 s, see Cache-Status\n\
          {secure}\
          Also: /slow?ms=  /bytes?n=  /chunked  /status/404  /ws\n\n\
+         {dashboard}\
          Stop one of the three, and see that no client notices:\n\
          \x20 while sleep 0.1; do curl -s -o /dev/null -w '%{{http_code}} ' {url}/; done\n\
          \x20 curl 'http://{}/stop?s=10'      # in a third terminal: gone for 10 s, then back\n\n\

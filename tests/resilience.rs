@@ -145,7 +145,15 @@ impl Drop for Running {
 fn demo(driver: Driver) -> Running {
     let driver = if driver == Driver::IoUring { "io_uring" } else { "epoll" };
     let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
-    command.args(["demo", "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"]);
+    command.args([
+        "demo",
+        "--listen",
+        "127.0.0.1:0",
+        "--listen-tls",
+        "127.0.0.1:0",
+        "--dashboard",
+        "off",
+    ]);
     command.args(["--cores", "1", "--driver", driver]);
     command.env("XDG_DATA_HOME", std::env::temp_dir().join("millrace-test-demo"));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -32,10 +32,13 @@ pub fn start() -> std::io::Result<Servers> {
 
 /// The configuration of the proxy in front of them.
 #[must_use]
-pub fn configuration(listen: &str, secure: Option<&str>, servers: &Servers) -> String {
+pub fn configuration(listen: &str, secure: Option<&str>, admin: &str, servers: &Servers) -> String {
     // On one core the three take turns, as a newcomer expects; each core goes its own round.
     let mut text =
         format!("[server]\ncores = 1\n\n[[listener]]\nname = \"demo\"\naddress = \"{listen}\"\n\n");
+    if admin != "off" {
+        text.push_str(&format!("[admin]\naddress = \"{admin}\"\n\n"));
+    }
     if let Some(secure) = secure {
         text.push_str(&format!(
             "[[listener]]\nname = \"secure\"\naddress = \"{secure}\"\n\
