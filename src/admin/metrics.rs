@@ -196,6 +196,14 @@ fn upstreams(out: &mut MetricsText, totals: &Totals) {
         out.value("millrace_upstream_failures_total", &labels, endpoint.failures as f64);
     }
     out.family(
+        "millrace_upstream_queue_seconds",
+        "histogram",
+        "How long exchanges waited for an endpoint with room, of those that did.",
+    );
+    for (cluster, queue) in &totals.queues {
+        out.histogram("millrace_upstream_queue_seconds", &[("cluster", cluster)], queue);
+    }
+    out.family(
         "millrace_upstream_duration_seconds",
         "histogram",
         "From the beginning of an exchange to the head of the endpoint's answer.",

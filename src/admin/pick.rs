@@ -12,7 +12,7 @@ use regex::Regex;
 use serde_json::Value;
 
 /// The fields of a record, as `observe::recorder::Kept::json` names them.
-pub const FIELDS: [&str; 25] = [
+pub const FIELDS: [&str; 26] = [
     "time",
     "request_id",
     "client",
@@ -28,6 +28,7 @@ pub const FIELDS: [&str; 25] = [
     "route",
     "cluster",
     "endpoint",
+    "choice",
     "attempts",
     "reused",
     "cache",

@@ -57,7 +57,7 @@ pub enum LogPiece {
 }
 
 /// What is known of an exchange, by the names in JSON.
-pub const LOG_FIELDS: [&str; 32] = [
+pub const LOG_FIELDS: [&str; 33] = [
     "time",
     "client",
     "scheme",
@@ -81,6 +81,7 @@ pub const LOG_FIELDS: [&str; 32] = [
     "route",
     "cluster",
     "endpoint",
+    "choice",
     "address",
     "cache",
     "attempts",

@@ -169,6 +169,7 @@ fn note(ex: &mut Exchange<'_>, flight: &Flight<'_>, attempt: &Attempt) {
 
 fn note_endpoint(ex: &mut Exchange<'_>, flight: &Flight<'_>) {
     ex.record.endpoint = Some(flight.id);
+    ex.record.choice = Some(flight.why);
     ex.record.address = ex.shard.noted_address(flight.cluster(), flight.id);
 }
 

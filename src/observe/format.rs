@@ -10,7 +10,7 @@ use crate::base::id::{ClusterId, EndpointId};
 use crate::config::access_log::{LogFormat, LogPiece};
 use crate::config::model::{Config, Listener, Mode};
 use crate::message::head::Version;
-use crate::observe::record::{Batch, LogEntry};
+use crate::observe::record::{Batch, Choice, LogEntry};
 
 /// Appends one line for each entry.
 pub fn lines(batch: &Batch, config: &Config, format: &LogFormat, out: &mut Vec<u8>) {
@@ -72,6 +72,7 @@ pub(super) fn told(batch: &Batch, entry: &LogEntry, config: &Config) -> Value {
         "route": record.route.and_then(|id| Some(&*config.routes.get(usize::from(id.0))?.name)),
         "cluster": cluster,
         "endpoint": endpoint,
+        "choice": record.choice.map(Choice::word),
         "address": record.address.map(|address| address.to_string()),
         "cache": record.cache,
         "attempts": record.attempts,

@@ -17,6 +17,41 @@ pub struct TlsTerms {
     pub cipher: u16,
 }
 
+/// Why an exchange went to its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// There is no other.
+    Only,
+    /// The balancer chose it.
+    Balanced,
+    /// The client's cookie says so.
+    Sticky,
+    /// It was put out, and this one request tries whether it works again.
+    Trial,
+    /// All that could be chosen were put out.
+    Ejected,
+    /// The checks call all of them down.
+    Down,
+    /// Another address of the name did not take the connection.
+    Sibling,
+}
+
+impl Choice {
+    /// In a word, for logs.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Only => "only",
+            Self::Balanced => "balanced",
+            Self::Sticky => "sticky",
+            Self::Trial => "trial",
+            Self::Ejected => "all_ejected",
+            Self::Down => "all_down",
+            Self::Sibling => "sibling",
+        }
+    }
+}
+
 /// What happened in one exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
@@ -31,6 +66,7 @@ pub struct Record {
     pub route: Option<RouteId>,
     pub cluster: Option<ClusterId>,
     pub endpoint: Option<EndpointId>,
+    pub choice: Option<Choice>,
     /// Which address of its name was used, where it is a name.
     pub address: Option<SocketAddr>,
     /// What the cache did, in a word, if it was asked.
@@ -83,6 +119,7 @@ impl Record {
             route: None,
             cluster: None,
             endpoint: None,
+            choice: None,
             address: None,
             cache: None,
             attempts: 0,

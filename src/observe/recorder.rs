@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::format::{timestamp, upstream, version};
-use super::record::Record;
+use super::record::{Choice, Record};
 use crate::base::clock::Micros;
 use crate::base::limits::{RECORDS_FAILED, RECORDS_KEPT};
 use crate::config::model::Config;
@@ -177,6 +177,7 @@ impl Kept {
             "route": record.route.and_then(|id| Some(&*config.routes.get(usize::from(id.0))?.name)),
             "cluster": cluster,
             "endpoint": endpoint,
+            "choice": record.choice.map(Choice::word),
             "attempts": record.attempts,
             "reused": record.reused,
             "cache": record.cache,

@@ -112,6 +112,8 @@ pub struct Stats {
     listeners: Vec<Classes>,
     routes: Vec<RouteStats>,
     endpoints: Vec<Vec<EndpointStats>>,
+    /// By cluster: how long exchanges waited for an endpoint with room, of those that did.
+    queues: Vec<Histogram>,
 }
 
 impl Stats {
@@ -123,6 +125,7 @@ impl Stats {
             listeners: vec![Classes::default(); config.listeners.len()],
             routes: vec![RouteStats::default(); config.routes.len()],
             endpoints: config.clusters.iter().map(|one| of(one.endpoints.len())).collect(),
+            queues: vec![Histogram::default(); config.clusters.len()],
         }
     }
 
@@ -143,6 +146,12 @@ impl Stats {
             if let Some(at) = word {
                 route.cache[at] += 1;
             }
+        }
+        if record.queued > 0
+            && let Some(queue) =
+                record.cluster.and_then(|id| self.queues.get_mut(usize::from(id.0)))
+        {
+            queue.add(record.queued.into());
         }
         let endpoint = record.cluster.zip(record.endpoint).and_then(|(cluster, endpoint)| {
             self.endpoints.get_mut(usize::from(cluster.0))?.get_mut(usize::from(endpoint.0))
@@ -167,6 +176,8 @@ pub struct Totals {
     pub routes: BTreeMap<String, RouteStats>,
     /// By cluster and endpoint.
     pub endpoints: BTreeMap<(String, String), EndpointStats>,
+    /// By cluster.
+    pub queues: BTreeMap<String, Histogram>,
 }
 
 impl Totals {
@@ -177,6 +188,9 @@ impl Totals {
         }
         for (model, route) in config.routes.iter().zip(&stats.routes) {
             add_route(self.routes.entry(model.name.to_string()).or_default(), route);
+        }
+        for (cluster, queue) in config.clusters.iter().zip(&stats.queues) {
+            self.queues.entry(cluster.name.clone()).or_default().merge(queue);
         }
         for (cluster, endpoints) in config.clusters.iter().zip(&stats.endpoints) {
             for (model, endpoint) in cluster.endpoints.iter().zip(endpoints) {
@@ -194,6 +208,9 @@ impl Totals {
         }
         for (name, route) in &other.routes {
             add_route(self.routes.entry(name.clone()).or_default(), route);
+        }
+        for (name, queue) in &other.queues {
+            self.queues.entry(name.clone()).or_default().merge(queue);
         }
         for (key, endpoint) in &other.endpoints {
             add_endpoint(self.endpoints.entry(key.clone()).or_default(), endpoint);

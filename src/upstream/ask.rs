@@ -4,6 +4,7 @@ use super::retry::Tries;
 use super::sticky::Stuck;
 use crate::base::clock::Micros;
 use crate::base::id::EndpointId;
+use crate::observe::record::Choice;
 
 /// What is known of a request when an endpoint is chosen for it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,4 +24,6 @@ pub struct Begun {
     pub depth: u32,
     /// Zero where the clock is not read.
     pub at: Micros,
+    /// Why it is there.
+    pub why: Choice,
 }

@@ -12,6 +12,7 @@ use crate::base::error::{Kind, Result};
 use crate::base::id::EndpointId;
 use crate::health::CheckVerdict;
 use crate::health::passive::{PassiveState, Why};
+use crate::observe::record::Choice;
 
 /// How good an endpoint must be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Cluster {
             let at = self.micros();
             let depth = self.shared.loads[0].begin(at);
             self.endpoints[0].pool.request_begins();
-            return Ok(Some(Begun { id: EndpointId(0), depth, at }));
+            return Ok(Some(Begun { id: EndpointId(0), depth, at, why: Choice::Only }));
         }
         self.step_by_step(ask)
     }
@@ -76,7 +77,7 @@ impl Cluster {
     fn begin_at(&self, step: Soundness, ask: &Ask) -> StepResult {
         let (now, micros) = (self.now(), self.micros());
         if let Some(id) = ask.stuck.to.filter(|id| self.keeps(*id, ask, now)) {
-            return self.enter(id, micros).map_or(StepResult::Full, StepResult::At);
+            return self.enter(id, micros, Choice::Sticky).map_or(StepResult::Full, StepResult::At);
         }
         let mut is_full = false;
         loop {
@@ -92,15 +93,24 @@ impl Cluster {
             };
             let standing = self.standing.of(usize::from(id.0));
             // The second request looks for another: now the endpoint is out again.
-            if step == Soundness::Good
-                && standing.state(now) == PassiveState::Trial
-                && !standing.claim(now)
-            {
+            let is_trial = step == Soundness::Good && standing.state(now) == PassiveState::Trial;
+            if is_trial && !standing.claim(now) {
                 continue;
             }
-            if let Some(begun) = self.enter(id, micros) {
+            let why = if is_trial { Choice::Trial } else { self.why(step) };
+            if let Some(begun) = self.enter(id, micros, why) {
                 return StepResult::At(begun);
             }
+        }
+    }
+
+    /// What an endpoint of this step is chosen for.
+    fn why(&self, step: Soundness) -> Choice {
+        match step {
+            Soundness::Ejected => Choice::Ejected,
+            Soundness::Down => Choice::Down,
+            _ if self.used.get() == 1 => Choice::Only,
+            Soundness::Good | Soundness::Sure | Soundness::Steady => Choice::Balanced,
         }
     }
 
@@ -194,7 +204,7 @@ impl Cluster {
     }
 
     /// Counts a request at an endpoint, if there is room.
-    fn enter(&self, id: EndpointId, now: Micros) -> Option<Begun> {
+    fn enter(&self, id: EndpointId, now: Micros, why: Choice) -> Option<Begun> {
         let at = usize::from(id.0);
         let load = &self.shared.loads[at];
         let depth = match self.model.endpoints[at].max_connections {
@@ -208,12 +218,12 @@ impl Cluster {
             adaptive.set(gradient);
             self.under_way.set(self.under_way.get() + 1);
         }
-        Some(Begun { id, depth, at: now })
+        Some(Begun { id, depth, at: now, why })
     }
 
     /// Counts a request at another address of its name, if there is room.
     pub(super) fn begin_at_sibling(&self, id: EndpointId) -> Option<Flight<'_>> {
-        self.enter(id, self.micros()).map(|begun| self.flight(begun))
+        self.enter(id, self.micros(), Choice::Sibling).map(|begun| self.flight(begun))
     }
 
     /// A request is over.

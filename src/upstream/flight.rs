@@ -7,6 +7,7 @@ use crate::base::clock::Moment;
 use crate::base::error::Result;
 use crate::base::id::EndpointId;
 use crate::config::resilience::Priority;
+use crate::observe::record::Choice;
 
 /// Counts in the endpoint's load from its making to its drop, whatever ends it.
 pub struct Flight<'a> {
@@ -14,6 +15,8 @@ pub struct Flight<'a> {
     pub id: EndpointId,
     depth: u32,
     began: Micros,
+    /// Why it is there.
+    pub why: Choice,
 }
 
 impl Cluster {
@@ -47,8 +50,8 @@ impl Cluster {
     /// What was begun lasts until the flight is dropped.
     #[must_use]
     pub fn flight(&self, begun: Begun) -> Flight<'_> {
-        let Begun { id, depth, at: began } = begun;
-        Flight { cluster: self, id, depth, began }
+        let Begun { id, depth, at: began, why } = begun;
+        Flight { cluster: self, id, depth, began, why }
     }
 }
 
@@ -59,13 +62,14 @@ pub struct Layover {
     id: EndpointId,
     depth: u32,
     began: Micros,
+    why: Choice,
 }
 
 impl Cluster {
     /// Takes up a flight of this cluster.
     pub fn resume(&self, layover: Layover) -> Flight<'_> {
-        let Layover { id, depth, began } = layover;
-        Flight { cluster: self, id, depth, began }
+        let Layover { id, depth, began, why } = layover;
+        Flight { cluster: self, id, depth, began, why }
     }
 }
 
@@ -78,7 +82,7 @@ impl<'a> Flight<'a> {
 
     /// Puts it aside; the task that takes it up ends it.
     pub fn pause(self) -> Layover {
-        let layover = Layover { id: self.id, depth: self.depth, began: self.began };
+        let layover = Layover { id: self.id, depth: self.depth, began: self.began, why: self.why };
         std::mem::forget(self);
         layover
     }

@@ -37,6 +37,8 @@ pub fn rows() -> Vec<Row> {
         ("k09_the_dashboard_needs_nothing_else", k09_dashboard),
         ("k09_weights_by_order", k09_weights),
         ("k09_trusted_clients_are_told_times", k09_server_timing),
+        ("k09_an_exchange_says_why_it_went_there", k09_choices),
+        ("k08_waits_are_counted", k08_waits),
         ("j08_checks_are_told_before_it_drains", j08_checks_are_told),
         ("k09_a_drained_endpoint_gets_nothing_new", k09_drain),
         ("j05_a_bad_reload_is_told_why", j05_a_bad_reload),
@@ -699,6 +701,53 @@ fn k09_what_drains(driver: Driver) {
     assert_eq!(asked.proxy.wait(), Some(0));
     assert_eq!(asked.ask("GET", "/readyz", "").0, 200, "its socket stays");
     drop((next, answer));
+}
+
+fn k09_choices(driver: Driver) {
+    let (one, two) = (Origin::echo(), Origin::echo());
+    let config = cluster(&[one.address, two.address], "sticky = { cookie = \"stay\" }");
+    let asked = asked(driver, &config);
+    let choice = || asked.json("/recent?limit=1")[0]["choice"].clone();
+    let first = asked.proxy.get("/x");
+    let cookie = first.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    assert_eq!(choice(), "balanced");
+    let mut client = asked.proxy.connect();
+    client.send(format!("GET /y HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n"));
+    assert_eq!(client.reply().status, 200);
+    assert_eq!(choice(), "sticky");
+    let alone = self::asked(driver, &cluster(&[one.address], ""));
+    assert_eq!(alone.proxy.get("/x").status, 200);
+    let told = alone.json("/recent?limit=1")[0].clone();
+    assert_eq!((&told["choice"], &told["upstream_version"]), (&"only".into(), &"HTTP/1.1".into()));
+    assert!(told["connect_ms"].as_f64().unwrap() > 0.0 && told["queue_ms"].is_null(), "{told}");
+}
+
+fn k08_waits(driver: Driver) {
+    let gate = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let opened = std::sync::Arc::clone(&gate);
+    let origin = Origin::scripted(move |_, _| {
+        until("the gate", || opened.load(std::sync::atomic::Ordering::SeqCst));
+        crate::support::Does::Keep
+    });
+    let more = "max_connections = 1\nqueue = { max = 3, timeout = \"9s\" }";
+    let asked = asked(driver, &cluster(&[origin.address], more));
+    let mut clients = [asked.proxy.connect(), asked.proxy.connect()];
+    clients[0].send("GET /one HTTP/1.1\r\nHost: a\r\n\r\n");
+    until("the first", || origin.requests().len() == 1);
+    clients[1].send("GET /two HTTP/1.1\r\nHost: a\r\n\r\n");
+    // It waits for a while that can be told.
+    std::thread::park_timeout(std::time::Duration::from_millis(30));
+    gate.store(true, std::sync::atomic::Ordering::SeqCst);
+    clients.iter_mut().for_each(|client| assert_eq!(client.reply().status, 200));
+    let series = |name: &str| {
+        asked.metric(&format!("millrace_upstream_queue_seconds_{name}{{cluster=\"app\"}}"))
+    };
+    until("the end of both", || asked.metric("millrace_exchanges_total") == Some(2.0));
+    assert_eq!(series("count"), Some(1.0));
+    assert!(series("sum").unwrap() > 0.0);
+    let told = asked.json("/recent");
+    let waited = |at: usize| told[at]["queue_ms"].as_f64();
+    assert!(waited(0).is_some() != waited(1).is_some(), "{told}");
 }
 
 /// A client that no listener trusts learns nothing of what is behind it.
