@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::admin::{Admin, AdminAddress};
 use crate::config::model::{Balance, Config, Cores, Driver};
 use crate::config::units;
-use crate::net::notice;
+use crate::net::{listener, notice};
 use crate::operate::Operate;
 
 /// A reverse proxy for Linux: one thread per core, io_uring underneath.
@@ -133,6 +133,19 @@ pub struct Demo {
     pub dashboard: String,
     #[command(flatten)]
     pub how: RunOptions,
+}
+
+impl Demo {
+    /// Where its dashboard can be: nowhere, if another program has the usual place and no other was asked for.
+    #[must_use]
+    pub fn free_dashboard(&self) -> String {
+        let is_taken = |place: &str| place.parse().is_ok_and(|at| listener::probe(at).is_err());
+        if self.dashboard == DASHBOARD && is_taken(DASHBOARD) {
+            "off".to_owned()
+        } else {
+            self.dashboard.clone()
+        }
+    }
 }
 
 /// `millrace proxy`

@@ -148,7 +148,7 @@ fn run_demo(arguments: &Demo) -> ExitCode {
     };
     let secure = Some(arguments.listen_tls.as_str()).filter(|listen| *listen != "off");
     let admin = arguments.how.admin.as_ref().map(ToString::to_string);
-    let admin = admin.unwrap_or_else(|| arguments.dashboard.clone());
+    let admin = admin.unwrap_or_else(|| arguments.free_dashboard());
     let text = demo::configuration(&arguments.listen, secure, &admin, &servers);
     let dashboard = match admin.parse::<std::net::SocketAddr>() {
         Ok(address) => format!(

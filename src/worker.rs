@@ -24,6 +24,7 @@ use crate::net::log_file::LogSender;
 use crate::net::mailbox::{Mailbox, Receiver};
 use crate::net::notice;
 use crate::net::notifier::Notified;
+use crate::net::privileges;
 use crate::net::runtime::{Loop, Ticker, spawn};
 use crate::observe::stats::Totals;
 use crate::shard::cache_handle::{CacheHandle, CacheMessage};
@@ -62,6 +63,9 @@ pub fn start(setup: Setup) -> io::Result<JoinHandle<()>> {
 fn run(setup: Setup) {
     if let Some(core) = setup.core {
         core_affinity::set_for_current(core);
+    }
+    if setup.plan.config.server.user.is_some() {
+        privileges::give_up_on_this_thread();
     }
     let server = &setup.plan.config.server;
     let (id, reports) = (setup.id, setup.reports.clone());
@@ -136,23 +140,27 @@ struct Shards {
     gone: RefCell<Totals>,
     pool: Rc<TaskPool<Http2Job>>,
     entrances: RefCell<Vec<Entrance>>,
+    /// Other workers' that were given back: each has a task until a connection comes.
+    waiting: RefCell<Vec<Entrance>>,
 }
 
 /// A socket that clients come in by.
 #[derive(Clone)]
 struct Entrance {
     acceptor: Rc<Acceptor>,
-    /// Whose it is, if it is not this worker's own.
-    lent_by: Option<ShardId>,
+    /// Whose it is, if it is not this worker's own, and its number in the system.
+    lent_by: Option<(ShardId, u64)>,
+    /// A task accepts at it.
+    is_watched: Rc<Cell<bool>>,
     /// The listener that it belongs to in the current plan; none any more once it is closed.
     listener: Rc<Cell<Option<ListenerId>>>,
 }
 
 impl Shards {
     fn new(first: Rc<Shard>) -> Rc<Self> {
-        let (leaving, gone, entrances) = Default::default();
+        let (leaving, gone, entrances, waiting) = Default::default();
         let (current, pool) = (RefCell::new(first), TaskPool::new());
-        Rc::new(Self { current, leaving, gone, pool, entrances })
+        Rc::new(Self { current, leaving, gone, pool, entrances, waiting })
     }
 
     /// Tells what was measured, and which exchanges were the last, if that is what is asked.
@@ -184,10 +192,11 @@ impl Shards {
         self: &Rc<Self>,
         socket: OwnedFd,
         listener: ListenerId,
-        lent_by: Option<ShardId>,
+        lent_by: Option<(ShardId, u64)>,
     ) -> io::Result<()> {
         let acceptor = Rc::new(Acceptor::new(socket)?);
-        let entrance = Entrance { acceptor, lent_by, listener: Rc::new(Cell::new(Some(listener))) };
+        let (is_watched, listener) = (Rc::new(Cell::new(true)), Rc::new(Cell::new(Some(listener))));
+        let entrance = Entrance { acceptor, lent_by, is_watched, listener };
         let pause = Ticker::new(ACCEPT_PAUSE)?;
         self.entrances.borrow_mut().push(entrance.clone());
         spawn(keep_accepting(Rc::clone(self), entrance, pause));
@@ -206,7 +215,20 @@ impl Shards {
     /// Accepts in the place of another worker, until it takes its sockets back.
     fn help(self: &Rc<Self>, of: ShardId, sockets: &[(ListenerId, OwnedFd)]) {
         for (listener, socket) in sockets {
-            let opened = socket.try_clone().and_then(|fd| self.open(fd, *listener, Some(of)));
+            let opened = inode(socket).and_then(|number| {
+                let lent_by = Some((of, number));
+                // The task of the last time still waits for a connection that shows it that it is over.
+                let mut waiting = self.waiting.borrow_mut();
+                waiting.retain(|one| one.is_watched.get());
+                if let Some(at) = waiting.iter().position(|one| one.lent_by == lent_by) {
+                    let entrance = waiting.swap_remove(at);
+                    entrance.listener.set(Some(*listener));
+                    self.entrances.borrow_mut().push(entrance);
+                    return Ok(());
+                }
+                drop(waiting);
+                self.open(socket.try_clone()?, *listener, lent_by)
+            });
             if let Err(error) = opened {
                 notice::warn(format_args!("a worker cannot accept for worker {}: {error}", of.0));
             }
@@ -216,7 +238,8 @@ impl Shards {
     /// What waits at these entrances is for their own worker again.
     fn stop_helping(&self, of: ShardId) {
         let mut all = self.entrances.borrow_mut();
-        all.extract_if(.., |one| one.lent_by == Some(of)).for_each(|one| one.listener.set(None));
+        let lent = all.extract_if(.., |one| one.lent_by.is_some_and(|(whose, _)| whose == of));
+        self.waiting.borrow_mut().extend(lent.inspect(|one| one.listener.set(None)));
     }
 
     /// Lets in what waits at an entrance, and shuts it.
@@ -368,6 +391,12 @@ async fn keep_accepting(shards: Rc<Shards>, entrance: Entrance, pause: Ticker) {
     while Caught(downstream::accept(&current, &shards.pool, acceptor, &pause)).await.is_err() {
         shards.panicked();
     }
+    entrance.is_watched.set(false);
+}
+
+/// What the system calls a socket, under whatever descriptor.
+fn inode(socket: &OwnedFd) -> io::Result<u64> {
+    Ok(nix::sys::stat::fstat(socket)?.st_ino)
 }
 
 /// Carries out orders until the one to drain, which says what becomes of the sockets.
@@ -387,7 +416,13 @@ async fn obey(
                 shards.rearrange(&sockets, &old);
             }
             Command::Accept => shards.open_all(&mut closed.borrow_mut()),
-            Command::Lend { of, sockets } => shards.help(of, &sockets),
+            // By another plan a listener of this number may be another one.
+            Command::Lend { of, plan, sockets } => {
+                if Arc::ptr_eq(&plan, &shards.current().plan) {
+                    shards.help(of, &sockets);
+                }
+            }
+            Command::Leave => shards.each(|shard| shard.leave()),
             Command::TakeBack { of } => shards.stop_helping(of),
             Command::Drain { sockets } => return sockets,
             Command::Purge { purge, reply } => {

@@ -17,7 +17,7 @@ pub fn render(overview: &Overview, measured: &[Measured]) -> String {
     let mut out =
         MetricsText { text: String::with_capacity(16 * 1024), left: SERIES_MAX, dropped: 0 };
     process(&mut out, overview, measured);
-    counters(&mut out, &totals);
+    counters(&mut out, &totals, overview.lost_lines);
     requests(&mut out, &totals);
     upstreams(&mut out, &totals);
     endpoints(&mut out, overview);
@@ -67,7 +67,7 @@ fn process(out: &mut MetricsText, overview: &Overview, measured: &[Measured]) {
 }
 
 /// Names, helps and values of plain counters.
-fn counters(out: &mut MetricsText, totals: &Totals) {
+fn counters(out: &mut MetricsText, totals: &Totals, lost_lines: u64) {
     let all = &totals.counters;
     let plain = [
         ("millrace_connections_accepted_total", "Client connections let in.", all.connections),
@@ -121,12 +121,13 @@ fn counters(out: &mut MetricsText, totals: &Totals) {
         ),
         ("millrace_panics_total", "Connection tasks that panicked.", all.panics),
         ("millrace_accept_errors_total", "Failed accepts.", all.accept_errors),
-        ("millrace_access_log_drops_total", "Access log entries that were dropped.", all.log_drops),
+        (
+            "millrace_access_log_drops_total",
+            "Access log entries that were dropped, or could not be written.",
+            all.log_drops + lost_lines,
+        ),
     ];
-    for (name, help, value) in plain {
-        out.family(name, "counter", help);
-        out.value(name, &[], value as f64);
-    }
+    out.counters(&plain);
 }
 
 fn requests(out: &mut MetricsText, totals: &Totals) {
@@ -265,6 +266,13 @@ impl MetricsText {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         self.left = SERIES_MAX;
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn counters(&mut self, all: &[(&str, &str, u64)]) {
+        for (name, help, value) in all {
+            self.family(name, "counter", help);
+            self.value(name, &[], *value as f64);
+        }
     }
 
     fn value(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {

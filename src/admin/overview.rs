@@ -18,6 +18,8 @@ pub struct Overview {
     pub workers: usize,
     /// Those that stand still.
     pub stalled: Vec<usize>,
+    /// Lines of the access log that could not be written.
+    pub lost_lines: u64,
     /// Spans that no collector took.
     pub lost_spans: u64,
     /// How often one of them did.

@@ -51,6 +51,7 @@ impl Planned {
             ("limits", old.limits != new.limits),
             ("http2", old.http2 != new.http2),
             ("access_log", old.access_log != new.access_log),
+            ("trace", old.trace != new.trace),
             ("admin", old.admin != new.admin),
             ("cache", old.cache != new.cache),
             ("dns", old.dns_servers != new.dns_servers),

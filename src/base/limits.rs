@@ -365,6 +365,8 @@ pub const TTL_MOST: Duration = Duration::from_secs(300);
 pub const TTL_UNKNOWN: Duration = Duration::from_secs(30);
 /// How long the start waits for names, so that the first request finds addresses.
 pub const FIRST_NAMES: Duration = Duration::from_secs(2);
+/// A log's daemon that is gone is looked for again at most so often.
+pub const REOPENED_EVERY: Duration = Duration::from_secs(1);
 /// How long the end waits for an access log that is not read.
 pub const LOG_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the end waits for what is still to be written to the cache's disk.
@@ -442,6 +444,8 @@ pub const ADMIN_ANSWERS: usize = 1024;
 pub const TAPPED: usize = 4096;
 /// How often it is looked whether a watcher is still there, and what it has missed.
 pub const TAP_LOOK: Duration = Duration::from_millis(500);
+/// A watcher is sent something at least so often.
+pub const TAP_SILENCE: Duration = Duration::from_secs(30);
 /// Watchers at a time.
 pub const TAPS_MAX: usize = 8;
 /// Lines that wait for a watcher's connection.

@@ -75,9 +75,11 @@ fn substitute_one(
     }
 }
 
+/// A text with the environment's words in it.
+///
 /// # Errors
 /// The name of a variable that is not set.
-fn replaced(text: &str, environment: &Environment<'_>) -> Result<String, String> {
+pub fn replaced(text: &str, environment: &Environment<'_>) -> Result<String, String> {
     let (mut out, mut rest) = (String::new(), text);
     while let Some(at) = rest.find("${") {
         let (before, found) = rest.split_at(at);

@@ -98,6 +98,12 @@ impl Source {
         SourceLine { number: self.place(at).1, file, at }
     }
 
+    /// The folder of the file that this place is in.
+    #[must_use]
+    pub fn folder(&self, at: usize) -> &Path {
+        &self.parts[self.part(at)].folder
+    }
+
     /// A path that stands there: a relative one begins at the folder of its file.
     #[must_use]
     pub fn path(&self, at: usize, text: &str) -> PathBuf {

@@ -30,13 +30,13 @@ impl Collector {
     /// What is wrong, as a sentence.
     pub fn of(text: &str) -> Result<Self, String> {
         let help = "write it as \"http://127.0.0.1:4318/v1/traces\"";
-        let url: Uri = text.parse().map_err(|_| format!("\"{text}\" is no URL: {help}"))?;
+        let url: Uri = text.parse().map_err(|_| format!("that is no URL: {help}"))?;
         let is_secure = match url.scheme_str() {
             Some("http") => false,
             Some("https") => true,
-            _ => return Err(format!("\"{text}\" does not begin with http:// or https://: {help}")),
+            _ => return Err(format!("it does not begin with http:// or https://: {help}")),
         };
-        let authority = url.authority().ok_or_else(|| format!("\"{text}\" has no host: {help}"))?;
+        let authority = url.authority().ok_or_else(|| format!("it has no host: {help}"))?;
         if authority.as_str().contains('@') {
             return Err("credentials go into \"headers\", as in { authorization = \"Bearer …\" }"
                 .to_owned());

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::base::hash::stable;
 use crate::base::id::RouteId;
 use crate::base::limits::{CONFIG_BYTES_MAX, INCLUDES_MAX};
 use crate::config::lower::lower_source;
 use crate::config::merge::Environment;
+use crate::config::merge::replaced;
 use crate::config::model::{Config, PathMatch, Route};
 use crate::config::problem::Problems;
 use crate::config::source::{Source, SourceLine};
@@ -34,12 +35,16 @@ pub struct CheckedConfig {
 pub fn file(path: &Path) -> Result<CheckedConfig, String> {
     let mut source = Source::new(&path.display().to_string(), &read(path, CONFIG_BYTES_MAX)?);
     include(&mut source);
-    Ok(judge(&source, &|name| std::env::var(name).ok()))
+    Ok(judge(&source, &variable))
 }
 
-/// What changes when a file, or one that it includes, is written: of names, lengths and times.
+/// What changes when a file, or one that it includes, is written: of names, lengths and times. Zero for what is no
+/// regular file: a pipe cannot be read twice.
 #[must_use]
 pub fn stamp(path: &Path) -> u64 {
+    if !path.is_file() {
+        return 0;
+    }
     let mut all = Vec::new();
     let mut note = |path: &Path| {
         all.extend_from_slice(path.as_os_str().as_encoded_bytes());
@@ -53,8 +58,8 @@ pub fn stamp(path: &Path) -> u64 {
     let text = read(path, CONFIG_BYTES_MAX).unwrap_or_default();
     let source = Source::new(&path.display().to_string(), &text);
     for (pattern, span) in source.includes() {
-        let found = glob::glob(&source.path(span.start, &pattern).display().to_string());
-        found.into_iter().flatten().filter_map(Result::ok).for_each(|file| note(&file));
+        let found = included(source.folder(span.start), &pattern);
+        found.into_iter().flatten().for_each(|file| note(&file));
     }
     stable(&all)
 }
@@ -63,19 +68,13 @@ pub fn stamp(path: &Path) -> u64 {
 fn include(source: &mut Source) {
     let mut count = 0;
     for (pattern, span) in source.includes() {
-        let full = source.path(span.start, &pattern).display().to_string();
-        let found = match glob::glob(&full) {
-            Ok(found) => found,
-            Err(error) => {
-                source.fault(span, format!("\"{pattern}\" is no pattern of files: {}", error.msg));
+        let files = match included(source.folder(span.start), &pattern) {
+            Ok(files) => files,
+            Err(why) => {
+                source.fault(span, why);
                 continue;
             }
         };
-        let is_pattern = pattern.contains(['*', '?', '[']);
-        let files: Vec<_> = found.filter_map(Result::ok).filter(|one| one.is_file()).collect();
-        if files.is_empty() && !is_pattern {
-            source.fault(span.clone(), format!("there is no file {full}"));
-        }
         for file in files {
             count += 1;
             let left = CONFIG_BYTES_MAX.saturating_sub(source.text().len() as u64);
@@ -89,6 +88,59 @@ fn include(source: &mut Source) {
             }
         }
     }
+}
+
+/// The files that a pattern stands for. What cannot be looked at is a fault: without it, routes would be gone that an
+/// operator believes to be there.
+fn included(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
+    // A variable that is not set is told where every other one is.
+    let Ok(pattern) = replaced(pattern, &variable) else { return Ok(Vec::new()) };
+    let is_special = |part: &str| part.contains(['*', '?', '[']);
+    if !is_special(&pattern) {
+        let file = folder.join(&pattern);
+        let found = std::fs::metadata(&file);
+        return match found {
+            Ok(found) if found.is_dir() => {
+                Err(format!("{} is a folder: write \"{pattern}/*.toml\"", file.display()))
+            }
+            Ok(_) => Ok(vec![file]),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(format!("there is no file {}", file.display()))
+            }
+            Err(error) => Err(format!("{}: {error}", file.display())),
+        };
+    }
+    let plain: PathBuf =
+        pattern.split_inclusive('/').take_while(|part| !is_special(part)).collect();
+    let place = folder.join(plain);
+    match std::fs::read_dir(&place) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(format!("{}: {error}", place.display())),
+        Ok(_) => {}
+    }
+    let full = match Path::new(&pattern).is_absolute() {
+        true => pattern.clone(),
+        false => Path::new(&glob::Pattern::escape(&folder.display().to_string()))
+            .join(&pattern)
+            .display()
+            .to_string(),
+    };
+    let found = glob::glob(&full)
+        .map_err(|error| format!("\"{pattern}\" is no pattern of files: {}", error.msg))?;
+    let mut files = Vec::new();
+    for one in found {
+        let path = one.map_err(|error| error.to_string())?;
+        match std::fs::metadata(&path) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => files.push(path),
+            Err(error) => return Err(format!("{}: {error}", path.display())),
+        }
+    }
+    Ok(files)
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// A file as a text of at most so many octets.

@@ -7,6 +7,7 @@ use core_affinity::CoreId;
 
 use super::{plan, secrets};
 use crate::config::access_log::AccessLog;
+use crate::config::admin::AdminAddress;
 use crate::config::model::{Config, Cores, Listener};
 use crate::net::handover::Inherited;
 use crate::net::log_file;
@@ -46,6 +47,34 @@ pub(super) fn identity(config: &Config) -> Result<Option<RunAs>, String> {
     let server = &config.server;
     let find = |user: &String| RunAs::find(user, server.group.as_deref());
     server.user.as_ref().map(find).transpose()
+}
+
+/// What an upgrade and a reload will want of the folder of the admin socket.
+pub(super) fn warn_of_socket_folder(config: &Config) {
+    let Some(AdminAddress::Unix(path)) = config.admin.as_ref().map(|admin| &admin.address) else {
+        return;
+    };
+    if let Some(folder) = path.parent().filter(|folder| !RunAs::may_write(folder)) {
+        notice::warn(format_args!(
+            "admin: server.user may not write in {}: an upgrade could not put its socket there; give the user a folder of \
+             its own, as systemd does by RuntimeDirectory=",
+            folder.display()
+        ));
+    }
+}
+
+/// Makes the folder of the admin socket, if there is none: the user's, where another one than root will serve.
+pub(super) fn make_socket_folder(config: &Config) {
+    let Some(AdminAddress::Unix(path)) = config.admin.as_ref().map(|admin| &admin.address) else {
+        return;
+    };
+    let Some(folder) = path.parent().filter(|folder| !folder.exists()) else { return };
+    // What is wrong with it is told by what wants to open the socket.
+    if std::fs::create_dir(folder).is_ok()
+        && let Ok(Some(user)) = identity(config)
+    {
+        user.own(folder);
+    }
 }
 
 pub(super) fn not_open(listener: &Listener, error: &std::io::Error) -> String {

@@ -46,6 +46,7 @@ use start::Workers;
 use upgrade::RunningUpgrade;
 
 const UPGRADING: &str = "an upgrade is under way: nothing is read again until it is over";
+const ENDS_SOON: &str = "this process is about to end: no other takes its place";
 const LOOKS_A_SECOND: u64 = 4;
 
 /// Serves a configuration until a signal ends it, and carries out orders until then. `ready` is called with the bound addresses when
@@ -62,6 +63,7 @@ pub fn run(config: Config, inputs: &Inputs<'_>, ready: impl FnOnce(&start::Ready
             "name {name}: not resolved yet: requests for it get 503 until its DNS server answers"
         ));
     }
+    machine::make_socket_folder(&config);
     // What cannot be had is known before anything is served.
     let admin = config.admin.as_ref().map(|admin| AdminServer::inherit(admin, &mut inherited));
     let started = admin
@@ -131,7 +133,7 @@ fn serve(
         leaves_at: None,
         told_to_leave: Moment::default(),
         seen: None,
-        taken: inputs.stamp.map(|stamp| stamp()),
+        taken: inputs.stamp.filter(|_| config.server.watch).map(|stamp| stamp()),
     };
     while coordinator.turn() {}
     coordinator.end()
@@ -197,6 +199,7 @@ impl Coordinator<'_> {
     fn signalled(&mut self, signal: Option<Signal>) -> bool {
         match signal {
             Some(Signal::Upgrade) => match &self.upgrade {
+                _ if self.leaves_at.is_some() => notice::note(ENDS_SOON),
                 Some(_) => notice::note("an upgrade is under way already"),
                 None => self.upgrade = RunningUpgrade::start(&self.workers, &self.helpers, None),
             },
@@ -219,6 +222,11 @@ impl Coordinator<'_> {
             Some(at) => now < at && now.since(self.told_to_leave) <= SAME_SIGNAL,
             None if delay.is_zero() => false,
             None => {
+                // The order to end is meant for the process that would take over as well.
+                if let Some(mut upgrade) = self.upgrade.take() {
+                    upgrade.cancel();
+                    self.go_on();
+                }
                 (self.leaves_at, self.told_to_leave) = (Some(now.after(delay)), now);
                 self.workers.broadcast(&Command::Leave);
                 let seconds = delay.as_secs_f64();
@@ -230,12 +238,19 @@ impl Coordinator<'_> {
         }
     }
 
-    fn reload(&mut self) {
+    /// The file as it is now is what is about to be read: its configuration may want it to be watched.
+    fn note_stamp(&mut self) {
         self.taken = self.inputs.stamp.map(|stamp| stamp());
+    }
+
+    fn reload(&mut self) {
         match self.inputs.source {
             _ if self.upgrade.is_some() => notice::note(UPGRADING),
             // Why it is refused was told.
-            Some(source) => drop(reload::reload(&mut self.workers, &mut self.helpers, source)),
+            Some(source) => {
+                self.note_stamp();
+                drop(reload::reload(&mut self.workers, &mut self.helpers, source));
+            }
             None => notice::note("there is no configuration file to read again"),
         }
     }
@@ -255,6 +270,9 @@ impl Coordinator<'_> {
 
     fn obey(&mut self, order: AdminOrder) {
         match order {
+            AdminOrder::Upgrade { reply } if self.leaves_at.is_some() => {
+                let _ = reply.send(Err(ENDS_SOON.to_owned()));
+            }
             AdminOrder::Upgrade { reply } if self.upgrade.is_none() => {
                 self.upgrade = RunningUpgrade::start(&self.workers, &self.helpers, Some(reply));
             }
@@ -264,7 +282,7 @@ impl Coordinator<'_> {
             }
             order => {
                 if matches!(order, AdminOrder::Reload { .. }) {
-                    self.taken = self.inputs.stamp.map(|stamp| stamp());
+                    self.note_stamp();
                 }
                 let source = self.inputs.source;
                 orders::obey(&mut self.workers, &mut self.helpers, source, order);

@@ -14,7 +14,7 @@ use crate::base::limits::CACHE_MAILBOX;
 use crate::base::random::Random;
 use crate::cache::ledger::Ledger;
 use crate::config::cache::Cache;
-use crate::config::model::{Address, Cluster, Config};
+use crate::config::model::{Address, Balance, Cluster, Config};
 use crate::filter::Chain;
 use crate::health::HealthTable;
 use crate::net::disk::{self, DiskHandle};
@@ -127,8 +127,6 @@ impl ProcessFrame {
     }
 }
 
-/// The books of the cache, and its disk if it is to have one. Without its disk a cache is still a
-/// cache: that is a warning, and no reason not to serve (exam Q03).
 /// Where spans go: there as before, if that is the same place.
 fn spans(config: &Config, old: Option<KnownPlan<'_>>) -> Option<SpanExport> {
     let model = config.trace.as_ref()?;
@@ -137,6 +135,8 @@ fn spans(config: &Config, old: Option<KnownPlan<'_>>) -> Option<SpanExport> {
     kept.or_else(|| SpanExport::start(model).map_err(notice::warn).ok())
 }
 
+/// The books of the cache, and its disk if it is to have one. Without its disk a cache is still a
+/// cache: that is a warning, and no reason not to serve (exam Q03).
 fn open_cache(cache: &Cache, shards: usize, posts: &Posts) -> (Arc<Ledger>, Option<DiskHandle>) {
     let opened = cache.disk.as_ref().and_then(|path| match disk::OpenedFolder::new(path) {
         Ok(opened) => Some(opened),
@@ -263,6 +263,10 @@ pub(super) fn translated(
         }
         Command::Weighed { cluster, endpoints, weight } => {
             let (cluster, endpoints) = same(old, new, *cluster, endpoints)?;
+            // Its table stands.
+            if new.clusters[usize::from(cluster.0)].balance == Balance::Maglev {
+                return None;
+            }
             Some(Command::Weighed { cluster, endpoints, weight: *weight })
         }
         Command::Leave => Some(Command::Leave),

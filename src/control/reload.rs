@@ -157,8 +157,8 @@ pub(super) fn plan(
     let new = source(file).map_err(|report| report.trim_end().to_owned())?.with_places();
     let old = workers.config();
     let needs_restart = needs_restart(&old, &new);
-    secrets::load(&new, Some((&old, workers.secrets()))).map_err(|faults| faults.join("\n"))?;
-    Ok(Planned { old, new, needs_restart })
+    let faults = secrets::look(&new, Some((&old, workers.secrets())));
+    if faults.is_empty() { Ok(Planned { old, new, needs_restart }) } else { Err(faults.join("\n")) }
 }
 
 /// Tells the service manager that a reload is over, however it went.

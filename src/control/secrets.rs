@@ -62,6 +62,12 @@ pub fn inspect(config: &Config) -> Result<LoadedSecrets, Vec<String>> {
     if faults.is_empty() { Ok(loaded) } else { Err(faults) }
 }
 
+/// What is wrong with the files that a configuration names, beside one that is served. Nothing is written.
+#[must_use]
+pub fn look(config: &Config, old: Option<(&Config, &Secrets)>) -> Vec<String> {
+    read(config, old, Errand::Look).1
+}
+
 /// What files are read for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Errand {

@@ -10,10 +10,18 @@ use crate::net::notice;
 #[derive(Default)]
 pub(super) struct StallWatch {
     /// Since when it stands still.
-    since: Vec<Option<Moment>>,
+    since: Vec<Option<Stall>>,
     looked: Moment,
     /// How often one of them stood still.
     pub(super) seen: u64,
+}
+
+/// A worker that stands still.
+#[derive(Clone, Copy)]
+struct Stall {
+    begun: Moment,
+    /// When its sockets were lent, by `Workers::lending`.
+    lent: u64,
 }
 
 impl StallWatch {
@@ -36,15 +44,20 @@ impl StallWatch {
             let stands_still = now.since(beat) >= STALL_AFTER;
             match since {
                 None if stands_still => {
-                    *since = Some(beat);
+                    *since = Some(Stall { begun: beat, lent: workers.lending });
                     self.seen += 1;
                     notice::warn(format_args!(
                         "worker {at} stands still: its connections wait, the other workers accept in its place"
                     ));
                     workers.lend(at);
                 }
-                Some(begun) if !stands_still => {
-                    let took = beat.since(*begun).as_secs_f64();
+                Some(stall) if stands_still && stall.lent != workers.lending => {
+                    stall.lent = workers.lending;
+                    workers.take_back(at);
+                    workers.lend(at);
+                }
+                Some(stall) if !stands_still => {
+                    let took = beat.since(stall.begun).as_secs_f64();
                     notice::warn(format_args!(
                         "worker {at} goes on; it stood still for {took:.1} s"
                     ));

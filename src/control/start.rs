@@ -1,6 +1,7 @@
 //! Opens listeners and starts workers, and starts a worker again whose thread has died.
 
 use std::fmt;
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -101,6 +102,8 @@ pub struct Workers {
     authority: Option<PathBuf>,
     /// What is remembered of the files of certificates.
     pub(super) known: secrets::Known,
+    /// Another number when workers have another plan, or one was started again: what was lent is to be lent anew.
+    pub(super) lending: u64,
 }
 
 /// What a new configuration needs that the system may refuse.
@@ -139,7 +142,10 @@ pub(super) fn workers(
     let identity = machine::identity(&config)?;
     let log = match &config.access_log {
         None => None,
-        Some(log) => Some(log_file::start(log).map_err(|error| log_fault(log, &error))?),
+        Some(log) => {
+            let own = |file: &File| identity.iter().for_each(|one| one.own_file(file));
+            Some(log_file::start(log, &own).map_err(|error| log_fault(log, &error))?)
+        }
     };
     warn_of_few_files(&config);
     let cores = choose_cores(&config.server.cores)?;
@@ -158,6 +164,7 @@ pub(super) fn workers(
             identity.own(path);
         }
         identity.assume().map_err(|error| format!("server.user: {error}"))?;
+        machine::warn_of_socket_folder(&config);
     }
     // Where there is a process before us, the folder is still its own.
     if config.cache.disk.is_some() {
@@ -181,6 +188,7 @@ pub(super) fn workers(
         seed,
         authority: loaded.authority,
         known: loaded.known,
+        lending: 0,
     };
     for at in 0..workers.cores.len() {
         let running = workers.start(at, true, true)?;
@@ -213,7 +221,10 @@ impl Workers {
             seed: self.seed,
             said: self.said.clone().into(),
         };
-        self.plan.beats[at].store(monotonic().0, Ordering::Relaxed);
+        // One that is started again has stood still until it runs.
+        if waits {
+            self.plan.beats[at].store(monotonic().0, Ordering::Relaxed);
+        }
         let thread = worker::start(setup).map_err(fault)?;
         Ok(RunningWorker { commands, thread })
     }
@@ -314,6 +325,7 @@ impl Workers {
             }
         }
         // A name that stands for several addresses is one endpoint to an operator.
+        all.sort();
         all.dedup();
         all
     }
@@ -330,7 +342,8 @@ impl Workers {
             let copies = sockets.iter().filter_map(|socket| socket.try_clone().ok());
             all.extend(copies.map(|copy| (id, copy)));
         }
-        self.tell_others(at, &Command::Lend { of: shard_id(at), sockets: all.into() });
+        let plan = Arc::clone(&self.plan);
+        self.tell_others(at, &Command::Lend { of: shard_id(at), plan, sockets: all.into() });
     }
 
     /// A worker accepts for itself again.
@@ -433,7 +446,10 @@ impl Workers {
         let log = match &config.access_log {
             same if *same == old.access_log => None,
             None => Some(None),
-            Some(log) => Some(Some(log_file::start(log).map_err(|error| log_fault(log, &error))?)),
+            Some(log) => {
+                let started = log_file::start(log, &|_| ());
+                Some(Some(started.map_err(|error| log_fault(log, &error))?))
+            }
         };
         Ok(Prepared { listeners, log })
     }
@@ -466,6 +482,7 @@ impl Workers {
             }
         }
         self.plan = plan;
+        self.lending += 1;
     }
 
     /// Puts the sockets of each worker into the order of a new configuration's listeners; what each worker is told.
@@ -524,7 +541,10 @@ impl Workers {
                 disk.distrust();
             }
             match self.start(at, false, false) {
-                Ok(running) => self.running[at] = running,
+                Ok(running) => {
+                    self.running[at] = running;
+                    self.lending += 1;
+                }
                 Err(message) => notice::warn(message),
             }
         }

@@ -10,6 +10,7 @@ use crate::base::id::{ClusterId, EndpointId};
 use crate::config::model::Cluster;
 use crate::health::CheckVerdict;
 use crate::health::passive::Why;
+use crate::net::log_file;
 use crate::net::memory;
 use crate::net::span_export::SpanExport;
 use crate::upstream::endpoint::Duty;
@@ -32,6 +33,7 @@ pub(super) fn of(workers: &Workers, helpers: &Helpers) -> Overview {
         workers: workers.count(),
         stalled: helpers.stalls.stalled(),
         stalls: helpers.stalls.seen,
+        lost_lines: log_file::lost(),
         lost_spans: plan.spans.as_ref().map_or(0, SpanExport::lost),
         is_draining: workers.is_leaving(),
         reloads: helpers.reloads,

@@ -33,7 +33,7 @@ pub fn begin(ex: &mut Exchange<'_>, trace: &Trace) {
         fields.remove_named(STATE);
     }
     fields.remove_named(PARENT);
-    fields.push(PARENT, own.text().as_bytes());
+    fields.push(PARENT, &own.text());
     ex.record.parent = found.map_or(0, |one| one.span);
     ex.record.is_sampled = is_sampled;
 }

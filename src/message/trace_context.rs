@@ -32,9 +32,19 @@ impl TraceParent {
 
     /// As it is sent.
     #[must_use]
-    pub fn text(&self) -> String {
-        let Self { trace, span, is_sampled } = self;
-        format!("00-{trace:032x}-{span:016x}-{:02x}", u8::from(*is_sampled))
+    pub fn text(&self) -> [u8; 55] {
+        let mut out = *b"00-................................-................-00";
+        write_hex(&mut out[3..35], self.trace);
+        write_hex(&mut out[36..52], self.span.into());
+        write_hex(&mut out[53..55], u128::from(self.is_sampled));
+        out
+    }
+}
+
+fn write_hex(out: &mut [u8], mut number: u128) {
+    for digit in out.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 0xf) as usize];
+        number >>= 4;
     }
 }
 
@@ -56,7 +66,7 @@ mod tests {
     #[test]
     fn what_is_written_is_what_was_read() {
         let read = TraceParent::parse(GOOD.as_bytes()).unwrap();
-        assert_eq!((read.text().as_str(), read.is_sampled), (GOOD, true));
+        assert_eq!((&read.text()[..], read.is_sampled), (GOOD.as_bytes(), true));
         let later = format!("cc{}-what-the-future-brings", &GOOD[2..]);
         assert_eq!(TraceParent::parse(later.as_bytes()), Some(read));
         let not = TraceParent::parse(GOOD.replace("-01", "-02").as_bytes()).unwrap();

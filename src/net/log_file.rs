@@ -7,13 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::notice;
-use crate::base::clock;
-use crate::base::limits::LOG_BATCHES;
+use crate::base::clock::{self, Moment, monotonic};
+use crate::base::limits::{LOG_BATCHES, REOPENED_EVERY};
 use crate::config::access_log::{AccessLog, LogTarget};
 use crate::config::model::Config;
 use crate::observe::format;
@@ -35,12 +36,12 @@ pub enum LogMessage {
 pub type LogSender = Sender<LogMessage>;
 
 /// Opens the log and starts its thread, which ends when it is told to; the receiver is
-/// disconnected then.
+/// disconnected then. `own` is shown a file that was opened.
 ///
 /// # Errors
 /// The file cannot be opened.
-pub fn start(log: &AccessLog) -> io::Result<(LogSender, Receiver<()>)> {
-    let output = open(&log.to)?;
+pub fn start(log: &AccessLog, own: &dyn Fn(&File)) -> io::Result<(LogSender, Receiver<()>)> {
+    let output = open(&log.to, own)?;
     let log = log.clone();
     let (sender, receiver) = bounded(LOG_BATCHES);
     let (done, end) = bounded(1);
@@ -93,23 +94,17 @@ fn syslog(path: &Path) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-fn open(to: &LogTarget) -> io::Result<LogOutput> {
+fn open(to: &LogTarget, own: &dyn Fn(&File)) -> io::Result<LogOutput> {
     Ok(match to {
         LogTarget::Standard => LogOutput::Stream(Box::new(io::stdout())),
         LogTarget::File(path) => {
             let file: File = OpenOptions::new().create(true).append(true).open(path)?;
+            own(&file);
             LogOutput::Stream(Box::new(file))
         }
-        LogTarget::Syslog => LogOutput::Syslog(syslog(Path::new(SYSLOG))?),
-        LogTarget::Journal => LogOutput::Journal(syslog(Path::new(JOURNAL))?),
-        LogTarget::SyslogAt(address) => {
-            let any: IpAddr = match address {
-                SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-                SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-            };
-            let socket = UdpSocket::bind((any, 0))?;
-            socket.connect(address)?;
-            LogOutput::SyslogAt(socket)
+        LogTarget::Syslog | LogTarget::SyslogAt(_) | LogTarget::Journal => {
+            let socket = LogSocket::open(to)?;
+            LogOutput::Datagrams(Datagrams { socket, to: to.clone(), opened: monotonic() })
         }
     })
 }
@@ -117,66 +112,146 @@ fn open(to: &LogTarget) -> io::Result<LogOutput> {
 /// Where lines go.
 enum LogOutput {
     Stream(Box<dyn Write + Send>),
-    /// A line a message, in the form of RFC 3164 that local daemons take.
-    Syslog(UnixDatagram),
-    /// The same in that of RFC 5424.
-    SyslogAt(UdpSocket),
-    Journal(UnixDatagram),
+    Datagrams(Datagrams),
 }
 
+/// What was lost of a text: how many lines, and why.
+type LostLines = Option<(u64, io::Error)>;
+
 impl LogOutput {
-    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+    fn write(&mut self, text: &[u8]) -> LostLines {
         let lines = || text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let pid = std::process::id();
         match self {
-            Self::Stream(stream) => stream.write_all(text).and_then(|()| stream.flush()),
-            Self::Syslog(socket) => {
-                let begin = format!("{PRIORITY}{} millrace[{pid}]: ", now("%b %e %H:%M:%S"));
-                lines().try_for_each(|line| send(|all| socket.send(all), begin.as_bytes(), line))
+            Self::Stream(stream) => {
+                let written = stream.write_all(text).and_then(|()| stream.flush());
+                written.err().map(|error| (lines().count() as u64, error))
             }
-            Self::SyslogAt(socket) => {
-                let time = now("%Y-%m-%dT%H:%M:%SZ");
-                let begin = format!("{PRIORITY}1 {time} - millrace {pid} access - ");
-                lines().try_for_each(|line| send(|all| socket.send(all), begin.as_bytes(), line))
-            }
-            Self::Journal(socket) => {
-                let begin = b"PRIORITY=6\nSYSLOG_IDENTIFIER=millrace\nMESSAGE=";
-                lines().try_for_each(|line| send(|all| socket.send(all), begin, line))
+            Self::Datagrams(datagrams) => {
+                let begin = datagrams.begin();
+                let mut lost: LostLines = None;
+                for line in lines() {
+                    if let Err(error) = datagrams.send(&[&begin, line].concat()) {
+                        lost = Some((lost.map_or(0, |(count, _)| count) + 1, error));
+                    }
+                }
+                lost
             }
         }
     }
 }
 
-fn send(
-    mut socket: impl FnMut(&[u8]) -> io::Result<usize>,
-    begin: &[u8],
-    line: &[u8],
-) -> io::Result<()> {
-    socket(&[begin, line].concat()).map(drop)
+/// A line a message.
+struct Datagrams {
+    socket: LogSocket,
+    to: LogTarget,
+    opened: Moment,
+}
+
+enum LogSocket {
+    Local(UnixDatagram),
+    Remote(UdpSocket),
+}
+
+impl LogSocket {
+    fn open(to: &LogTarget) -> io::Result<Self> {
+        let LogTarget::SyslogAt(address) = to else {
+            let path = if *to == LogTarget::Journal { JOURNAL } else { SYSLOG };
+            return syslog(Path::new(path)).map(Self::Local);
+        };
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(address)?;
+        Ok(Self::Remote(socket))
+    }
+
+    fn send(&self, message: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Local(socket) => socket.send(message),
+            Self::Remote(socket) => socket.send(message),
+        }
+        .map(drop)
+    }
+}
+
+impl Datagrams {
+    /// What stands before a line: in the form of RFC 3164 that local daemons take, in that of RFC 5424, or the
+    /// journal's own.
+    fn begin(&self) -> Vec<u8> {
+        let pid = std::process::id();
+        match self.to {
+            LogTarget::Journal => b"PRIORITY=6\nSYSLOG_IDENTIFIER=millrace\nMESSAGE=".to_vec(),
+            LogTarget::SyslogAt(_) => {
+                let time = now("%Y-%m-%dT%H:%M:%SZ");
+                format!("{PRIORITY}1 {time} - millrace {pid} access - ").into_bytes()
+            }
+            _ => format!("{PRIORITY}{} millrace[{pid}]: ", now("%b %e %H:%M:%S")).into_bytes(),
+        }
+    }
+
+    /// A daemon that was started again has another socket at the same place; what UDP says of the datagram before says
+    /// nothing of this one.
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        let Err(error) = self.socket.send(message) else { return Ok(()) };
+        let is_gone = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::NotConnected
+                | io::ErrorKind::ConnectionReset
+        );
+        if is_gone && matches!(self.socket, LogSocket::Local(_)) {
+            if monotonic().since(self.opened) < REOPENED_EVERY {
+                return Err(error);
+            }
+            self.opened = monotonic();
+            self.socket = LogSocket::open(&self.to)?;
+        }
+        if is_gone { self.socket.send(message) } else { Err(error) }
+    }
 }
 
 fn now(form: &str) -> String {
     format::timestamp(clock::wall(), form)
 }
 
+/// Lines that could not be written, of all logs so far.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines could not be written so far.
+#[must_use]
+pub fn lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
 fn run(messages: &Receiver<LogMessage>, mut output: LogOutput, log: &AccessLog) {
     let mut text = Vec::new();
     let mut is_failing = false;
     for message in messages {
-        let result = match message {
+        match message {
             LogMessage::End => return,
-            LogMessage::Reopen => open(&log.to).map(|new| output = new),
+            LogMessage::Reopen => match open(&log.to, &|_| ()) {
+                Ok(new) => output = new,
+                Err(error) => notice::warn(format_args!(
+                    "access log {}: it cannot be opened anew, and goes on where it is: {error}",
+                    log.to
+                )),
+            },
             LogMessage::Write(batch, config) => {
                 text.clear();
                 format::lines(&batch, &config, &log.format, &mut text);
-                output.write(&text)
+                let lost = output.write(&text);
+                if let Some((count, error)) = &lost {
+                    LOST.fetch_add(*count, Ordering::Relaxed);
+                    if !is_failing {
+                        notice::warn(format_args!(
+                            "access log: {error}; lines are lost until it works again"
+                        ));
+                    }
+                }
+                is_failing = lost.is_some();
             }
-        };
-        if let Err(error) = &result
-            && !is_failing
-        {
-            notice::warn(format_args!("access log: {error}; lines are lost until it works again"));
         }
-        is_failing = result.is_err();
     }
 }

@@ -1,10 +1,15 @@
 //! Root gives its rights up: another user, no way back, and only the right to ports below 1024 kept, for reloads.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use caps::{CapSet, Capability, CapsHashSet};
-use nix::unistd::{Gid, Group, Uid, User, chown, initgroups, setgid, setuid};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{
+    AccessFlags, Gid, Group, Uid, User, access, fchown, fchownat, initgroups, setgid, setuid,
+};
 
 use super::notice;
 
@@ -41,14 +46,31 @@ impl RunAs {
         Ok(Self { user, group })
     }
 
-    /// A file that root has made and that the user must be able to remove.
+    /// A socket or a folder that root has made, and that the user is to have. A link is not followed: where it leads is
+    /// for its folder's owner to say, and that is not root.
     pub fn own(&self, path: &Path) {
-        if let Err(error) = chown(path, Some(self.user.uid), Some(self.group)) {
+        let (user, group) = (Some(self.user.uid), Some(self.group));
+        if let Err(error) = fchownat(AT_FDCWD, path, user, group, AtFlags::AT_SYMLINK_NOFOLLOW) {
             notice::warn(format_args!("{} stays root's: {error}", path.display()));
         }
     }
 
-    /// Becomes it, with every thread of this process; what it keeps is the calling thread's alone, and its children's.
+    /// A file that root has opened and that the user will open again.
+    pub fn own_file(&self, file: &File) {
+        let is_roots = file.metadata().is_ok_and(|found| found.is_file() && found.uid() == 0);
+        if is_roots && let Err(error) = fchown(file, Some(self.user.uid), Some(self.group)) {
+            notice::warn(format_args!("a log stays root's: {error}"));
+        }
+    }
+
+    /// Whether this process, which is the user by now, may make and remove files there.
+    #[must_use]
+    pub fn may_write(folder: &Path) -> bool {
+        access(folder, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+    }
+
+    /// Becomes it, with every thread of this process. Only the calling thread, and threads that it starts, keep the right to
+    /// ports below 1024.
     ///
     /// # Errors
     /// What the system says: then nothing is as it should be, and the process must not go on.
@@ -62,11 +84,13 @@ impl RunAs {
         initgroups(&name, self.group)?;
         setgid(self.group)?;
         setuid(self.user.uid)?;
-        let kept = CapsHashSet::from([Capability::CAP_NET_BIND_SERVICE]);
-        let held = keep(&kept);
-        if let Err(error) = &held {
+        // More than that must not be left, whatever happens.
+        drop_others().map_err(io::Error::other)?;
+        // What a new process has of it.
+        let ambient = CapsHashSet::from([Capability::CAP_NET_BIND_SERVICE]);
+        if let Err(error) = caps::set(None, CapSet::Ambient, &ambient) {
             notice::warn(format_args!(
-                "ports below 1024 cannot be opened by a reload any more: {error}"
+                "ports below 1024 cannot be opened after an upgrade any more: {error}"
             ));
         }
         notice::note(format_args!("this process is user \"{}\" now", self.user.name));
@@ -74,12 +98,23 @@ impl RunAs {
     }
 }
 
-/// Of what root may, these are left, over an upgrade too.
-fn keep(kept: &CapsHashSet) -> Result<(), caps::errors::CapsError> {
+/// Of what root may, the right to low ports is left.
+fn drop_others() -> Result<(), caps::errors::CapsError> {
+    let may = caps::read(None, CapSet::Permitted)?;
+    let low_ports = |one: &Capability| *one == Capability::CAP_NET_BIND_SERVICE;
+    let kept: CapsHashSet = may.into_iter().filter(low_ports).collect();
     for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
-        let may: CapsHashSet =
-            caps::read(None, CapSet::Permitted)?.intersection(kept).copied().collect();
-        caps::set(None, set, &may)?;
+        caps::set(None, set, &kept)?;
     }
-    caps::set(None, CapSet::Ambient, kept)
+    Ok(())
+}
+
+/// A worker opens no listeners: its thread needs nothing of what the coordinator has kept.
+pub fn give_up_on_this_thread() {
+    let none = CapsHashSet::new();
+    for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
+        if let Err(error) = caps::set(None, set, &none) {
+            notice::warn(format_args!("a worker keeps the right to low ports: {error}"));
+        }
+    }
 }

@@ -357,6 +357,9 @@ impl TapArgs {
         let (address, token) = self.target.place()?;
         let mut left = self.limit.unwrap_or(u64::MAX);
         let mut take = |text: &str| {
+            if text.is_empty() {
+                return true;
+            }
             let shown = match serde_json::from_str::<Value>(text) {
                 Ok(value) if !value["missed"].is_null() => {
                     format!("(too fast: {} were not shown)\n", value["missed"])

@@ -54,11 +54,11 @@ impl TopArgs {
     ) -> Result<(), CommandFailure> {
         let failed =
             |error: std::io::Error| CommandFailure::NotAsked(format!("the terminal: {error}"));
-        let mut next = monotonic();
         loop {
             let drawn = terminal.draw(|frame| draw(frame, view));
             drawn.map_err(failed)?;
-            next = next.after(Duration::from_secs(self.every));
+            // From now: a process that answers late is not asked the more for it.
+            let next = monotonic().after(Duration::from_secs(self.every));
             while monotonic() < next {
                 if event::poll(next.since(monotonic())).map_err(failed)? {
                     match key(&event::read().map_err(failed)?) {

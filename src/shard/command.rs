@@ -51,8 +51,8 @@ pub enum Command {
     Tap { tap: Tap },
     /// Begin to accept: everything that is needed is there.
     Accept,
-    /// Accept on these sockets of another worker too, which stands still.
-    Lend { of: ShardId, sockets: Arc<[(ListenerId, OwnedFd)]> },
+    /// Accept on these sockets of another worker too, which stands still; their numbers are those of this plan.
+    Lend { of: ShardId, plan: Arc<Plan>, sockets: Arc<[(ListenerId, OwnedFd)]> },
     /// That worker accepts for itself again.
     TakeBack { of: ShardId },
     /// The process is about to drain: checks are told.

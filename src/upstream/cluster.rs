@@ -314,6 +314,7 @@ impl Cluster {
         self.weights.borrow_mut().clone_from(&self.whole.borrow());
         self.is_warming.set(false);
         self.balancer.borrow_mut().rescaled();
+        self.warm(self.now());
     }
 
     // === health ===

@@ -187,6 +187,20 @@ fn o02_included_files(driver: Driver) {
     write("main.toml", "include = [\"gone.toml\"]\n");
     assert!(check("").1.contains("there is no file"));
     drop((proxy, log));
+    // The environment may say which; a link that leads nowhere is not passed over in silence.
+    write("conf.d/more.toml", "");
+    let listener = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
+    write("main.toml", &format!("include = [\"${{PART:-conf.d}}/*.toml\"]\n{listener}"));
+    assert_eq!(check(&origin.address.to_string()).0, 0);
+    std::os::unix::fs::symlink("nowhere", folder.join("conf.d/z.toml")).unwrap();
+    let (code, broken) = check(&origin.address.to_string());
+    assert!(code == 2 && broken.contains("z.toml"), "{broken}");
+    // A folder's own name is no pattern.
+    std::fs::create_dir_all(folder.join("a[1]")).unwrap();
+    write("a[1]/main.toml", &format!("include = [\"*.part\"]\n{listener}"));
+    write("a[1]/one.part", "[[rout]]\n");
+    let odd = told(&program().arg("check").arg(folder.join("a[1]/main.toml")).output().unwrap());
+    assert!(odd.0 == 2 && odd.1.contains("one.part:1:3"), "{}", odd.1);
     let _ = std::fs::remove_dir_all(&folder);
 }
 

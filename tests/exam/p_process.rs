@@ -1,6 +1,7 @@
 //! Group P: the process and what is done to it: killed, stopped, refused its ring, its logs full or closed.
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -368,25 +369,45 @@ fn p10_logs(driver: Driver) {
 /// Root becomes a user for ever; another user cannot become one at all.
 fn p13_another_user(driver: Driver) {
     let origin = Origin::echo();
-    let config =
-        format!("[server]\ncores = 2\nuser = \"nobody\"\n{}", cluster(&[origin.address], ""));
-    let is_root = std::fs::metadata("/proc/self")
-        .is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == 0);
+    let log = temporary("log");
+    let config = format!(
+        "[server]\ncores = 2\nuser = \"nobody\"\n[access_log]\npath = \"{}\"\n{}",
+        log.display(),
+        cluster(&[origin.address], "")
+    );
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0);
     if is_root {
         let proxy = Proxy::run(driver, &config, &[], None);
         assert_eq!(proxy.get("/x").status, 200);
         let told = std::fs::read_dir(format!("/proc/{}/task", proxy.pid())).unwrap();
         for thread in told.flatten() {
             let status = std::fs::read_to_string(thread.path().join("status")).unwrap();
-            let line =
-                |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
-            assert!(!line("Uid:").contains("\t0"), "{status}");
-            assert!(
-                line("CapEff:").ends_with("0000") || line("CapEff:").ends_with("0400"),
-                "{status}"
-            );
+            let word = |name: &str| {
+                let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+                line.split_whitespace().nth(1).unwrap().to_owned()
+            };
+            assert_ne!(word("Uid:"), "0", "{status}");
+            let is_worker = status.lines().next().unwrap().contains("worker-");
+            let is_main = status.lines().next().unwrap().contains("millrace");
+            for set in ["CapPrm:", "CapEff:", "CapInh:"] {
+                let held = u64::from_str_radix(&word(set), 16).unwrap();
+                // 1 << 10 is CAP_NET_BIND_SERVICE.
+                assert_eq!(held & !(1 << 10), 0, "{set} {status}");
+                assert!(!is_worker || held == 0, "{set} {status}");
+            }
+            // Threads that are older start nothing.
+            assert!(word("NoNewPrivs:") == "1" || !is_worker && !is_main, "{status}");
         }
+        // What root has opened is the user's, for what comes later.
+        assert_ne!(std::fs::metadata(&log).unwrap().uid(), 0);
+        proxy.reload(&config.replace("[access_log]\n", "[access_log]\nformat = \"combined\"\n"));
+        assert_eq!(proxy.get("/later").status, 200);
+        until("the line", || {
+            std::fs::read_to_string(&log).is_ok_and(|text| text.contains("GET /later HTTP"))
+        });
+        assert!(!proxy.log().contains("cannot be opened anew"), "{}", proxy.log());
     }
+    let _ = std::fs::remove_file(&log);
     let file = temporary("toml");
     std::fs::write(&file, config.replace("nobody", "no-such-user")).unwrap();
     let told =
