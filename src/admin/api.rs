@@ -1,7 +1,13 @@
 //! Requests to the admin listener, one by one: from path to order, and from what comes of it to an answer.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+#[expect(
+    clippy::disallowed_types,
+    reason = "the admin listener's own threads share it: no worker waits"
+)]
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Value, json};
@@ -34,7 +40,13 @@ pub struct Api {
     pub orders: Sender<AdminOrder>,
     /// How many watch.
     pub taps: Arc<AtomicUsize>,
+    /// What each worker has measured, when it was asked last.
+    pub last: LastMeasured,
 }
+
+/// By worker. A lock, for the admin listener's own threads share it, and no worker ever waits for it.
+#[expect(clippy::disallowed_types, reason = "no worker meets it")]
+pub type LastMeasured = Arc<Mutex<BTreeMap<u16, Measured>>>;
 
 /// The place of one that watches.
 struct TapPlace(Arc<AtomicUsize>);
@@ -173,9 +185,12 @@ impl Api {
         let overview = self.view()?;
         let (reply, answers) = bounded(ADMIN_ANSWERS);
         self.give(AdminOrder::Measure { reply })?;
-        let mut all = all_of(&answers, overview.workers);
-        all.sort_by_key(|one: &Measured| one.shard.0);
-        Ok((overview, all))
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        for one in all_of(&answers, overview.moving()) {
+            last.insert(one.shard.0, one);
+        }
+        // Of one that stands still what it said last: a sum that goes down would be a new start to Prometheus.
+        Ok((overview, last.values().cloned().collect()))
     }
 
     /// The last exchanges, the newest first: `failed=1` for those that failed, `id` for one, `limit` for so many.
@@ -195,12 +210,12 @@ impl Api {
         let asked = self.view().and_then(|overview| {
             let (reply, answers) = bounded(ADMIN_ANSWERS);
             self.give(AdminOrder::Recall { which, reply })?;
-            let mut all: Vec<Recalled> = all_of(&answers, overview.workers);
+            let mut all: Vec<Recalled> = all_of(&answers, overview.moving());
             // One that failed may have left the others long ago.
             if id.is_some() {
                 let (reply, answers) = bounded(ADMIN_ANSWERS);
                 self.give(AdminOrder::Recall { which: Which::Failed, reply })?;
-                all.extend(all_of(&answers, overview.workers));
+                all.extend(all_of(&answers, overview.moving()));
             }
             Ok(all)
         });
@@ -350,7 +365,7 @@ impl Api {
             Ok(Err(why)) => return fault(422, &why),
             Err(fault) => return fault,
         };
-        let (_, measured) = match self.measured() {
+        let (overview, measured) = match self.measured() {
             Ok(measured) => measured,
             Err(fault) => return fault,
         };
@@ -359,7 +374,7 @@ impl Api {
         if let Err(fault) = self.give(AdminOrder::Recall { which: Which::All, reply }) {
             return fault;
         }
-        let recalled: Vec<Recalled> = all_of(&answers, measured.len());
+        let recalled: Vec<Recalled> = all_of(&answers, overview.moving());
         let served = recalled.iter().flat_map(|one| &one.kept);
         // Numbers of listeners are those of the configuration that they were served by.
         let kept: Vec<Kept> = served

@@ -128,6 +128,12 @@ pub fn balance_name(balance: Balance) -> &'static str {
 }
 
 impl Overview {
+    /// How many workers can be expected to answer.
+    #[must_use]
+    pub fn moving(&self) -> usize {
+        self.workers.saturating_sub(self.stalled.len())
+    }
+
     /// All of it.
     #[must_use]
     pub fn status(&self) -> Value {

@@ -112,7 +112,13 @@ impl AdminServer {
         }
         let guard = Guard::new(token.as_deref(), &host, is_loopback);
         let (orders, given) = crossbeam_channel::bounded(ADMIN_ORDERS);
-        let api = Arc::new(Api { guard, is_loopback, orders, taps: Arc::default() });
+        let api = Arc::new(Api {
+            guard,
+            is_loopback,
+            orders,
+            taps: Arc::default(),
+            last: Arc::default(),
+        });
         let (end, ended) = oneshot::channel::<()>();
         let (done, is_done) = crossbeam_channel::bounded::<()>(0);
         helper::start("admin", "nothing can be asked of this process", move || {

@@ -105,7 +105,7 @@ pub enum ListenerSocket {
 }
 
 /// What one worker has measured since its start.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Measured {
     pub shard: ShardId,
     /// Client connections that are open.

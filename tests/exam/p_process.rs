@@ -86,6 +86,13 @@ fn p03_stall(driver: Driver) {
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&status.stdout).contains("stands still"));
+    let stats = Command::new(env!("CARGO_BIN_EXE_millrace"))
+        .args(["stats", "--admin"])
+        .arg(format!("unix:{}", socket.display()))
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&stats.stdout).starts_with("40 requests"), "{stats:?}");
+    assert!(!proxy.log().contains("goes on"), "what is asked does not wait for it");
     // It goes on where it was, and accepts for itself again.
     assert_eq!(holder.reply().status, 200);
     until("its return", || proxy.log().contains("goes on"));
