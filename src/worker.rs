@@ -135,7 +135,7 @@ async fn serve(setup: Setup, started: Report) -> io::Result<()> {
 /// another, until their last connection has ended.
 struct Shards {
     current: RefCell<Rc<Shard>>,
-    leaving: RefCell<Vec<Rc<Shard>>>,
+    retired: RefCell<Vec<Rc<Shard>>>,
     /// What those have counted that are gone.
     gone: RefCell<Totals>,
     pool: Rc<TaskPool<Http2Job>>,
@@ -158,9 +158,9 @@ struct Entrance {
 
 impl Shards {
     fn new(first: Rc<Shard>) -> Rc<Self> {
-        let (leaving, gone, entrances, waiting) = Default::default();
+        let (retired, gone, entrances, waiting) = Default::default();
         let (current, pool) = (RefCell::new(first), TaskPool::new());
-        Rc::new(Self { current, leaving, gone, pool, entrances, waiting })
+        Rc::new(Self { current, retired, gone, pool, entrances, waiting })
     }
 
     /// Tells what was measured, and which exchanges were the last, if that is what is asked.
@@ -290,9 +290,9 @@ impl Shards {
 
     fn each(&self, mut visit: impl FnMut(&Rc<Shard>)) {
         visit(&self.current());
-        if !self.leaving.borrow().is_empty() {
-            let leaving = self.leaving.borrow().clone();
-            leaving.iter().for_each(visit);
+        if !self.retired.borrow().is_empty() {
+            let retired = self.retired.borrow().clone();
+            retired.iter().for_each(visit);
         }
     }
 
@@ -300,12 +300,12 @@ impl Shards {
     fn replace(&self, heir: Rc<Shard>) {
         let old = self.current.replace(heir);
         old.retire();
-        self.leaving.borrow_mut().push(old);
+        self.retired.borrow_mut().push(old);
     }
 
     /// Lets those go that have nothing to do any more.
     fn dismiss(&self) {
-        self.leaving.borrow_mut().retain(|shard| {
+        self.retired.borrow_mut().retain(|shard| {
             if shard.inside() > 0 {
                 return true;
             }

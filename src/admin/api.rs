@@ -12,12 +12,12 @@ use std::sync::{Arc, PoisonError};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Value, json};
 
+use super::condition::Condition;
 use super::explain::{self, Question, split};
 use super::guard::{Access, Guard};
 use super::metrics;
 use super::order::AdminOrder;
 use super::overview::Overview;
-use super::pick::Pick;
 use super::watch;
 use crate::base::limits::{
     ADMIN_ANSWERS, ADMIN_PATIENCE, ADMIN_REFUSAL_DELAY, HEIR_PATIENCE, TAPPED_LINES, TAPS_MAX,
@@ -322,8 +322,8 @@ impl Api {
             Some(("filter", text)) => decoded(text),
             _ => return fault(400, "tap takes filter"),
         };
-        let pick = match Pick::parse(&filter) {
-            Ok(pick) => pick,
+        let condition = match Condition::parse(&filter) {
+            Ok(condition) => condition,
             Err(why) => return fault(400, &format!("filter: {why}")),
         };
         let Some(place) = TapPlace::take(&self.taps) else {
@@ -336,7 +336,7 @@ impl Api {
         let (lines, body) = tokio::sync::mpsc::channel(TAPPED_LINES);
         let watching = std::thread::Builder::new().name("tap".to_owned()).spawn(move || {
             let _place = place;
-            watch::watch(&pick, &shown, &missed, &lines);
+            watch::watch(&condition, &shown, &missed, &lines);
         });
         match watching {
             Ok(_) => AdminResponse {

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::mpsc::Sender;
 
-use super::pick::Pick;
+use super::condition::Condition;
 use crate::base::clock::monotonic;
 use crate::base::limits::{TAP_LOOK, TAP_SILENCE};
 use crate::shard::tap::Shown;
 
 /// Until the watcher or every worker is gone. What found no room is told as `{"missed": n}`.
 pub(super) fn watch(
-    pick: &Pick,
+    condition: &Condition,
     shown: &Receiver<Shown>,
     missed: &AtomicU64,
     lines: &Sender<String>,
@@ -20,7 +20,7 @@ pub(super) fn watch(
     let mut said = monotonic();
     loop {
         let told = match shown.recv_timeout(TAP_LOOK) {
-            Ok((kept, config)) => Some(kept.json(&config)).filter(|told| pick.takes(told)),
+            Ok((kept, config)) => Some(kept.json(&config)).filter(|told| condition.takes(told)),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
         };

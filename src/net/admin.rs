@@ -79,7 +79,7 @@ impl From<&str> for AdminBody {
 /// A body on its way; its connection is busy as long as there are lines to come.
 struct WrittenBody {
     body: AdminBody,
-    guest: Guest,
+    busy: Busy,
 }
 
 impl Body for WrittenBody {
@@ -112,7 +112,7 @@ impl Body for WrittenBody {
 
 impl Drop for WrittenBody {
     fn drop(&mut self) {
-        self.guest.0.store(false, Ordering::Relaxed);
+        self.busy.0.store(false, Ordering::Relaxed);
     }
 }
 
@@ -286,13 +286,13 @@ pub async fn serve<Service: AdminService>(
         Ok(accepting) => accepting,
         Err(error) => return notice::warn(format_args!("admin: {error}")),
     };
-    let mut guests = Guests::default();
+    let mut connections = OpenConnections::default();
     loop {
-        guests.make_room().await;
+        connections.make_room().await;
         let Ok(place) = Arc::clone(&places.0).acquire_owned().await else { return };
-        let guest = Guest::default();
+        let busy = Busy::default();
         let mean =
-            GuestMeans { service: Arc::clone(&service), guest: guest.clone(), _place: place };
+            ConnectionMeans { service: Arc::clone(&service), busy: busy.clone(), _place: place };
         let task = match &accepting {
             Accepting::Tcp(listener) => listener
                 .accept()
@@ -304,7 +304,7 @@ pub async fn serve<Service: AdminService>(
                 .map(|(stream, _)| tokio::spawn(serve_one(stream, true, mean))),
         };
         match task {
-            Ok(task) => guests.0.push_back((guest, task)),
+            Ok(task) => connections.0.push_back((busy, task)),
             Err(_) => tokio::time::sleep(ADMIN_PAUSE).await,
         }
     }
@@ -312,13 +312,13 @@ pub async fn serve<Service: AdminService>(
 
 /// Whether an answer of a connection is being made.
 #[derive(Clone, Debug, Default)]
-struct Guest(Arc<AtomicBool>);
+struct Busy(Arc<AtomicBool>);
 
 /// The connections, the oldest first.
 #[derive(Default)]
-struct Guests(VecDeque<(Guest, JoinHandle<()>)>);
+struct OpenConnections(VecDeque<(Busy, JoinHandle<()>)>);
 
-impl Guests {
+impl OpenConnections {
     /// Ends the oldest connection that asks for nothing, where there is no place for another: 32 silent ones keep no
     /// check and no operator out.
     async fn make_room(&mut self) {
@@ -327,7 +327,7 @@ impl Guests {
             if self.0.len() < ADMIN_CONNECTIONS_MAX {
                 return;
             }
-            let idle = self.0.iter().position(|(guest, _)| !guest.0.load(Ordering::Relaxed));
+            let idle = self.0.iter().position(|(busy, _)| !busy.0.load(Ordering::Relaxed));
             match idle.and_then(|at| self.0.remove(at)) {
                 Some((_, task)) => task.abort(),
                 None => tokio::time::sleep(ADMIN_PAUSE).await,
@@ -337,9 +337,9 @@ impl Guests {
 }
 
 /// What a connection is served with.
-struct GuestMeans<Service> {
+struct ConnectionMeans<Service> {
     service: Arc<Service>,
-    guest: Guest,
+    busy: Busy,
     _place: OwnedSemaphorePermit,
 }
 
@@ -351,17 +351,17 @@ enum Accepting {
 async fn serve_one<Service: AdminService>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     is_by_socket: bool,
-    means: GuestMeans<Service>,
+    means: ConnectionMeans<Service>,
 ) {
-    let answering = service_fn(|request: Request<Incoming>| {
-        let (service, guest) = (Arc::clone(&means.service), means.guest.clone());
+    let answers = service_fn(|request: Request<Incoming>| {
+        let (service, busy) = (Arc::clone(&means.service), means.busy.clone());
         async move {
             let response = match head(&request, is_by_socket) {
                 Ok(head) => match service.judge(head).await {
                     // Only of a request that is granted the body is read.
                     Ok(head) => match body(request).await {
                         Ok(body) => {
-                            guest.0.store(true, Ordering::Relaxed);
+                            busy.0.store(true, Ordering::Relaxed);
                             service.answer(AdminRequest { body, ..head }).await
                         }
                         Err(response) => response,
@@ -371,19 +371,19 @@ async fn serve_one<Service: AdminService>(
                 Err(response) => response,
             };
             let has_more = matches!(response.body, AdminBody::Lines(_));
-            guest.0.store(has_more, Ordering::Relaxed);
-            Ok::<_, Infallible>(written(response, guest))
+            busy.0.store(has_more, Ordering::Relaxed);
+            Ok::<_, Infallible>(written(response, busy))
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(ADMIN_HEAD_MAX)
         .max_buf_size(ADMIN_BODY_MAX)
-        .serve_connection(TokioIo::new(stream), answering);
+        .serve_connection(TokioIo::new(stream), answers);
     let mut connection = std::pin::pin!(connection);
     // A watcher may stay as long as it likes.
     while tokio::time::timeout(ADMIN_CONNECTION_LASTS, &mut connection).await.is_err()
-        && means.guest.0.load(Ordering::Relaxed)
+        && means.busy.0.load(Ordering::Relaxed)
     {}
 }
 
@@ -422,7 +422,7 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, AdminResponse> {
     }
 }
 
-fn written(response: AdminResponse, guest: Guest) -> Response<WrittenBody> {
+fn written(response: AdminResponse, busy: Busy) -> Response<WrittenBody> {
     let AdminResponse { status, content_type, body } = response;
     let built = Response::builder()
         .status(status)
@@ -434,8 +434,8 @@ fn written(response: AdminResponse, guest: Guest) -> Response<WrittenBody> {
             "content-security-policy",
             "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
         )
-        .body(WrittenBody { body, guest: guest.clone() });
-    built.unwrap_or_else(|_| Response::new(WrittenBody { body: "".into(), guest }))
+        .body(WrittenBody { body, busy: busy.clone() });
+    built.unwrap_or_else(|_| Response::new(WrittenBody { body: "".into(), busy }))
 }
 
 /// Asks a running process. Returns the status and the body.

@@ -46,7 +46,7 @@ const DEPTH: usize = 32;
 
 /// A condition.
 #[derive(Clone, Debug)]
-pub enum Pick {
+pub enum Condition {
     /// Every exchange.
     Every,
     Either(Vec<Self>),
@@ -75,7 +75,7 @@ pub enum Wanted {
     Text(String),
 }
 
-impl Pick {
+impl Condition {
     /// Reads a condition; an empty one is every exchange.
     ///
     /// # Errors
@@ -86,9 +86,9 @@ impl Pick {
         if reader.rest().is_empty() {
             return Ok(Self::Every);
         }
-        let pick = reader.either()?;
+        let condition = reader.either()?;
         if reader.rest().is_empty() {
-            Ok(pick)
+            Ok(condition)
         } else {
             Err(reader.fault("nothing more, \"&&\" or \"||\""))
         }
@@ -171,29 +171,29 @@ impl<'a> Reader<'a> {
         )
     }
 
-    fn either(&mut self) -> Result<Pick, String> {
+    fn either(&mut self) -> Result<Condition, String> {
         let mut all = vec![self.both()?];
         while self.takes("||") {
             all.push(self.both()?);
         }
-        Ok(if all.len() == 1 { all.remove(0) } else { Pick::Either(all) })
+        Ok(if all.len() == 1 { all.remove(0) } else { Condition::Either(all) })
     }
 
-    fn both(&mut self) -> Result<Pick, String> {
+    fn both(&mut self) -> Result<Condition, String> {
         let mut all = vec![self.one()?];
         while self.takes("&&") {
             all.push(self.one()?);
         }
-        Ok(if all.len() == 1 { all.remove(0) } else { Pick::Both(all) })
+        Ok(if all.len() == 1 { all.remove(0) } else { Condition::Both(all) })
     }
 
-    fn one(&mut self) -> Result<Pick, String> {
+    fn one(&mut self) -> Result<Condition, String> {
         self.depth += 1;
         if self.depth > DEPTH {
             return Err(format!("conditions are nested in at most {DEPTH} others"));
         }
         let one = if self.takes("!") {
-            Pick::Not(Box::new(self.one()?))
+            Condition::Not(Box::new(self.one()?))
         } else if self.takes("(") {
             let inner = self.either()?;
             if !self.takes(")") {
@@ -207,7 +207,7 @@ impl<'a> Reader<'a> {
         Ok(one)
     }
 
-    fn field(&mut self) -> Result<Pick, String> {
+    fn field(&mut self) -> Result<Condition, String> {
         let end = self.rest().find(|one: char| !one.is_ascii_alphanumeric() && one != '_');
         let word = &self.rest()[..end.unwrap_or_else(|| self.rest().len())];
         let Some(name) = FIELDS.iter().find(|one| **one == word) else {
@@ -225,7 +225,7 @@ impl<'a> Reader<'a> {
         ] {
             if self.takes(operator) {
                 let test = Test::Order(holds, self.value()?);
-                return Ok(Pick::Field { name, test });
+                return Ok(Condition::Field { name, test });
             }
         }
         for (operator, wanted) in [("=~", true), ("!~", false)] {
@@ -237,7 +237,7 @@ impl<'a> Reader<'a> {
                 };
                 let pattern = Regex::new(&pattern)
                     .map_err(|error| format!("no regular expression: {error}"))?;
-                return Ok(Pick::Field { name, test: Test::Like(wanted, pattern) });
+                return Ok(Condition::Field { name, test: Test::Like(wanted, pattern) });
             }
         }
         Err(self.fault("==, !=, >=, <=, >, <, =~ or !~"))
@@ -294,8 +294,8 @@ mod tests {
             ("reused == true", true),
             ("status != \"502\"", true),
         ] {
-            let pick = Pick::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
-            assert_eq!(pick.takes(&record), takes, "{text}");
+            let condition = Condition::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
+            assert_eq!(condition.takes(&record), takes, "{text}");
         }
     }
 
@@ -313,7 +313,7 @@ mod tests {
             (&"(".repeat(10_000), "nested"),
             (&"!".repeat(10_000), "nested"),
         ] {
-            let why = Pick::parse(text).unwrap_err();
+            let why = Condition::parse(text).unwrap_err();
             assert!(why.contains(says), "{text}: {why}");
         }
     }
