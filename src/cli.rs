@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::admin::{Admin, AdminAddress};
-use crate::config::model::{Balance, Config, Cores, Driver};
+use crate::config::model::{Balance, Config, Cores, Driver, LogShape};
 use crate::config::units;
-use crate::net::{listener, notice};
+use crate::net::listener;
 use crate::operate::Operate;
 
 /// A reverse proxy for Linux: one thread per core, io_uring underneath.
@@ -91,9 +91,9 @@ pub struct RunOptions {
     /// Admin listener: unix:PATH or IP:PORT; goes before the one of the file
     #[arg(long, value_name = "ADDRESS", value_parser = units::admin_address)]
     pub admin: Option<AdminAddress>,
-    /// How messages on standard error are written
-    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
-    pub log_format: LogFormatArg,
+    /// How messages on standard error are written, instead of server.log_format
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormatArg>,
 }
 
 /// `--log-format`
@@ -238,6 +238,11 @@ impl RunOptions {
                 DriverArg::Epoll => Driver::Epoll,
             };
         }
+        match self.log_format {
+            None => {}
+            Some(LogFormatArg::Text) => config.server.log_format = LogShape::Text,
+            Some(LogFormatArg::Json) => config.server.log_format = LogShape::Json,
+        }
         if let Some(address) = &self.admin {
             let token = config.admin.take().and_then(|admin| admin.token);
             config.admin = Some(Admin { address: address.clone(), token });
@@ -254,15 +259,6 @@ impl RunOptions {
         let _ = writeln!(text, "[server]\ncores = \"{cores}\"\ndriver = \"{driver}\"");
         if let Some(admin) = &self.admin {
             let _ = writeln!(text, "\n[admin]\naddress = {}", quoted(&admin.to_string()));
-        }
-    }
-}
-
-impl From<LogFormatArg> for notice::Format {
-    fn from(format: LogFormatArg) -> Self {
-        match format {
-            LogFormatArg::Text => Self::Text,
-            LogFormatArg::Json => Self::Json,
         }
     }
 }

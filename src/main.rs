@@ -113,7 +113,8 @@ fn run(
         return refuse("the configuration is refused");
     };
     how.apply(&mut config);
-    notice::start(how.log_format.into());
+    notice::shape(config.server.log_format, config.server.log_level);
+    notice::start();
     let hint = hint.to_owned();
     let stamp = file.map(|file| || load::stamp(file));
     let stamp = stamp.as_ref().map(|stamp| stamp as &dyn Fn() -> u64);

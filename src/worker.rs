@@ -14,7 +14,8 @@ use crossbeam_channel::Sender;
 use crate::base::clock::monotonic;
 use crate::base::id::{ListenerId, ShardId};
 use crate::base::limits::IDLE_GRACE;
-use crate::base::limits::{ACCEPT_PAUSE, SWEEP_EVERY};
+use crate::base::limits::{ACCEPT_PAUSE, PAST_CONFIGS, RECORDS_KEPT, SWEEP_EVERY};
+use crate::config::model::Config;
 use crate::downstream;
 use crate::downstream::http2::Http2Job;
 use crate::downstream::task_pool::TaskPool;
@@ -26,6 +27,7 @@ use crate::net::notice;
 use crate::net::notifier::Notified;
 use crate::net::privileges;
 use crate::net::runtime::{Loop, Ticker, spawn};
+use crate::observe::recorder::{Kept, Which};
 use crate::observe::stats::Totals;
 use crate::shard::cache_handle::{CacheHandle, CacheMessage};
 use crate::shard::command::{AtEnd, Command, ListenerSocket, Measured, Recalled, Report};
@@ -138,10 +140,19 @@ struct Shards {
     retired: RefCell<Vec<Rc<Shard>>>,
     /// What those have counted that are gone.
     gone: RefCell<Totals>,
+    /// And their last exchanges, the newest at the end.
+    past: RefCell<Vec<PastExchanges>>,
     pool: Rc<TaskPool<Http2Job>>,
     entrances: RefCell<Vec<Entrance>>,
     /// Other workers' that were given back: each has a task until a connection comes.
     waiting: RefCell<Vec<Entrance>>,
+}
+
+/// The last exchanges of a shard that is gone.
+struct PastExchanges {
+    config: Arc<Config>,
+    all: Vec<Kept>,
+    failed: Vec<Kept>,
 }
 
 /// A socket that clients come in by.
@@ -158,9 +169,9 @@ struct Entrance {
 
 impl Shards {
     fn new(first: Rc<Shard>) -> Rc<Self> {
-        let (retired, gone, entrances, waiting) = Default::default();
+        let (retired, gone, past, entrances, waiting) = Default::default();
         let (current, pool) = (RefCell::new(first), TaskPool::new());
-        Rc::new(Self { current, retired, gone, pool, entrances, waiting })
+        Rc::new(Self { current, retired, gone, past, pool, entrances, waiting })
     }
 
     /// Tells what was measured, and which exchanges were the last, if that is what is asked.
@@ -180,6 +191,10 @@ impl Shards {
                 self.each(|shard| {
                     kept.push((Arc::clone(&shard.plan.config), shard.recalled(*which)));
                 });
+                for past in self.past.borrow().iter() {
+                    let found = if *which == Which::All { &past.all } else { &past.failed };
+                    kept.push((Arc::clone(&past.config), found.clone()));
+                }
                 let _ = reply.try_send(Recalled { shard: self.current().id, kept });
             }
             Command::Tap { tap } => self.each(|shard| shard.watch(tap.clone())),
@@ -311,8 +326,27 @@ impl Shards {
             }
             shard.hand_over();
             shard.measured(&mut self.gone.borrow_mut());
+            self.remember(shard);
             false
         });
+    }
+
+    /// A reload forgets no exchanges, as far as there would be room for them without it.
+    fn remember(&self, shard: &Shard) {
+        let (all, failed) = (shard.recalled(Which::All), shard.recalled(Which::Failed));
+        if all.is_empty() {
+            return;
+        }
+        let mut past = self.past.borrow_mut();
+        past.push(PastExchanges { config: Arc::clone(&shard.plan.config), all, failed });
+        let mut newer = 0;
+        let stay = past.iter().rev().take_while(|one| {
+            let is_in = newer < RECORDS_KEPT;
+            newer += one.all.len();
+            is_in
+        });
+        let gone = past.len() - stay.count().min(PAST_CONFIGS);
+        past.drain(..gone);
     }
 
     fn inside(&self) -> usize {

@@ -353,7 +353,10 @@ impl Api {
         let file = match request.query.split_once('=') {
             None if request.query.is_empty() => None,
             Some(("file", _)) if !request.is_by_socket => {
-                return fault(403, "another file is read by order from the unix socket only");
+                return fault(
+                    403,
+                    "another file is read by order from the unix socket only: over TCP, plan reads the file that is served",
+                );
             }
             Some(("file", path)) => Some(decoded(path).into()),
             _ => return fault(400, "plan takes file"),
@@ -375,13 +378,8 @@ impl Api {
             return fault;
         }
         let recalled: Vec<Recalled> = all_of(&answers, overview.moving());
-        let served = recalled.iter().flat_map(|one| &one.kept);
-        // Numbers of listeners are those of the configuration that they were served by.
-        let kept: Vec<Kept> = served
-            .filter(|(config, _)| Arc::ptr_eq(config, &planned.old))
-            .flat_map(|(_, kept)| kept.iter().copied())
-            .collect();
-        told["replayed"] = planned.replayed(&kept);
+        let served: Vec<_> = recalled.into_iter().flat_map(|one| one.kept).collect();
+        told["replayed"] = planned.replayed(&served);
         json_of(&told)
     }
 

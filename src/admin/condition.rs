@@ -41,6 +41,18 @@ pub const FIELDS: [&str; 26] = [
     "bytes_out",
 ];
 
+/// Those of them that are numbers.
+const NUMBERS: [&str; 8] = [
+    "status",
+    "attempts",
+    "duration_ms",
+    "upstream_ms",
+    "connect_ms",
+    "queue_ms",
+    "bytes_in",
+    "bytes_out",
+];
+
 /// How deep conditions may be nested.
 const DEPTH: usize = 32;
 
@@ -224,7 +236,13 @@ impl<'a> Reader<'a> {
             ("<", [true, false, false]),
         ] {
             if self.takes(operator) {
-                let test = Test::Order(holds, self.value()?);
+                let begin = self.at;
+                let value = self.value()?;
+                if NUMBERS.contains(name) && matches!(value, Wanted::Text(_)) {
+                    self.at = begin;
+                    return Err(self.fault(&format!("a number for {name}")));
+                }
+                let test = Test::Order(holds, value);
                 return Ok(Condition::Field { name, test });
             }
         }
@@ -292,7 +310,7 @@ mod tests {
             ("host!='a.example'", false),
             ("path !~ '/y'", true),
             ("reused == true", true),
-            ("status != \"502\"", true),
+            ("status != 503", true),
         ] {
             let condition = Condition::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
             assert_eq!(condition.takes(&record), takes, "{text}");
@@ -316,5 +334,14 @@ mod tests {
             let why = Condition::parse(text).unwrap_err();
             assert!(why.contains(says), "{text}: {why}");
         }
+    }
+
+    #[test]
+    fn numbers_are_held_against_numbers() {
+        for bad in ["status==\"200\"", "status>abc", "duration_ms>\"abc\"", "attempts!=two"] {
+            let why = Condition::parse(bad).unwrap_err();
+            assert!(why.contains("a number"), "{bad}: {why}");
+        }
+        assert!(Condition::parse("flag!=null && upstream_ms>1.5").is_ok());
     }
 }

@@ -57,6 +57,27 @@ fn process(out: &mut MetricsText, overview: &Overview, measured: &[Measured]) {
     }
     out.family("millrace_worker_stalls_total", "counter", "How often a worker stood still.");
     out.value("millrace_worker_stalls_total", &[], overview.stalls as f64);
+    let gauges = [
+        (
+            "millrace_workers_stalled",
+            "Workers that stand still now.",
+            overview.stalled.len() as f64,
+        ),
+        (
+            "millrace_config_last_reload_successful",
+            "1 as long as the last configuration that was read is the one that is served.",
+            f64::from(u8::from(!overview.was_refused)),
+        ),
+        (
+            "millrace_draining",
+            "1 if the process is about to end.",
+            f64::from(u8::from(overview.is_draining)),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        out.family(name, "gauge", help);
+        out.value(name, &[], value);
+    }
     out.family("millrace_spans_lost_total", "counter", "Spans that no collector took.");
     out.value("millrace_spans_lost_total", &[], overview.lost_spans as f64);
     out.family("millrace_connections", "gauge", "Client connections that are open.");

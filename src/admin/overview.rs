@@ -28,6 +28,8 @@ pub struct Overview {
     pub is_draining: bool,
     /// Configurations that were taken, and refused, since the start.
     pub reloads: (u64, u64),
+    /// The last one was refused.
+    pub was_refused: bool,
     /// Octets that are allocated, and the bound; zero for none.
     pub memory: (u64, u64),
     /// Octets that the cache holds, and its budget.

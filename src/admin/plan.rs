@@ -66,12 +66,16 @@ impl Planned {
 
     /// Asks both configurations where these requests go.
     #[must_use]
-    pub fn replayed(&self, kept: &[Kept]) -> Value {
+    pub fn replayed(&self, served: &[(Arc<Config>, Vec<Kept>)]) -> Value {
         let (mut old, mut new) = (Routers::new(&self.old), Routers::new(&self.new));
         let (mut asked, mut moved, mut examples) = (0, 0, Vec::new());
-        for one in kept {
+        for (config, one) in
+            served.iter().flat_map(|(config, all)| all.iter().map(move |one| (config, one)))
+        {
+            // Its number is that of the configuration that it was served by.
+            let then = one.record.listener.and_then(|id| config.listeners.get(usize::from(id.0)));
             let listener =
-                one.record.listener.and_then(|id| self.old.listeners.get(usize::from(id.0)));
+                then.and_then(|then| self.old.listeners.iter().find(|now| now.name == then.name));
             let (Some(listener), Some((line, text))) = (listener, one.request()) else { continue };
             let mut head = RequestHead::default();
             if parse::request(text.as_bytes(), &listener.head, &mut head).is_err() {

@@ -436,6 +436,8 @@ pub const ADMIN_HEAD_MAX: Duration = Duration::from_secs(5);
 /// Exchanges that a shard remembers, and of those that failed.
 pub const RECORDS_KEPT: usize = 1024;
 pub const RECORDS_FAILED: usize = 128;
+/// Of so many configurations before, exchanges are remembered.
+pub const PAST_CONFIGS: usize = 8;
 /// Series of metrics of one kind: what comes after is left out, and counted.
 pub const SERIES_MAX: usize = 2000;
 /// Workers whose answers are waited for.

@@ -12,8 +12,8 @@ use super::lower_common::{
 };
 use super::merge::{Environment, merge, substitute};
 use super::model::{
-    Action, Config, Driver, Http2, Limits, Listener, Mode, Protocol, RequestIds, Ring, Route,
-    Server, Timeouts,
+    Action, Config, Driver, Http2, Limits, Listener, LogLevel, LogShape, Mode, Protocol,
+    RequestIds, Ring, Route, Server, Timeouts,
 };
 use super::problem::{Problems, Shows};
 use super::raw::{ConfigTable, Reading};
@@ -170,6 +170,10 @@ fn read_server(mut table: ConfigTable<'_>) -> Server {
     let driver = table.word("driver", &drivers);
     let ring = table.word("ring", &[("coop", Ring::Coop), ("defer", Ring::Defer)]);
     let drain = duration(&mut table, "drain", true);
+    let levels = [LogLevel::Info, LogLevel::Warning, LogLevel::Error].map(|one| (one.word(), one));
+    let log_level = table.word("log_level", &levels);
+    let shapes = [("text", LogShape::Text), ("json", LogShape::Json)];
+    let log_format = table.word("log_format", &shapes);
     let request_id = table.word("request_id", &RequestIds::NAMES);
     let server_timing = table.boolean("server_timing");
     let drain_delay = duration(&mut table, "drain_delay", true);
@@ -186,6 +190,8 @@ fn read_server(mut table: ConfigTable<'_>) -> Server {
         driver: driver.unwrap_or(defaults.driver),
         ring: ring.unwrap_or(defaults.ring),
         drain: drain.unwrap_or(defaults.drain),
+        log_level: log_level.unwrap_or_default(),
+        log_format: log_format.unwrap_or_default(),
         request_id: request_id.unwrap_or_default(),
         server_timing: server_timing.unwrap_or_default(),
         drain_delay: drain_delay.unwrap_or_default(),

@@ -52,6 +52,9 @@ pub struct Server {
     pub ring: Ring,
     /// How long exchanges may go on after SIGTERM.
     pub drain: Duration,
+    /// What is said on standard error, and how.
+    pub log_level: LogLevel,
+    pub log_format: LogShape,
     pub request_id: RequestIds,
     /// Trusted clients are told how long what took, in Server-Timing.
     pub server_timing: bool,
@@ -62,6 +65,37 @@ pub struct Server {
     /// The user that the process becomes when all is opened, and the group.
     pub user: Option<String>,
     pub group: Option<String>,
+}
+
+/// How lines on standard error are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogShape {
+    /// For people: time, level, message.
+    #[default]
+    Text,
+    /// For collectors: an object a line.
+    Json,
+}
+
+/// How much a line on standard error matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    #[default]
+    Info,
+    Warning,
+    Error,
+}
+
+impl LogLevel {
+    /// As it is written.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
 }
 
 /// Which answers say the X-Request-Id of their request.
@@ -665,6 +699,8 @@ impl Default for Server {
             driver: Driver::Auto,
             ring: Ring::Coop,
             drain: Duration::from_secs(30),
+            log_level: LogLevel::default(),
+            log_format: LogShape::default(),
             request_id: RequestIds::default(),
             server_timing: false,
             drain_delay: Duration::ZERO,

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::admin::{self, AdminServer};
+use super::machine;
 use super::plan;
 use super::prober::{self, Prober};
 use super::renewal::Watcher;
@@ -35,6 +36,8 @@ pub(super) struct Helpers {
     pub(super) admin: Option<AdminServer>,
     /// Configurations that were taken and refused since the start.
     pub(super) reloads: (u64, u64),
+    /// The last one was refused.
+    pub(super) was_refused: bool,
     pub(super) stalls: StallWatch,
 }
 
@@ -56,6 +59,7 @@ impl Helpers {
             certificates: Watcher::new(known),
             admin,
             reloads: (0, 0),
+            was_refused: false,
             stalls: StallWatch::default(),
         }
     }
@@ -85,8 +89,14 @@ pub(super) fn reload(
 ) -> Result<(), String> {
     let result = take(workers, helpers, source);
     match &result {
-        Ok(()) => helpers.reloads.0 += 1,
-        Err(_) => helpers.reloads.1 += 1,
+        Ok(()) => {
+            helpers.reloads.0 += 1;
+            helpers.was_refused = false;
+        }
+        Err(_) => {
+            helpers.reloads.1 += 1;
+            helpers.was_refused = true;
+        }
     }
     result
 }
@@ -139,7 +149,19 @@ fn take(
     let watch = OperatorWatch::new(&config.clusters);
     let certificates = Watcher::new(loaded.known);
     let (reloads, stalls) = (helpers.reloads, std::mem::take(&mut helpers.stalls));
-    *helpers = Helpers { prober, resolver, verdicts, watch, certificates, admin, reloads, stalls };
+    let was_refused = false;
+    *helpers = Helpers {
+        prober,
+        resolver,
+        verdicts,
+        watch,
+        certificates,
+        admin,
+        reloads,
+        was_refused,
+        stalls,
+    };
+    notice::shape(config.server.log_format, config.server.log_level);
     helpers.watch.inherit(workers);
     notice::note("the configuration was read again: new connections are served by it");
     Ok(())
@@ -154,10 +176,16 @@ pub(super) fn plan(
     source: &ConfigSource<'_>,
     file: Option<&Path>,
 ) -> Result<Planned, String> {
+    if let Some(file) = file.filter(|file| !file.is_file()) {
+        return Err(format!("{} is no regular file", file.display()));
+    }
     let new = source(file).map_err(|report| report.trim_end().to_owned())?.with_places();
     let old = workers.config();
     let needs_restart = needs_restart(&old, &new);
-    let faults = secrets::look(&new, Some((&old, workers.secrets())));
+    let mut faults = secrets::look(&new, Some((&old, workers.secrets())));
+    faults.extend(machine::objections(&new).0);
+    faults.sort();
+    faults.dedup();
     if faults.is_empty() { Ok(Planned { old, new, needs_restart }) } else { Err(faults.join("\n")) }
 }
 

@@ -46,8 +46,12 @@ impl StallWatch {
                 None if stands_still => {
                     *since = Some(Stall { begun: beat, lent: workers.lending });
                     self.seen += 1;
+                    let help = match workers.count() {
+                        1 => "and there is no other: nothing is served",
+                        _ => "the other workers accept in its place",
+                    };
                     notice::warn(format_args!(
-                        "worker {at} stands still: its connections wait, the other workers accept in its place"
+                        "worker {at} stands still: its connections wait, {help}"
                     ));
                     workers.lend(at);
                 }

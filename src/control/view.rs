@@ -37,6 +37,7 @@ pub(super) fn of(workers: &Workers, helpers: &Helpers) -> Overview {
         lost_spans: plan.spans.as_ref().map_or(0, SpanExport::lost),
         is_draining: workers.is_leaving(),
         reloads: helpers.reloads,
+        was_refused: helpers.was_refused,
         memory: (memory::used(), config.limits.memory),
         cache: (plan.ledger.taken(), plan.ledger.budget()),
         listeners: workers

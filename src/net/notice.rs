@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use std::io::Write;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -13,24 +13,7 @@ use serde_json::json;
 
 use crate::base::clock;
 use crate::base::limits::NOTICES;
-
-/// How lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// For people: time, level, message.
-    #[default]
-    Text,
-    /// For collectors: an object a line.
-    Json,
-}
-
-/// How much a line matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Level {
-    Info,
-    Warning,
-    Error,
-}
+use crate::config::model::{LogLevel, LogShape};
 
 enum NoticeMessage {
     Line(NoticeLine),
@@ -41,22 +24,30 @@ enum NoticeMessage {
 struct NoticeLine {
     /// Milliseconds since 1970.
     wall: u64,
-    level: Level,
+    level: LogLevel,
     text: String,
 }
 
 static WRITER: OnceLock<Sender<NoticeMessage>> = OnceLock::new();
 static LOST: AtomicU64 = AtomicU64::new(0);
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+static LEAST: AtomicU8 = AtomicU8::new(LogLevel::Info as u8);
 
 /// Starts the writing thread, and has panics reported through it. Before that, lines are written by the
 /// thread that says them.
-pub fn start(format: Format) {
+pub fn start() {
     let (sender, receiver) = bounded(NOTICES);
-    let writer = move || write_all(&receiver, format);
+    let writer = move || write_all(&receiver);
     let thread = std::thread::Builder::new().name("notices".to_owned()).spawn(writer);
     if thread.is_ok() && WRITER.set(sender).is_ok() {
         std::panic::set_hook(Box::new(|panic| error(panic)));
     }
+}
+
+/// How lines look from now on, and which are left out.
+pub fn shape(format: LogShape, least: LogLevel) {
+    IS_JSON.store(format == LogShape::Json, Relaxed);
+    LEAST.store(least as u8, Relaxed);
 }
 
 /// Waits until what was said is written, but not for a reader that does not read.
@@ -77,30 +68,33 @@ pub fn lost() -> u64 {
 
 /// An event that an operator may want to know of.
 pub fn note(message: impl Display) {
-    say(Level::Info, message.to_string());
+    say(LogLevel::Info, message.to_string());
 }
 
 /// A fault that the program goes on with.
 pub fn warn(message: impl Display) {
-    say(Level::Warning, message.to_string());
+    say(LogLevel::Warning, message.to_string());
 }
 
 /// A fault that ends something.
 pub fn error(message: impl Display) {
-    say(Level::Error, message.to_string());
+    say(LogLevel::Error, message.to_string());
 }
 
 /// What was found wrong with a configuration, over several lines. Nothing where nothing was found.
 pub fn report(text: &str) {
     if !text.is_empty() {
-        say(Level::Warning, format!("the configuration:\n{}", text.trim_end()));
+        say(LogLevel::Warning, format!("the configuration:\n{}", text.trim_end()));
     }
 }
 
-fn say(level: Level, text: String) {
+fn say(level: LogLevel, text: String) {
+    if (level as u8) < LEAST.load(Relaxed) {
+        return;
+    }
     let line = NoticeLine { wall: clock::wall(), level, text };
     match WRITER.get() {
-        None => write(&line, Format::Text),
+        None => write(&line),
         Some(writer) => {
             if writer.try_send(NoticeMessage::Line(line)).is_err() {
                 LOST.fetch_add(1, Relaxed);
@@ -109,7 +103,7 @@ fn say(level: Level, text: String) {
     }
 }
 
-fn write_all(messages: &Receiver<NoticeMessage>, format: Format) {
+fn write_all(messages: &Receiver<NoticeMessage>) {
     for message in messages {
         let line = match message {
             NoticeMessage::Line(line) => line,
@@ -121,23 +115,24 @@ fn write_all(messages: &Receiver<NoticeMessage>, format: Format) {
         let lost = LOST.swap(0, Relaxed);
         if lost > 0 {
             let text = format!("{lost} messages found no room here: standard error was full");
-            write(&NoticeLine { wall: line.wall, level: Level::Warning, text }, format);
+            write(&NoticeLine { wall: line.wall, level: LogLevel::Warning, text });
         }
-        write(&line, format);
+        write(&line);
     }
 }
 
 /// A closed standard error is no problem of ours.
-fn write(line: &NoticeLine, format: Format) {
+fn write(line: &NoticeLine) {
+    let format = if IS_JSON.load(Relaxed) { LogShape::Json } else { LogShape::Text };
     let _ = std::io::stderr().lock().write_all(form(line, format).as_bytes());
 }
 
-fn form(line: &NoticeLine, format: Format) -> String {
+fn form(line: &NoticeLine, format: LogShape) -> String {
     let time = time_of(line.wall);
     let (level, text) = (line.level, &line.text);
     match format {
-        Format::Text => format!("{time} {:<7} {text}\n", level.word()),
-        Format::Json => {
+        LogShape::Text => format!("{time} {:<7} {text}\n", level.word()),
+        LogShape::Json => {
             format!("{}\n", json!({"time": time, "level": level.word(), "message": text}))
         }
     }
@@ -149,16 +144,6 @@ fn time_of(wall: u64) -> String {
     time.map_or_else(String::new, |time| format!("{time:.3}"))
 }
 
-impl Level {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,11 +151,11 @@ mod tests {
     #[test]
     fn lines_have_a_time_and_a_level() {
         let text = "a \"b\"\nc".to_owned();
-        let line = NoticeLine { wall: 1_795_889_523_004, level: Level::Warning, text };
+        let line = NoticeLine { wall: 1_795_889_523_004, level: LogLevel::Warning, text };
         let expected = "2026-11-28T18:12:03.004Z warning a \"b\"\nc\n";
-        assert_eq!(form(&line, Format::Text), expected);
+        assert_eq!(form(&line, LogShape::Text), expected);
         let expected = "{\"time\":\"2026-11-28T18:12:03.004Z\",\"level\":\"warning\",\
                         \"message\":\"a \\\"b\\\"\\nc\"}\n";
-        assert_eq!(form(&line, Format::Json), expected);
+        assert_eq!(form(&line, LogShape::Json), expected);
     }
 }

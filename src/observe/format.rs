@@ -52,7 +52,7 @@ pub(super) fn told(batch: &Batch, entry: &LogEntry, config: &Config) -> Value {
         "client": record.client,
         "scheme": listener.filter(|one| one.mode == Mode::Http).map(scheme),
         "tls_version": record.tls.and_then(tls_version),
-        "tls_cipher": record.tls.and_then(|terms| CipherSuite::from(terms.cipher).as_str()),
+        "tls_cipher": record.tls.and_then(tls_cipher),
         "method": text(entry.method),
         "host": text(entry.host),
         "target": text(entry.target),
@@ -83,6 +83,11 @@ pub(super) fn told(batch: &Batch, entry: &LogEntry, config: &Config) -> Value {
         "user_agent": optional(entry.user_agent),
         "worker": batch.worker,
     })
+}
+
+/// By the IANA registry; rustls calls those of TLS 1.3 otherwise.
+fn tls_cipher(terms: TlsTerms) -> Option<String> {
+    CipherSuite::from(terms.cipher).as_str().map(|name| name.replace("TLS13_", "TLS_"))
 }
 
 /// As people write it: TLSv1.3.
@@ -206,7 +211,7 @@ mod tests {
         assert_eq!(line["status"], 503);
         assert_eq!(line["flag"], "no_endpoint");
         assert_eq!(line["tls_version"], "TLSv1.3");
-        assert_eq!(line["tls_cipher"], "TLS13_AES_128_GCM_SHA256");
+        assert_eq!(line["tls_cipher"], "TLS_AES_128_GCM_SHA256");
         assert_eq!(line["target"], "/a\"b?c");
         assert_eq!(line["time"], "1994-11-06T08:49:37.000Z");
         let names: Vec<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();

@@ -43,24 +43,55 @@ fn span(batch: &Batch, entry: &LogEntry, config: &Config) -> Option<Value> {
     let end = u128::from(record.wall) * 1_000_000;
     let begin = end.saturating_sub(u128::from(record.took) * 1000);
     let text = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
-    let (method, target) = (text("method"), text("target"));
+    let name = [text("method"), text("route")].join(" ");
+    let is_failed = record.status >= 500 || record.fault.is_some();
+    let mut span = json!({
+        "traceId": format!("{:032x}", own.trace),
+        "spanId": format!("{:016x}", own.span),
+        "name": name,
+        "kind": SERVER,
+        "startTimeUnixNano": begin.to_string(),
+        "endTimeUnixNano": end.to_string(),
+        "attributes": attributes(&pairs(&told, record.status)),
+        "status": if is_failed { json!({ "code": FAILED }) } else { json!({}) },
+    });
+    if record.parent != 0 {
+        span["parentSpanId"] = json!(format!("{:016x}", record.parent));
+    }
+    Some(span)
+}
+
+/// What is told of an exchange, by OpenTelemetry's names.
+fn pairs(told: &Value, status: u16) -> Vec<(&'static str, Value)> {
+    let target = told["target"].as_str().unwrap_or_default();
     // A query may hold secrets: it stays in the log.
     let path = target.split('?').next().unwrap_or_default();
+    let host = told["host"].as_str().map(|host| match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|one| one.is_ascii_digit()) => name,
+        _ => host,
+    });
     let of_version = |name: &str| {
-        told[name].as_str().map(|version| version.trim_start_matches("HTTP/").to_owned())
+        told[name].as_str().map(|version| version.trim_start_matches("HTTP/").replace("2.0", "2"))
     };
-    let pairs = [
-        ("http.request.method", json!(&method)),
-        ("http.response.status_code", json!(record.status)),
+    vec![
+        ("http.request.method", told["method"].clone()),
+        ("http.response.status_code", json!(status)),
         ("http.route", told["route"].clone()),
         ("url.scheme", told["scheme"].clone()),
         ("url.path", json!(path)),
-        ("server.address", told["host"].clone()),
+        ("server.address", json!(host)),
         ("client.address", told["client"].clone()),
         ("network.protocol.version", json!(of_version("version"))),
         ("tls.protocol.version", told["tls_version"].clone()),
         ("user_agent.original", told["user_agent"].clone()),
-        ("error.type", told["flag"].clone()),
+        (
+            "error.type",
+            if told["flag"].is_null() && status >= 500 {
+                json!(status.to_string())
+            } else {
+                told["flag"].clone()
+            },
+        ),
         ("http.request.body.size", told["bytes_in"].clone()),
         ("http.response.body.size", told["bytes_out"].clone()),
         ("millrace.listener", told["listener"].clone()),
@@ -72,23 +103,7 @@ fn span(batch: &Batch, entry: &LogEntry, config: &Config) -> Option<Value> {
         ("millrace.connect_us", told["connect_us"].clone()),
         ("millrace.queue_us", told["queue_us"].clone()),
         ("millrace.request_id", told["request_id"].clone()),
-    ];
-    let name = [method, text("route")].join(" ");
-    let is_failed = record.status >= 500 || record.fault.is_some();
-    let mut span = json!({
-        "traceId": format!("{:032x}", own.trace),
-        "spanId": format!("{:016x}", own.span),
-        "name": name,
-        "kind": SERVER,
-        "startTimeUnixNano": begin.to_string(),
-        "endTimeUnixNano": end.to_string(),
-        "attributes": attributes(&pairs),
-        "status": if is_failed { json!({ "code": FAILED }) } else { json!({}) },
-    });
-    if record.parent != 0 {
-        span["parentSpanId"] = json!(format!("{:016x}", record.parent));
-    }
-    Some(span)
+    ]
 }
 
 /// What there is of these.

@@ -253,7 +253,11 @@ impl Operate {
             },
             Self::Explain(_) => explain::text(&value),
             Self::Tap(_) | Self::Top(_) => String::new(),
-            Self::Plan(_) => plan::text(&value),
+            Self::Plan(_) if value["needs_restart"].is_null() => plan::text(&value),
+            Self::Plan(_) => {
+                let _ = std::io::stdout().write_all(plan::text(&value).as_bytes());
+                return Err(CommandFailure::Refused("a reload would refuse this".to_owned()));
+            }
             Self::Reload(_) => "the configuration was read again\n".to_owned(),
             Self::Upgrade(_) => {
                 format!("process {} serves now; the old one drains\n", value["pid"])
@@ -355,7 +359,7 @@ impl TapArgs {
     /// Prints what comes, until there is enough of it or standard output is closed.
     fn run(&self) -> Result<String, CommandFailure> {
         let (address, token) = self.target.place()?;
-        let mut left = self.limit.unwrap_or(u64::MAX);
+        let (mut left, mut is_closed) = (self.limit.unwrap_or(u64::MAX), false);
         let mut take = |text: &str| {
             if text.is_empty() {
                 return true;
@@ -369,9 +373,13 @@ impl TapArgs {
             };
             left = left.saturating_sub(1);
             let mut out = std::io::stdout().lock();
-            out.write_all(shown.as_bytes()).and_then(|()| out.flush()).is_ok() && left > 0
+            is_closed = out.write_all(shown.as_bytes()).and_then(|()| out.flush()).is_err();
+            !is_closed && left > 0
         };
         match watch(&address, &self.path(), token.as_deref(), &mut take) {
+            Ok(Ok(())) if left > 0 && !is_closed => Err(CommandFailure::NotAsked(
+                "the process ends, or another one serves now: nothing more is shown".to_owned(),
+            )),
             Ok(Ok(())) => Ok(String::new()),
             Ok(Err((status, answer))) => Err(CommandFailure::Refused(refusal(status, answer))),
             Err(error) => Err(CommandFailure::NotAsked(not_asked(&address, &error))),

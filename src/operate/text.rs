@@ -24,8 +24,11 @@ pub(super) fn status(value: &Value) -> String {
         octets(&value["memory"]["bytes"]),
         octets(&value["cache"]["bytes"]),
     );
+    if value["draining"] == true {
+        out.push_str("it is about to end: checks are told, or it drains already\n");
+    }
     for worker in list(&value["stalled_workers"]) {
-        let _ = writeln!(out, "worker {worker} stands still: the others accept in its place");
+        let _ = writeln!(out, "worker {worker} stands still: its connections wait");
     }
     for one in list(&value["listeners"]) {
         let _ = writeln!(out, "listener {}: {}", text(&one["name"]), text(&one["address"]));

@@ -39,6 +39,7 @@ pub fn rows() -> Vec<Row> {
         ("k09_trusted_clients_are_told_times", k09_server_timing),
         ("k09_an_exchange_says_why_it_went_there", k09_choices),
         ("k08_waits_are_counted", k08_waits),
+        ("k09_a_reload_forgets_no_exchange", k09_history),
         ("j08_checks_are_told_before_it_drains", j08_checks_are_told),
         ("k09_a_drained_endpoint_gets_nothing_new", k09_drain),
         ("j05_a_bad_reload_is_told_why", j05_a_bad_reload),
@@ -720,6 +721,39 @@ fn k09_choices(driver: Driver) {
     let told = alone.json("/recent?limit=1")[0].clone();
     assert_eq!((&told["choice"], &told["upstream_version"]), (&"only".into(), &"HTTP/1.1".into()));
     assert!(told["connect_ms"].as_f64().unwrap() > 0.0 && told["queue_ms"].is_null(), "{told}");
+}
+
+fn k09_history(driver: Driver) {
+    let origin = Origin::echo();
+    let config = cluster(&[origin.address], "");
+    let asked = asked(driver, &config);
+    (0..6).for_each(|at| assert_eq!(asked.proxy.get(&format!("/old/{at}")).status, 200));
+    let newer =
+        format!("{}{config}[[route]]\npath = \"/new\"\nrespond = {{}}\n", admin(&asked.socket));
+    for _ in 0..3 {
+        asked.proxy.reload(&newer);
+    }
+    assert_eq!(asked.proxy.get("/new").status, 200);
+    // The old shards are gone by then: their last connections have ended.
+    until("the old shards' end", || {
+        asked.metric("millrace_connections{worker=\"0\"}") == Some(0.0)
+    });
+    until("what was served before", || {
+        let told = asked.json("/recent");
+        let paths: Vec<&str> =
+            told.as_array().unwrap().iter().filter_map(|one| one["path"].as_str()).collect();
+        paths.len() == 7 && paths[0] == "/new" && paths[6] == "/old/0"
+    });
+    asked.proxy.rewrite(&newer.replace("/new", "/old"));
+    let plan = asked.json("/plan");
+    assert_eq!(
+        (&plan["replayed"]["requests"], &plan["replayed"]["elsewhere"]),
+        (&7.into(), &7.into()),
+        "{plan}"
+    );
+    // What a reload would refuse is no plan.
+    asked.proxy.rewrite(&format!("{newer}[access_log]\npath = \"/nowhere/log\"\n"));
+    assert_eq!(asked.ask("GET", "/plan", "").0, 422);
 }
 
 fn k08_waits(driver: Driver) {

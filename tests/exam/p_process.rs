@@ -408,8 +408,8 @@ fn p13_another_user(driver: Driver) {
         // What root has opened is the user's, for what comes later.
         assert_ne!(std::fs::metadata(&log).unwrap().uid(), 0);
         proxy.reload(&config.replace("[access_log]\n", "[access_log]\nformat = \"combined\"\n"));
-        assert_eq!(proxy.get("/later").status, 200);
-        until("the line", || {
+        until("a line of the new form", || {
+            assert_eq!(proxy.get("/later").status, 200);
             std::fs::read_to_string(&log).is_ok_and(|text| text.contains("GET /later HTTP"))
         });
         assert!(!proxy.log().contains("cannot be opened anew"), "{}", proxy.log());
