@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::base::id::{ClusterId, ListenerId, RouteId};
-use crate::config::model::{Action, Cluster, Config, Endpoint, Listener, Route};
+use crate::base::id::{ListenerId, RouteId};
+use crate::config::model::{Action, Cluster, Config, Endpoint, Listener, Route, Server};
 use crate::message::head::RequestHead;
 use crate::observe::recorder::Kept;
 use crate::route::Router;
@@ -46,8 +46,13 @@ impl Planned {
             |one| one.name.clone(),
             cluster,
         );
+        if old.server != new.server {
+            let parts = server(&old.server, &new.server);
+            all.push(
+                json!({ "what": "table", "name": "server", "change": "changed", "parts": parts }),
+            );
+        }
         let tables = [
-            ("server", old.server != new.server),
             ("limits", old.limits != new.limits),
             ("http2", old.http2 != new.http2),
             ("access_log", old.access_log != new.access_log),
@@ -122,23 +127,39 @@ fn changes<T: PartialEq>(
     }
 }
 
-/// Names of the parts that differ; what is none of these is "settings".
-fn parts(differs: &[(&str, bool)], is_all_the_same: bool) -> Vec<String> {
-    let named: Vec<String> = differs
-        .iter()
-        .filter(|(_, differs)| *differs)
-        .map(|(name, _)| (*name).to_owned())
-        .collect();
-    if named.is_empty() && !is_all_the_same { vec!["settings".to_owned()] } else { named }
+/// Names of the parts that differ; what differs beside them is "settings".
+fn parts(differs: &[(&str, bool)], has_more: bool) -> Vec<String> {
+    let named = differs.iter().filter(|(_, differs)| *differs).map(|(name, _)| (*name).to_owned());
+    named.chain(has_more.then(|| "settings".to_owned())).collect()
+}
+
+fn server(one: &Server, other: &Server) -> Vec<String> {
+    let differs = [
+        ("name", one.name != other.name),
+        ("cores", one.cores != other.cores),
+        ("driver", (one.driver, one.ring) != (other.driver, other.ring)),
+        ("drain", (one.drain, one.drain_delay) != (other.drain, other.drain_delay)),
+        ("request_id", one.request_id != other.request_id),
+        ("server_timing", one.server_timing != other.server_timing),
+        ("watch", one.watch != other.watch),
+        ("user", (&one.user, &one.group) != (&other.user, &other.group)),
+        ("log", (one.log_level, one.log_format) != (other.log_level, other.log_format)),
+    ];
+    parts(&differs, false)
 }
 
 fn listener(one: &Listener, other: &Listener) -> Vec<String> {
     let moved =
         (one.address != other.address).then(|| format!("{} → {}", one.address, other.address));
-    let mut all = parts(
-        &[("tls", one.tls != other.tls), ("trusted_proxies", one.trusted != other.trusted)],
-        one == other || moved.is_some(),
-    );
+    let differs =
+        [("tls", one.tls != other.tls), ("trusted_proxies", one.trusted != other.trusted)];
+    let rest = Listener {
+        address: one.address,
+        tls: one.tls.clone(),
+        trusted: one.trusted.clone(),
+        ..other.clone()
+    };
+    let mut all = parts(&differs, rest != *one);
     all.extend(moved);
     all
 }
@@ -146,32 +167,41 @@ fn listener(one: &Listener, other: &Listener) -> Vec<String> {
 fn route((old, one): (&Config, &Route), (new, other): (&Config, &Route)) -> Vec<String> {
     let (from, to) = (target(old, one), target(new, other));
     let moved = (from != to).then(|| format!("{from} → {to}"));
-    let listeners = (old, one.listener, new, other.listener);
-    let is_same_listener = named(listeners.0, listeners.1) == named(listeners.2, listeners.3);
-    // Numbers of clusters and listeners say nothing about another file.
-    let neutral = |route: &Route| {
-        let action = match &route.action {
-            Action::Forward(_) => Action::Forward(ClusterId(0)),
-            action => action.clone(),
-        };
-        Route { listener: None, action, ..route.clone() }
+    let is_same_listener = named(old, one.listener) == named(new, other.listener);
+    let differs = [
+        ("listener", !is_same_listener),
+        ("host", one.host != other.host),
+        ("path", one.path != other.path),
+        ("methods", one.methods != other.methods),
+        ("headers", one.headers != other.headers),
+        ("query", one.query != other.query),
+        ("rewrite", one.rewrite != other.rewrite),
+        ("request_headers", one.request_headers != other.request_headers),
+        ("response_headers", one.response_headers != other.response_headers),
+        ("timeouts", one.timeouts != other.timeouts),
+        ("cache", one.cache != other.cache),
+    ];
+    let rest = Route {
+        // Numbers of clusters and listeners say nothing about another file.
+        listener: one.listener,
+        action: match (&one.action, &other.action) {
+            (Action::Forward(_), Action::Forward(_)) => one.action.clone(),
+            _ if moved.is_some() => one.action.clone(),
+            (_, action) => action.clone(),
+        },
+        host: one.host.clone(),
+        path: one.path.clone(),
+        methods: one.methods.clone(),
+        headers: one.headers.clone(),
+        query: one.query.clone(),
+        rewrite: one.rewrite.clone(),
+        request_headers: one.request_headers.clone(),
+        response_headers: one.response_headers.clone(),
+        timeouts: one.timeouts,
+        cache: one.cache.clone(),
+        ..other.clone()
     };
-    let mut all = parts(
-        &[
-            ("listener", !is_same_listener),
-            ("host", one.host != other.host),
-            ("path", one.path != other.path),
-            ("methods", one.methods != other.methods),
-            ("headers", one.headers != other.headers),
-            ("query", one.query != other.query),
-            ("rewrite", one.rewrite != other.rewrite),
-            ("request_headers", one.request_headers != other.request_headers),
-            ("response_headers", one.response_headers != other.response_headers),
-            ("timeouts", one.timeouts != other.timeouts),
-            ("cache", one.cache != other.cache),
-        ],
-        neutral(one) == neutral(other) || moved.is_some(),
-    );
+    let mut all = parts(&differs, rest != *one);
     all.extend(moved);
     all
 }
@@ -206,18 +236,28 @@ fn cluster(one: &Cluster, other: &Cluster) -> Vec<String> {
     }
     let is_new = |one: &&Endpoint| !from.iter().any(|other| other.address == one.address);
     told.extend(to.iter().filter(is_new).map(|one| format!("+ {}", one.address)));
-    let mut all = parts(
-        &[
-            ("balance", (one.balance, &one.hash) != (other.balance, &other.hash)),
-            ("host", one.host != other.host),
-            ("health", one.health != other.health),
-            ("timeouts", one.timeouts != other.timeouts),
-            ("tls", one.tls != other.tls),
-            ("protocol", one.protocol != other.protocol),
-            ("sticky", one.sticky != other.sticky),
-        ],
-        one == other || !told.is_empty(),
-    );
+    let differs = [
+        ("balance", (one.balance, &one.hash) != (other.balance, &other.hash)),
+        ("host", one.host != other.host),
+        ("health", one.health != other.health),
+        ("timeouts", one.timeouts != other.timeouts),
+        ("tls", one.tls != other.tls),
+        ("protocol", one.protocol != other.protocol),
+        ("sticky", one.sticky != other.sticky),
+    ];
+    let rest = Cluster {
+        balance: one.balance,
+        hash: one.hash.clone(),
+        host: one.host.clone(),
+        health: one.health.clone(),
+        timeouts: one.timeouts,
+        tls: one.tls.clone(),
+        protocol: one.protocol,
+        sticky: one.sticky.clone(),
+        endpoints: one.endpoints.clone(),
+        ..other.clone()
+    };
+    let mut all = parts(&differs, rest != *one);
     all.extend(told);
     all
 }

@@ -430,7 +430,7 @@ fn check_listeners(
         let Some(listener) = listener else { continue };
         for (earlier, place) in listeners[..at].iter().zip(places) {
             let Some(earlier) = earlier else { continue };
-            let line = || source.line(place.start);
+            let line = || source.line(place.start).told(source);
             if earlier.name == listener.name {
                 let (name, line) = (&listener.name, line());
                 let message =

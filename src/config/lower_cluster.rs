@@ -32,7 +32,7 @@ pub(super) fn read(
         let (lowered, table) = read_one(table, timeouts, listeners, source);
         let name = &lowered.name;
         if let Some(earlier) = known.insert(name.clone(), span.start) {
-            let line = source.line(earlier);
+            let line = source.line(earlier).told(source);
             let message = format!("two clusters are called \"{name}\": the other one is on {line}");
             table.error(span, message);
         }

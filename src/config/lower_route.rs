@@ -73,6 +73,7 @@ fn read_name(
     }
     let line = source.line(name.span.start);
     if let Some(other) = given.insert(name.value.clone(), line) {
+        let other = other.told(source);
         let message =
             format!("two routes are called \"{}\": the other one is on {other}", name.value);
         table.error(name.span, message);

@@ -61,6 +61,13 @@ fn substitute_one(
     match value.get_mut() {
         DeValue::String(text) if text.contains("${") => match replaced(text, environment) {
             Ok(new) => *text = new.into(),
+            Err(text) if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
+                problems.error_with_help(
+                    span,
+                    format!("\"${{{text}\" names no variable"),
+                    "write ${NAME} or ${NAME:-default}; $${ is a plain ${".to_owned(),
+                );
+            }
             Err(name) => problems.error_with_help(
                 span,
                 format!("the environment has no variable {name}"),
@@ -78,7 +85,7 @@ fn substitute_one(
 /// A text with the environment's words in it.
 ///
 /// # Errors
-/// The name of a variable that is not set.
+/// The name of a variable that is not set, or what stands there and is no name.
 pub fn replaced(text: &str, environment: &Environment<'_>) -> Result<String, String> {
     let (mut out, mut rest) = (String::new(), text);
     while let Some(at) = rest.find("${") {
@@ -96,6 +103,13 @@ pub fn replaced(text: &str, environment: &Environment<'_>) -> Result<String, Str
                 let word = word.or_else(|| default.map(str::to_owned));
                 out.push_str(&word.ok_or_else(|| name.to_owned())?);
                 rest = after;
+            }
+            // An expression may have it before a number, or at its end: that means no variable.
+            None if found[2..].starts_with(|one: char| one.is_ascii_alphabetic() || one == '_') => {
+                return Err(match found[2..].split_once('}') {
+                    Some((inner, _)) => inner.to_owned(),
+                    None => format!("{} (no brace closes it)", &found[2..]),
+                });
             }
             None => {
                 out.push_str("${");
@@ -140,6 +154,8 @@ mod tests {
             ("~^/a${2}$", Ok("~^/a${2}$")),
             ("${", Ok("${")),
             ("${NONE}", Err("NONE")),
+            ("${HOME-x}", Err("HOME-x")),
+            ("${HOME", Err("HOME (no brace closes it)")),
         ] {
             let told = replaced(text, &environment);
             assert_eq!(told.as_deref().map_err(String::as_str), wanted, "{text}");

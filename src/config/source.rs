@@ -140,6 +140,12 @@ pub struct SourceLine {
 }
 
 impl SourceLine {
+    /// With the name of its file, where there is more than one.
+    #[must_use]
+    pub fn told(&self, source: &Source) -> String {
+        if source.parts.len() > 1 { self.full(source) } else { self.to_string() }
+    }
+
     /// With the name of its file in any case.
     #[must_use]
     pub fn full(&self, source: &Source) -> String {
