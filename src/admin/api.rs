@@ -21,6 +21,7 @@ use super::overview::Overview;
 use super::watch;
 use crate::base::limits::{
     ADMIN_ANSWERS, ADMIN_PATIENCE, ADMIN_REFUSAL_DELAY, HEIR_PATIENCE, TAPPED_LINES, TAPS_MAX,
+    WEIGHT_MAX,
 };
 use crate::cache::purge::{Purge, What};
 use crate::config::model::Config;
@@ -413,7 +414,7 @@ impl Api {
             Some(Value::Null) => None,
             Some(Value::Number(number)) => {
                 match number.as_u64().and_then(|one| u32::try_from(one).ok()) {
-                    Some(weight @ 1..=1000) => Some(weight),
+                    Some(weight @ 1..=WEIGHT_MAX) => Some(weight),
                     _ => return fault(400, help),
                 }
             }

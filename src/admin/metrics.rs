@@ -44,20 +44,6 @@ fn process(out: &mut MetricsText, overview: &Overview, measured: &[Measured]) {
         ),
         ("millrace_cache_bytes", "Octets that the cache holds in memory.", overview.cache.0 as f64),
         ("millrace_cache_budget_bytes", "Octets that it may hold.", overview.cache.1 as f64),
-    ];
-    for (name, help, value) in gauges {
-        out.family(name, "gauge", help);
-        out.value(name, &[], value);
-    }
-    out.family("millrace_build_info", "gauge", "Always 1; its labels say what runs.");
-    out.value("millrace_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-    out.family("millrace_config_reloads_total", "counter", "Configurations that were read again.");
-    for (result, count) in [("taken", overview.reloads.0), ("refused", overview.reloads.1)] {
-        out.value("millrace_config_reloads_total", &[("result", result)], count as f64);
-    }
-    out.family("millrace_worker_stalls_total", "counter", "How often a worker stood still.");
-    out.value("millrace_worker_stalls_total", &[], overview.stalls as f64);
-    let gauges = [
         (
             "millrace_workers_stalled",
             "Workers that stand still now.",
@@ -78,8 +64,16 @@ fn process(out: &mut MetricsText, overview: &Overview, measured: &[Measured]) {
         out.family(name, "gauge", help);
         out.value(name, &[], value);
     }
-    out.family("millrace_spans_lost_total", "counter", "Spans that no collector took.");
-    out.value("millrace_spans_lost_total", &[], overview.lost_spans as f64);
+    out.family("millrace_build_info", "gauge", "Always 1; its labels say what runs.");
+    out.value("millrace_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+    out.family("millrace_config_reloads_total", "counter", "Configurations that were read again.");
+    for (result, count) in [("taken", overview.reloads.0), ("refused", overview.reloads.1)] {
+        out.value("millrace_config_reloads_total", &[("result", result)], count as f64);
+    }
+    out.counters(&[
+        ("millrace_worker_stalls_total", "How often a worker stood still.", overview.stalls),
+        ("millrace_spans_lost_total", "Spans that no collector took.", overview.lost_spans),
+    ]);
     out.family("millrace_connections", "gauge", "Client connections that are open.");
     for one in measured {
         let worker = one.shard.0.to_string();

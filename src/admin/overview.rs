@@ -18,12 +18,12 @@ pub struct Overview {
     pub workers: usize,
     /// Those that stand still.
     pub stalled: Vec<usize>,
+    /// How often one of them did.
+    pub stalls: u64,
     /// Lines of the access log that could not be written.
     pub lost_lines: u64,
     /// Spans that no collector took.
     pub lost_spans: u64,
-    /// How often one of them did.
-    pub stalls: u64,
     /// It serves what it has, and ends.
     pub is_draining: bool,
     /// Configurations that were taken, and refused, since the start.

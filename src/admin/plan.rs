@@ -127,39 +127,39 @@ fn changes<T: PartialEq>(
     }
 }
 
-/// Names of the parts that differ; what differs beside them is "settings".
-fn parts(differs: &[(&str, bool)], has_more: bool) -> Vec<String> {
-    let named = differs.iter().filter(|(_, differs)| *differs).map(|(name, _)| (*name).to_owned());
-    named.chain(has_more.then(|| "settings".to_owned())).collect()
+/// Names of the parts whose fields differ, in this order; what differs beside them is "settings".
+macro_rules! parts {
+    ($one:expr, $other:expr, $($name:literal: $($field:ident),+;)*) => {{
+        let (one, mut rest) = ($one, $other);
+        let mut parts: Vec<String> = Vec::new();
+        $(if $(one.$field != rest.$field)||+ {
+            parts.push($name.to_owned());
+            $(rest.$field = one.$field.clone();)+
+        })*
+        parts.extend((rest != *one).then(|| "settings".to_owned()));
+        parts
+    }};
 }
 
 fn server(one: &Server, other: &Server) -> Vec<String> {
-    let differs = [
-        ("name", one.name != other.name),
-        ("cores", one.cores != other.cores),
-        ("driver", (one.driver, one.ring) != (other.driver, other.ring)),
-        ("drain", (one.drain, one.drain_delay) != (other.drain, other.drain_delay)),
-        ("request_id", one.request_id != other.request_id),
-        ("server_timing", one.server_timing != other.server_timing),
-        ("watch", one.watch != other.watch),
-        ("user", (&one.user, &one.group) != (&other.user, &other.group)),
-        ("log", (one.log_level, one.log_format) != (other.log_level, other.log_format)),
-    ];
-    parts(&differs, false)
+    parts!(one, other.clone(),
+        "name": name;
+        "cores": cores;
+        "driver": driver, ring;
+        "drain": drain, drain_delay;
+        "request_id": request_id;
+        "server_timing": server_timing;
+        "watch": watch;
+        "user": user, group;
+        "log": log_level, log_format;
+    )
 }
 
 fn listener(one: &Listener, other: &Listener) -> Vec<String> {
     let moved =
         (one.address != other.address).then(|| format!("{} → {}", one.address, other.address));
-    let differs =
-        [("tls", one.tls != other.tls), ("trusted_proxies", one.trusted != other.trusted)];
-    let rest = Listener {
-        address: one.address,
-        tls: one.tls.clone(),
-        trusted: one.trusted.clone(),
-        ..other.clone()
-    };
-    let mut all = parts(&differs, rest != *one);
+    let rest = Listener { address: one.address, ..other.clone() };
+    let mut all = parts!(one, rest, "tls": tls; "trusted_proxies": trusted;);
     all.extend(moved);
     all
 }
@@ -168,40 +168,25 @@ fn route((old, one): (&Config, &Route), (new, other): (&Config, &Route)) -> Vec<
     let (from, to) = (target(old, one), target(new, other));
     let moved = (from != to).then(|| format!("{from} → {to}"));
     let is_same_listener = named(old, one.listener) == named(new, other.listener);
-    let differs = [
-        ("listener", !is_same_listener),
-        ("host", one.host != other.host),
-        ("path", one.path != other.path),
-        ("methods", one.methods != other.methods),
-        ("headers", one.headers != other.headers),
-        ("query", one.query != other.query),
-        ("rewrite", one.rewrite != other.rewrite),
-        ("request_headers", one.request_headers != other.request_headers),
-        ("response_headers", one.response_headers != other.response_headers),
-        ("timeouts", one.timeouts != other.timeouts),
-        ("cache", one.cache != other.cache),
-    ];
-    let rest = Route {
-        // Numbers of clusters and listeners say nothing about another file.
-        listener: one.listener,
-        action: match (&one.action, &other.action) {
-            (Action::Forward(_), Action::Forward(_)) => one.action.clone(),
-            _ if moved.is_some() => one.action.clone(),
-            (_, action) => action.clone(),
-        },
-        host: one.host.clone(),
-        path: one.path.clone(),
-        methods: one.methods.clone(),
-        headers: one.headers.clone(),
-        query: one.query.clone(),
-        rewrite: one.rewrite.clone(),
-        request_headers: one.request_headers.clone(),
-        response_headers: one.response_headers.clone(),
-        timeouts: one.timeouts,
-        cache: one.cache.clone(),
-        ..other.clone()
-    };
-    let mut all = parts(&differs, rest != *one);
+    // Numbers of clusters and listeners say nothing about another file.
+    let is_told = matches!((&one.action, &other.action), (Action::Forward(_), Action::Forward(_)))
+        || moved.is_some();
+    let action = if is_told { &one.action } else { &other.action };
+    let rest = Route { listener: one.listener, action: action.clone(), ..other.clone() };
+    let mut all: Vec<String> =
+        (!is_same_listener).then(|| "listener".to_owned()).into_iter().collect();
+    all.extend(parts!(one, rest,
+        "host": host;
+        "path": path;
+        "methods": methods;
+        "headers": headers;
+        "query": query;
+        "rewrite": rewrite;
+        "request_headers": request_headers;
+        "response_headers": response_headers;
+        "timeouts": timeouts;
+        "cache": cache;
+    ));
     all.extend(moved);
     all
 }
@@ -236,28 +221,16 @@ fn cluster(one: &Cluster, other: &Cluster) -> Vec<String> {
     }
     let is_new = |one: &&Endpoint| !from.iter().any(|other| other.address == one.address);
     told.extend(to.iter().filter(is_new).map(|one| format!("+ {}", one.address)));
-    let differs = [
-        ("balance", (one.balance, &one.hash) != (other.balance, &other.hash)),
-        ("host", one.host != other.host),
-        ("health", one.health != other.health),
-        ("timeouts", one.timeouts != other.timeouts),
-        ("tls", one.tls != other.tls),
-        ("protocol", one.protocol != other.protocol),
-        ("sticky", one.sticky != other.sticky),
-    ];
-    let rest = Cluster {
-        balance: one.balance,
-        hash: one.hash.clone(),
-        host: one.host.clone(),
-        health: one.health.clone(),
-        timeouts: one.timeouts,
-        tls: one.tls.clone(),
-        protocol: one.protocol,
-        sticky: one.sticky.clone(),
-        endpoints: one.endpoints.clone(),
-        ..other.clone()
-    };
-    let mut all = parts(&differs, rest != *one);
+    let rest = Cluster { endpoints: one.endpoints.clone(), ..other.clone() };
+    let mut all = parts!(one, rest,
+        "balance": balance, hash;
+        "host": host;
+        "health": health;
+        "timeouts": timeouts;
+        "tls": tls;
+        "protocol": protocol;
+        "sticky": sticky;
+    );
     all.extend(told);
     all
 }

@@ -254,6 +254,8 @@ pub const CERTIFICATES_TOLD_EVERY: Duration = Duration::from_secs(24 * 3600);
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Files that a configuration may include.
 pub const INCLUDES_MAX: usize = 256;
+/// Largest weight of an endpoint.
+pub const WEIGHT_MAX: u32 = 1000;
 /// Longest regular expression of a route.
 pub const REGEX_MAX: usize = 1024;
 /// Compiled size of one.

@@ -10,6 +10,7 @@ use super::model::{
 use super::raw::ConfigTable;
 use super::source::Source;
 use super::{lower_health, lower_resilience, lower_tls, units};
+use crate::base::limits::WEIGHT_MAX;
 use crate::message::target;
 
 /// A cluster as far as it could be read. The name is known even if the rest is wrong, so that a
@@ -175,7 +176,9 @@ fn read_endpoint(
     if !table.has("address") {
         table.error(table.span.clone(), "a [[cluster.endpoint]] needs an \"address\"");
     }
-    let weight = table.number("weight", 1..1001).and_then(|weight| u32::try_from(weight).ok());
+    let weight = table
+        .number("weight", 1..u64::from(WEIGHT_MAX) + 1)
+        .and_then(|weight| u32::try_from(weight).ok());
     if let Some(address) = &address
         && let Some(own) = listeners.iter().flatten().find(|own| reaches(own.address, address))
     {

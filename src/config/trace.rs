@@ -14,7 +14,7 @@ pub struct Trace {
     pub headers: Vec<(String, String)>,
 }
 
-/// Who takes spans: OTLP over HTTP.
+/// The collector that spans are sent to: OTLP over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collector {
     pub is_secure: bool,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use core_affinity::CoreId;
 
@@ -51,10 +52,8 @@ pub(super) fn identity(config: &Config) -> Result<Option<RunAs>, String> {
 
 /// What an upgrade and a reload will want of the folder of the admin socket.
 pub(super) fn warn_of_socket_folder(config: &Config) {
-    let Some(AdminAddress::Unix(path)) = config.admin.as_ref().map(|admin| &admin.address) else {
-        return;
-    };
-    if let Some(folder) = path.parent().filter(|folder| !RunAs::may_write(folder)) {
+    let folder = admin_socket(config).and_then(Path::parent);
+    if let Some(folder) = folder.filter(|folder| !RunAs::may_write(folder)) {
         notice::warn(format_args!(
             "admin: server.user may not write in {}: an upgrade could not put its socket there; give the user a folder of \
              its own, as systemd does by RuntimeDirectory=",
@@ -63,17 +62,23 @@ pub(super) fn warn_of_socket_folder(config: &Config) {
     }
 }
 
-/// Makes the folder of the admin socket, if there is none: the user's, where another one than root will serve.
+/// Makes the folder of the admin socket, if there is none, for the user that will serve.
 pub(super) fn make_socket_folder(config: &Config) {
-    let Some(AdminAddress::Unix(path)) = config.admin.as_ref().map(|admin| &admin.address) else {
-        return;
-    };
-    let Some(folder) = path.parent().filter(|folder| !folder.exists()) else { return };
-    // What is wrong with it is told by what wants to open the socket.
-    if std::fs::create_dir(folder).is_ok()
-        && let Ok(Some(user)) = identity(config)
+    let folder = admin_socket(config).and_then(Path::parent);
+    let Some(folder) = folder.filter(|folder| !folder.exists()) else { return };
+    // What is wrong with either is told by what wants to open the socket, and to become the user.
+    if let Ok(Some(user)) = identity(config)
+        && std::fs::create_dir(folder).is_ok()
     {
         user.own(folder);
+    }
+}
+
+/// Where the admin socket is, if there is one.
+pub(super) fn admin_socket(config: &Config) -> Option<&Path> {
+    match &config.admin.as_ref()?.address {
+        AdminAddress::Unix(path) => Some(path),
+        AdminAddress::Tcp(_) => None,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::filter::Chain;
 use crate::health::HealthTable;
 use crate::net::disk::{self, DiskHandle};
 use crate::net::notifier::Notifier;
+use crate::net::runtime::is_under_test;
 use crate::net::span_export::SpanExport;
 use crate::net::{mailbox, notice};
 use crate::route::Router;
@@ -102,8 +103,7 @@ impl ProcessFrame {
             spans: spans(&config, old),
             shards: self.notifiers.len(),
             beats: Arc::clone(&self.beats),
-            may_panic: cfg!(debug_assertions)
-                && std::env::var("MILLRACE_TEST").is_ok_and(|hooks| hooks.contains("panic")),
+            may_panic: is_under_test("panic"),
             config,
             secrets,
         }

@@ -25,7 +25,6 @@ use crate::base::limits::REPORTS;
 use crate::base::limits::{DISK_END, LOG_PATIENCE};
 use crate::base::random::Random;
 use crate::cache::purge::Purge;
-use crate::config::admin::AdminAddress;
 use crate::config::model::{Address, Cluster, Config, Listener, Mode};
 use crate::net::handover::{self, Heir, Inherited};
 use crate::net::log_file::{self, LogSender};
@@ -160,9 +159,7 @@ pub(super) fn workers(
     loaded.warnings.iter().for_each(notice::warn);
     // What is opened from here on is the user's: the cache's folder.
     if let Some(identity) = identity {
-        if let Some(AdminAddress::Unix(path)) = config.admin.as_ref().map(|admin| &admin.address) {
-            identity.own(path);
-        }
+        machine::admin_socket(&config).into_iter().for_each(|path| identity.own(path));
         identity.assume().map_err(|error| format!("server.user: {error}"))?;
         machine::warn_of_socket_folder(&config);
     }
@@ -351,6 +348,11 @@ impl Workers {
         self.tell_others(at, &Command::TakeBack { of: shard_id(at) });
     }
 
+    /// One whose mailbox is full does not hear it.
+    fn tell_each(&self, command: &Command) {
+        self.running.iter().for_each(|worker| drop(worker.commands.send(command.clone())));
+    }
+
     fn tell_others(&self, at: usize, command: &Command) {
         for (_, worker) in self.running.iter().enumerate().filter(|(other, _)| *other != at) {
             // One whose mailbox is full does not help, or helps for longer.
@@ -374,23 +376,17 @@ impl Workers {
 
     /// Asks every worker what it has measured. A worker whose mailbox is full says nothing.
     pub(super) fn measure(&self, reply: &Sender<Measured>) {
-        for worker in &self.running {
-            let _ = worker.commands.send(Command::Measure { reply: reply.clone() });
-        }
+        self.tell_each(&Command::Measure { reply: reply.clone() });
     }
 
     /// Asks every worker for its last exchanges.
     pub(super) fn recall(&self, which: Which, reply: &Sender<Recalled>) {
-        for worker in &self.running {
-            let _ = worker.commands.send(Command::Recall { which, reply: reply.clone() });
-        }
+        self.tell_each(&Command::Recall { which, reply: reply.clone() });
     }
 
     /// Has every worker show its exchanges.
     pub(super) fn tap(&self, tap: &Tap) {
-        for worker in &self.running {
-            let _ = worker.commands.send(Command::Tap { tap: tap.clone() });
-        }
+        self.tell_each(&Command::Tap { tap: tap.clone() });
     }
 
     /// Sends an order to every worker.

@@ -20,7 +20,7 @@ pub fn begin(ex: &mut Exchange<'_>, trace: &Trace) {
     let is_decided = ex.client.client.is_trusted;
     let is_sampled = match found {
         Some(parent) if is_decided => parent.is_sampled,
-        _ => random.bits() % u64::from(ALL) < u64::from(trace.sample),
+        _ => random.below(ALL) < trace.sample,
     };
     // Zero would be no name.
     let mut name = || random.bits() | 1;

@@ -58,11 +58,15 @@ fn epoll() -> io::Result<Loop> {
     RuntimeBuilder::<LegacyDriver>::new().build().map(Loop::Epoll)
 }
 
-/// Room for submissions and completions. A debug build under `MILLRACE_TEST=ring` has little of it (exam P08).
+/// Whether `MILLRACE_TEST` asks for this: in debug builds only.
+#[must_use]
+pub fn is_under_test(hook: &str) -> bool {
+    cfg!(debug_assertions) && std::env::var("MILLRACE_TEST").is_ok_and(|all| all.contains(hook))
+}
+
+/// Room for submissions and completions; a test has little of it (exam P08).
 fn entries() -> (u32, u32) {
-    let is_small = cfg!(debug_assertions)
-        && std::env::var("MILLRACE_TEST").is_ok_and(|hooks| hooks.contains("ring"));
-    if is_small { (256, 256) } else { (RING_ENTRIES, RING_COMPLETIONS) }
+    if is_under_test("ring") { (256, 256) } else { (RING_ENTRIES, RING_COMPLETIONS) }
 }
 
 /// Without one of the task-run flags the ring costs a third more than epoll (net, rule 1);

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::admin::explain::{self, Question};
 use crate::admin::plan;
+use crate::base::limits::WEIGHT_MAX;
 use crate::net::admin::watch;
 use process::{CommandFailure, ProcessArgs, not_asked, refusal};
 use text::{line, list, stats, status, told_of};
@@ -107,7 +108,7 @@ pub struct EndpointWeight(pub Option<u32>);
 
 fn weight(text: &str) -> Result<EndpointWeight, String> {
     match text.parse() {
-        Ok(weight @ 1..=1000) => Ok(EndpointWeight(Some(weight))),
+        Ok(weight @ 1..=WEIGHT_MAX) => Ok(EndpointWeight(Some(weight))),
         _ if text == "reset" => Ok(EndpointWeight(None)),
         _ => Err("a weight is from 1 to 1000, or \"reset\"".to_owned()),
     }

@@ -52,7 +52,7 @@ impl Shard {
         sample >= ALL
             || record.fault.is_some()
             || record.status >= 500
-            || self.random.borrow_mut().bits() % u64::from(ALL) < u64::from(sample)
+            || self.random.borrow_mut().below(ALL) < sample
     }
 
     /// Shows an exchange to those that watch. One that does not keep up misses some, and is told how many.

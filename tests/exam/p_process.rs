@@ -80,18 +80,17 @@ fn p03_stall(driver: Driver) {
         assert_eq!(proxy.get("/x").status, 200);
     }
     assert!(!proxy.log().contains("goes on"), "none of them waited");
-    let status = Command::new(env!("CARGO_BIN_EXE_millrace"))
-        .args(["status", "--admin"])
-        .arg(format!("unix:{}", socket.display()))
-        .output()
-        .unwrap();
-    assert!(String::from_utf8_lossy(&status.stdout).contains("stands still"));
-    let stats = Command::new(env!("CARGO_BIN_EXE_millrace"))
-        .args(["stats", "--admin"])
-        .arg(format!("unix:{}", socket.display()))
-        .output()
-        .unwrap();
-    assert!(String::from_utf8_lossy(&stats.stdout).starts_with("40 requests"), "{stats:?}");
+    let ask = |word: &str| {
+        let address = format!("unix:{}", socket.display());
+        let told = Command::new(env!("CARGO_BIN_EXE_millrace"))
+            .args([word, "--admin", &address])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&told.stdout).into_owned()
+    };
+    assert!(ask("status").contains("stands still"));
+    let stats = ask("stats");
+    assert!(stats.starts_with("40 requests"), "{stats}");
     assert!(!proxy.log().contains("goes on"), "what is asked does not wait for it");
     // It goes on where it was, and accepts for itself again.
     assert_eq!(holder.reply().status, 200);
